@@ -1,0 +1,148 @@
+"""What a node can be told to do to itself: one tagged value per act, complete in itself.
+
+A plan leaves nothing to choose: everything an actuator needs is in the value. `act` has one
+actuator per action; each refuses a term older than the node's promise.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
+
+
+class Action(msgspec.Struct, frozen=True, tag=True):
+    """The base of all actions; never made itself."""
+
+
+class InitDb(Action, frozen=True, tag=True):
+    """Make a new cluster's first data directory, ready to start as a standby."""
+
+
+class StartStandby(Action, frozen=True, tag=True):
+    """Start the server as a standby without upstream, under closed names."""
+
+
+class Seal(Action, frozen=True, tag=True):
+    """Promise a term, stop receiving WAL, drain replay, freeze the position (F2)."""
+
+    term: Term
+    elector: NodeId
+
+
+class CloseGate(Action, frozen=True, tag=True):
+    """On a running primary: promise the term, closed names, client backends terminated."""
+
+    term: Term
+    elector: NodeId
+
+
+class DrainAndStop(Action, frozen=True, tag=True):
+    """On the old leader of a switchover: promise, close, wait for the candidate, fast stop, freeze."""
+
+    term: Term
+    elector: NodeId
+    candidate: MemberKey
+    limit_ms: int
+
+
+class Promote(Action, frozen=True, tag=True):
+    """Become primary under closed names and write the epoch record (F6)."""
+
+    term: Term
+    expected: Position
+
+
+class KeepLeading(Action, frozen=True, tag=True):
+    """A primary that stays leader under a new term: write the epoch record, no promotion."""
+
+    term: Term
+
+
+class SetNames(Action, frozen=True, tag=True):
+    """Tell PostgreSQL the synchronous set of a generation; k = 0 opens it without any."""
+
+    term: Term
+    generation: int
+    members: tuple[MemberKey, ...]
+    k: int
+
+
+class Settle(Action, frozen=True, tag=True):
+    """Do the barriers B1 and B2 for a generation, then report it settled.
+
+    from_empty: the set was empty before, so the switch itself needs the probe under closed names.
+    """
+
+    term: Term
+    generation: int
+    members: tuple[MemberKey, ...]
+    k: int
+    from_empty: bool
+    stale: tuple[MemberKey, ...] = ()
+
+
+class Follow(Action, frozen=True, tag=True):
+    """Adopt a leader and stream from it under the term's token (F7)."""
+
+    term: Term
+    leader: MemberKey
+    host: str
+    port: int
+
+
+class Rewind(Action, frozen=True, tag=True):
+    """Persist floor and dirty marker, pg_rewind from the leader, start; rebuild when it cannot."""
+
+    term: Term
+    leader: MemberKey
+    host: str
+    port: int
+    floor: Position
+    fork_lsn: Lsn
+
+
+class Rebuild(Action, frozen=True, tag=True):
+    """Take a base backup beside the old directory and swap it in by rename."""
+
+    term: Term
+    leader: MemberKey
+    host: str
+    port: int
+
+
+class StopServer(Action, frozen=True, tag=True):
+    """Stop the server; `fast`, then `immediate`, then SIGKILL of its whole tree."""
+
+    reason: str
+
+
+class KeepSlots(Action, frozen=True, tag=True):
+    """Have one physical slot of ours per other data member, and no slot of ours beyond."""
+
+    nodes: tuple[NodeId, ...]
+
+
+class Checkpoint(Action, frozen=True, tag=True):
+    """Force a checkpoint: for a switchover (its id) or after a promotion (its term)."""
+
+    term: Term
+    switchover: str = ""
+
+
+class ClearFloor(Action, frozen=True, tag=True):
+    """The floor was regained: forget it."""
+
+    term: Term
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """What the member decider says: an action or none, with rule and reason.
+
+    generation: applied index of the facts it was made from.
+    """
+
+    rule: int
+    reason: str
+    action: Action | None
+    generation: int = 0

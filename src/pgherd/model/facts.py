@@ -1,0 +1,241 @@
+"""What the cluster agreed on: the replicated facts that the ledger keeps and the deciders read.
+
+Owns the shape of the facts. How they change is `ledger`'s; what to change next is `plan`'s.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+
+
+class Phase(StrEnum):
+    """Where a term stands (PROTOCOL.md 2)."""
+
+    UNBORN = "unborn"
+    ELECTING = "electing"
+    ESTABLISHING = "establishing"
+    STABLE = "stable"
+
+
+class Mode(StrEnum):
+    """What an acknowledgement promises. `quorum` may degrade through the ledger, `strict` blocks."""
+
+    QUORUM = "quorum"
+    STRICT = "strict"
+
+
+class Kind(StrEnum):
+    """What a member does: holds data, or only votes."""
+
+    DATA = "data"
+    WITNESS = "witness"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a node is reached, per channel, as `host` and `port` (advertised, not bound)."""
+
+    host: str
+    raft_port: int
+    postgres_port: int = 0
+    api_port: int = 0
+    proxy_primary_port: int = 0
+    proxy_replica_port: int = 0
+    raft_host: str = ""
+    postgres_host: str = ""
+    api_host: str = ""
+    proxy_host: str = ""
+
+    def postgres(self) -> tuple[str, int]:
+        """Host and port of PostgreSQL for peers."""
+        return self.postgres_host or self.host, self.postgres_port
+
+    def raft(self) -> tuple[str, int]:
+        """Host and port of the peer channel."""
+        return self.raft_host or self.host, self.raft_port
+
+    def api(self) -> tuple[str, int]:
+        """Host and port of the REST API."""
+        return self.api_host or self.host, self.api_port
+
+    def proxy(self, replica: bool = False) -> tuple[str, int]:
+        """Host and port of the way in for clients."""
+        port = self.proxy_replica_port if replica else self.proxy_primary_port
+        return self.proxy_host or self.host, port
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """An operator's wishes about one member."""
+
+    failover_priority: int = 100
+    nofailover: bool = False
+    nosync: bool = False
+    zone: str = ""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A node in the ledger. incarnation: of its data directory, "" until it has one."""
+
+    node: NodeId
+    raft_id: RaftId
+    kind: Kind
+    address: Address
+    incarnation: str = ""
+    tags: Tags = Tags()
+    voter: bool = True
+
+    @property
+    def key(self) -> MemberKey:
+        return MemberKey(self.node, self.incarnation)
+
+
+class SyncUse(msgspec.Struct, frozen=True):
+    """A synchronous set that some walsender may still act on."""
+
+    generation: int
+    names: tuple[MemberKey, ...]
+    k: int
+
+
+class SyncState(msgspec.Struct, frozen=True):
+    """The sync set of the current reign (PROTOCOL.md 2 and 4).
+
+    voters = V, leader excluded · k = acknowledgements PostgreSQL must collect · kd = the weakest k
+    under which anything may have been acknowledged · r = members of V an elector must seal ·
+    names, names_k, generation = what PostgreSQL is told to use now · in_use = older configurations
+    that walsenders may still act on, until the leader reports the generation settled.
+    """
+
+    voters: tuple[MemberKey, ...] = ()
+    k: int = 0
+    kd: int = 0
+    r: int = 0
+    names: tuple[MemberKey, ...] = ()
+    names_k: int = 0
+    generation: int = 0
+    in_use: tuple[SyncUse, ...] = ()
+
+
+class Reign(msgspec.Struct, frozen=True):
+    """One term's leader, recorded at F5 and completed at F8.
+
+    start = the winner's frozen position: the point where its history leaves its predecessor's.
+    promoted = False when the leader kept its server (false alarm): no timeline was opened.
+    """
+
+    term: Term
+    leader: MemberKey
+    start: Position
+    promoted: bool
+    rule: int
+    reason: str
+    timeline: Timeline = Timeline(0)
+    established: bool = False
+    began_at_ms: int = 0
+    established_at_ms: int = 0
+
+
+class Switchover(msgspec.Struct, frozen=True):
+    """A wish for a planned change of primary that the ledger holds until it is done or undone."""
+
+    id: str
+    candidate: NodeId | None
+    requested_by: str
+    requested_at_ms: int
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """A planned switchover in its ELECTING phase: the leader drains first, the others then seal.
+
+    drained = the old leader's final position once it has stopped, None before.
+    """
+
+    switchover: str
+    candidate: NodeId
+    drained: Position | None = None
+
+
+class Forced(msgspec.Struct, frozen=True):
+    """An operator's order to fail over now, and what loss was accepted with it."""
+
+    id: str
+    candidate: NodeId | None
+    requested_by: str
+    accept_data_loss: bool = False
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Everything the cluster agreed on, as of one applied index."""
+
+    cluster: str
+    members: dict[NodeId, Member] = {}
+    next_raft_id: RaftId = RaftId(1)
+    phase: Phase = Phase.UNBORN
+    term: Term = Term(0)
+    elector: NodeId | None = None
+    leader: MemberKey | None = None
+    mode: Mode = Mode.QUORUM
+    num_sync: int = 0
+    sync: SyncState = SyncState()
+    system_id: str = ""
+    major: int = 0
+    founder: NodeId | None = None
+    history: tuple[Reign, ...] = ()
+    switchover: Switchover | None = None
+    handover: Handover | None = None
+    forced: Forced | None = None
+    reason: str = ""
+    rule: int = 0
+    began_at_ms: int = 0
+    paused: bool = False
+    tokens: dict[str, JoinToken] = {}
+    notes: tuple[Note, ...] = ()
+
+    def member(self, key: MemberKey) -> Member | None:
+        """The member of this name if it still has this incarnation."""
+        found = self.members.get(key.node)
+        return found if found is not None and found.incarnation == key.incarnation else None
+
+    def is_leader(self, node: NodeId) -> bool:
+        """Whether the ledger names this node as the leader of the current term."""
+        return self.leader is not None and self.leader.node == node
+
+    def reign(self) -> Reign | None:
+        """The newest reign of the history, whatever its term."""
+        return self.history[-1] if self.history else None
+
+
+class JoinToken(msgspec.Struct, frozen=True):
+    """A single-use right to join: the secret's hash, when it ends, whether it was used."""
+
+    id: str
+    secret_sha256: str
+    expires_at_unix: int
+    used_by: NodeId | None = None
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A line of history for people: what was decided or refused, and why."""
+
+    at_ms: int
+    term: Term
+    kind: str
+    text: str
+    rule: int = 0
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """A sealed position: this member receives no WAL of a term below `term` any more."""
+
+    term: Term
+    position: Position
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """A position that must be regained after a rewind before the member counts again."""
+
+    position: Position
+    fork_lsn: Lsn = Lsn(0)

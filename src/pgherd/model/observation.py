@@ -1,0 +1,132 @@
+"""What one node saw of itself and of its peers: soft state, sent in reports, never in the log."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.promises import Promises
+
+
+class Server(StrEnum):
+    """The state of one PostgreSQL server as its own agent sees it.
+
+    NONE: no data directory · UNUSABLE: a directory that must not be started (another cluster, half
+    rewound, wrong owner; see `problem`) · STOPPED: a directory, no process · STARTING: a process
+    that takes no connection yet · HUNG: a process that should take connections and does not.
+    """
+
+    NONE = "none"
+    UNUSABLE = "unusable"
+    STOPPED = "stopped"
+    STARTING = "starting"
+    STANDBY = "standby"
+    PRIMARY = "primary"
+    HUNG = "hung"
+
+
+class Receiver(msgspec.Struct, frozen=True):
+    """A running walreceiver: to whom, under which token, how far."""
+
+    upstream: NodeId | None
+    term: Term
+    status: str
+    flush_lsn: Lsn
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """One walsender of a primary, as pg_stat_replication shows it."""
+
+    member: MemberKey
+    term: Term
+    state: str
+    flush_lsn: Lsn
+    replay_lsn: Lsn
+    pid: int = 0
+
+
+class ServerSeen(msgspec.Struct, frozen=True):
+    """One look at the local server.
+
+    position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
+    cannot be known without a start · drained: no receiver is left and replay is parked at the end
+    of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
+    now · names: the effective synchronous_standby_names · settled: the newest sync generation whose
+    barrier is complete · epoch_record_end: on a primary, the end of the epoch record it wrote, with
+    its term in position.epoch · checkpointed: the term since whose promotion a checkpoint is done,
+    or the switchover id it was done for · since: when this state began.
+    """
+
+    state: Server = Server.NONE
+    system_id: str = ""
+    major: int = 0
+    timeline: Timeline = Timeline(0)
+    position: Position | None = None
+    drained: bool = False
+    receiver: Receiver | None = None
+    upstream: NodeId | None = None
+    upstream_term: Term = Term(0)
+    senders: tuple[Sender, ...] = ()
+    names: str = ""
+    settings_problem: str = ""
+    names_generation: int = 0
+    settled: int = 0
+    epoch_record_end: Lsn = Lsn(0)
+    promoted_for: Term = Term(0)
+    checkpointed_term: Term = Term(0)
+    checkpointed_for: str = ""
+    insert_lsn: Lsn = Lsn(0)
+    oldest_wal_lsn: Lsn = Lsn(0)
+    pid: int = 0
+    clean: bool = False
+    healthy: bool = True
+    probe_failures: int = 0
+    slots: tuple[str, ...] = ()
+    problem: str = ""
+    since: Instant = Instant(0)
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """A node's report: its server, its promises, and when it last heard each peer (ages in ms).
+
+    replied: the sequence echo is not needed, reports are idempotent; `sequence` orders them.
+    doing: the action in progress and its progress in percent (-1 unknown), for people.
+    """
+
+    node: NodeId
+    raft_id: RaftId
+    sequence: int
+    server: ServerSeen
+    promises: Promises
+    heard_ms: dict[NodeId, int] = {}
+    applied_index: int = 0
+    proxy_healthy: bool = False
+    doing: str = ""
+    progress_percent: int = -1
+    alarms: tuple[str, ...] = ()
+    version: str = ""
+    witness: bool = False
+    uptime_seconds: int = 0
+    disk_free_bytes: int = -1
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A peer's newest report with the local time of its arrival."""
+
+    report: Observation
+    at: Instant
+
+
+class HerdView(msgspec.Struct, frozen=True):
+    """What the herd decider looks at beside the facts: every report, with arrival times.
+
+    me: the node that decides · raft_leader_since: when it became Raft leader · self report is in
+    `reports` too.
+    """
+
+    me: NodeId
+    reports: dict[NodeId, Heard]
+    raft_leader_since: Instant
+    matched: dict[NodeId, bool] = {}
