@@ -38,7 +38,7 @@ class CloseGate(Action, frozen=True, tag=True):
 
 
 class DrainAndStop(Action, frozen=True, tag=True):
-    """On the old leader of a switchover: promise, close, wait for the candidate, fast stop, freeze."""
+    """On the old leader of a switchover: promise, close, let the candidate catch up, stop, freeze."""
 
     term: Term
     elector: NodeId
@@ -60,12 +60,11 @@ class KeepLeading(Action, frozen=True, tag=True):
 
 
 class SetNames(Action, frozen=True, tag=True):
-    """Tell PostgreSQL the synchronous set of a generation; k = 0 opens it without any."""
+    """Tell PostgreSQL the synchronous_standby_names of a generation."""
 
     term: Term
     generation: int
-    members: tuple[MemberKey, ...]
-    k: int
+    names: str
 
 
 class Settle(Action, frozen=True, tag=True):
@@ -76,10 +75,10 @@ class Settle(Action, frozen=True, tag=True):
 
     term: Term
     generation: int
+    names: str
     members: tuple[MemberKey, ...]
     k: int
     from_empty: bool
-    stale: tuple[MemberKey, ...] = ()
 
 
 class Follow(Action, frozen=True, tag=True):

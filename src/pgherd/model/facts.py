@@ -22,7 +22,7 @@ class Phase(StrEnum):
 
 
 class Mode(StrEnum):
-    """What an acknowledgement promises. `quorum` may degrade through the ledger, `strict` blocks."""
+    """What an acknowledgement promises: `quorum` may degrade by the ledger, `strict` blocks."""
 
     QUORUM = "quorum"
     STRICT = "strict"

@@ -91,7 +91,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
 class Observation(msgspec.Struct, frozen=True):
     """A node's report: its server, its promises, and when it last heard each peer (ages in ms).
 
-    replied: the sequence echo is not needed, reports are idempotent; `sequence` orders them.
+    `sequence` orders reports of one process; they are idempotent.
+    missing_ms: on a leader, for how long each member of the sync set has not streamed.
     doing: the action in progress and its progress in percent (-1 unknown), for people.
     """
 
@@ -101,6 +102,7 @@ class Observation(msgspec.Struct, frozen=True):
     server: ServerSeen
     promises: Promises
     heard_ms: dict[NodeId, int] = {}
+    missing_ms: dict[str, int] = {}
     applied_index: int = 0
     proxy_healthy: bool = False
     doing: str = ""
@@ -122,11 +124,18 @@ class Heard(msgspec.Struct, frozen=True):
 class HerdView(msgspec.Struct, frozen=True):
     """What the herd decider looks at beside the facts: every report, with arrival times.
 
-    me: the node that decides · raft_leader_since: when it became Raft leader · self report is in
-    `reports` too.
+    me: the node that decides (its own report is in `reports` too) · since: when this node became
+    Raft leader · phase_since: when it applied the current term and phase · names_since: when it
+    applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
+    caught_up: Raft ids whose log is within reach of ours.
     """
 
     me: NodeId
     reports: dict[NodeId, Heard]
-    raft_leader_since: Instant
-    matched: dict[NodeId, bool] = {}
+    since: Instant
+    phase_since: Instant
+    names_since: Instant
+    unix_ms: int = 0
+    raft_voters: tuple[RaftId, ...] = ()
+    raft_learners: tuple[RaftId, ...] = ()
+    caught_up: tuple[RaftId, ...] = ()

@@ -1,0 +1,165 @@
+"""Measure failover on this machine: `./dev bench failover [--rounds 5] [--via direct|proxy]`.
+
+Owns the figures that the README shows: write outages by kind of fault, rows acknowledged and lost,
+cold start, memory and processor time at rest. Everything runs at default settings, on loopback, in
+a directory that is removed at the end. Leaves the meaning of a fault and of "lost" to
+`pgherd.proof`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.history import percentile
+from pgherd.proof.trials import Fault, Report, Trial, attempt, conclude
+from pgherd.proof.writers import Writers, create_table
+
+WRITERS = 4
+REST_S = 20.0
+SETTLE_S = 5.0
+START_DEADLINE_S = 60.0
+TARGETS_S = {
+    Fault.POSTMASTER: "<= 1.0 s",
+    Fault.NODE: "<= 3.0 s",
+    Fault.SWITCHOVER: "<= 1.5 s",
+    Fault.AGENT: "no outage",
+}
+
+
+def main(words: list[str]) -> int:
+    """Run what was asked for and print one table; 1 when a row was lost."""
+    options = _options(words)
+    postgres = options.postgres_bin
+    print(f"# {platform.machine()}, {_cores()} cores, PostgreSQL: {postgres}, via {options.via}")
+    starts = [] if options.no_start else cold_starts(options.rounds, postgres_bin=postgres)
+    with LocalHerd(options.nodes, postgres_bin=postgres) as herd:
+        herd.start()
+        starts.append(herd.wait_stable(START_DEADLINE_S))
+        rest = [] if options.no_rest else at_rest(herd)
+        report = failovers(herd, kinds=options.kinds, rounds=options.rounds, via=options.via)
+    lines = [*outage_lines(report), *start_lines(starts), *rest_lines(rest)]
+    print("\n".join(lines))
+    if options.json:
+        options.json.write_text(json.dumps({"starts_s": starts, "rest": rest, "lines": lines}))
+    return 0 if report.verdict.clean else 1
+
+
+def cold_starts(rounds: int, *, postgres_bin: str) -> list[float]:
+    """Seconds from empty directories to full redundancy, initdb included."""
+    found = []
+    for _ in range(rounds - 1):
+        with LocalHerd(postgres_bin=postgres_bin) as herd:
+            herd.start()
+            found.append(herd.wait_stable(START_DEADLINE_S))
+    return found
+
+
+def failovers(herd: LocalHerd, *, kinds: list[Fault], rounds: int, via: str) -> Report:
+    """Every kind of fault so many times, in turn, under one load that never stops."""
+    dsn = herd.dsn_direct() if via == "direct" else herd.dsn_proxy()
+    create_table(dsn)
+    writers = Writers(dsn, count=WRITERS)
+    writers.start()
+    trials: list[Trial] = []
+    try:
+        for number in range(rounds):
+            for kind in kinds:
+                trials.append(attempt(herd, writers, kind))
+                _tell(f"{number + 1}/{rounds} {kind}: {trials[-1].before} -> {trials[-1].after}")
+    except BaseException:
+        writers.stop()
+        raise
+    return conclude(herd, writers, trials)
+
+
+def at_rest(herd: LocalHerd) -> list[dict[str, float]]:
+    """What the daemons' processes of each node cost while nobody writes."""
+    time.sleep(SETTLE_S)
+    before = {name: herd.usage(name) for name in herd.nodes}
+    time.sleep(REST_S)
+    after = {name: herd.usage(name) for name in herd.nodes}
+    return [
+        {
+            "processes": now.processes,
+            "rss_mb": now.rss_bytes / 1e6,
+            "pss_mb": now.pss_bytes / 1e6,
+            "cpu_percent": 100 * (now.cpu_s - before[name].cpu_s) / REST_S,
+        }
+        for name, now in after.items()
+    ]
+
+
+def outage_lines(report: Report) -> list[str]:
+    """One line per kind of fault, and the account of all rows."""
+    lines = ["| fault | n | outage p50 | p99 | max | slowest writer max | goal (p50) |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for kind in Fault:
+        pairs = zip(report.trials, report.outages, strict=True)
+        mine = [outage for trial, outage in pairs if trial.fault is kind]
+        if not mine:
+            continue
+        outages = [outage.seconds for outage in mine]
+        cells = [f"{percentile(outages, p):.2f} s" for p in (50, 99, 100)]
+        slowest = max(outage.slowest_writer for outage in mine)
+        lines.append(
+            f"| {kind} | {len(mine)} | {' | '.join(cells)} | {slowest:.2f} s | {TARGETS_S[kind]} |"
+        )
+    wholes = [trial.redundant_s for trial in report.trials]
+    lines.append("")
+    lines.append(
+        f"full redundancy after: p50 {percentile(wholes, 50):.1f} s, max {max(wholes):.1f} s"
+    )
+    lines.append(f"writes over {len(report.trials)} faults in a row: {report.verdict}")
+    return lines
+
+
+def start_lines(starts: list[float]) -> list[str]:
+    """The line about cold starts."""
+    return [
+        f"cold start to full redundancy, initdb included: n {len(starts)},"
+        f" p50 {percentile(starts, 50):.1f} s, max {max(starts):.1f} s (goal <= 10 s)"
+    ]
+
+
+def rest_lines(rest: list[dict[str, float]]) -> list[str]:
+    """The line about memory and processor time; the worst node counts."""
+    if not rest:
+        return []
+    worst = {key: max(node[key] for node in rest) for key in rest[0]}
+    return [
+        f"a node's pgherd processes at rest: {worst['processes']:.0f} processes,"
+        f" {worst['rss_mb']:.0f} MB RSS, {worst['pss_mb']:.0f} MB PSS,"
+        f" {worst['cpu_percent']:.2f} % of a core (goal <= 110 MB RSS, <= 1.5 %)"
+    ]
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench failover", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="times that each fault is tried")
+    parser.add_argument("--via", choices=["direct", "proxy"], default="direct")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--postgres-bin", default="auto")
+    parser.add_argument("--kinds", type=Fault, nargs="+", default=list(Fault), choices=list(Fault))
+    parser.add_argument("--no-start", action="store_true", help="skip the extra cold starts")
+    parser.add_argument("--no-rest", action="store_true", help="skip the look at rest")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    return parser.parse_args(words)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

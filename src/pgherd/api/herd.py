@@ -1,0 +1,201 @@
+"""The port through which the API speaks to an agent, and the values that pass through it.
+
+Owns the `Herd` protocol, which `daemon` implements, and the errors that it may raise. Leaves the
+public form of all this to `schema`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.model.errors import PgherdError
+from pgherd.model.event import Event
+from pgherd.model.facts import Address, Facts, Kind, Tags
+from pgherd.model.ids import Instant, NodeId, RaftId
+from pgherd.model.observation import Heard
+
+
+class RaftRole(StrEnum):
+    """What a node is in consensus."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEARNER = "learner"
+
+
+class RaftSeen(msgspec.Struct, frozen=True):
+    """Consensus as this node sees it now. term: the Raft term, never a reign's.
+
+    leader: None while none is known; a leader that lost touch with a quorum knows none either.
+    """
+
+    role: RaftRole
+    term: int
+    leader: NodeId | None
+    commit: int
+    applied: int
+    voters: tuple[RaftId, ...] = ()
+    learners: tuple[RaftId, ...] = ()
+
+
+class ProxySeen(msgspec.Struct, frozen=True):
+    """What the proxy of this node reports. sessions: listener label -> backend -> open now.
+
+    backends: nodes that it may route to now, by route (`primary`, `replica`).
+    """
+
+    healthy: bool
+    sessions: dict[str, dict[str, int]] = {}
+    held: int = 0
+    opened: dict[str, dict[str, int]] = {}
+    errors: dict[str, int] = {}
+    bytes_from_clients: int = 0
+    bytes_from_servers: int = 0
+    backends: dict[str, tuple[NodeId, ...]] = {}
+
+
+class NoQuorum(PgherdError):
+    """Consensus has no leader that can commit: nothing was changed, or it is not known."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class TimedOut(PgherdError):
+    """The answer did not come in time; what was asked for may still happen."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class JoinRefused(PgherdError):
+    """This node may not join. code: a word for programs."""
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
+
+
+class JoinRequest(msgspec.Struct, frozen=True):
+    """A node asks to become a member. csr: PEM, its subject's common name is the node's name."""
+
+    token_id: str
+    secret: str
+    node: NodeId
+    kind: Kind
+    address: Address
+    csr: str
+    tags: Tags = Tags()
+
+
+class SharedToken(msgspec.Struct, frozen=True):
+    """An API token as configuration keeps it: by its hash."""
+
+    name: str
+    role: str
+    sha256: str
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What every data member's configuration has in common, secrets included.
+
+    ca_key: PEM of the authority's private key, so that no single node is needed for the next join.
+    """
+
+    superuser: str = ""
+    superuser_password: str = ""
+    replication: str = ""
+    replication_password: str = ""
+    database: str = "postgres"
+    hba: tuple[str, ...] = ()
+    parameters: dict[str, str] = {}
+    tokens: tuple[SharedToken, ...] = ()
+    ca_key: str = ""
+
+    def for_witness(self) -> Shared:
+        """What a node without PostgreSQL needs: nothing secret."""
+        return Shared(tokens=self.tokens)
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """A member as a newcomer must know it to take part in consensus."""
+
+    node: NodeId
+    raft_id: RaftId
+    address: Address
+    voter: bool = True
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """What a joined node knows of the cluster before its first contact; not secret.
+
+    Written by `pgherd join` as `joined.json` into raft.data_dir: an agent that finds it there does
+    not found a cluster but waits, under this Raft id, for the Raft leader of these members.
+    """
+
+    cluster: str
+    node: NodeId
+    raft_id: RaftId
+    members: tuple[Seat, ...]
+    system_id: str = ""
+    major: int = 0
+
+
+class JoinAnswer(msgspec.Struct, frozen=True):
+    """The answer to a node that was admitted: its certificate, its seat, what all share."""
+
+    certificate: str
+    ca: str
+    admission: Admission
+    shared: Shared
+
+
+class Herd(Protocol):
+    """The agent, as the API sees it. Nothing here waits except what is `async`."""
+
+    node: NodeId
+
+    def facts(self) -> Facts:
+        """The facts as applied on this node."""
+        ...
+
+    def reports(self) -> dict[NodeId, Heard]:
+        """The newest report of each node, this one's included."""
+        ...
+
+    def now(self) -> Instant:
+        """The clock of `Heard.at`."""
+        ...
+
+    def raft(self) -> RaftSeen:
+        """Consensus as this node sees it."""
+        ...
+
+    def explain(self) -> tuple[str, str]:
+        """The newest sentence of the member decider and, on the Raft leader, the herd decider."""
+        ...
+
+    def proxy(self) -> ProxySeen | None:
+        """What the proxy reports; None while there is none."""
+        ...
+
+    def events(self, limit: int) -> list[Event]:
+        """The newest events, oldest first."""
+        ...
+
+    async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
+        """Put a command through consensus, wherever its leader is. Raises NoQuorum, TimedOut."""
+        ...
+
+    async def consistent(self, *, timeout_s: float) -> bool:
+        """Wait until the applied facts include all that was committed before this call."""
+        ...
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        """Admit a node. Raises JoinRefused, NoQuorum, TimedOut."""
+        ...

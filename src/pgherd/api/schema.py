@@ -1,0 +1,282 @@
+"""The public contract: the JSON that the API takes and gives. Names here are promises.
+
+Owns shapes only. Leaves what the values mean to `views`. Times are ISO 8601 in UTC, units stand
+last in names, `epoch` is the number of a reign (the ledger's term).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NodeName = str
+FailoverState = Literal[
+    "normal", "detecting", "sealing", "promoting", "recovering", "switchover"
+]
+ClusterHealth = Literal["operational", "degraded", "down"]
+
+
+class Model(BaseModel):
+    """The base of what is answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Failure(Model):
+    """Every error looks like this."""
+
+    status: Literal["error"] = "error"
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+    hint: str = ""
+
+
+class Health(Model):
+    """This daemon. lease_seconds_left is null where no lease counts (modes quorum and strict)."""
+
+    status: Literal["ok", "degraded"]
+    uptime_seconds: int
+    version: str
+    node: NodeName
+    role: str
+    lease_seconds_left: float | None = None
+
+
+class Check(Model):
+    """A health check for load balancers: the status code is the answer, this says why."""
+
+    status: Literal["ok", "degraded", "split_brain", "no_backends"]
+    node: NodeName
+    role: str
+    state: str
+    split_brain: bool
+    proxy_healthy: bool | None
+    has_quorum: bool
+    timeline: int
+    lsn: str | None
+    lag_bytes: int | None
+    epoch: int
+    version: str
+
+
+class Synchronous(Model):
+    """What an acknowledged commit promises now. num_sync: copies beyond the primary's own."""
+
+    mode: str
+    voters: list[NodeName]
+    num_sync: int
+    wanted: int
+    degraded: bool
+
+
+class ClusterStatus(Model):
+    """The herd in one look. as_of: null when asked for with `consistent=1`, else this node's age."""
+
+    cluster_name: str
+    status: ClusterHealth
+    primary_node_id: NodeName | None
+    node_count: int
+    healthy_nodes: int
+    has_quorum: bool
+    raft_leader: NodeName | None
+    epoch: int
+    phase: str
+    failover_state: FailoverState
+    auto_failover_enabled: bool
+    paused: bool
+    synchronous: Synchronous
+    system_id: str
+    problems: list[str]
+    last_topology_change: str | None
+    timestamp: str
+    as_of: int
+
+
+class ClusterHealthAnswer(Model):
+    """Whether writes are possible, in short."""
+
+    cluster_status: ClusterHealth
+    healthy_nodes: int
+    total_nodes: int
+    primary_node_id: NodeName | None
+    has_quorum: bool
+    replication_lag_bytes: int | None
+    replication_lag_ms: int | None = None
+
+
+class Tags(Model):
+    """An operator's wishes about a node."""
+
+    failover_priority: int
+    nofailover: bool
+    nosync: bool
+
+
+class Node(Model):
+    """One member. role is what the ledger gives it, state is what its agent sees."""
+
+    node_id: NodeName
+    name: NodeName
+    host: str
+    postgresql_port: int
+    api_port: int
+    role: Literal["primary", "replica", "witness"]
+    state: str
+    is_healthy: bool
+    is_primary: bool
+    is_sync: bool
+    is_voter: bool
+    timeline: int
+    lsn: str | None
+    epoch: int | None
+    lag_bytes: int | None
+    lag_ms: int | None = None
+    zone: str
+    tags: Tags
+    postgresql_version: str | None
+    version: str
+    uptime_seconds: int
+    last_seen: str | None
+    doing: str
+    progress_percent: int | None
+    problem: str
+
+
+class Nodes(Model):
+    """All members."""
+
+    nodes: list[Node]
+    as_of: int
+
+
+class SwitchoverRequest(Model):
+    """Whom to make primary; nobody named: the best candidate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    candidate: NodeName | None = Field(default=None, alias="to")
+    """`to` is the name that other tools use; `candidate` is ours and wins in the schema."""
+
+
+class FailoverRequest(SwitchoverRequest):
+    """force: also while the primary is healthy."""
+
+    force: bool = False
+
+
+class Changed(Model):
+    """What became of a switchover or failover."""
+
+    status: Literal["done", "accepted"]
+    id: str
+    old_primary: NodeName | None
+    new_primary: NodeName | None
+    epoch: int
+    reason: str = ""
+    duration_ms: int | None = None
+
+
+class HistoryEntry(Model):
+    """One reign. lsn: where its history leaves its predecessor's."""
+
+    epoch: int
+    timeline: int | None
+    lsn: str
+    primary: NodeName
+    kind: str
+    promoted: bool
+    rule: int
+    reason: str
+    established: bool
+    began_at: str | None
+    established_at: str | None
+    duration_ms: int | None
+
+
+class HistoryNote(Model):
+    """One line of what was decided or refused."""
+
+    at: str
+    epoch: int
+    kind: str
+    text: str
+    rule: int
+
+
+class History(Model):
+    """Every reign, and the newest notes."""
+
+    reigns: list[HistoryEntry]
+    notes: list[HistoryNote]
+
+
+class Explanation(Model):
+    """Why things are as they are, in the deciders' own sentences."""
+
+    node: NodeName
+    primary: NodeName | None
+    why_primary: str
+    phase: str
+    last_rule: int
+    last_reason: str
+    this_node: str
+    herd: str
+    problems: list[str]
+
+
+class RaftState(Model):
+    """Consensus on this node. raft_term is not an epoch."""
+
+    node: NodeName
+    state: str
+    raft_term: int
+    leader: NodeName | None
+    commit_index: int
+    applied_index: int
+    has_quorum: bool
+
+
+class RaftPeer(Model):
+    """A member of consensus."""
+
+    node: NodeName
+    raft_id: int
+    address: str
+    suffrage: Literal["voter", "learner", "none"]
+    kind: str
+    is_leader: bool
+    last_seen: str | None
+
+
+class RaftPeers(Model):
+    """The members of consensus."""
+
+    peers: list[RaftPeer]
+
+
+class TokenRequest(Model):
+    """How long a join token is good for."""
+
+    ttl_seconds: int = Field(default=3600, ge=60, le=7 * 86_400)
+
+
+class TokenAnswer(Model):
+    """A single-use join token; it is shown once and never kept."""
+
+    id: str
+    token: str
+    expires_at: str
+
+
+class JoinBody(Model):
+    """A node asks to become a member; the form of the port's JoinRequest."""
+
+    token_id: str = Field(max_length=64)
+    secret: str = Field(max_length=256)
+    node: str = Field(max_length=64)
+    kind: Literal["data", "witness"] = "data"
+    address: dict[str, str | int]
+    tags: dict[str, str | int | bool] = {}
+    csr: str = Field(max_length=16_384)

@@ -1,0 +1,550 @@
+"""What the facts and the reports mean to people: roles, states, lag, health. Pure.
+
+Owns every derivation that the API shows. role is what the ledger assigned, state what a node's own
+agent saw; lag is measured against the primary's position, never against what a replica happened to
+receive. Leaves transport to the routes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from pgherd.api import schema
+from pgherd.api.herd import ProxySeen, RaftSeen
+from pgherd.ledger.lineage import contains
+from pgherd.model.facts import Facts, Kind, Member, Note, Phase, Reign
+from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
+from pgherd.model.observation import Heard, Observation, Server
+
+FRESH_MS = 1500
+"""A report older than this says nothing about now: the default of `failover.detect`."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Everything a view is made of. unix_ms: the wall clock, for showing times only."""
+
+    me: NodeId
+    facts: Facts
+    reports: dict[NodeId, Heard]
+    now: Instant
+    raft: RaftSeen
+    unix_ms: int
+    failover_enabled: bool = True
+    fresh_ms: int = FRESH_MS
+
+    def fresh(self, node: NodeId) -> Observation | None:
+        """A node's report, if it is recent enough to speak for now."""
+        heard = self.reports.get(node)
+        if heard is None or self.now - heard.at > self.fresh_ms:
+            return None
+        return heard.report
+
+    def newest(self, node: NodeId) -> Observation | None:
+        """A node's report, however old."""
+        heard = self.reports.get(node)
+        return heard.report if heard is not None else None
+
+
+def iso(unix_ms: int) -> str | None:
+    """A wall-clock time as ISO 8601 in UTC; None for "never"."""
+    if unix_ms <= 0:
+        return None
+    moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- one node ------------------------------------------------------------------------------------
+
+
+def is_primary(seen: Seen, node: NodeId) -> bool:
+    """Whether the ledger says that this node leads now and the node says that it does."""
+    facts, report = seen.facts, seen.fresh(node)
+    return (
+        facts.phase is Phase.STABLE
+        and facts.leader is not None
+        and facts.leader.node == node
+        and report is not None
+        and report.server.state is Server.PRIMARY
+        and report.promises.incarnation == facts.leader.incarnation
+    )
+
+
+def is_streaming(seen: Seen, node: NodeId) -> bool:
+    """Whether a replica receives WAL from the current leader under the current term."""
+    facts, report = seen.facts, seen.fresh(node)
+    receiver = report.server.receiver if report is not None else None
+    return (
+        report is not None
+        and report.server.state is Server.STANDBY
+        and receiver is not None
+        and receiver.status == "streaming"
+        and receiver.term == facts.term
+        and facts.leader is not None
+        and receiver.upstream == facts.leader.node
+    )
+
+
+def is_healthy(seen: Seen, member: Member) -> bool:
+    """Whether a member does what its role asks of it."""
+    report = seen.fresh(member.node)
+    if report is None:
+        return False
+    if member.kind is Kind.WITNESS:
+        return True
+    serves = is_primary(seen, member.node) or is_streaming(seen, member.node)
+    return serves and report.server.healthy
+
+
+def role_of(facts: Facts, member: Member) -> Literal["primary", "replica", "witness"]:
+    """What the ledger assigned; nobody is primary between two reigns."""
+    if member.kind is Kind.WITNESS:
+        return "witness"
+    reigns = facts.phase in (Phase.STABLE, Phase.ESTABLISHING)
+    return "primary" if reigns and facts.is_leader(member.node) else "replica"
+
+
+def state_of(seen: Seen, member: Member) -> str:
+    """What a node is doing, in one or two words."""
+    report = seen.fresh(member.node)
+    if report is None:
+        return "unreachable" if member.node in seen.reports else "unknown"
+    if member.kind is Kind.WITNESS:
+        return "running"
+    server = report.server
+    plain = {
+        Server.NONE: "empty",
+        Server.UNUSABLE: "unusable",
+        Server.STOPPED: "stopped",
+        Server.STARTING: "starting",
+        Server.HUNG: "hung",
+    }
+    if server.state in plain:
+        return plain[server.state]
+    if server.state is Server.PRIMARY:
+        return primary_state(seen, member.node)
+    return standby_state(seen, member, report)
+
+
+def primary_state(seen: Seen, node: NodeId) -> str:
+    if is_primary(seen, node):
+        return "running"
+    establishing = seen.facts.phase is Phase.ESTABLISHING and seen.facts.is_leader(node)
+    return "promoting" if establishing else "closed"
+
+
+def standby_state(seen: Seen, member: Member, report: Observation) -> str:
+    if is_streaming(seen, member.node):
+        leader = seen.facts.leader
+        primary = seen.fresh(leader.node) if leader is not None else None
+        senders = primary.server.senders if primary is not None else ()
+        behind = any(one.member == member.key and one.state == "catchup" for one in senders)
+        return "catching up" if behind else "streaming"
+    frozen = report.promises.frozen
+    if seen.facts.phase is Phase.ELECTING and frozen is not None:
+        return "sealed" if frozen.term == seen.facts.term else "sealing"
+    return "connecting" if report.server.upstream is not None else "waiting"
+
+
+def primary_lsn(seen: Seen) -> Lsn | None:
+    """How far the newest known WAL of the leader reaches."""
+    leader = seen.facts.leader
+    report = seen.newest(leader.node) if leader is not None else None
+    if report is None or report.server.position is None:
+        return None
+    return max(report.server.position.lsn, report.server.insert_lsn)
+
+
+def lag_bytes(seen: Seen, member: Member) -> int | None:
+    """Bytes of the primary's WAL that a member has not replayed; None when that is not known.
+
+    A position that is not on the leader's history has no lag: it will be rewound.
+    """
+    end, report = primary_lsn(seen), seen.newest(member.node)
+    if member.kind is Kind.WITNESS or end is None or report is None:
+        return None
+    if seen.facts.is_leader(member.node):
+        return 0
+    position = report.server.position
+    if position is None or not contains(seen.facts.history, position):
+        return None
+    return max(0, end - position.lsn)
+
+
+def node(seen: Seen, member: Member) -> schema.Node:
+    """One member, as the API shows it."""
+    report, heard = seen.newest(member.node), seen.reports.get(member.node)
+    server = report.server if report is not None else None
+    position = server.position if server is not None else None
+    host, port = member.address.postgres()
+    ago = seen.now - heard.at if heard is not None else 0
+    tags = member.tags
+    return schema.Node(
+        node_id=member.node,
+        name=member.node,
+        host=host,
+        postgresql_port=port,
+        api_port=member.address.api_port,
+        role=role_of(seen.facts, member),
+        state=state_of(seen, member),
+        is_healthy=is_healthy(seen, member),
+        is_primary=is_primary(seen, member.node),
+        is_sync=member.key in seen.facts.sync.voters,
+        is_voter=member.raft_id in seen.raft.voters,
+        timeline=server.timeline if server is not None else 0,
+        lsn=format_lsn(position.lsn) if position is not None else None,
+        epoch=position.epoch if position is not None else None,
+        lag_bytes=lag_bytes(seen, member),
+        zone=tags.zone,
+        tags=schema.Tags(
+            failover_priority=tags.failover_priority,
+            nofailover=tags.nofailover,
+            nosync=tags.nosync,
+        ),
+        postgresql_version=str(server.major) if server is not None and server.major else None,
+        version=report.version if report is not None else "",
+        uptime_seconds=report.uptime_seconds if report is not None else 0,
+        last_seen=iso(seen.unix_ms - ago) if heard is not None else None,
+        doing=report.doing if report is not None else "",
+        progress_percent=progress(report),
+        problem=problem_of(report),
+    )
+
+
+def progress(report: Observation | None) -> int | None:
+    known = report is not None and report.progress_percent >= 0
+    return report.progress_percent if known and report is not None else None
+
+
+def problem_of(report: Observation | None) -> str:
+    if report is None:
+        return ""
+    said = (report.server.problem, report.server.settings_problem, *report.alarms)
+    return "; ".join(text for text in said if text)
+
+
+def find_member(facts: Facts, name: str) -> Member | None:
+    """A member by its name; a number works where names end in it (`2` for n2) and it is unique."""
+    exact = facts.members.get(NodeId(name))
+    if exact is not None or not name.isdigit():
+        return exact
+    found = [m for m in facts.members.values() if m.node.lstrip("abcdefghijklmnopqrstuvwxyz-") == name]
+    return found[0] if len(found) == 1 else None
+
+
+# --- the herd ------------------------------------------------------------------------------------
+
+
+def members(facts: Facts) -> list[Member]:
+    return [member for _, member in sorted(facts.members.items())]
+
+
+def data_members(facts: Facts) -> list[Member]:
+    return [member for member in members(facts) if member.kind is Kind.DATA]
+
+
+def has_quorum(seen: Seen) -> bool:
+    """Whether consensus can commit, as far as this node knows: it hears a Raft leader."""
+    return seen.raft.leader is not None
+
+
+def primary_of(seen: Seen) -> NodeId | None:
+    """The ledger's primary of an established term; None between two reigns."""
+    facts = seen.facts
+    return facts.leader.node if facts.phase is Phase.STABLE and facts.leader is not None else None
+
+
+def can_write(seen: Seen) -> bool:
+    """Whether a commit would be acknowledged now: the gate is open and k standbys stream."""
+    facts = seen.facts
+    if facts.leader is None or not is_primary(seen, facts.leader.node):
+        return False
+    report = seen.fresh(facts.leader.node)
+    assert report is not None, "a primary has a fresh report"
+    server = report.server
+    if not server.healthy or CLOSED_NAME in server.names:
+        return False
+    streaming = {
+        one.member for one in server.senders if one.term == facts.term and one.state == "streaming"
+    }
+    return len(streaming & set(facts.sync.names)) >= facts.sync.names_k
+
+
+def failover_state(seen: Seen) -> schema.FailoverState:
+    """Where the herd stands between two primaries."""
+    facts = seen.facts
+    if facts.phase is Phase.UNBORN:
+        return "normal"
+    if facts.switchover is not None or facts.handover is not None:
+        return "switchover"
+    if facts.phase is Phase.ELECTING:
+        return "sealing"
+    if facts.phase is Phase.ESTABLISHING:
+        return "promoting"
+    leader = primary_of(seen)
+    report = seen.fresh(leader) if leader is not None else None
+    if leader is None or report is None or not is_primary(seen, leader):
+        return "detecting"
+    if not report.server.healthy or report.server.probe_failures:
+        return "detecting"
+    returning = [m for m in data_members(facts) if m.node != leader and seen.fresh(m.node)]
+    return "normal" if all(is_streaming(seen, m.node) for m in returning) else "recovering"
+
+
+def synchronous(facts: Facts) -> schema.Synchronous:
+    """The promise in force, and whether it is less than what is wanted."""
+    wanted = facts.num_sync or len(data_members(facts)) // 2
+    return schema.Synchronous(
+        mode=facts.mode.value,
+        voters=[key.node for key in facts.sync.voters],
+        num_sync=facts.sync.k,
+        wanted=wanted,
+        degraded=facts.phase is Phase.STABLE and facts.sync.k < wanted,
+    )
+
+
+def problems(seen: Seen) -> list[str]:
+    """Why the herd is not fully operational, one sentence each."""
+    facts, found = seen.facts, []
+    if not has_quorum(seen):
+        found.append("no quorum: consensus has no leader that this node hears")
+    if facts.phase is Phase.UNBORN:
+        found.append("the cluster has no data yet")
+    elif facts.phase is not Phase.STABLE:
+        found.append(f"epoch {facts.term} is {facts.phase.value}: {facts.reason}")
+    elif not can_write(seen):
+        found.append("commits are not acknowledged now")
+    for member in members(facts):
+        if not is_healthy(seen, member):
+            more = problem_of(seen.newest(member.node))
+            found.append(f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else ""))
+    sync = synchronous(facts)
+    if sync.degraded:
+        found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
+    if sum(claims_writes(heard.report) for heard in fresh_heard(seen)) > 1:
+        found.append("split brain: more than one server acknowledges writes")
+    return found
+
+
+def fresh_heard(seen: Seen) -> list[Heard]:
+    return [heard for node_, heard in seen.reports.items() if seen.fresh(node_) is not None]
+
+
+def claims_writes(report: Observation) -> bool:
+    """Whether a server would acknowledge writes: a primary whose gate is not closed."""
+    return report.server.state is Server.PRIMARY and CLOSED_NAME not in report.server.names
+
+
+def split_brain(seen: Seen) -> bool:
+    """Whether two servers acknowledge writes. The protocol makes this impossible; we look anyway."""
+    return sum(claims_writes(heard.report) for heard in fresh_heard(seen)) > 1
+
+
+def cluster_health(seen: Seen) -> schema.ClusterHealth:
+    """operational: all is well · degraded: writes work, something is missing · down: no writes."""
+    if not can_write(seen):
+        return "down"
+    return "degraded" if problems(seen) else "operational"
+
+
+def healthy_nodes(seen: Seen) -> int:
+    return sum(is_healthy(seen, member) for member in seen.facts.members.values())
+
+
+def status(seen: Seen) -> schema.ClusterStatus:
+    """The herd in one look."""
+    facts = seen.facts
+    reign = facts.reign()
+    return schema.ClusterStatus(
+        cluster_name=facts.cluster,
+        status=cluster_health(seen),
+        primary_node_id=primary_of(seen),
+        node_count=len(facts.members),
+        healthy_nodes=healthy_nodes(seen),
+        has_quorum=has_quorum(seen),
+        raft_leader=seen.raft.leader,
+        epoch=facts.term,
+        phase=facts.phase.value,
+        failover_state=failover_state(seen),
+        auto_failover_enabled=seen.failover_enabled,
+        paused=facts.paused,
+        synchronous=synchronous(facts),
+        system_id=facts.system_id,
+        problems=problems(seen),
+        last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
+        timestamp=iso(seen.unix_ms) or "",
+        as_of=seen.raft.applied,
+    )
+
+
+def health(seen: Seen) -> schema.ClusterHealthAnswer:
+    """Whether writes are possible, in short. Lag: of the healthy replica that is furthest behind."""
+    facts = seen.facts
+    lags = [
+        lag
+        for member in data_members(facts)
+        if is_healthy(seen, member) and not facts.is_leader(member.node)
+        for lag in [lag_bytes(seen, member)]
+        if lag is not None
+    ]
+    return schema.ClusterHealthAnswer(
+        cluster_status=cluster_health(seen),
+        healthy_nodes=healthy_nodes(seen),
+        total_nodes=len(facts.members),
+        primary_node_id=primary_of(seen),
+        has_quorum=has_quorum(seen),
+        replication_lag_bytes=max(lags, default=None),
+    )
+
+
+def nodes(seen: Seen) -> schema.Nodes:
+    """All members, by name."""
+    return schema.Nodes(
+        nodes=[node(seen, member) for member in members(seen.facts)], as_of=seen.raft.applied
+    )
+
+
+# --- this node, for load balancers ---------------------------------------------------------------
+
+
+def check(seen: Seen, *, proxy: ProxySeen | None, version: str) -> schema.Check:
+    """This node in short."""
+    member, report = seen.facts.members.get(seen.me), seen.newest(seen.me)
+    position = report.server.position if report is not None else None
+    return schema.Check(
+        status=check_status(seen, proxy),
+        node=seen.me,
+        role=role_of(seen.facts, member) if member is not None else "replica",
+        state=state_of(seen, member) if member is not None else "unknown",
+        split_brain=split_brain(seen),
+        proxy_healthy=proxy.healthy if proxy is not None else None,
+        has_quorum=has_quorum(seen),
+        timeline=report.server.timeline if report is not None else 0,
+        lsn=format_lsn(position.lsn) if position is not None else None,
+        lag_bytes=lag_bytes(seen, member) if member is not None else None,
+        epoch=seen.facts.term,
+        version=version,
+    )
+
+
+def check_status(
+    seen: Seen, proxy: ProxySeen | None
+) -> Literal["ok", "degraded", "split_brain", "no_backends"]:
+    """ok only when this node serves its role."""
+    member = seen.facts.members.get(seen.me)
+    if split_brain(seen):
+        return "split_brain"
+    if member is None or not is_healthy(seen, member):
+        return "degraded"
+    if proxy is not None and not proxy.backends.get("primary") and proxy.backends:
+        return "no_backends"
+    return "ok" if proxy is None or proxy.healthy else "degraded"
+
+
+def serves_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
+    """Whether this node is a replica that streams, within an asked-for lag."""
+    member = seen.facts.members.get(seen.me)
+    if member is None or not is_streaming(seen, seen.me) or not is_healthy(seen, member):
+        return False
+    lag = lag_bytes(seen, member)
+    return lag_bytes_max is None or (lag is not None and lag <= lag_bytes_max)
+
+
+# --- history, explanation, consensus -------------------------------------------------------------
+
+
+def history(facts: Facts, *, limit: int) -> schema.History:
+    """The newest reigns and notes, oldest first."""
+    return schema.History(
+        reigns=[reign_entry(reign) for reign in facts.history[-limit:]],
+        notes=[note_entry(note) for note in facts.notes[-limit:]],
+    )
+
+
+def reign_kind(reign: Reign) -> str:
+    """What brought a reign about, by the hundreds of the rule that began it."""
+    kinds = {1: "bootstrap", 2: "failover", 6: "switchover"}
+    return kinds.get(reign.rule // 100, "recovery")
+
+
+def reign_entry(reign: Reign) -> schema.HistoryEntry:
+    took = reign.established_at_ms - reign.began_at_ms
+    return schema.HistoryEntry(
+        epoch=reign.term,
+        timeline=reign.timeline or None,
+        lsn=format_lsn(reign.start.lsn),
+        primary=reign.leader.node,
+        kind=reign_kind(reign),
+        promoted=reign.promoted,
+        rule=reign.rule,
+        reason=reign.reason,
+        established=reign.established,
+        began_at=iso(reign.began_at_ms),
+        established_at=iso(reign.established_at_ms),
+        duration_ms=max(0, took) if reign.established and reign.began_at_ms else None,
+    )
+
+
+def note_entry(note: Note) -> schema.HistoryNote:
+    return schema.HistoryNote(
+        at=iso(note.at_ms) or "", epoch=note.term, kind=note.kind, text=note.text, rule=note.rule
+    )
+
+
+def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
+    """Why the primary is the primary, and what this node and the herd decided last."""
+    facts = seen.facts
+    reign, leader = facts.reign(), primary_of(seen)
+    why = "there is no primary now"
+    if leader is not None and reign is not None:
+        why = f"{leader} leads epoch {reign.term} by rule {reign.rule}: {reign.reason}"
+    return schema.Explanation(
+        node=seen.me,
+        primary=leader,
+        why_primary=why,
+        phase=facts.phase.value,
+        last_rule=facts.rule,
+        last_reason=facts.reason,
+        this_node=member,
+        herd=herd,
+        problems=problems(seen),
+    )
+
+
+def raft_state(seen: Seen) -> schema.RaftState:
+    """Consensus on this node."""
+    return schema.RaftState(
+        node=seen.me,
+        state=seen.raft.role.value,
+        raft_term=seen.raft.term,
+        leader=seen.raft.leader,
+        commit_index=seen.raft.commit,
+        applied_index=seen.raft.applied,
+        has_quorum=has_quorum(seen),
+    )
+
+
+def raft_peers(seen: Seen) -> schema.RaftPeers:
+    """The members of consensus."""
+    return schema.RaftPeers(peers=[raft_peer(seen, member) for member in members(seen.facts)])
+
+
+def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
+    host, port = member.address.raft()
+    heard = seen.reports.get(member.node)
+    suffrage: Literal["voter", "learner", "none"] = "none"
+    if member.raft_id in seen.raft.voters:
+        suffrage = "voter"
+    elif member.raft_id in seen.raft.learners:
+        suffrage = "learner"
+    return schema.RaftPeer(
+        node=member.node,
+        raft_id=member.raft_id,
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        suffrage=suffrage,
+        kind=member.kind.value,
+        is_leader=seen.raft.leader == member.node,
+        last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
+    )

@@ -1,0 +1,155 @@
+"""Checks that need more than one key, or a look at this machine's files.
+
+Owns collisions of ports, timings that only make sense together, and files that must be readable.
+Yields (path, message, hint); leaves reporting to `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pgherd.config.fields import Secret, is_loopback, is_wildcard
+from pgherd.config.settings import Channel, Settings
+from pgherd.config.source import Path
+from pgherd.config.units import format_duration
+from pgherd.model.errors import OperatorError
+
+HEARTBEATS_PER_ELECTION_MIN = 5
+SOCKET_PATH_BYTES_MAX = 107
+
+Found = Iterator[tuple[Path, str, str]]
+
+
+def joint_problems(settings: Settings) -> Found:
+    """What single keys cannot tell."""
+    yield from _addresses(settings)
+    yield from _ports(settings)
+    yield from _trust(settings)
+    yield from _timings(settings)
+    yield from _members(settings)
+    yield from _places(settings)
+
+
+def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
+    """Secrets and certificates that cannot be read here and now."""
+    for section, tls in (("raft", settings.raft.tls), ("api", settings.api.tls)):
+        for name in ("ca", "cert", "key") if tls is not None else ():
+            file = getattr(tls, name)
+            if file is None:
+                continue
+            try:
+                with open(file, "rb") as opened:
+                    opened.read(1)
+            except OSError as error:
+                hint = (
+                    "make it readable by the user that pgherd runs as, or run pgherd init or join"
+                )
+                yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
+    for role in ("superuser", "replication"):
+        secret: Secret | None = getattr(settings.postgresql, role).password
+        if secret is not None:
+            try:
+                secret.reveal(env)
+            except OperatorError as error:
+                yield ("postgresql", role, "password"), error.message, error.hint
+
+
+def _addresses(settings: Settings) -> Found:
+    address = settings.node.address
+    if address.advertise is not None:
+        return
+    channels: tuple[Channel, ...] = ("raft", "api", "postgresql", "proxy")
+    for channel in channels:
+        own = getattr(address, channel)
+        if own is None or own.advertise is None:
+            yield (
+                ("node", "address"),
+                f"says no address that others reach {channel} at",
+                f"add advertise: 10.0.1.1, or {channel}: {{advertise: 10.0.1.1}}",
+            )
+
+
+def _ports(settings: Settings) -> Found:
+    address = settings.node.address
+    if any(True for _ in _addresses(settings)):
+        return
+    api = settings.api_bind()
+    taken: list[tuple[Path, str, int]] = [
+        (("raft", "port"), address.bound("raft"), settings.raft.port),
+        (("api", "port"), api, settings.api.port),
+    ]
+    if settings.metrics.port is not None:
+        taken.append((("metrics", "port"), api, settings.metrics.port))
+    if not settings.node.witness:
+        taken.append(
+            (("postgresql", "port"), address.bound("postgresql"), settings.postgresql.port)
+        )
+    for index, listener in enumerate(settings.proxy.listeners):
+        taken.append((("proxy", "listeners", index, "port"), address.bound("proxy"), listener.port))
+    for place, (path, host, port) in enumerate(taken):
+        for other, other_host, other_port in taken[:place]:
+            if port == other_port and _meet(host, other_host):
+                name = ".".join(str(step) for step in other)
+                yield path, f"port {port} is also that of {name}", "give each its own port"
+
+
+def _meet(host: str, other: str) -> bool:
+    return host == other or is_wildcard(host) or is_wildcard(other)
+
+
+def _trust(settings: Settings) -> Found:
+    address = settings.node.address
+    if settings.raft.tls is not None or any(True for _ in _addresses(settings)):
+        return
+    if not (is_loopback(address.bound("raft")) and is_loopback(address.advertised("raft"))):
+        yield (
+            ("raft", "tls"),
+            "is missing, so that anyone on the network could pose as a member",
+            "pgherd init and join make the files; or write tls: {ca: ..., cert: ..., key: ...}",
+        )
+
+
+def _timings(settings: Settings) -> Found:
+    raft = settings.raft
+    least = HEARTBEATS_PER_ELECTION_MIN * raft.heartbeat_ms
+    if raft.election_timeout_ms < least:
+        yield (
+            ("raft", "election_timeout"),
+            f"{format_duration(raft.election_timeout_ms)} is too little for this heartbeat",
+            f"at least {format_duration(least)}: a few lost heartbeats must not cause an election",
+        )
+
+
+def _members(settings: Settings) -> Found:
+    seats = settings.raft.members
+    for index, seat in enumerate(seats):
+        earlier = seats[:index]
+        path = ("raft", "members", index)
+        if any(seat.name == other.name for other in earlier):
+            yield path, f"{seat.name} is listed twice", "every member has its own name"
+        if any((seat.host, seat.port) == (other.host, other.port) for other in earlier):
+            yield (
+                path,
+                f"{seat} has the address of another member",
+                "give each its own address or port",
+            )
+    if seats and settings.node.name not in {seat.name for seat in seats}:
+        hint = f"add {settings.node.name}=ADDRESS:{settings.raft.port}"
+        yield ("raft", "members"), f"does not list this node, {settings.node.name}", hint
+
+
+def _places(settings: Settings) -> Found:
+    data, store = settings.postgresql.data_dir, settings.raft.data_dir
+    if data == store or data in store.parents or store in data.parents:
+        yield (
+            ("raft", "data_dir"),
+            f"{store} and postgresql.data_dir {data} lie in each other",
+            "use two directories side by side: the data directory is swapped as a whole",
+        )
+    socket = settings.postgresql.socket_directory() / f".s.PGSQL.{settings.postgresql.port}"
+    if len(str(socket).encode()) > SOCKET_PATH_BYTES_MAX:
+        yield (
+            ("postgresql", "socket_dir"),
+            f"{socket} is longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket may have",
+            "set a shorter postgresql.socket_dir",
+        )

@@ -1,0 +1,97 @@
+"""The reference page of the configuration, written from the keys themselves.
+
+Owns the text of docs/reference/configuration.md; a test keeps the file equal to it, and
+`./dev docs` writes it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pgherd.config.describe import Described, walk
+from pgherd.config.foreign import ANYWHERE, COMES_LATER, FOREIGN
+from pgherd.config.generate import limit_of, written
+from pgherd.config.parameters import OWNED
+
+_HEAD = """# Configuration
+
+<!-- Generated from src/pgherd/config/settings.py by `./dev docs`; edit the keys there. -->
+
+One YAML file per node, `/etc/pgherd/pgherd.yaml` unless `--config` names another. It is strict:
+unknown keys, duplicate keys and values without a unit are refused, all at once, each with its line.
+`pgherd config generate` writes every key with its default; `pgherd config validate` checks a file.
+
+Durations take `ms s m h d`, sizes `B kB MB GB TB` (1024 each). Secrets are `file:/path` or
+`env:NAME`, and are read again when they change. Every key can be set from the environment:
+`PGHERD__RAFT__PORT=8301` is `raft.port`, values are YAML. *Change* says what a new value needs:
+**live** is applied by a reload of the daemon at once, **reload** also reloads PostgreSQL or the
+certificates, **restart** takes effect when this node's daemon is started again.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [_HEAD, *_sections(), _owned(), _later(), _foreign()]
+    return "\n".join(parts)
+
+
+def _sections() -> Iterator[str]:
+    described = list(walk())
+    yield _table("The file", [item for item in described if len(item.path) == 1])
+    for section in (item for item in described if item.is_section):
+        keys = [item for item in described if item.path[:-1] == section.path]
+        title = (section.section.__doc__ or "").strip() if section.section else ""
+        yield _table(f"`{section.key}`", keys, title)
+
+
+def _table(heading: str, keys: list[Described], title: str = "") -> str:
+    rows = [_row(item) for item in keys if not item.is_section]
+    lines = [f"## {heading}", "", *([title, ""] if title else [])]
+    if rows:
+        lines += ["| key | default | change | what it is |", "|---|---|---|---|", *rows, ""]
+    for item in (item for item in keys if item.info is not None and item.section is not None):
+        lines += [*_within(item), ""]
+    return "\n".join(lines)
+
+
+def _row(item: Described) -> str:
+    assert item.info is not None
+    default = "required" if item.required else f"`{_cell(written(item.default, item))}`"
+    values = (
+        f" One of {', '.join(f'`{word}`' for word in item.values)}." if len(item.values) > 1 else ""
+    )
+    text = " ".join(part for part in (item.info.comment + values, limit_of(item)) if part)
+    return f"| `{item.key}` | {default} | {item.info.change} | {_cell(text)} |"
+
+
+def _within(item: Described) -> Iterator[str]:
+    """The keys inside a list's or an optional map's entry."""
+    yield f"In `{item.key}`:"
+    yield ""
+    for inner in walk(item.section) if item.section is not None else ():
+        if inner.info is not None:
+            values = f" ({', '.join(inner.values)})" if len(inner.values) > 1 else ""
+            yield f"- `{inner.path[-1]}`: {inner.info.comment}{values}"
+
+
+def _owned() -> str:
+    rows = [f"| `{name}` | {why} |" for name, why in OWNED.items()]
+    head = ["## PostgreSQL parameters that pgherd sets", "", "| parameter | why |", "|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _later() -> str:
+    rows = [f"| `{key}` | {hint or '-'} |" for key, hint in COMES_LATER.items()]
+    head = ["## Not available in this version", "", "| key | until then |", "|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _foreign() -> str:
+    both = {**FOREIGN, **ANYWHERE}
+    rows = [f"| `{key}` | {place} |" for key, place in sorted(both.items()) if place]
+    head = ["## Names from other systems", "", "| there | here |", "|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

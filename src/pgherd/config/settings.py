@@ -1,0 +1,488 @@
+"""The keys of one node's configuration, section by section, with default, unit, limit and reason.
+
+Owns what exists: one model per section, one `Key` per field; attributes end in their unit
+(`heartbeat_ms`), the key in the file does not (`heartbeat: 100ms`). The wording of errors is
+`load`'s. Values are frozen; nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from pgherd.config.fields import (
+    BinDir,
+    Bytes,
+    Change,
+    FilePath,
+    Flag,
+    Host,
+    Key,
+    Millis,
+    NumSync,
+    Parameter,
+    ParameterName,
+    Port,
+    Seat,
+    SeatRef,
+    SecretRef,
+    is_wildcard,
+    parse_host,
+    parse_seat,
+)
+from pgherd.config.problems import Wrong
+from pgherd.model.ids import CLOSED_NAME, name_is_valid
+
+LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
+Channel = Literal["raft", "api", "postgresql", "proxy"]
+
+
+class Section(BaseModel):
+    """The base of all sections: strict, frozen, and no unknown keys."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.removesuffix("_ms").removesuffix("_bytes"),
+    )
+
+
+class Cluster(Section):
+    """The cluster that this node belongs to."""
+
+    name: Annotated[
+        str,
+        Key("Name of the cluster, the same on all its nodes."),
+        Field(max_length=64, min_length=1),
+    ] = "main"
+
+
+def _as_endpoint(value: Any) -> Any:
+    if isinstance(value, str):
+        host = parse_host(value)
+        if is_wildcard(host):
+            raise Wrong(
+                f"{host} is every address, so no peer can reach it",
+                "split it: {listen: ..., advertise: ...}",
+            )
+        return {"listen": host, "advertise": host}
+    return value
+
+
+class Endpoint(Section):
+    """Where one channel listens, and under which address the other nodes reach it."""
+
+    listen: Annotated[Host | None, Key("Address to bind; null: the advertised one.")] = None
+    advertise: Annotated[Host | None, Key("Address that others connect to.")] = None
+
+    @field_validator("advertise", mode="after")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        if value is not None and is_wildcard(value):
+            raise Wrong(f"{value} is every address", "write the one that the other nodes can reach")
+        return value
+
+
+EndpointRef = Annotated[Endpoint, BeforeValidator(_as_endpoint)]
+
+
+class Address(Endpoint):
+    """The node's addresses: one for all channels, and exceptions per channel."""
+
+    raft: Annotated[EndpointRef | None, Key("Peer channel, where it differs.")] = None
+    api: Annotated[EndpointRef | None, Key("REST API, where it differs.")] = None
+    postgresql: Annotated[EndpointRef | None, Key("PostgreSQL, where it differs.")] = None
+    proxy: Annotated[EndpointRef | None, Key("Proxy listeners, where they differ.")] = None
+
+    def advertised(self, channel: Channel) -> str:
+        """The address under which the other nodes reach a channel."""
+        own: Endpoint | None = getattr(self, channel)
+        found = (own.advertise if own else None) or self.advertise
+        assert found is not None, "checked when loaded"
+        return found
+
+    def bound(self, channel: Channel) -> str:
+        """The address that a channel listens on."""
+        own: Endpoint | None = getattr(self, channel)
+        if own is not None and (own.listen or own.advertise):
+            return own.listen or own.advertise or ""
+        return self.listen or self.advertised(channel)
+
+
+class Tags(Section):
+    """An operator's wishes about this node."""
+
+    failover_priority: Annotated[
+        int, Key("Among equals the highest becomes primary.", LIVE, least=0, most=1000)
+    ] = 100
+    nofailover: Annotated[Flag, Key("Never make this node the primary.", LIVE)] = False
+    nosync: Annotated[Flag, Key("Never wait for this node's acknowledgement.", LIVE)] = False
+
+
+class Node(Section):
+    """This node."""
+
+    name: Annotated[str, Key("Name of this node, unique in the cluster; its id everywhere.")]
+    address: Annotated[
+        Annotated[Address, BeforeValidator(_as_endpoint)],
+        Key(
+            "Address for all channels, or a map: {listen, advertise, raft, api, postgresql, proxy}."
+        ),
+    ]
+    zone: Annotated[str, Key("Failure domain; synchronous copies prefer another zone.", LIVE)] = ""
+    tags: Tags = Tags()
+    witness: Annotated[Flag, Key("Only vote: no PostgreSQL on this node.")] = False
+
+    @field_validator("name", mode="after")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if value == CLOSED_NAME:
+            raise Wrong(f"{value} is a name that pgherd keeps for itself", "choose another")
+        if not name_is_valid(value):
+            raise Wrong(
+                f"{value!r} is not a node name",
+                "a small letter, then small letters, digits or '-', at most 32 characters",
+            )
+        return value
+
+
+class Tls(Section):
+    """Certificate files in PEM form; they are read again when they change."""
+
+    ca: Annotated[
+        FilePath, Key("Certificates of the authorities that peers are checked against.", RELOAD)
+    ]
+    cert: Annotated[FilePath, Key("This node's certificate, with its chain.", RELOAD)]
+    key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
+
+
+class ServerTls(Section):
+    """Certificate files of a server; with `ca`, clients may log in with certificates."""
+
+    cert: Annotated[FilePath, Key("The certificate, with its chain.", RELOAD)]
+    key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
+    ca: Annotated[FilePath | None, Key("Authorities of client certificates.", RELOAD)] = None
+
+
+class Raft(Section):
+    """Consensus between the nodes."""
+
+    port: Annotated[Port, Key("Port of the peer channel.")] = 8300
+    data_dir: Annotated[
+        FilePath, Key("Directory of the consensus store and this node's promises.")
+    ] = Path("/var/lib/pgherd/raft")
+    members: Annotated[
+        tuple[SeatRef, ...],
+        Key("First members as name=host:port. Read once, when the cluster is made or recovered."),
+    ] = ()
+    heartbeat_ms: Annotated[
+        Millis,
+        Key(
+            "How often the Raft leader is heard.",
+            unit="duration",
+            least=20,
+            why="shorter ticks cost more CPU than the failover they save",
+        ),
+    ] = 100
+    election_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "Silence after which a new Raft leader is elected, once to twice this long.",
+            unit="duration",
+            least=300,
+            why="a busy disk or scheduler is silent for longer and would cause elections",
+        ),
+    ] = 1000
+    tls: Annotated[
+        Tls | None, Key("Mutual TLS of the peer channel; null on loopback only.", RELOAD)
+    ] = None
+
+
+class Superuser(Section):
+    """The PostgreSQL superuser that pgherd works as."""
+
+    username: Annotated[str, Key("Role name.")] = "postgres"
+    password: Annotated[
+        SecretRef | None,
+        Key("Password: file:/path or env:NAME; null: the local socket's own check.", RELOAD),
+    ] = None
+
+
+class ReplicationRole(Section):
+    """The PostgreSQL role that replicas stream as."""
+
+    username: Annotated[str, Key("Role name.")] = "pgherd_replication"
+    password: Annotated[SecretRef | None, Key("Password: file:/path or env:NAME.", RELOAD)] = None
+
+
+class InitDb(Section):
+    """How the first data directory is made; read once."""
+
+    encoding: Annotated[str, Key("Encoding of the databases.")] = "UTF8"
+    locale: Annotated[
+        str, Key("Locale of the databases; C sorts alike on every host and after every upgrade.")
+    ] = "C"
+
+
+class Postgresql(Section):
+    """The PostgreSQL server of this node."""
+
+    bin_dir: Annotated[BinDir, Key("Directory of the binaries; auto: the newest major found.")] = (
+        "auto"
+    )
+    data_dir: Annotated[FilePath, Key("Data directory; made when it does not exist.")] = Path(
+        "/var/lib/pgherd/postgresql"
+    )
+    port: Annotated[Port, Key("Port of PostgreSQL itself; clients use the proxy's.")] = 5442
+    user: Annotated[
+        str, Key("System user that runs PostgreSQL when pgherd is started as root.")
+    ] = "postgres"
+    database: Annotated[str, Key("Database of pgherd's own connections.")] = "postgres"
+    socket_dir: Annotated[
+        FilePath | None, Key("Directory of the Unix socket; null: `run` beside data_dir.")
+    ] = None
+    parameters: Annotated[
+        Mapping[ParameterName, Parameter], Key("PostgreSQL parameters of your own.", RELOAD)
+    ] = Field(default_factory=dict)
+    hba: Annotated[
+        tuple[str, ...], Key("Lines of pg_hba.conf for your clients, after pgherd's own.", RELOAD)
+    ] = ()
+    superuser: Superuser = Superuser()
+    replication: ReplicationRole = ReplicationRole()
+    initdb: InitDb = InitDb()
+
+    def socket_directory(self) -> Path:
+        """The directory of the Unix socket."""
+        return self.socket_dir or self.data_dir.parent / "run"
+
+
+class Probe(Section):
+    """How this node's PostgreSQL is asked whether it works."""
+
+    interval_ms: Annotated[
+        Millis,
+        Key(
+            "Pause between two probes.",
+            LIVE,
+            unit="duration",
+            least=100,
+            why="every probe is a new connection",
+        ),
+    ] = 500
+    timeout_ms: Annotated[
+        Millis,
+        Key(
+            "Deadline of one probe, connection included.",
+            LIVE,
+            unit="duration",
+            least=200,
+            why="a healthy server under load takes this long to fork a backend",
+        ),
+    ] = 1000
+    failures: Annotated[
+        int,
+        Key(
+            "Failed probes in a row before the server is called unhealthy.", LIVE, least=1, most=100
+        ),
+    ] = 2
+
+
+class Failover(Section):
+    """When another node becomes primary without being asked to."""
+
+    enabled: Annotated[Flag, Key("Fail over automatically.", LIVE)] = True
+    detect_ms: Annotated[
+        Millis,
+        Key(
+            "Silence of a node after which two others call it lost.",
+            LIVE,
+            unit="duration",
+            least=1000,
+            why="stalls of up to 1s must never cause a failover",
+        ),
+    ] = 1500
+    start_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "Time that a starting or recovering PostgreSQL may take.",
+            LIVE,
+            unit="duration",
+            least=5000,
+            why="crash recovery replays WAL since the last checkpoint",
+        ),
+    ] = 300_000
+    on_postgres_crash: Annotated[
+        Literal["auto", "failover"],
+        Key(
+            "auto: fail over when a sealed replica is complete, else restart in place;"
+            " failover: never restart in place.",
+            LIVE,
+        ),
+    ] = "auto"
+    minimum_interval_ms: Annotated[
+        Millis,
+        Key(
+            "Least time between two failovers on suspicion of the same node.",
+            LIVE,
+            unit="duration",
+            least=5000,
+            why="shorter lets a flapping network move the primary back and forth",
+        ),
+    ] = 30_000
+    probe: Probe = Probe()
+
+
+class Replication(Section):
+    """What an acknowledged commit promises."""
+
+    mode: Annotated[
+        Literal["quorum", "strict"],
+        Key(
+            "quorum: on two nodes, or the ledger says that one is left;"
+            " strict: always on two nodes, or writes wait.",
+            LIVE,
+            later=("async",),
+        ),
+    ] = "quorum"
+    num_sync: Annotated[
+        NumSync,
+        Key(
+            "Replicas that must have a commit; auto: half of the data members.",
+            LIVE,
+            least=1,
+            most=8,
+        ),
+    ] = "auto"
+    sync_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "Silence after which a replica leaves the synchronous set.",
+            LIVE,
+            unit="duration",
+            least=1000,
+            why="a shorter stall of a replica must not weaken what commits promise",
+        ),
+    ] = 3000
+
+
+class Listener(Section):
+    """One port that clients connect to."""
+
+    port: Annotated[Port, Key("Port of this listener.")]
+    route: Annotated[
+        Literal["primary", "replica"],
+        Key("Where its connections go.", later=("auto",)),
+    ]
+    pool: Annotated[
+        Literal["none"],
+        Key("none: bytes pass from client to server untouched.", later=("session", "transaction")),
+    ] = "none"
+
+
+class Proxy(Section):
+    """The way in for clients."""
+
+    listeners: Annotated[
+        tuple[Listener, ...], Key("Ports and where they lead: {port, route, pool}.")
+    ] = (
+        Listener(port=5432, route="primary"),
+        Listener(port=5433, route="replica"),
+    )
+    connect_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "How long a client waits for a server to appear.",
+            LIVE,
+            unit="duration",
+            least=500,
+            why="shorter refuses clients during an ordinary failover",
+        ),
+    ] = 5000
+    max_replica_lag_bytes: Annotated[
+        Bytes,
+        Key(
+            "A replica further behind gets no new connections.",
+            LIVE,
+            unit="size",
+            least=1 << 16,
+            why="less than a few pages of WAL is never reached under load",
+        ),
+    ] = 16 << 20
+    balance: Annotated[
+        Literal["least_connections"],
+        Key("How a replica is chosen.", LIVE, later=("round_robin", "random", "weighted")),
+    ] = "least_connections"
+
+
+class Token(Section):
+    """A bearer token of the API, kept as a hash."""
+
+    name: Annotated[str, Key("Who carries it; stands in the audit record.")]
+    role: Annotated[Literal["viewer", "operator", "admin"], Key("What it may do.")]
+    sha256: Annotated[str, Key("SHA-256 of the token, in hex.")]
+
+    @field_validator("sha256", mode="after")
+    @classmethod
+    def _hex(cls, value: str) -> str:
+        if len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
+            raise Wrong("is not a SHA-256 in hex", "printf %s TOKEN | sha256sum")
+        return value.lower()
+
+
+class Api(Section):
+    """The REST API."""
+
+    port: Annotated[Port, Key("Port of the API, its health checks and /metrics.")] = 8008
+    bind: Annotated[Host | None, Key("Address to bind; null: the one of node.address.")] = None
+    tls: Annotated[ServerTls | None, Key("Serve HTTPS with these files.", RELOAD)] = None
+    tokens: Annotated[
+        tuple[Token, ...],
+        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", LIVE),
+    ] = ()
+
+
+class Metrics(Section):
+    """Metrics for Prometheus."""
+
+    port: Annotated[
+        Port | None, Key("A port for /metrics alone; null: only on the API's port.")
+    ] = None
+
+
+class Log(Section):
+    """What the daemon tells about itself."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Key("Least important line told.", LIVE)
+    ] = "info"
+    format: Annotated[Literal["text", "json"], Key("Form of a line.", LIVE)] = "text"
+    file: Annotated[FilePath | None, Key("File to append to; null: standard error.")] = None
+
+
+class Settings(Section):
+    """Everything that one node is told."""
+
+    version: Annotated[Literal[1], Key("Version of this file's format.")]
+    cluster: Cluster = Cluster()
+    node: Node
+    raft: Raft = Raft()
+    postgresql: Postgresql = Postgresql()
+    failover: Failover = Failover()
+    replication: Replication = Replication()
+    proxy: Proxy = Proxy()
+    api: Api = Api()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+
+    def api_bind(self) -> str:
+        """The address that the API listens on."""
+        return self.api.bind or self.node.address.bound("api")
+
+
+def seats(texts: tuple[str, ...]) -> tuple[Seat, ...]:
+    """Read `name=host:port` texts, as the command line gives them."""
+    return tuple(parse_seat(text) for text in texts)

@@ -1,0 +1,351 @@
+"""The state machine: facts + command -> facts + outcome. Reads no clock and draws no chance.
+
+A refusal leaves the facts as they were. Where a command would break the sync-set inequality it is
+refused here even if a decider proposed it: the ledger is the last gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pgherd.ledger import commands as cmd
+from pgherd.ledger import syncset
+from pgherd.model.facts import (
+    Facts,
+    Forced,
+    JoinToken,
+    Member,
+    Note,
+    Phase,
+    Reign,
+    Switchover,
+    SyncState,
+    SyncUse,
+)
+from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
+
+HISTORY_MAX = 500
+NOTES_MAX = 200
+TOKENS_MAX = 100
+
+Result = tuple[Facts, cmd.Outcome]
+replace = msgspec.structs.replace
+
+
+def apply_command(facts: Facts, command: cmd.AnyCommand, *, at_ms: int) -> Result:
+    """Apply one command. at_ms is the proposer's wall clock and is only recorded."""
+    handler: Callable[[Facts, Any, int], Result] = HANDLERS[type(command)]
+    return handler(facts, command, at_ms)
+
+
+def refuse(facts: Facts, code: str, reason: str) -> Result:
+    return facts, cmd.Refused(code, reason)
+
+
+def note(facts: Facts, *, at_ms: int, kind: str, text: str, rule: int = 0) -> Facts:
+    line = Note(at_ms=at_ms, term=facts.term, kind=kind, text=text, rule=rule)
+    return replace(facts, notes=(*facts.notes, line)[-NOTES_MAX:])
+
+
+def choose_founder(facts: Facts, c: cmd.ChooseFounder, at_ms: int) -> Result:
+    if facts.founder is not None or facts.system_id:
+        return refuse(facts, "already", f"{facts.founder} is the founder")
+    if c.node not in facts.members:
+        return refuse(facts, "unknown_node", f"{c.node} is no member")
+    facts = replace(facts, founder=c.node)
+    text = f"{c.node} makes the cluster"
+    return note(facts, at_ms=at_ms, kind="founder.chosen", text=text), cmd.Done()
+
+
+def born(facts: Facts, c: cmd.Born, at_ms: int) -> Result:
+    if facts.system_id:
+        return refuse(facts, "already", f"the cluster has system identifier {facts.system_id}")
+    if facts.founder != c.node:
+        return refuse(facts, "not_founder", f"{facts.founder} is the founder, not {c.node}")
+    member = replace(facts.members[c.node], incarnation=c.incarnation)
+    facts = replace(
+        facts,
+        system_id=c.system_id,
+        major=c.major,
+        members={**facts.members, c.node: member},
+        sync=SyncState(voters=(member.key,), r=1),
+    )
+    text = f"system identifier {c.system_id}, PostgreSQL {c.major}"
+    return note(facts, at_ms=at_ms, kind="cluster.born", text=text), cmd.Done()
+
+
+def begin(facts: Facts, c: cmd.Begin, at_ms: int) -> Result:
+    if not facts.system_id:
+        return refuse(facts, "unborn", "there is no cluster yet")
+    if c.expected != facts.term:
+        return refuse(facts, "stale", f"the term is {facts.term}, not {c.expected}")
+    undone = facts.switchover if c.handover is None else None
+    term = Term(facts.term + 1)
+    facts = replace(
+        facts,
+        term=term,
+        phase=Phase.ELECTING,
+        elector=c.elector,
+        handover=c.handover,
+        switchover=None if undone else facts.switchover,
+        forced=None if facts.phase is Phase.ELECTING else facts.forced,
+        rule=c.rule,
+        reason=c.reason,
+        began_at_ms=at_ms,
+    )
+    if undone is not None:
+        text = f"switchover {undone.id} given up: {c.reason}"
+        facts = note(facts, at_ms=at_ms, kind="switchover.undone", text=text)
+    return note(facts, at_ms=at_ms, kind="term.begun", text=c.reason, rule=c.rule), cmd.Done()
+
+
+def wrong_election(facts: Facts, term: Term, elector: NodeId) -> str:
+    if facts.phase is not Phase.ELECTING or facts.term != term or facts.elector != elector:
+        return f"term {facts.term} is {facts.phase.value} by {facts.elector}"
+    return ""
+
+
+def drained(facts: Facts, c: cmd.Drained, at_ms: int) -> Result:
+    why = wrong_election(facts, c.term, c.elector)
+    if why or facts.handover is None:
+        return refuse(facts, "stale", why or "no handover is under way")
+    return replace(facts, handover=replace(facts.handover, drained=c.position)), cmd.Done()
+
+
+def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
+    """F5. R' = |V'| - min(kd, k') + 1: kd is carried through every unfinished term."""
+    why = wrong_election(facts, c.term, c.elector)
+    if why:
+        return refuse(facts, "stale", why)
+    if facts.member(c.winner) is None:
+        return refuse(facts, "unknown_node", f"{c.winner} is no member with that incarnation")
+    if c.winner in c.voters or (c.k > 0) != bool(c.voters):
+        return refuse(facts, "invalid", "the winner cannot vote for itself, and V needs a k")
+    first = not facts.history
+    kd = c.k if first else min(facts.sync.kd, c.k)
+    needed = len(c.voters) - kd + 1 if c.voters else 0
+    reign = Reign(
+        term=c.term,
+        leader=c.winner,
+        start=c.start,
+        promoted=c.promoted,
+        rule=facts.rule,
+        reason=facts.reason,
+        began_at_ms=facts.began_at_ms,
+    )
+    facts = replace(
+        facts,
+        phase=Phase.ESTABLISHING,
+        leader=c.winner,
+        sync=SyncState(voters=c.voters, k=c.k, kd=kd, r=needed, generation=facts.sync.generation),
+        history=(*facts.history, reign)[-HISTORY_MAX:],
+        rule=c.rule,
+        reason=c.reason,
+    )
+    return note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule), cmd.Done()
+
+
+def establish(facts: Facts, c: cmd.Establish, at_ms: int) -> Result:
+    if facts.phase is not Phase.ESTABLISHING or facts.term != c.term:
+        return refuse(facts, "stale", f"term {facts.term} is {facts.phase.value}")
+    old = facts.sync
+    if not set(c.names) <= set(old.voters) or len(c.names) < old.k:
+        return refuse(facts, "invalid", "the names must be at least k of the voters")
+    sync = replace(
+        old,
+        kd=old.k,
+        r=syncset.seal_count(len(old.voters), old.k),
+        names=c.names,
+        names_k=old.k,
+        generation=old.generation + 1,
+        in_use=(),
+    )
+    why = syncset.broken_rule(sync)
+    if why:
+        return refuse(facts, "unsafe", why)
+    reign = replace(
+        facts.history[-1], established=True, timeline=c.timeline, established_at_ms=at_ms
+    )
+    facts = replace(
+        facts,
+        phase=Phase.STABLE,
+        sync=sync,
+        history=(*facts.history[:-1], reign),
+        switchover=None,
+        handover=None,
+        forced=None,
+        rule=reign.rule,
+        reason=reign.reason,
+    )
+    text = f"{reign.leader.node} leads on timeline {c.timeline}: {reign.reason}"
+    return note(facts, at_ms=at_ms, kind="term.established", text=text), cmd.Done()
+
+
+def change_sync(facts: Facts, c: cmd.ChangeSync, at_ms: int) -> Result:
+    if facts.phase is not Phase.STABLE or facts.term != c.term:
+        return refuse(facts, "stale", f"term {facts.term} is {facts.phase.value}")
+    old = facts.sync
+    if old.generation != c.generation:
+        return refuse(facts, "stale", f"the sync generation is {old.generation}")
+    changed = (c.names, c.names_k) != (old.names, old.names_k)
+    in_use = () if c.settled else old.in_use
+    if changed:
+        past = SyncUse(generation=old.generation, names=old.names, k=old.names_k)
+        in_use = (*in_use, past)
+    if not c.voters:
+        in_use = tuple(use for use in in_use if use.k == 0)
+    sync = SyncState(
+        voters=c.voters,
+        k=c.k,
+        kd=c.kd,
+        r=c.r,
+        names=c.names,
+        names_k=c.names_k,
+        generation=old.generation + 1 if changed else old.generation,
+        in_use=in_use,
+    )
+    why = unknown_voter(facts, c) or syncset.broken_rule(sync)
+    if why:
+        return refuse(facts, "unsafe", why)
+    facts = replace(facts, sync=sync)
+    return note(facts, at_ms=at_ms, kind="sync.changed", text=c.reason, rule=c.rule), cmd.Done()
+
+
+def unknown_voter(facts: Facts, c: cmd.ChangeSync) -> str:
+    for key in set(c.voters) - set(facts.sync.voters) | set(c.names) - set(facts.sync.names):
+        if facts.member(key) is None or key == facts.leader:
+            return f"{key} cannot be in the sync set"
+    return ""
+
+
+def counted(facts: Facts, key: MemberKey) -> bool:
+    """Whether an incarnation still stands for data somewhere in the facts."""
+    sync = facts.sync
+    uses = [use.names for use in sync.in_use]
+    return key == facts.leader or any(key in group for group in (sync.voters, sync.names, *uses))
+
+
+def register_incarnation(facts: Facts, c: cmd.RegisterIncarnation, at_ms: int) -> Result:
+    member = facts.members.get(c.node)
+    if member is None:
+        return refuse(facts, "unknown_node", f"{c.node} is no member")
+    if member.incarnation and counted(facts, member.key):
+        return refuse(facts, "in_use", f"{member.key} is still counted")
+    member = replace(member, incarnation=c.incarnation)
+    facts = replace(facts, members={**facts.members, c.node: member})
+    text = f"{c.node} has a new data directory"
+    return note(facts, at_ms=at_ms, kind="member.rebuilt", text=text), cmd.Done()
+
+
+def request_switchover(facts: Facts, c: cmd.RequestSwitchover, at_ms: int) -> Result:
+    if facts.switchover is not None:
+        who = facts.switchover.requested_by
+        return refuse(facts, "busy", f"a switchover asked for by {who} is under way")
+    if facts.phase is not Phase.STABLE:
+        return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
+    if c.candidate is not None and c.candidate not in facts.members:
+        return refuse(facts, "unknown_node", f"{c.candidate} is no member")
+    if c.candidate is not None and facts.is_leader(c.candidate):
+        return refuse(facts, "already_leader", f"{c.candidate} is the primary already")
+    wish = Switchover(
+        id=c.id, candidate=c.candidate, requested_by=c.requested_by, requested_at_ms=at_ms
+    )
+    facts = replace(facts, switchover=wish)
+    text = f"switchover to {c.candidate or 'the best candidate'} asked for by {c.requested_by}"
+    return note(facts, at_ms=at_ms, kind="switchover.requested", text=text), cmd.Done()
+
+
+def end_switchover(facts: Facts, c: cmd.EndSwitchover, at_ms: int) -> Result:
+    if facts.switchover is None or facts.switchover.id != c.id:
+        return refuse(facts, "stale", f"no switchover {c.id} is under way")
+    if facts.phase is not Phase.STABLE:
+        return refuse(facts, "too_late", "the handover has begun")
+    facts = replace(facts, switchover=None)
+    return note(facts, at_ms=at_ms, kind="switchover.ended", text=c.outcome), cmd.Done()
+
+
+def request_failover(facts: Facts, c: cmd.RequestFailover, at_ms: int) -> Result:
+    if facts.forced is not None:
+        who = facts.forced.requested_by
+        return refuse(facts, "busy", f"a failover asked for by {who} is under way")
+    if facts.phase is Phase.UNBORN:
+        return refuse(facts, "unborn", "there is no cluster yet")
+    if c.candidate is not None and c.candidate not in facts.members:
+        return refuse(facts, "unknown_node", f"{c.candidate} is no member")
+    if c.candidate is not None and facts.is_leader(c.candidate):
+        return refuse(facts, "already_leader", f"{c.candidate} is the primary already")
+    order = Forced(id=c.id, candidate=c.candidate, requested_by=c.requested_by)
+    facts = replace(facts, forced=order)
+    text = f"failover to {c.candidate or 'the best candidate'} ordered by {c.requested_by}"
+    return note(facts, at_ms=at_ms, kind="failover.requested", text=text), cmd.Done()
+
+
+def add_member(facts: Facts, c: cmd.AddMember, at_ms: int) -> Result:
+    if c.node in facts.members:
+        return refuse(facts, "name_taken", f"{c.node} is a member already")
+    if any(m.address.raft() == c.address.raft() for m in facts.members.values()):
+        host, port = c.address.raft()
+        return refuse(facts, "address_taken", f"another member is at {host}:{port}")
+    if c.token:
+        token = facts.tokens.get(c.token)
+        if token is None or token.used_by is not None:
+            return refuse(facts, "token_used", "this join token is unknown or was used already")
+        tokens = {**facts.tokens, c.token: replace(token, used_by=c.node)}
+        facts = replace(facts, tokens=tokens)
+    member = Member(
+        node=c.node, raft_id=facts.next_raft_id, kind=c.kind, address=c.address, tags=c.tags
+    )
+    facts = replace(
+        facts,
+        members={**facts.members, c.node: member},
+        next_raft_id=RaftId(facts.next_raft_id + 1),
+    )
+    text = f"{c.node} joined as {c.kind.value}"
+    facts = note(facts, at_ms=at_ms, kind="member.added", text=text)
+    return facts, cmd.Done(str(member.raft_id))
+
+
+def update_member(facts: Facts, c: cmd.UpdateMember, at_ms: int) -> Result:
+    member = facts.members.get(c.node)
+    if member is None:
+        return refuse(facts, "unknown_node", f"{c.node} is no member")
+    member = replace(member, address=c.address, tags=c.tags)
+    return replace(facts, members={**facts.members, c.node: member}), cmd.Done()
+
+
+def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
+    if c.id in facts.tokens:
+        return refuse(facts, "already", "this token exists")
+    kept = dict(list(facts.tokens.items())[-TOKENS_MAX + 1 :])
+    kept[c.id] = JoinToken(
+        id=c.id, secret_sha256=c.secret_sha256, expires_at_unix=c.expires_at_unix
+    )
+    return replace(facts, tokens=kept), cmd.Done()
+
+
+def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
+    facts = replace(facts, mode=c.mode, num_sync=c.num_sync)
+    text = f"replication mode {c.mode.value}, num_sync {c.num_sync or 'auto'}"
+    return note(facts, at_ms=at_ms, kind="mode.set", text=text), cmd.Done()
+
+
+HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
+    cmd.ChooseFounder: choose_founder,
+    cmd.Born: born,
+    cmd.Begin: begin,
+    cmd.Drained: drained,
+    cmd.Elect: elect,
+    cmd.Establish: establish,
+    cmd.ChangeSync: change_sync,
+    cmd.RegisterIncarnation: register_incarnation,
+    cmd.RequestSwitchover: request_switchover,
+    cmd.EndSwitchover: end_switchover,
+    cmd.RequestFailover: request_failover,
+    cmd.AddMember: add_member,
+    cmd.UpdateMember: update_member,
+    cmd.IssueToken: issue_token,
+    cmd.SetMode: set_mode,
+}

@@ -1,0 +1,205 @@
+"""The commands of the ledger: one tagged value per fact that can change.
+
+Every command states what it expects to find (a term, a generation), so that a late or repeated one
+is refused instead of applied to facts that have moved on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
+
+
+class Command(msgspec.Struct, frozen=True, tag=True):
+    """The base of all commands; never proposed itself."""
+
+
+class ChooseFounder(Command, frozen=True, tag=True):
+    """Name the node that makes the first data directory; only while none exists."""
+
+    node: NodeId
+
+
+class Born(Command, frozen=True, tag=True):
+    """The founder's data directory exists: its identity becomes the cluster's."""
+
+    node: NodeId
+    incarnation: str
+    system_id: str
+    major: int
+
+
+class Begin(Command, frozen=True, tag=True):
+    """F1: begin the next term. `expected` is the term that ends."""
+
+    expected: Term
+    elector: NodeId
+    rule: int
+    reason: str
+    handover: Handover | None = None
+
+
+class Drained(Command, frozen=True, tag=True):
+    """The old leader of a handover has stopped at this position; the others may seal now."""
+
+    term: Term
+    elector: NodeId
+    position: Position
+
+
+class Elect(Command, frozen=True, tag=True):
+    """F5: name the winner of a term, its voters and its k."""
+
+    term: Term
+    elector: NodeId
+    winner: MemberKey
+    start: Position
+    promoted: bool
+    voters: tuple[MemberKey, ...]
+    k: int
+    rule: int
+    reason: str
+
+
+class Establish(Command, frozen=True, tag=True):
+    """F8: the epoch record is on k voters; the term may acknowledge from now on."""
+
+    term: Term
+    timeline: Timeline
+    epoch_record_end: Lsn
+    names: tuple[MemberKey, ...]
+
+
+class ChangeSync(Command, frozen=True, tag=True):
+    """One step of PROTOCOL.md 4: new store side and new PostgreSQL side together.
+
+    generation: the one this step starts from · settled: the leader reported that generation's
+    barrier complete, so older configurations are out of use.
+    """
+
+    term: Term
+    generation: int
+    settled: bool
+    voters: tuple[MemberKey, ...]
+    k: int
+    kd: int
+    r: int
+    names: tuple[MemberKey, ...]
+    names_k: int
+    rule: int
+    reason: str
+
+
+class RegisterIncarnation(Command, frozen=True, tag=True):
+    """A member has a new data directory. Refused while the old one is counted anywhere."""
+
+    node: NodeId
+    incarnation: str
+
+
+class RequestSwitchover(Command, frozen=True, tag=True):
+    """Ask for a planned change of primary."""
+
+    id: str
+    candidate: NodeId | None
+    requested_by: str
+
+
+class EndSwitchover(Command, frozen=True, tag=True):
+    """A switchover was refused, cancelled or given up; a done one ends with its term's F8."""
+
+    id: str
+    outcome: str
+
+
+class RequestFailover(Command, frozen=True, tag=True):
+    """Ask for an election now, with another leader than the present one."""
+
+    id: str
+    candidate: NodeId | None
+    requested_by: str
+
+
+class AddMember(Command, frozen=True, tag=True):
+    """Admit a node; its Raft id is allocated here and never re-used.
+
+    token: the join token that is used up by this, "" for an operator's command.
+    """
+
+    node: NodeId
+    kind: Kind
+    address: Address
+    tags: Tags = Tags()
+    token: str = ""
+
+
+class UpdateMember(Command, frozen=True, tag=True):
+    """A member's address or tags changed in its own file."""
+
+    node: NodeId
+    address: Address
+    tags: Tags
+
+
+class IssueToken(Command, frozen=True, tag=True):
+    """Make a single-use join token known by its hash."""
+
+    id: str
+    secret_sha256: str
+    expires_at_unix: int
+
+
+class SetMode(Command, frozen=True, tag=True):
+    """Change between quorum and strict."""
+
+    mode: Mode
+    num_sync: int
+
+
+AnyCommand = (
+    ChooseFounder
+    | Born
+    | Begin
+    | Drained
+    | Elect
+    | Establish
+    | ChangeSync
+    | RegisterIncarnation
+    | RequestSwitchover
+    | EndSwitchover
+    | RequestFailover
+    | AddMember
+    | UpdateMember
+    | IssueToken
+    | SetMode
+)
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A command on its way through consensus. (client, seq) makes a retry harmless.
+
+    at_ms: the proposer's wall clock, for history only; no decision reads it.
+    """
+
+    client: str
+    seq: int
+    at_ms: int
+    command: AnyCommand
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The command was applied."""
+
+    text: str = ""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The command changed nothing, and why."""
+
+    code: str
+    reason: str
+
+
+Outcome = Done | Refused

@@ -1,0 +1,42 @@
+"""Whether a position lies on the current leader's history, from the record of reigns alone.
+
+Timelines are never compared for this: two isolated promotions choose the same id (PROTOCOL.md 0.6).
+"""
+
+from __future__ import annotations
+
+from pgherd.model.facts import Reign
+from pgherd.model.ids import Lsn, Position, Term
+
+UNLIMITED = Lsn(2**64 - 1)
+
+
+def reach(history: tuple[Reign, ...], epoch: Term) -> Lsn | None:
+    """How far WAL of an epoch belongs to the newest reign's history; None when none of it does.
+
+    Walks from the newest reign to its ancestors: a promotion ends its parent at the promotion
+    point, a leader that kept its server ends nothing.
+    """
+    by_term = {reign.term: reign for reign in history}
+    current = history[-1] if history else None
+    limit = UNLIMITED
+    while current is not None:
+        if current.term == epoch:
+            return limit
+        if current.promoted:
+            limit = min(limit, current.start.lsn)
+        if current.start.epoch == epoch and current.start.epoch not in by_term:
+            return limit
+        current = by_term.get(current.start.epoch)
+    return None
+
+
+def contains(history: tuple[Reign, ...], position: Position) -> bool:
+    """Whether WAL that ends at this position is a prefix of the newest reign's WAL."""
+    end = reach(history, position.epoch)
+    return end is not None and position.lsn <= end
+
+
+def fork_of(history: tuple[Reign, ...], position: Position) -> Lsn | None:
+    """Where a diverged position left the newest reign's history; None when that is not known."""
+    return reach(history, position.epoch)

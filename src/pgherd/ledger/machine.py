@@ -1,0 +1,78 @@
+"""The ledger as consensus sees it: bytes in, facts out, exactly once per (client, seq).
+
+A snapshot holds the facts and the table of clients; the same bytes on every node at the same index.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgherd.ledger import commands as cmd
+from pgherd.ledger.apply import apply_command
+from pgherd.model.facts import Facts
+
+CLIENTS_MAX = 256
+
+
+class Session(msgspec.Struct, frozen=True):
+    """The newest proposal of one client and what became of it."""
+
+    seq: int
+    index: int
+    outcome: cmd.Outcome
+
+
+class Image(msgspec.Struct, frozen=True):
+    """Everything a snapshot carries."""
+
+    version: int
+    facts: Facts
+    sessions: dict[str, Session]
+
+
+class Ledger:
+    """The replicated state machine of one node."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.sessions: dict[str, Session] = {}
+        self._encoder = msgspec.msgpack.Encoder(order="deterministic")
+        self._proposals = msgspec.msgpack.Decoder(cmd.Proposal)
+        self._images = msgspec.msgpack.Decoder(Image)
+
+    def encode(self, proposal: cmd.Proposal) -> bytes:
+        """The bytes of a log entry."""
+        return self._encoder.encode(proposal)
+
+    def apply(self, data: bytes, *, index: int) -> tuple[cmd.Proposal, cmd.Outcome] | None:
+        """Apply one committed entry; None for the empty entry of a new Raft leader."""
+        if not data:
+            return None
+        proposal = self._proposals.decode(data)
+        known = self.sessions.get(proposal.client)
+        if known is not None and proposal.seq <= known.seq:
+            if proposal.seq == known.seq:
+                return proposal, known.outcome
+            return proposal, cmd.Refused("stale", "an older attempt of this client")
+        self.facts, outcome = apply_command(self.facts, proposal.command, at_ms=proposal.at_ms)
+        self._remember(proposal, index, outcome)
+        return proposal, outcome
+
+    def _remember(self, proposal: cmd.Proposal, index: int, outcome: cmd.Outcome) -> None:
+        """Keep the newest clients, by index: the log's own order, not wall time."""
+        self.sessions.pop(proposal.client, None)
+        self.sessions[proposal.client] = Session(proposal.seq, index, outcome)
+        while len(self.sessions) > CLIENTS_MAX:
+            oldest = min(self.sessions, key=lambda client: self.sessions[client].index)
+            del self.sessions[oldest]
+
+    def snapshot(self) -> bytes:
+        """The whole state as bytes."""
+        return self._encoder.encode(Image(1, self.facts, self.sessions))
+
+    def restore(self, data: bytes) -> None:
+        """Replace the whole state."""
+        image = self._images.decode(data)
+        if image.version != 1:
+            raise ValueError(f"ledger image of version {image.version} is newer than this program")
+        self.facts, self.sessions = image.facts, dict(image.sessions)

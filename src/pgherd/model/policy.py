@@ -1,0 +1,24 @@
+"""What the operator wants: the wishes and limits that the deciders weigh, as plain values."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
+
+    num_sync: 0 = auto, half of the data members rounded down.
+    """
+
+    failover_enabled: bool = True
+    detect_ms: int = 1500
+    minimum_interval_ms: int = 30_000
+    sync_timeout_ms: int = 3000
+    start_timeout_ms: int = 300_000
+    hold_timeout_ms: int = 10_000
+    seal_grace_ms: int = 1000
+    num_sync: int = 0
+    admission_lag_bytes: int = 16 * 1024 * 1024
+    stuck_after_ms: int = 20_000
+    restart_in_place: bool = True

@@ -1,0 +1,74 @@
+"""Rules 101-104: from empty directories to the first election (PROTOCOL.md F0)."""
+
+from __future__ import annotations
+
+from pgherd.ledger import commands as cmd
+from pgherd.model.facts import Kind, Phase
+from pgherd.model.observation import Server
+from pgherd.plan.look import data_members, fresh
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+
+def choose_founder(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.founder is not None or facts.system_id:
+        return None
+    candidates = [m.node for m in data_members(facts) if s.facts.members[m.node].kind is Kind.DATA]
+    silent = [node for node in candidates if fresh(s, node) is None]
+    if silent and s.now - s.view.since < s.policy.detect_ms * 4:
+        return Decision(101, f"waits for the first report of {', '.join(silent)}")
+    for node in candidates:
+        report = fresh(s, node)
+        if report is not None and report.server.state is not Server.NONE:
+            return Decision(
+                101,
+                f"{node} already has a data directory (system identifier "
+                f"{report.server.system_id or 'unknown'}), which belongs to no cluster here: "
+                "move it away, or start from the cluster it belongs to",
+            )
+    ready = [node for node in candidates if fresh(s, node) is not None]
+    if not ready:
+        return Decision(101, "no data member has reported yet")
+    return Decision(101, f"{ready[0]} makes the cluster", cmd.ChooseFounder(ready[0]))
+
+
+def register_birth(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.system_id or facts.founder is None:
+        return None
+    report = fresh(s, facts.founder)
+    if report is None:
+        return Decision(102, f"waits for {facts.founder}, which makes the cluster")
+    server = report.server
+    if server.state not in (Server.STOPPED, Server.STANDBY) or not server.system_id:
+        return Decision(102, f"waits until {facts.founder} has made its data directory")
+    return Decision(
+        102,
+        f"{facts.founder} made system identifier {server.system_id}",
+        cmd.Born(
+            node=facts.founder,
+            incarnation=report.promises.incarnation,
+            system_id=server.system_id,
+            major=server.major,
+        ),
+    )
+
+
+def first_term(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.phase is not Phase.UNBORN or not facts.system_id:
+        return None
+    reason = f"first election of cluster {facts.cluster}"
+    command = cmd.Begin(expected=facts.term, elector=s.view.me, rule=103, reason=reason)
+    return Decision(103, reason, command)
+
+
+RULES = (
+    HerdRule(
+        101,
+        "A new cluster's data is made by one node, once every node is heard and empty.",
+        choose_founder,
+    ),
+    HerdRule(102, "The founder's system identifier becomes the cluster's.", register_birth),
+    HerdRule(103, "A cluster without a reign begins its first term.", first_term),
+)

@@ -1,0 +1,263 @@
+"""Rules 301-309: from sealed members to a winner (PROTOCOL.md F3-F5).
+
+Nothing here waits for a clock to become safe: time only decides how long to hope for more members.
+"""
+
+from __future__ import annotations
+
+from pgherd.ledger import commands as cmd
+from pgherd.model.facts import Phase
+from pgherd.model.ids import CLOSED_NAME, MemberKey, Position
+from pgherd.model.observation import Observation, Server
+from pgherd.plan.look import (
+    able_to_run,
+    data_members,
+    fresh,
+    is_strict,
+    leader_report,
+    num_sync,
+    sealed,
+)
+from pgherd.plan.rule import Decision, HerdRule, Situation
+from pgherd.plan.suspicion import begin
+
+
+def electing(s: Situation) -> bool:
+    return s.facts.phase is Phase.ELECTING and s.facts.elector == s.view.me
+
+
+def handover_drains(s: Situation) -> Decision | None:
+    """The old leader of a switchover stops first; its end is the target."""
+    facts = s.facts
+    if not electing(s) or facts.handover is None or facts.handover.drained is not None:
+        return None
+    position = sealed(s).get(facts.leader) if facts.leader is not None else None
+    if position is None:
+        return None
+    reason = f"{facts.leader} stopped at {position}"
+    command = cmd.Drained(term=facts.term, elector=s.view.me, position=position)
+    return Decision(301, reason, command)
+
+
+def limit_reached(s: Situation) -> Decision | None:
+    """What an operator asked for ends, undone, when it takes too long."""
+    facts = s.facts
+    if not electing(s) or (facts.handover is None and facts.forced is None):
+        return None
+    if s.now - s.view.phase_since >= s.policy.hold_timeout_ms:
+        wish = facts.handover or facts.forced
+        to = wish.candidate if wish is not None and wish.candidate else "another node"
+        return begin(s, 302, f"the change of primary to {to} took too long and is undone")
+    drains = facts.handover is not None and facts.handover.drained is None
+    if drains and facts.leader is not None and fresh(s, facts.leader.node) is None:
+        return begin(s, 302, f"{facts.leader.node} went silent during its switchover")
+    return None
+
+
+def false_alarm(s: Situation) -> Decision | None:
+    """A leader that is alive, closed and under our promise has everything: it stays."""
+    facts, report = s.facts, leader_report(s)
+    if not electing(s) or facts.handover is not None or facts.forced is not None:
+        return None
+    if report is None or facts.leader is None or not is_closed_leader(s, report):
+        return None
+    position = report.server.position
+    assert position is not None
+    others = [key for key in sealed(s) if able_to_run(s, key)]
+    waiting = unsealed_standbys(s)
+    if waiting and grace_left(s):
+        return Decision(303, f"{facts.leader.node} stays; waits for {names(waiting)} to seal")
+    k = min(facts.sync.k or num_sync(facts, s.policy), len(others))
+    if k == 0 and is_strict(facts):
+        k = num_sync(facts, s.policy)
+    voters = facts.sync.voters or tuple(others)
+    voters = voters if k and len(voters) >= k else ()
+    reason = f"{facts.leader.node} is alive and keeps the lead"
+    return elect(
+        s,
+        rule=303,
+        winner=facts.leader,
+        start=position,
+        promoted=False,
+        voters=voters,
+        k=k if voters else 0,
+        reason=reason,
+    )
+
+
+def is_closed_leader(s: Situation, report: Observation) -> bool:
+    server, promises = report.server, report.promises
+    return (
+        server.state is Server.PRIMARY
+        and server.healthy
+        and server.position is not None
+        and promises.promise == s.facts.term
+        and promises.promise_elector == s.facts.elector
+        and server.names == f'"{CLOSED_NAME}"'
+    )
+
+
+def unsealed_standbys(s: Situation) -> list[MemberKey]:
+    """Fresh running standbys of this cluster that have not sealed yet."""
+    done = sealed(s)
+    found = []
+    for member in data_members(s.facts):
+        report = fresh(s, member.node)
+        if member.key in done or report is None or member.key == s.facts.leader:
+            continue
+        if report.server.state is Server.STANDBY and not report.promises.dirty_rewind:
+            found.append(member.key)
+    return found
+
+
+def grace_left(s: Situation) -> bool:
+    """Whether it is early enough to hope for more sealed members.
+
+    A switchover takes its time: the others seal only after the old leader has drained.
+    """
+    limit = s.policy.seal_grace_ms
+    if s.facts.handover is not None:
+        limit = s.policy.hold_timeout_ms // 2
+    return s.now - s.view.phase_since < limit
+
+
+def can_stream(s: Situation, key: MemberKey) -> bool:
+    """Whether a sealed member will stream from the winner: it runs, or has drained and stopped."""
+    return able_to_run(s, key) or (s.facts.handover is not None and key == s.facts.leader)
+
+
+def names(keys: list[MemberKey]) -> str:
+    return ", ".join(key.node for key in keys)
+
+
+def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """F3: why the sealed members are not enough; "" when they are."""
+    facts = s.facts
+    if facts.leader is not None and facts.leader in done:
+        return ""
+    voters = [key for key in facts.sync.voters if key in done]
+    if not facts.sync.voters:
+        who = facts.leader.node if facts.leader else "the last leader"
+        return f"only {who} may hold everything (no synchronous standby), and it is not sealed"
+    if len(voters) < facts.sync.r:
+        missing = [key for key in facts.sync.voters if key not in done]
+        return f"{len(voters)} of {facts.sync.r} needed voters are sealed; missing {names(missing)}"
+    return ""
+
+
+def not_enough_sealed(s: Situation) -> Decision | None:
+    if not electing(s):
+        return None
+    if s.facts.handover is not None and s.facts.handover.drained is None:
+        return Decision(304, f"waits for {s.facts.leader} to drain and stop")
+    problem = quorum_problem(s, sealed(s))
+    return Decision(304, problem) if problem else None
+
+
+def choose(s: Situation) -> Decision | None:
+    """F4, F5: the target is the greatest sealed position; a winner must be at it."""
+    facts = s.facts
+    if not electing(s):
+        return None
+    done = sealed(s)
+    counted = [key for key in done if key in facts.sync.voters or key == facts.leader]
+    target = max(done[key] for key in counted)
+    able = [key for key in done if done[key] >= target and may_win(s, key)]
+    wanted = wanted_winner(s, able)
+    waiting = unsealed_standbys(s)
+    if waiting and grace_left(s):
+        return Decision(305, f"waits for {names(waiting)} to seal")
+    if wanted is None:
+        return Decision(305, f"nobody who may lead has reached {target}")
+    others = [key for key in done if key != wanted and can_stream(s, key)]
+    k = min(num_sync(facts, s.policy), len(others))
+    voters: tuple[MemberKey, ...] = ()
+    if k == 0 and is_strict(facts):
+        k = num_sync(facts, s.policy)
+    if k:
+        base = set(facts.sync.voters) | set(others)
+        base |= {facts.leader} if facts.leader is not None else set()
+        voters = tuple(sorted(base - {wanted}))
+    reason = f"{wanted.node} has everything up to {target}"
+    return elect(
+        s,
+        rule=305,
+        winner=wanted,
+        start=done[wanted],
+        promoted=True,
+        voters=voters,
+        k=k,
+        reason=reason,
+    )
+
+
+def may_win(s: Situation, key: MemberKey) -> bool:
+    member = s.facts.member(key)
+    if member is None or member.tags.nofailover or not able_to_run(s, key):
+        return False
+    forced = s.facts.forced
+    return forced is None or key != s.facts.leader
+
+
+def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
+    """The operator's candidate, else priority, then anyone but the old leader, then name."""
+    facts = s.facts
+    asked = facts.handover.candidate if facts.handover is not None else None
+    if facts.forced is not None and facts.forced.candidate is not None:
+        asked = facts.forced.candidate
+    if asked is not None:
+        return next((key for key in able if key.node == asked), None)
+
+    def rank(key: MemberKey) -> tuple[bool, int, str]:
+        member = facts.members[key.node]
+        return key == facts.leader, -member.tags.failover_priority, key.node
+
+    return min(able, key=rank, default=None)
+
+
+def elect(
+    s: Situation,
+    *,
+    rule: int,
+    winner: MemberKey,
+    start: Position,
+    promoted: bool,
+    voters: tuple[MemberKey, ...],
+    k: int,
+    reason: str,
+) -> Decision:
+    command = cmd.Elect(
+        term=s.facts.term,
+        elector=s.view.me,
+        winner=winner,
+        start=start,
+        promoted=promoted,
+        voters=tuple(key for key in voters if key != winner),
+        k=k,
+        rule=rule,
+        reason=reason,
+    )
+    return Decision(rule, reason, command)
+
+
+RULES = (
+    HerdRule(
+        301,
+        "In a switchover the old leader's final position is recorded before the others seal.",
+        handover_drains,
+    ),
+    HerdRule(
+        302,
+        "A switchover or an ordered failover that takes too long is undone under a new term.",
+        limit_reached,
+    ),
+    HerdRule(
+        303, "A leader that is alive and closed keeps the lead under the new term.", false_alarm
+    ),
+    HerdRule(304, "Without enough sealed voters nobody is elected.", not_enough_sealed),
+    HerdRule(
+        305,
+        "The winner has the greatest sealed position, and V and k follow from who is sealed.",
+        choose,
+    ),
+)

@@ -1,0 +1,85 @@
+"""Rules 601-603: from an operator's wish for a switchover to the term that performs it."""
+
+from __future__ import annotations
+
+from pgherd.ledger import commands as cmd
+from pgherd.model.facts import Handover, Phase
+from pgherd.model.ids import MemberKey
+from pgherd.model.observation import Observation, Server
+from pgherd.plan.look import fresh, leader_report, streaming
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+
+def refused(s: Situation, rule: int, reason: str) -> Decision:
+    assert s.facts.switchover is not None
+    return Decision(rule, reason, cmd.EndSwitchover(id=s.facts.switchover.id, outcome=reason))
+
+
+def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
+    """Why a member cannot take over in a planned switchover; "" when it can."""
+    member, report = s.facts.member(key), fresh(s, key.node)
+    sender = streaming(leader, s.facts.term).get(key)
+    if member is None or report is None:
+        return f"{key.node} does not report"
+    if member.tags.nofailover:
+        return f"{key.node} is tagged nofailover"
+    if report.server.state is not Server.STANDBY:
+        return f"{key.node} runs no standby ({report.server.state.value})"
+    if sender is None:
+        return f"{key.node} does not stream from the primary"
+    behind = leader.server.insert_lsn - sender.flush_lsn
+    if behind > s.policy.admission_lag_bytes:
+        return f"{key.node} is {behind} bytes behind"
+    return ""
+
+
+def pick(s: Situation, leader: Observation) -> tuple[MemberKey | None, str]:
+    """The asked-for candidate or the best one, and why there is none."""
+    wish = s.facts.switchover
+    assert wish is not None
+    keys = [m.key for _, m in sorted(s.facts.members.items()) if m.key != s.facts.leader]
+    keys = [k for k in keys if k.incarnation and (wish.candidate in (None, k.node))]
+    if not keys:
+        return None, f"{wish.candidate or 'no other member'} holds no data"
+    fits = [key for key in keys if not unfit(s, leader, key)]
+
+    def rank(key: MemberKey) -> tuple[bool, int, str]:
+        member = s.facts.members[key.node]
+        return key not in s.facts.sync.voters, -member.tags.failover_priority, key.node
+
+    if fits:
+        return min(fits, key=rank), ""
+    return None, "; ".join(unfit(s, leader, key) for key in keys)
+
+
+def start(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.phase is not Phase.STABLE or facts.switchover is None:
+        return None
+    report = leader_report(s)
+    if report is None:
+        return Decision(601, "waits for the primary's report")
+    candidate, problem = pick(s, report)
+    if candidate is None:
+        return refused(s, 601, f"switchover refused: {problem}")
+    if report.server.checkpointed_for != facts.switchover.id:
+        return Decision(602, f"the primary checkpoints before it hands over to {candidate.node}")
+    reason = f"switchover to {candidate.node} asked for by {facts.switchover.requested_by}"
+    command = cmd.Begin(
+        expected=facts.term,
+        elector=s.view.me,
+        rule=603,
+        reason=reason,
+        handover=Handover(switchover=facts.switchover.id, candidate=candidate.node),
+    )
+    return Decision(603, reason, command)
+
+
+RULES = (
+    HerdRule(
+        601,
+        "A switchover starts when a fit candidate streams and the primary has "
+        "checkpointed; it is refused, with the reason, when none is fit.",
+        start,
+    ),
+)

@@ -1,0 +1,60 @@
+"""The herd decider: facts and reports in, at most one ledger command out.
+
+Run by the Raft leader only. The first row that applies wins; a row may also say what it waits for.
+Rows of one concern stand together and in the order of urgency: the end of a term, an election, its
+establishment, birth, then the quiet life of a stable herd.
+"""
+
+from __future__ import annotations
+
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import Instant
+from pgherd.model.observation import HerdView
+from pgherd.model.policy import Policy
+from pgherd.plan import (
+    birth,
+    election,
+    establishing,
+    handover,
+    membership,
+    suspicion,
+    synchrony,
+)
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+URGENT: tuple[HerdRule, ...] = (
+    *suspicion.RULES,
+    *election.RULES,
+    *establishing.RULES,
+    *birth.RULES,
+)
+QUIET: tuple[HerdRule, ...] = (*handover.RULES, *synchrony.RULES, *membership.RULES)
+RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
+
+
+def decide(facts: Facts, *, view: HerdView, policy: Policy, now: Instant) -> Decision:
+    """What the herd should agree on next. Pure: the same look, the same decision.
+
+    A waiting reason of one rule does not keep a later rule from acting, but is kept for people.
+    """
+    situation = Situation(facts=facts, view=view, policy=policy, now=now)
+    waits: Decision | None = None
+    for rule in RULES:
+        decision = rule.decide(situation)
+        if decision is None:
+            continue
+        if is_act(decision):
+            return decision
+        waits = waits or decision
+        if facts.phase is not Phase.STABLE and rule in URGENT and rule.number in STOPPING:
+            break
+    return waits or Decision(900, "all is well; nothing to decide")
+
+
+STOPPING = frozenset({304, 303, 305, 402})
+"""Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
+
+
+def is_act(decision: Decision) -> bool:
+    """Whether a decision changes something, rather than wait."""
+    return bool(decision.command or decision.membership or decision.transfer_to)

@@ -1,0 +1,136 @@
+"""Plain questions about reports: who is heard, who is sealed, who streams. No decision here."""
+
+from __future__ import annotations
+
+from pgherd.model.facts import Facts, Kind, Member, Mode
+from pgherd.model.ids import MemberKey, NodeId, Position, Term
+from pgherd.model.observation import Observation, Sender, Server
+from pgherd.model.policy import Policy
+from pgherd.plan.rule import Situation
+
+REPORTED_DEAD = (Server.NONE, Server.UNUSABLE, Server.STOPPED, Server.STARTING, Server.HUNG)
+
+
+def age_ms(s: Situation, node: NodeId) -> int:
+    """How long ago this node was last heard; since we lead when it never was."""
+    heard = s.view.reports.get(node)
+    if node == s.view.me:
+        return 0
+    return s.now - (heard.at if heard is not None else s.view.since)
+
+
+def fresh(s: Situation, node: NodeId) -> Observation | None:
+    """The newest report of a node that is not silent."""
+    heard = s.view.reports.get(node)
+    if heard is None or age_ms(s, node) >= s.policy.detect_ms:
+        return None
+    return heard.report
+
+
+def data_members(facts: Facts) -> list[Member]:
+    return [m for _, m in sorted(facts.members.items()) if m.kind is Kind.DATA]
+
+
+def num_sync(facts: Facts, policy: Policy) -> int:
+    """How many acknowledgements are wanted: configured, or half of the data members."""
+    return facts.num_sync or policy.num_sync or len(data_members(facts)) // 2
+
+
+def leader_report(s: Situation) -> Observation | None:
+    """The fresh report of the ledger's leader, if its data directory is the one that leads."""
+    leader = s.facts.leader
+    if leader is None:
+        return None
+    report = fresh(s, leader.node)
+    if report is None or report.promises.incarnation != leader.incarnation:
+        return None
+    return report
+
+
+def silent_observers(s: Situation, node: NodeId) -> list[NodeId]:
+    """Which fresh nodes, ourselves included, have not heard a node for the detection time."""
+    observers = []
+    for name in sorted(s.facts.members):
+        if name == node:
+            continue
+        report = fresh(s, name)
+        if name == s.view.me:
+            if age_ms(s, node) >= s.policy.detect_ms:
+                observers.append(name)
+        elif report is not None:
+            quiet = report.heard_ms.get(node, s.now - s.view.since)
+            if quiet >= s.policy.detect_ms:
+                observers.append(name)
+    return observers
+
+
+def observers_needed(s: Situation, node: NodeId) -> int:
+    """Two observers agree before a silent agent is suspected; one where there are only two."""
+    return min(2, max(1, len(s.facts.members) - 1))
+
+
+def sealed(s: Situation) -> dict[MemberKey, Position]:
+    """Every member that is sealed for the current term by its elector, with its position.
+
+    Counts only the right cluster and incarnation, a position at or above the floor, and no
+    half-done rewind (PROTOCOL.md F3).
+    """
+    found: dict[MemberKey, Position] = {}
+    for node, heard in sorted(s.view.reports.items()):
+        member, report = s.facts.members.get(node), heard.report
+        if member is None or fresh(s, node) is None:
+            continue
+        promises = report.promises
+        position = promises.frozen.position if promises.frozen is not None else None
+        if position is None or promises.frozen is None:
+            continue
+        if (
+            promises.frozen.term == promises.promise == s.facts.term
+            and promises.promise_elector == s.facts.elector
+            and promises.incarnation == member.incarnation
+            and report.server.system_id == s.facts.system_id
+            and not promises.dirty_rewind
+            and (promises.floor is None or position >= promises.floor.position)
+        ):
+            found[member.key] = position
+    return found
+
+
+def able_to_run(s: Situation, key: MemberKey) -> bool:
+    """Whether a sealed member runs as a drained standby now, so that it can be promoted."""
+    report = fresh(s, key.node)
+    return (
+        report is not None
+        and report.server.state is Server.STANDBY
+        and report.server.drained
+        and report.server.healthy
+    )
+
+
+def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:
+    """Standbys that stream from the leader under the term's token."""
+    return {
+        sender.member: sender
+        for sender in leader.server.senders
+        if sender.term == term and sender.state == "streaming"
+    }
+
+
+def is_strict(facts: Facts) -> bool:
+    return facts.mode is Mode.STRICT
+
+
+def wants_sync(s: Situation, key: MemberKey) -> bool:
+    """Whether a member may be in the sync set at all: able, reporting lately, above its floor."""
+    member = s.facts.member(key)
+    if member is None or member.kind is not Kind.DATA or member.tags.nosync:
+        return False
+    heard = s.view.reports.get(key.node)
+    patience = s.policy.detect_ms + s.policy.sync_timeout_ms
+    if heard is None or age_ms(s, key.node) >= patience:
+        return False
+    promises, position = heard.report.promises, heard.report.server.position
+    if promises.incarnation != key.incarnation:
+        return False
+    floor = promises.floor
+    return floor is None or (position is not None and position >= floor.position)

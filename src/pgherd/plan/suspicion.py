@@ -1,0 +1,103 @@
+"""Rules 201-206: when a term must end (PROTOCOL.md 5, Trigger).
+
+Wrong suspicion costs a short write stall, never consistency.
+"""
+
+from __future__ import annotations
+
+from pgherd.ledger import commands as cmd
+from pgherd.model.facts import Phase
+from pgherd.model.observation import Server
+from pgherd.plan.look import (
+    REPORTED_DEAD,
+    age_ms,
+    fresh,
+    observers_needed,
+    silent_observers,
+)
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+
+def begin(s: Situation, rule: int, reason: str) -> Decision:
+    command = cmd.Begin(expected=s.facts.term, elector=s.view.me, rule=rule, reason=reason)
+    return Decision(rule, reason, command)
+
+
+def operator_order(s: Situation) -> Decision | None:
+    if s.facts.forced is None or s.facts.phase is not Phase.STABLE:
+        return None
+    return begin(s, 201, f"failover ordered by {s.facts.forced.requested_by}")
+
+
+def reported_dead(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.phase not in (Phase.STABLE, Phase.ESTABLISHING) or facts.leader is None:
+        return None
+    report = fresh(s, facts.leader.node)
+    if report is None:
+        return None
+    node, state = facts.leader.node, report.server.state
+    dead = state in REPORTED_DEAD or report.promises.incarnation != facts.leader.incarnation
+    demoted = facts.phase is Phase.STABLE and state is Server.STANDBY
+    if not dead and not demoted:
+        return None
+    if not s.policy.failover_enabled:
+        return Decision(202, f"{node} reports its server {state.value}; failover is disabled")
+    return begin(s, 202, f"{node} reports its own server {state.value}")
+
+
+def silent(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.phase not in (Phase.STABLE, Phase.ESTABLISHING) or facts.leader is None:
+        return None
+    node = facts.leader.node
+    if node == s.view.me or age_ms(s, node) < s.policy.detect_ms:
+        return None
+    observers = silent_observers(s, node)
+    if len(observers) < observers_needed(s, node):
+        return Decision(203, f"{node} is silent here, but not yet for a second observer")
+    if not s.policy.failover_enabled:
+        return Decision(203, f"{node} is silent; failover is disabled")
+    if facts.phase is Phase.STABLE and suspected_lately(s):
+        return Decision(
+            203,
+            f"{node} is silent, but was suspected less than "
+            f"{s.policy.minimum_interval_ms // 1000} s ago",
+        )
+    who = " and ".join(observers)
+    return begin(s, 203, f"{node} is silent for {who}")
+
+
+def suspected_lately(s: Situation) -> bool:
+    """Whether silence of this same node ended its last reign within the minimum interval."""
+    leader = s.facts.leader
+    if leader is None:
+        return False
+    for before, after in zip(s.facts.history, s.facts.history[1:], strict=False):
+        lately = 0 <= s.view.unix_ms - after.began_at_ms < s.policy.minimum_interval_ms
+        if before.leader.node == leader.node and after.rule == 203 and lately:
+            return True
+    return False
+
+
+def elector_gone(s: Situation) -> Decision | None:
+    facts = s.facts
+    if facts.phase is not Phase.ELECTING or facts.elector == s.view.me:
+        return None
+    return begin(s, 204, f"{facts.elector} began term {facts.term} and is not elector any more")
+
+
+RULES = (
+    HerdRule(201, "An operator's order to fail over begins a term.", operator_order),
+    HerdRule(
+        202, "A leader that reports its own server dead loses the term at once.", reported_dead
+    ),
+    HerdRule(
+        203,
+        "A leader that two observers have not heard for the detection time loses the term.",
+        silent,
+    ),
+    HerdRule(
+        204, "An election whose elector is gone is begun anew under the next term.", elector_gone
+    ),
+)

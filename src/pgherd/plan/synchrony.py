@@ -1,0 +1,236 @@
+"""Rules 501-508: the sync set follows who streams, one step at a time (PROTOCOL.md 4).
+
+Strengthening what PostgreSQL does comes before relaxing what electors need, and the other way
+round, as the table there states; the ledger refuses a step that would break (Q).
+"""
+
+from __future__ import annotations
+
+from pgherd.ledger import commands as cmd
+from pgherd.ledger.syncset import seal_count
+from pgherd.model.facts import Phase, SyncState
+from pgherd.model.ids import MemberKey
+from pgherd.model.observation import Observation
+from pgherd.plan.look import is_strict, leader_report, num_sync, streaming, wants_sync
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+
+def stable_leader(s: Situation) -> Observation | None:
+    if s.facts.phase is not Phase.STABLE or s.facts.switchover is not None:
+        return None
+    return leader_report(s)
+
+
+def step(
+    s: Situation, rule: int, reason: str, new: SyncState, *, settled: bool = False
+) -> Decision:
+    command = cmd.ChangeSync(
+        term=s.facts.term,
+        generation=s.facts.sync.generation,
+        settled=settled,
+        voters=new.voters,
+        k=new.k,
+        kd=new.kd,
+        r=new.r,
+        names=new.names,
+        names_k=new.names_k,
+        rule=rule,
+        reason=reason,
+    )
+    return Decision(rule, reason, command)
+
+
+def changed(
+    sync: SyncState,
+    *,
+    voters: tuple[MemberKey, ...] | None = None,
+    k: int | None = None,
+    kd: int | None = None,
+    names: tuple[MemberKey, ...] | None = None,
+    names_k: int | None = None,
+) -> SyncState:
+    """A next state with R at rest for its voters and k."""
+    voters = sync.voters if voters is None else voters
+    k = sync.k if k is None else k
+    return SyncState(
+        voters=voters,
+        k=k,
+        kd=sync.kd if kd is None else kd,
+        r=seal_count(len(voters), k),
+        names=sync.names if names is None else names,
+        names_k=sync.names_k if names_k is None else names_k,
+        generation=sync.generation,
+        in_use=sync.in_use,
+    )
+
+
+def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
+    """Who should be in V: streaming, able and close; at most twice num_sync, members of V first.
+
+    A voter that streams stays whatever its lag is: leaving is for the silent.
+    """
+    sync, server = s.facts.sync, report.server
+    near = server.insert_lsn - s.policy.admission_lag_bytes
+    found = [
+        key
+        for key, sender in streaming(report, s.facts.term).items()
+        if wants_sync(s, key) and (key in sync.voters or sender.flush_lsn >= near)
+    ]
+    found.sort(key=lambda key: (key not in sync.voters, key))
+    return tuple(sorted(found[: 2 * num_sync(s.facts, s.policy)]))
+
+
+def half_done(sync: SyncState) -> bool:
+    """Whether PostgreSQL was told a set that the store does not have yet."""
+    return set(sync.names) != set(sync.voters) or sync.names_k != sync.k
+
+
+def unsettled(s: Situation) -> Decision | None:
+    """The second half of a step, when the leader reports the barrier complete."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not half_done(sync):
+        return None
+    if sync.in_use and report.server.settled < sync.generation:
+        if barrier_is_hopeless(s, report):
+            return None
+        return Decision(501, "waits for the barrier of the newest synchronous set")
+    if report.server.names_generation < sync.generation:
+        return Decision(501, "waits until the leader uses the newest synchronous set")
+    names, k = sync.names, sync.names_k
+    new = changed(sync, voters=names, k=k, kd=k)
+    reason = f"the sync set is {describe(names, k)} everywhere"
+    return step(s, 501, reason, new, settled=True)
+
+
+def barrier_is_hopeless(s: Situation, report: Observation) -> bool:
+    """A barrier that waits for standbys that have gone."""
+    alive = [key for key in s.facts.sync.names if key in streaming(report, s.facts.term)]
+    return len(alive) < s.facts.sync.names_k and out_of_patience(s)
+
+
+def undo(s: Situation) -> Decision | None:
+    """A barrier that cannot complete: PostgreSQL goes back to what the store has."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not half_done(sync) or not barrier_is_hopeless(s, report):
+        return None
+    new = changed(sync, names=sync.voters, names_k=sync.k)
+    return step(s, 508, f"back to {describe(sync.voters, sync.k)}: the barrier cannot end", new)
+
+
+def out_of_patience(s: Situation) -> bool:
+    return s.now - s.view.names_since >= s.policy.sync_timeout_ms
+
+
+def describe(names: tuple[MemberKey, ...], k: int) -> str:
+    return f"any {k} of {', '.join(key.node for key in names)}" if names else "empty"
+
+
+def degrade(s: Situation) -> Decision | None:
+    """S -> nothing: the ledger first, then PostgreSQL; only in mode quorum."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not sync.voters or is_strict(s.facts):
+        return None
+    alive = [key for key in sync.names if key in streaming(report, s.facts.term)]
+    if wanted_set(s, report) or alive:
+        return None
+    if not quiet_for(s, sync.voters):
+        return Decision(502, "no voter streams; waits for the sync timeout")
+    new = changed(sync, voters=(), k=0, kd=0, names=(), names_k=0)
+    return step(s, 502, "no synchronous standby is left: degraded, writes go on alone", new)
+
+
+def quiet_for(s: Situation, keys: tuple[MemberKey, ...]) -> bool:
+    """Whether none of these has streamed for the sync timeout, by the leader's own record."""
+    report = leader_report(s)
+    if report is None:
+        return False
+    limit = s.policy.sync_timeout_ms
+    return all(report.missing_ms.get(str(key), 0) >= limit for key in keys)
+
+
+def restore(s: Situation) -> Decision | None:
+    """Nothing -> S: PostgreSQL first, then the barrier, then the ledger (rule 501)."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or sync.voters or half_done(sync):
+        return None
+    wanted = wanted_set(s, report)
+    k = min(num_sync(s.facts, s.policy), len(wanted))
+    if k == 0:
+        return None
+    new = changed(sync, names=wanted, names_k=k)
+    return step(s, 503, f"synchrony returns: {describe(wanted, k)}", new)
+
+
+def lower_k(s: Situation) -> Decision | None:
+    """Fewer acknowledgements: the ledger first (R+1), then PostgreSQL."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not sync.voters or sync.k < 2 or is_strict(s.facts):
+        return None
+    alive = wanted_set(s, report)
+    if len(alive) >= sync.k or not alive or not out_of_patience_with(s, alive):
+        return None
+    k = max(1, len(alive))
+    new = changed(sync, k=k, kd=min(sync.kd, k), names_k=k)
+    return step(s, 504, f"only {len(alive)} voters stream: k = {k}", new)
+
+
+def out_of_patience_with(s: Situation, alive: tuple[MemberKey, ...]) -> bool:
+    missing = tuple(key for key in s.facts.sync.voters if key not in alive)
+    return quiet_for(s, missing)
+
+
+def add_voter(s: Situation) -> Decision | None:
+    """One voter more: the ledger first (V + x, R + 1), PostgreSQL follows."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not sync.voters or half_done(sync):
+        return None
+    new_keys = [key for key in wanted_set(s, report) if key not in sync.voters]
+    if not new_keys:
+        return None
+    voters = tuple(sorted((*sync.voters, new_keys[0])))
+    new = changed(sync, voters=voters, names=voters)
+    return step(s, 505, f"{new_keys[0].node} joins the sync set", new)
+
+
+def remove_voter(s: Situation) -> Decision | None:
+    """One voter less: PostgreSQL first, then the barrier, then the ledger (rule 501)."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not sync.voters or half_done(sync):
+        return None
+    wanted = wanted_set(s, report)
+    gone = [
+        key
+        for key in sync.names
+        if key not in wanted and (quiet_for(s, (key,)) or not wants_sync(s, key))
+    ]
+    if not gone or len(sync.names) - 1 < sync.names_k:
+        return None
+    left = tuple(key for key in sync.names if key != gone[0])
+    new = changed(sync, names=left)
+    return step(s, 506, f"{gone[0].node} leaves the sync set", new)
+
+
+def raise_k(s: Situation) -> Decision | None:
+    """More acknowledgements: PostgreSQL first, then the barrier, then the ledger (rule 501)."""
+    report, sync = stable_leader(s), s.facts.sync
+    if report is None or not sync.voters or half_done(sync):
+        return None
+    alive = [key for key in wanted_set(s, report) if key in sync.voters]
+    if sync.k >= min(num_sync(s.facts, s.policy), len(alive)):
+        return None
+    new = changed(sync, names_k=sync.k + 1)
+    return step(s, 507, f"k = {sync.k + 1} of {len(sync.voters)}", new)
+
+
+RULES = (
+    HerdRule(501, "A half-done change of the sync set is completed after its barrier.", unsettled),
+    HerdRule(508, "A change of the sync set whose barrier cannot end is undone.", undo),
+    HerdRule(
+        502, "Without any synchronous standby mode quorum degrades, through the ledger.", degrade
+    ),
+    HerdRule(503, "Synchrony returns as soon as a standby streams.", restore),
+    HerdRule(504, "Too few standbys for k lower k, in the ledger first.", lower_k),
+    HerdRule(505, "A standby that streams and is close joins the sync set.", add_voter),
+    HerdRule(506, "A voter silent for the sync timeout leaves the sync set.", remove_voter),
+    HerdRule(507, "k rises to num_sync when enough voters stream.", raise_k),
+)

@@ -1,0 +1,75 @@
+"""What pg_control says of a data directory, read through pg_controldata without a server.
+
+Parsing is pure; `read` runs the program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from pgherd.model.ids import Lsn, Timeline, parse_lsn
+from pgherd.postgres.errors import PostgresError
+from pgherd.postgres.identity import PostgresUser
+from pgherd.postgres.tools import run_tool
+
+SHUT_DOWN = "shut down"
+SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
+READ_TIMEOUT_S = 10.0
+
+
+class ControlData(msgspec.Struct, frozen=True):
+    """The fields of pg_control that decisions rest on.
+
+    state: PostgreSQL's own words, e.g. "in production" · checkpoint, redo = of the last checkpoint
+    · min_recovery_end = a standby is consistent from here on; 0 when it was a primary.
+    """
+
+    system_id: str
+    state: str
+    timeline: Timeline
+    checkpoint: Lsn
+    redo: Lsn
+    min_recovery_end: Lsn
+    min_recovery_timeline: Timeline
+    checksums: bool
+    wal_log_hints: bool
+    wal_segment_bytes: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether the server that ran here last was shut down in order."""
+        return self.state in (SHUT_DOWN, SHUT_DOWN_IN_RECOVERY)
+
+
+def parse(text: str) -> ControlData:
+    """Read the output of pg_controldata under LC_ALL=C."""
+    if "WARNING" in text:
+        raise PostgresError("pg_control is damaged: " + text.strip().splitlines()[0])
+    pairs = (line.partition(":") for line in text.splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    try:
+        return ControlData(
+            system_id=fields["Database system identifier"],
+            state=fields["Database cluster state"],
+            timeline=Timeline(int(fields["Latest checkpoint's TimeLineID"])),
+            checkpoint=parse_lsn(fields["Latest checkpoint location"]),
+            redo=parse_lsn(fields["Latest checkpoint's REDO location"]),
+            min_recovery_end=parse_lsn(fields["Minimum recovery ending location"]),
+            min_recovery_timeline=Timeline(int(fields["Min recovery ending loc's timeline"])),
+            checksums=fields["Data page checksum version"] != "0",
+            wal_log_hints=fields["wal_log_hints setting"] == "on",
+            wal_segment_bytes=int(fields["Bytes per WAL segment"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise PostgresError(f"pg_controldata said something unexpected: {error}") from error
+
+
+async def read(bin_dir: Path, data_dir: Path, *, user: PostgresUser | None) -> ControlData:
+    """Read a data directory's pg_control."""
+    argv = [str(bin_dir / "pg_controldata"), "-D", str(data_dir)]
+    result = await run_tool(argv, user=user, timeout_s=READ_TIMEOUT_S)
+    if result.code != 0:
+        raise PostgresError(f"pg_controldata {data_dir}: {result.last_words()}")
+    return parse(result.out + result.err)

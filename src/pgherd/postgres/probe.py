@@ -1,0 +1,95 @@
+"""A fresh connection at protocol level: does this server still take sessions?
+
+Speaks the start of PostgreSQL's protocol itself (message flow: "Start-up" in PostgreSQL's
+documentation), so that it needs no libpq and no thread, and leaves as soon as it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from enum import StrEnum
+
+PROTOCOL_VERSION = 3 << 16
+ANSWER_BYTES_MAX = 65_536
+CANNOT_CONNECT_NOW = "57P03"
+TOO_MANY_CONNECTIONS = "53300"
+TERMINATE = b"X\x00\x00\x00\x04"
+
+
+class Probe(StrEnum):
+    """What a fresh connection met.
+
+    ALIVE: a session began · FULL: alive, no connection left · STARTING: answers, takes none yet or
+    no more · HUNG: the port is open and nobody answers · REFUSED: nobody listens.
+    """
+
+    ALIVE = "alive"
+    FULL = "full"
+    STARTING = "starting"
+    HUNG = "hung"
+    REFUSED = "refused"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the server takes sessions."""
+        return self in (Probe.ALIVE, Probe.FULL)
+
+
+async def probe(socket_path: str, *, user: str, database: str, timeout_s: float) -> Probe:
+    """Open a session at a server's Unix socket and leave again."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _ask(socket_path, startup_message(user, database))
+    except TimeoutError:
+        return Probe.HUNG
+    except OSError:
+        return Probe.REFUSED
+
+
+def startup_message(user: str, database: str) -> bytes:
+    """The first message of a client."""
+    words = ("user", user, "database", database, "application_name", "pgherd-probe")
+    body = b"".join(word.encode() + b"\0" for word in words) + b"\0"
+    return struct.pack("!II", len(body) + 8, PROTOCOL_VERSION) + body
+
+
+def judge(message: bytes, body: bytes) -> Probe | None:
+    """What one message of the server says; None = read on."""
+    if message == b"Z":
+        return Probe.ALIVE
+    if message == b"R" and body[:4] not in (b"\0\0\0\0", b""):
+        return Probe.ALIVE  # it asks for a password: a backend is there
+    if message == b"E":
+        code = sqlstate(body)
+        known = {CANNOT_CONNECT_NOW: Probe.STARTING, TOO_MANY_CONNECTIONS: Probe.FULL}
+        return known.get(code, Probe.ALIVE)
+    return None
+
+
+def sqlstate(body: bytes) -> str:
+    """The SQLSTATE of an ErrorResponse."""
+    for field in body.split(b"\0"):
+        if field[:1] == b"C":
+            return field[1:].decode("ascii", "replace")
+    return ""
+
+
+async def _ask(socket_path: str, startup: bytes) -> Probe:
+    reader, writer = await asyncio.open_unix_connection(socket_path, limit=ANSWER_BYTES_MAX)
+    try:
+        writer.write(startup)
+        while True:
+            header = await reader.readexactly(5)
+            length = struct.unpack("!I", header[1:])[0] - 4
+            if not 0 <= length <= ANSWER_BYTES_MAX:
+                return Probe.HUNG  # whoever answers does not speak PostgreSQL
+            verdict = judge(header[:1], await reader.readexactly(length))
+            if verdict is not None:
+                if verdict is Probe.ALIVE:
+                    writer.write(TERMINATE)
+                return verdict
+    except asyncio.IncompleteReadError:
+        return Probe.REFUSED  # closed before it said anything: dying
+    finally:
+        writer.close()

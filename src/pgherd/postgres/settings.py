@@ -1,0 +1,306 @@
+"""Which parameters a server runs with: what replication and safety stand on, and who decides.
+
+Pure. Three layers: defaults that an operator may change, the operator's own, and those that pgherd
+owns (the operator's value loses, and is told so). `conf` writes the result, `server` applies it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from pgherd.model.ids import CLOSED_NAME
+from pgherd.postgres.errors import OperatorError
+
+CLOSED_NAMES = f'"{CLOSED_NAME}"'
+"""synchronous_standby_names under which no commit is acknowledged; quoted, it has a hyphen."""
+
+APPLICATION_NAME = "pgherd-agent"
+HBA_FILE = "pgherd_hba.conf"
+IDENT_FILE = "pgherd_ident.conf"
+CONNECT_TIMEOUT_S = 3
+KEEPALIVE_IDLE_S = 5
+KEEPALIVE_INTERVAL_S = 2
+KEEPALIVE_COUNT = 3
+TCP_USER_TIMEOUT_MS = 10_000
+SEALED_RETRY_MS = 20
+"""wal_retrieve_retry_interval while a standby is sealed: how soon local WAL is looked at again."""
+
+PURGED_FROM_AUTO_CONF = frozenset(
+    {
+        "primary_conninfo",
+        "primary_slot_name",
+        "restore_command",
+        "recovery_target",
+        "recovery_target_action",
+        "recovery_target_inclusive",
+        "recovery_target_lsn",
+        "recovery_target_name",
+        "recovery_target_time",
+        "recovery_target_timeline",
+        "recovery_target_xid",
+        "synchronous_standby_names",
+        "synchronous_commit",
+        "restart_after_crash",
+        "wal_level",
+        "hot_standby",
+        "wal_log_hints",
+        "fsync",
+        "full_page_writes",
+        "recovery_min_apply_delay",
+        "max_standby_archive_delay",
+        "max_standby_streaming_delay",
+        "wal_retrieve_retry_interval",
+        "wal_sender_timeout",
+        "wal_receiver_timeout",
+    }
+)
+"""ALTER SYSTEM settings that would take a safety setting out of pgherd's hands (PROTOCOL.md 3)."""
+
+CHOICES = {
+    "wal_level": ("replica", "logical"),
+    "synchronous_commit": ("on", "remote_apply"),
+}
+"""Owned parameters of which the operator may choose among safe values; the first is the default."""
+
+AT_LEAST = ("max_wal_senders", "max_replication_slots")
+"""Owned parameters that an operator may raise."""
+
+REFUSED = frozenset(
+    {"data_directory", "config_file", "external_pid_file", "include", "include_dir"}
+    | {"include_if_exists", "log_directory", "log_filename", "promote_trigger_file"}
+)
+RELOADABLE = frozenset(
+    {"synchronous_standby_names", "primary_conninfo", "primary_slot_name"}
+    | {"max_standby_archive_delay", "max_standby_streaming_delay", "recovery_min_apply_delay"}
+    | {"wal_retrieve_retry_interval"}
+)
+"""What a running server is told by reload; never on the command line, which would win for good."""
+
+ON_COMMAND_LINE = (
+    *("wal_level", "hot_standby", "wal_log_hints", "restart_after_crash", "fsync"),
+    *("full_page_writes", "synchronous_commit", "restore_command", "recovery_target"),
+    *("recovery_target_lsn", "recovery_target_name", "recovery_target_time"),
+    *("recovery_target_xid", "recovery_target_timeline", "archive_mode", "max_wal_senders"),
+    *("max_replication_slots", "listen_addresses", "port", "unix_socket_directories"),
+    *("hba_file", "ident_file", "logging_collector", "log_destination"),
+)
+"""What needs no reload and is also passed as `-c`: no file can change it."""
+
+PARAMETER_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    """What the configuration says about one PostgreSQL server.
+
+    members = data members of the cluster · hba, parameters = the operator's own lines and
+    parameters · passfile = where the roles' passwords are written for libpq; outside of the data
+    directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as PostgreSQL writes
+    them.
+    """
+
+    passfile: str
+    members: int = 3
+    listen: tuple[str, ...] = ("127.0.0.1",)
+    hba: tuple[str, ...] = ()
+    parameters: dict[str, str] = {}
+    superuser: str = "postgres"
+    database: str = "postgres"
+    replication_role: str = "pgherd_replication"
+    replication_password: str = ""
+    rewind_role: str = "pgherd_rewind"
+    rewind_password: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+    sslmode: str = "prefer"
+    wal_timeout_ms: int = 5_000
+    wal_retry_ms: int = 200
+    receiver_status_s: int = 1
+    slot_wal_max: str = "10GB"
+    wal_keep: str = "512MB"
+
+    @property
+    def tls(self) -> bool:
+        """Whether clients must use TLS."""
+        return bool(self.tls_certificate)
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """Parameters ready to be written, and what the operator has to be told about them."""
+
+    values: dict[str, str]
+    overridden: tuple[str, ...] = ()
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a server lives on this machine."""
+
+    data_dir: str
+    port: int
+    socket_dir: str
+
+
+def effective(settings: ServerSettings, place: Place, live: dict[str, str]) -> Effective:
+    """Join the layers. live = the reloadable parameters of this moment, which win over all."""
+    owned = derive(settings, place)
+    values = {**defaults(settings), **owned}
+    overridden: list[str] = []
+    for written, value in settings.parameters.items():
+        name = check_parameter(written, value)
+        if name not in owned and name not in RELOADABLE - set(values):
+            values[name] = value
+        elif value != (kept := _merge_owned(name, value, owned.get(name, ""))):
+            overridden.append(f"{name} = {value!r} is ignored: pgherd sets it to {kept!r}")
+        else:
+            values[name] = kept
+    return Effective({**values, **live}, tuple(overridden))
+
+
+def check_parameter(name: str, value: str) -> str:
+    """A parameter's name in lower case; refuse what is not one or would move files away."""
+    lowered = name.lower()
+    if PARAMETER_NAME.fullmatch(lowered) is None or "\n" in value or "\0" in value:
+        raise OperatorError(
+            f"postgresql.parameters: {name!r} is not a parameter with a one-line value",
+            "pgherd config validate",
+        )
+    if lowered in REFUSED:
+        raise OperatorError(
+            f"postgresql.parameters: {lowered} cannot be set under pgherd",
+            f"remove {lowered} from postgresql.parameters",
+        )
+    return lowered
+
+
+def derive(settings: ServerSettings, place: Place) -> dict[str, str]:
+    """The parameters that pgherd owns, but for those that change while the server runs."""
+    connections = str(2 * max(settings.members, 2) + 6)
+    owned = {
+        "port": str(place.port),
+        "listen_addresses": ",".join(settings.listen),
+        "unix_socket_directories": place.socket_dir,
+        "hba_file": f"{place.data_dir}/{HBA_FILE}",
+        "ident_file": f"{place.data_dir}/{IDENT_FILE}",
+        "wal_level": "replica",
+        "max_wal_senders": connections,
+        "max_replication_slots": connections,
+        "hot_standby": "on",
+        "wal_log_hints": "on",
+        "fsync": "on",
+        "full_page_writes": "on",
+        "synchronous_commit": "on",
+        "restart_after_crash": "off",
+        "archive_mode": "on",
+        "archive_command": "true",
+        "restore_command": "",
+        "recovery_target": "",
+        "recovery_target_lsn": "",
+        "recovery_target_name": "",
+        "recovery_target_time": "",
+        "recovery_target_xid": "",
+        "recovery_target_timeline": "latest",
+        "wal_sender_timeout": str(settings.wal_timeout_ms),
+        "wal_receiver_timeout": str(settings.wal_timeout_ms),
+        "wal_receiver_status_interval": str(settings.receiver_status_s),
+        "password_encryption": "scram-sha-256",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+    }
+    return owned | _tls(settings)
+
+
+def defaults(settings: ServerSettings) -> dict[str, str]:
+    """Parameters that an operator may set otherwise."""
+    return {
+        "wal_keep_size": settings.wal_keep,
+        "max_slot_wal_keep_size": settings.slot_wal_max,
+        "wal_retrieve_retry_interval": str(settings.wal_retry_ms),
+        "max_standby_archive_delay": "30000",
+        "max_standby_streaming_delay": "30000",
+        "recovery_min_apply_delay": "0",
+        "superuser_reserved_connections": "5",
+        "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
+        "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+        "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+        "tcp_user_timeout": str(TCP_USER_TIMEOUT_MS),
+        "log_line_prefix": "%m [%p] %q%u@%d/%a ",
+    }
+
+
+def sealed() -> dict[str, str]:
+    """What a sealed standby is told: no upstream, no waiting, look at local WAL often."""
+    return {
+        "primary_conninfo": "",
+        "primary_slot_name": "",
+        "max_standby_archive_delay": "0",
+        "max_standby_streaming_delay": "0",
+        "recovery_min_apply_delay": "0",
+        "wal_retrieve_retry_interval": str(SEALED_RETRY_MS),
+    }
+
+
+def conninfo(
+    settings: ServerSettings,
+    *,
+    host: str,
+    port: int,
+    application_name: str,
+    role: str,
+    database: str = "",
+) -> str:
+    """A libpq connection string to a peer; the password stays in the passfile."""
+    pairs = {
+        "host": host,
+        "port": str(port),
+        "user": role,
+        "dbname": database,
+        "application_name": application_name,
+        "passfile": settings.passfile,
+        "sslmode": settings.sslmode,
+        "sslrootcert": settings.tls_ca,
+        "connect_timeout": str(CONNECT_TIMEOUT_S),
+        "keepalives_idle": str(KEEPALIVE_IDLE_S),
+        "keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+        "keepalives_count": str(KEEPALIVE_COUNT),
+        "tcp_user_timeout": str(TCP_USER_TIMEOUT_MS),
+    }
+    return " ".join(f"{key}={_quote_libpq(value)}" for key, value in pairs.items() if value)
+
+
+def upstream_conninfo(
+    settings: ServerSettings, *, host: str, port: int, application_name: str
+) -> str:
+    """primary_conninfo for a leader at host and port, under a member's token."""
+    return conninfo(
+        settings,
+        host=host,
+        port=port,
+        application_name=application_name,
+        role=settings.replication_role,
+    )
+
+
+def _quote_libpq(value: str) -> str:
+    if re.fullmatch(r"[\w.:/@-]+", value, re.ASCII):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _merge_owned(name: str, value: str, owned: str) -> str:
+    """The value that an owned parameter gets when the operator also names it."""
+    if value in CHOICES.get(name, ()):
+        return value
+    if name in AT_LEAST and value.isdigit() and int(value) > int(owned):
+        return value
+    return owned
+
+
+def _tls(settings: ServerSettings) -> dict[str, str]:
+    if not settings.tls:
+        return {}
+    files = {"ssl_cert_file": settings.tls_certificate, "ssl_key_file": settings.tls_key}
+    ca = {"ssl_ca_file": settings.tls_ca} if settings.tls_ca else {}
+    return {"ssl": "on", **files, **ca}

@@ -1,0 +1,247 @@
+"""A herd of real nodes on this machine: started, asked, broken and stopped as a user would do it.
+
+Owns the daemons it starts and everything below them, until `stop`; use it as a context manager, so
+that nothing outlives an exception or Ctrl-C. Leaves what the cluster says of itself to `asking`.
+Linux only (/proc).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pgherd.proof import layout, processes
+from pgherd.proof.asking import POLL_S, HerdError, HerdView
+from pgherd.proof.processes import Process, Usage
+
+STOP_GRACE_S = 10.0
+
+
+class LocalHerd(HerdView):
+    """N nodes on loopback. `start`, then break it; `stop` always."""
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        directory: Path | None = None,
+        base_port: int | None = None,
+        preferred_port: int | None = None,
+        postgres_bin: str | Path = "auto",
+        python: str = sys.executable,
+        overrides: dict[str, Any] | None = None,
+    ) -> None:
+        assert 1 <= nodes <= layout.NODES_MAX
+        self._temporary = directory is None
+        self._python = python
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._paused: set[int] = set()
+        root = layout.make_directory(directory)
+        super().__init__(root, layout.make_secrets(root))
+        user = layout.postgres_user()
+        base = self._base_port(nodes, wanted=base_port)
+        ports = layout.choose_ports(nodes, base=base, preferred=preferred_port)
+        self.places = {
+            place.name: place
+            for place in (
+                layout.make_place(self.directory, number=number + 1, ports=mine, user=user)
+                for number, mine in enumerate(ports)
+            )
+        }
+        self._write(user=user, bin_dir=str(postgres_bin), overrides=overrides or {})
+        (self.directory / "herd.json").write_text(
+            json.dumps({"nodes": nodes, "base_port": ports[0].base})
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop(graceful=False)
+        if self._temporary and error is None:
+            self.remove()
+
+    # Starting and stopping.
+
+    def start(self) -> None:
+        """Start every node that does not run."""
+        for name in self.nodes:
+            if name not in self._running:
+                self.start_node(name)
+
+    def start_node(self, name: str) -> None:
+        """Start one node's daemon in a session of its own, its output in its log file."""
+        assert name not in self._running, f"{name} runs"
+        place = self.places[name]
+        command = [self._python, "-m", "pgherd.cli.main", "start", "--config", str(place.config)]
+        keeper = shutil.which("setpriv")  # whoever dies without a word takes the nodes along
+        guard = [keeper, "--pdeathsig", "TERM"] if keeper else []
+        with place.log.open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [*guard, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=place.directory,
+                start_new_session=True,
+            )
+
+    def stop(self, *, graceful: bool = True) -> None:
+        """End everything that was started: asked first when graceful, killed in any case."""
+        processes.send(self._paused, signal.SIGCONT)
+        self._paused.clear()
+        if graceful:
+            processes.send((daemon.pid for daemon in self._running.values()), signal.SIGTERM)
+            until = time.monotonic() + STOP_GRACE_S
+            while time.monotonic() < until and any(self._processes_of(name) for name in self.nodes):
+                self.trouble()
+                time.sleep(POLL_S)
+        processes.kill_all(self._all_processes)
+        for daemon in self._running.values():
+            daemon.wait()
+        self._running.clear()
+
+    def remove(self) -> None:
+        """Delete the herd's directory; only after `stop`."""
+        assert not self._running, "the herd runs"
+        for place in self.places.values():
+            shutil.rmtree(place.socket_directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def restart_node(self, name: str) -> None:
+        """Start a node again that was killed."""
+        self.start_node(name)
+
+    # Breaking things.
+
+    def kill_node(self, name: str) -> None:
+        """SIGKILL every process of a node, PostgreSQL included, as a power cut would."""
+        processes.kill_all(lambda: self._processes_of(name))
+        self._running.pop(name).wait()
+
+    def kill_postmaster(self, name: str) -> None:
+        """SIGKILL the postmaster alone; its children notice by themselves."""
+        processes.send([self.postmaster_pid(name)], signal.SIGKILL)
+
+    def kill_agent(self, name: str) -> int:
+        """SIGKILL the agent and leave the supervisor to bring it back; the killed id."""
+        return self._kill_part(name, "agent")
+
+    def kill_proxy(self, name: str) -> int:
+        """SIGKILL the proxy and leave the supervisor to bring it back; the killed id."""
+        return self._kill_part(name, "proxy")
+
+    def pause_node(self, name: str) -> None:
+        """SIGSTOP every process of a node: alive for the kernel, silent for all others."""
+        found = self._processes_of(name)
+        self._paused.update(found)
+        self.silent.add(name)
+        processes.send(found, signal.SIGSTOP)
+
+    def resume_node(self, name: str) -> None:
+        """SIGCONT what was paused."""
+        found = self._processes_of(name)
+        processes.send(found, signal.SIGCONT)
+        self._paused.difference_update(found)
+        self.silent.discard(name)
+
+    # The processes of a node.
+
+    def usage(self, name: str) -> Usage:
+        """What the daemon's own processes cost, without PostgreSQL."""
+        found = self._processes_of(name).values()
+        return processes.usage(process for process in found if not process.is_postgres)
+
+    def postmaster_pid(self, name: str) -> int:
+        """The living postmaster of a node, from its own pid file."""
+        file = self.places[name].data / "postmaster.pid"
+        pid = int(file.read_text().splitlines()[0])
+        assert processes.is_alive(pid), f"the postmaster of {name} is dead"
+        return pid
+
+    def part_pid(self, name: str, part: str) -> int | None:
+        """The process of a daemon that plays this part (agent, proxy)."""
+        found = [
+            process.pid
+            for process in self._processes_of(name).values()
+            if not process.is_postgres and any(part in word for word in process.arguments[1:4])
+        ]
+        return min(found, default=None)
+
+    def _kill_part(self, name: str, part: str) -> int:
+        pid = self.part_pid(name, part)
+        if pid is None:
+            raise HerdError(f"{name} has no {part} process\n{self.tell()}")
+        processes.send([pid], signal.SIGKILL)
+        return pid
+
+    def _processes_of(self, name: str) -> dict[int, Process]:
+        """Everything that belongs to a node: its session, its directory, and what is below them."""
+        directory = str(self.places[name].directory)
+        daemon = self._running.get(name)
+
+        def belongs(process: Process) -> bool:
+            works_there = f"{process.directory}/".startswith(f"{directory}/")
+            named = any(f"{directory}/" in word for word in process.arguments)
+            kind = process.is_postgres or process.name.startswith(("python", "pgherd"))
+            started = daemon is not None and process.session == daemon.pid
+            return process.pid != os.getpid() and (started or (kind and (works_there or named)))
+
+        return processes.with_descendants(processes.scan(), belongs)
+
+    def _all_processes(self) -> dict[int, Process]:
+        found: dict[int, Process] = {}
+        for name in self.nodes:
+            found.update(self._processes_of(name))
+        return found
+
+    def trouble(self) -> str:
+        """Which daemons ended by themselves (their exit states are collected here)."""
+        ended = {name: daemon.poll() for name, daemon in self._running.items()}
+        return "; ".join(
+            f"{name} ended with exit code {code}"
+            for name, code in ended.items()
+            if code is not None
+        )
+
+    def _base_port(self, nodes: int, *, wanted: int | None) -> int | None:
+        """The base port of an earlier herd in this directory, which cannot move, or the wanted."""
+        try:
+            kept = json.loads((self.directory / "herd.json").read_text())
+        except FileNotFoundError:
+            return wanted
+        if kept["nodes"] != nodes or wanted not in (None, kept["base_port"]):
+            raise HerdError(
+                f"{self.directory} holds a herd of {kept['nodes']} nodes"
+                f" with base port {kept['base_port']}",
+                "say the same, or name another directory",
+            )
+        return int(kept["base_port"])
+
+    def _write(self, *, user: str, bin_dir: str, overrides: dict[str, Any]) -> None:
+        """Certificates and configuration of every node."""
+        herd = list(self.places.values())
+        layout.make_certificates(self.directory, herd)
+        for place in herd:
+            values = layout.settings(
+                place,
+                herd,
+                root=self.directory,
+                user=user,
+                bin_dir=bin_dir,
+                token=self.secrets.token,
+            )
+            layout.write_settings(place, layout.merge(values, overrides))

@@ -1,0 +1,276 @@
+"""What a local node is on disk: directories, ports, certificates, secrets, one YAML file.
+
+Owns the choice of free ports, of a directory that PostgreSQL's user can enter and of that user when
+we are root, and writes each node's configuration. Leaves starting anything to `herd`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from pgherd.model.errors import OperatorError
+from pgherd.model.ids import NodeId
+from pgherd.pki.authority import make_ca, make_node_certificate
+from pgherd.pki.files import write_private
+
+HOST = "127.0.0.1"
+PORTS_PER_NODE = 10
+PORT_RANGE = (20_000, 31_000)
+"""Below the range from which the kernel takes ports for outgoing connections."""
+
+SOCKET_PATH_BYTES_MAX = 90
+"""A socket's path has at most 107 bytes, with PostgreSQL's own file name in it."""
+
+POSTGRES_USERS = ("postgres", "pgherd")
+NODES_MAX = 9
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """The five ports of a node, counted from its base."""
+
+    base: int
+
+    @property
+    def proxy_primary(self) -> int:
+        return self.base
+
+    @property
+    def proxy_replica(self) -> int:
+        return self.base + 1
+
+    @property
+    def postgres(self) -> int:
+        return self.base + 2
+
+    @property
+    def api(self) -> int:
+        return self.base + 3
+
+    @property
+    def raft(self) -> int:
+        return self.base + 4
+
+    def all(self) -> tuple[int, ...]:
+        return tuple(range(self.base, self.base + 5))
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One node's name, directory and ports."""
+
+    name: str
+    directory: Path
+    ports: Ports
+    socket_directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "pgherd.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "pg" / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "pgherd.log"
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """The passwords of one herd; they are written to files that only the owner reads."""
+
+    superuser: str
+    replication: str
+    token: str
+
+
+def make_secrets(directory: Path) -> Secrets:
+    """Read the herd's secrets, or make new ones."""
+    values = {}
+    for name in Secrets.__struct_fields__:
+        file = directory / f"{name}.secret"
+        if not file.exists():
+            write_private(file, f"{secrets.token_urlsafe(24)}\n".encode())
+        values[name] = file.read_text().strip()
+    return Secrets(**values)
+
+
+def make_directory(wanted: Path | None) -> Path:
+    """A directory for a herd, open enough for PostgreSQL's user when we are root."""
+    if wanted is None:
+        directory = Path(tempfile.mkdtemp(prefix="pgherd-", dir="/var/tmp"))
+    else:
+        directory = wanted.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        directory.chmod(0o755)
+        closed = [up for up in directory.parents if not up.stat().st_mode & 0o001]
+        if closed:
+            raise OperatorError(
+                f"{closed[-1]} is closed to the PostgreSQL user, so no data can live below it",
+                "choose another place, as in --keep /var/tmp/herd",
+            )
+    return directory
+
+
+def postgres_user() -> str:
+    """The user that PostgreSQL runs as: ourselves, or an unprivileged one when we are root."""
+    if os.geteuid() != 0:
+        return getpass.getuser()
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    for name in POSTGRES_USERS:
+        if name in known:
+            return name
+    name = POSTGRES_USERS[-1]
+    if shutil.which("useradd") is None:
+        raise OperatorError(
+            "PostgreSQL does not run as root, and there is neither a user postgres nor useradd",
+            "make an unprivileged user named postgres, or start as an ordinary user",
+        )
+    shell = shutil.which("nologin") or "/bin/false"
+    subprocess.run(
+        ["useradd", "--system", "--no-create-home", "--shell", shell, name],
+        check=True,
+        capture_output=True,
+    )
+    return name
+
+
+def choose_ports(nodes: int, *, base: int | None, preferred: int | None = None) -> list[Ports]:
+    """Free ports for every node. base is an order, preferred a wish."""
+    if base is not None:
+        blocks = _blocks(nodes, base)
+        taken = [port for ports in blocks for port in ports.all() if not _is_free(port)]
+        if taken:
+            raise OperatorError(
+                f"port {taken[0]} is in use", "choose others with --base-port, or leave it out"
+            )
+        return blocks
+    draw = random.SystemRandom()
+    tries = [preferred] if preferred is not None else []
+    tries += [draw.randrange(*PORT_RANGE, PORTS_PER_NODE) for _ in range(200)]
+    for start in tries:
+        blocks = _blocks(nodes, start)
+        if all(_is_free(port) for ports in blocks for port in ports.all()):
+            return blocks
+    raise OperatorError("no free block of ports was found", "name one with --base-port")
+
+
+def make_place(root: Path, *, number: int, ports: Ports, user: str) -> Place:
+    """Make one node's directories, with those of PostgreSQL in its user's hands."""
+    directory = root / f"n{number}"
+    sockets = directory / "run"
+    if len(os.fsencode(sockets)) > SOCKET_PATH_BYTES_MAX:
+        sockets = Path("/tmp") / f"pgherd-{ports.base}"
+    place = Place(f"n{number}", directory, ports, sockets)
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+    for owned in (place.data.parent, sockets):
+        owned.mkdir(exist_ok=True)
+        owned.chmod(0o755)
+        if os.geteuid() == 0:
+            shutil.chown(owned, user=user)
+    return place
+
+
+def make_certificates(root: Path, herd: list[Place]) -> None:
+    """An authority for the herd and a certificate for every node; an earlier herd keeps its own."""
+    if (root / "ca.crt").exists():
+        return
+    authority = make_ca("local")
+    for place in herd:
+        issued = make_node_certificate(authority, NodeId(place.name), [HOST])
+        write_private(place.directory / "node.crt", issued.certificate_pem)
+        write_private(place.directory / "node.key", issued.key_pem)
+    write_private(root / "ca.key", authority.key_pem)
+    write_private(root / "ca.crt", authority.certificate_pem)
+
+
+def settings(
+    place: Place, herd: list[Place], *, root: Path, user: str, bin_dir: str, token: str
+) -> dict[str, Any]:
+    """One node's configuration as data."""
+    ports = place.ports
+    admin = {"name": "local", "role": "admin", "sha256": sha256(token.encode()).hexdigest()}
+    return {
+        "version": 1,
+        "cluster": {"name": "local"},
+        "node": {"name": place.name, "address": HOST},
+        "raft": {
+            "port": ports.raft,
+            "data_dir": str(place.directory / "raft"),
+            "members": [f"{one.name}={HOST}:{one.ports.raft}" for one in herd],
+            "tls": {
+                "ca": str(root / "ca.crt"),
+                "cert": str(place.directory / "node.crt"),
+                "key": str(place.directory / "node.key"),
+            },
+        },
+        "postgresql": {
+            "bin_dir": bin_dir,
+            "data_dir": str(place.data),
+            "port": ports.postgres,
+            "socket_dir": str(place.socket_directory),
+            "user": user,
+            "hba": [f"host all all {HOST}/32 scram-sha-256"],
+            "superuser": {"username": "postgres", "password": f"file:{root}/superuser.secret"},
+            "replication": {
+                "username": "pgherd_replication",
+                "password": f"file:{root}/replication.secret",
+            },
+        },
+        "proxy": {
+            "listeners": [
+                {"port": ports.proxy_primary, "route": "primary"},
+                {"port": ports.proxy_replica, "route": "replica"},
+            ]
+        },
+        "api": {"port": ports.api, "bind": HOST, "tokens": [admin]},
+    }
+
+
+def merge(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another."""
+    merged = dict(base)
+    for key, value in more.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def write_settings(place: Place, values: dict[str, Any]) -> None:
+    """Write one node's YAML file."""
+    place.config.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _blocks(nodes: int, start: int) -> list[Ports]:
+    last = start + nodes * PORTS_PER_NODE
+    if start < 1024 or last > 65_535:
+        raise OperatorError(f"ports {start} to {last} are no ports", "choose 1024 to 65000")
+    return [Ports(start + number * PORTS_PER_NODE) for number in range(nodes)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,151 @@
+"""Find and connect a server for a waiting client.
+
+Owns waiting: until a snapshot has a server for the client, until that server accepts, and no longer
+than `connect_timeout_ms`. A new snapshot wakes every waiter at once and ends attempts at a server
+that is not the right one any more; without news a refused attempt is repeated with pauses that grow
+from RETRY_S_MIN to RETRY_S_MAX.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Protocol
+
+from pgherd.model.ids import NodeId
+from pgherd.relay.messages import ProxySettings
+from pgherd.relay.session import Host, ServerSide, Session
+from pgherd.route.choose import Backend, Bound, NoBackend, Route
+
+RETRY_S_MIN = 0.05
+RETRY_S_MAX = 0.4
+
+Connecting = asyncio.Task[tuple[asyncio.Transport, ServerSide]]
+
+
+class Router(Host, Protocol):
+    """What dialling needs of the proxy: its snapshot's answers and the counts behind them.
+
+    attempts: connections under way with what they are for; the router cancels the task of one whose
+    choice does not hold any more.
+    """
+
+    settings: ProxySettings
+    news: asyncio.Event
+    attempts: dict[Connecting, Bound]
+
+    def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
+        """The server for a new session now."""
+
+    def holds(self, bound: Bound) -> bool:
+        """Whether a choice made a moment ago may still be used."""
+
+    def count(self, backend: Backend, change: int) -> None:
+        """A session to a server begins or ends, attempts included."""
+
+    def note_error(self, reason: str) -> None:
+        """One more error of this kind."""
+
+
+class Dialled:
+    """A connected server, already counted; both are the caller's from here on."""
+
+    __slots__ = ("bound", "transport")
+
+    def __init__(self, bound: Bound, transport: asyncio.Transport) -> None:
+        self.bound = bound
+        self.transport = transport
+
+
+async def dial(router: Router, session: Session) -> Dialled | NoBackend:
+    """Wait for a server and connect to it; the last reason when the time is over."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + router.settings.connect_timeout_ms / 1000
+    refused: dict[NodeId, NoBackend] = {}
+    pause_s = RETRY_S_MIN
+    while True:
+        news, left_s = router.news, deadline - loop.time()
+        choice = router.choose(session.listener.route, refused)
+        if isinstance(choice, Bound) and left_s > 0:
+            outcome = await _attempt(router, session, bound=choice, left_s=left_s)
+            if isinstance(outcome, Dialled):
+                return outcome
+            if outcome is not None:
+                refused[choice.backend.name] = outcome
+            continue
+        if left_s <= 0:
+            return _reason(choice, refused)
+        if await _woken(news, min(left_s, pause_s) if refused else left_s):
+            pause_s = RETRY_S_MIN
+        else:
+            pause_s = min(pause_s * 2, RETRY_S_MAX)
+        if deadline > loop.time():
+            refused.clear()
+
+
+async def _attempt(
+    router: Router, session: Session, *, bound: Bound, left_s: float
+) -> Dialled | NoBackend | None:
+    """Connect once. None: the choice did not hold, choose again."""
+    backend = bound.backend
+    connecting = _connect(router, session, backend)
+    router.attempts[connecting] = bound
+    router.count(backend, 1)
+    kept = False
+    try:
+        await asyncio.wait([connecting], timeout=min(router.settings.attempt_ms / 1000, left_s))
+        if not connecting.done():
+            return _failed(router, backend, "does not answer")
+        if connecting.cancelled():
+            return None
+        transport, side = connecting.result()
+        if side.lost_early:
+            return _failed(router, backend, "closed the connection at once")
+        kept = router.holds(bound)
+        return Dialled(bound, transport) if kept else None
+    except OSError as error:
+        return _failed(router, backend, f"cannot be reached ({error.strerror or error})")
+    finally:
+        del router.attempts[connecting]
+        if not kept:
+            router.count(backend, -1)
+            connecting.cancel()
+            connecting.add_done_callback(_discard)
+
+
+def _connect(router: Router, session: Session, backend: Backend) -> Connecting:
+    loop = asyncio.get_running_loop()
+
+    async def connect() -> tuple[asyncio.Transport, ServerSide]:
+        return await loop.create_connection(
+            lambda: ServerSide(router, session), backend.host, backend.port
+        )
+
+    return loop.create_task(connect())
+
+
+def _discard(connecting: Connecting) -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[0].abort()
+
+
+def _failed(router: Router, backend: Backend, what: str) -> NoBackend:
+    router.note_error("connect_failed")
+    return NoBackend("57P03", f"{backend.name} at {backend.host}:{backend.port} {what}")
+
+
+def _reason(choice: Bound | NoBackend, refused: dict[NodeId, NoBackend]) -> NoBackend:
+    """What to tell a client whose time is over: the servers' own failures say most."""
+    if refused:
+        message = "; ".join(one.message for one in refused.values())
+        return NoBackend("57P03", message)
+    assert isinstance(choice, NoBackend), "a server that was never tried"
+    return choice
+
+
+async def _woken(news: asyncio.Event, limit_s: float) -> bool:
+    try:
+        await asyncio.wait_for(news.wait(), limit_s)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,26 @@
+"""One line per event on stderr: a noun and a verb in the past, with fields, as logfmt.
+
+The supervisor collects it. Owns only the form; structlog is too heavy for the proxy.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/-@[]*")
+
+
+def say(event: str, **fields: object) -> None:
+    """Write an event."""
+    text = " ".join([event, *(f"{name}={_value(value)}" for name, value in fields.items())])
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody reads stderr any more; sessions matter more
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    if text and _PLAIN.issuperset(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -1,0 +1,117 @@
+"""The proxy's end of the channel to its agent.
+
+Owns connecting again and again, handing settings and snapshots to the proxy, and reporting once a
+second. An agent that is gone changes nothing by itself: the last snapshot runs into its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from pgherd import __version__
+from pgherd.relay.journal import say
+from pgherd.relay.listeners import ListenError
+from pgherd.relay.messages import (
+    FrameError,
+    ProxyFailed,
+    ProxyHello,
+    ProxySettings,
+    frame,
+    read_to_proxy,
+)
+from pgherd.relay.proxy import Proxy
+from pgherd.route.choose import Snapshot
+
+REPORT_S = 1.0
+CONNECT_RETRY_S = 0.2
+
+
+class Link:
+    """Keep the proxy in touch with its agent; `run` ends only by cancellation or ListenError."""
+
+    def __init__(self, path: str, proxy: Proxy) -> None:
+        self._path = path
+        self._proxy = proxy
+        self._is_listening = False
+        self._report_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect, talk, connect again. Raises ListenError if the first settings cannot work."""
+        was_connected = True
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                if was_connected:
+                    say("agent.awaited", control=self._path)
+                was_connected = False
+                await asyncio.sleep(CONNECT_RETRY_S)
+                continue
+            was_connected = True
+            say("agent.connected", control=self._path)
+            try:
+                await self._talk(reader, writer)
+            finally:
+                writer.close()
+            say("agent.lost", control=self._path)
+            await asyncio.sleep(CONNECT_RETRY_S)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reporting = asyncio.create_task(self._report(writer))
+        try:
+            writer.write(frame(ProxyHello(os.getpid(), __version__)))
+            while (message := await read_to_proxy(reader)) is not None:
+                match message:
+                    case ProxySettings():
+                        await self._configure(message, writer)
+                    case Snapshot():
+                        if self._proxy.apply(message):
+                            self._report_now.set()
+        except FrameError as error:
+            say("agent.misspoke", why=error)
+        except ConnectionError:
+            pass
+        finally:
+            reporting.cancel()
+
+    async def _configure(self, settings: ProxySettings, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._proxy.configure(settings)
+        except ListenError as error:
+            writer.write(frame(ProxyFailed(str(error))))
+            await writer.drain()
+            if not self._is_listening:
+                raise
+            say("listener.failed", why=error)
+        else:
+            if not self._is_listening:
+                say("proxy.listening", on=",".join(self._proxy.listeners.labels()))
+            self._is_listening = True
+            self._report_now.set()
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(REPORT_S):
+                        await self._report_now.wait()
+                except TimeoutError:
+                    pass
+                self._report_now.clear()
+                writer.write(frame(self._proxy.report()))
+                await writer.drain()
+        except ConnectionError:
+            return
+
+
+async def upkeep(proxy: Proxy) -> None:
+    """Measure the loop's delay and look for dead peers, once a second."""
+    loop = asyncio.get_running_loop()
+    part = 0
+    while True:
+        expected_s = loop.time() + REPORT_S
+        await asyncio.sleep(REPORT_S)
+        proxy.tally.lag_s = max(proxy.tally.lag_s, loop.time() - expected_s)
+        proxy.sweep(part)
+        part += 1

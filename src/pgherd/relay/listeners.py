@@ -1,0 +1,72 @@
+"""The sockets that clients connect to.
+
+Owns opening and closing them to match the settings, and saying who holds a port that is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterable
+
+from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.sockets import who_listens
+
+BACKLOG = 512
+TRIES_MAX = 5
+RETRY_S = 0.2
+"""A predecessor that is just dying may hold the port for a moment."""
+
+
+class ListenError(Exception):
+    """A listener cannot be opened; the text names it, and who holds the port."""
+
+
+class Listeners:
+    """All listeners of this process."""
+
+    def __init__(self, accept: Callable[[ListenerSettings], asyncio.BaseProtocol]) -> None:
+        self._accept = accept
+        self._servers: dict[ListenerSettings, asyncio.Server] = {}
+
+    def labels(self) -> tuple[str, ...]:
+        """The listeners that are open now."""
+        return tuple(one.label for one in self._servers)
+
+    async def match(self, wanted: Iterable[ListenerSettings]) -> None:
+        """Open what is missing, close what is not wanted any more. Raises ListenError."""
+        wanted = tuple(wanted)
+        for gone in [one for one in self._servers if one not in wanted]:
+            self._servers.pop(gone).close()
+        for one in wanted:
+            if one not in self._servers:
+                self._servers[one] = await self._open(one)
+
+    def close(self) -> None:
+        """Take no more clients; sessions go on."""
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+
+    async def _open(self, one: ListenerSettings) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        host = None if one.host in ("", "*") else one.host
+        for left in reversed(range(TRIES_MAX)):
+            try:
+                return await loop.create_server(
+                    lambda: self._accept(one), host, one.port, backlog=BACKLOG
+                )
+            except OSError as error:
+                if left == 0 or error.errno != errno.EADDRINUSE:
+                    raise ListenError(_explain(one, error)) from error
+            await asyncio.sleep(RETRY_S)
+        raise ListenError(f"cannot listen on {one.host}:{one.port}")
+
+
+def _explain(one: ListenerSettings, error: OSError) -> str:
+    where = f"{one.host or '*'}:{one.port}"
+    if error.errno != errno.EADDRINUSE:
+        return f"cannot listen on {where} for route {one.route}: {error.strerror or error}"
+    owner = who_listens(one.port)
+    taken = f"the port is taken by {owner}" if owner else "the port is taken"
+    return f"cannot listen on {where} for route {one.route}: {taken}"

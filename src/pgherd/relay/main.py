@@ -1,0 +1,90 @@
+"""The proxy process: `python -m pgherd.relay.main --control SOCKET`.
+
+Owns the process: loop, signals, limits, exit codes (0 stopped as asked, 1 cannot work, 2 usage).
+Started and restarted by the supervisor; everything it must know comes from the agent through the
+control socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from pgherd.relay.journal import say
+from pgherd.relay.link import Link, upkeep
+from pgherd.relay.listeners import ListenError
+from pgherd.relay.proxy import Proxy
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the proxy until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="pgherd-proxy", description="The proxy of a pgherd node.")
+    parser.add_argument("--control", required=True, help="Unix socket that the agent listens on")
+    options = parser.parse_args(argv)
+    _raise_file_limit()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(run(options.control))
+
+
+async def run(control: str) -> int:
+    """Serve until SIGTERM or SIGINT; a second signal ends at once what the first let finish."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_broken)
+    proxy = Proxy(turn=os.getpid())
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
+    link = loop.create_task(Link(control, proxy).run())
+    keeping = loop.create_task(upkeep(proxy))
+    stopping = loop.create_task(stop.wait())
+    say("proxy.started", pid=os.getpid(), loop=type(loop).__module__)
+    await asyncio.wait([link, keeping, stopping], return_when=asyncio.FIRST_COMPLETED)
+    code = _why_ended(link, keeping)
+    if code == 0:
+        say("proxy.draining", limit_ms=proxy.settings.drain_ms)
+        await proxy.drain(proxy.settings.drain_ms / 1000, hurry)
+    for task in (link, keeping, stopping):
+        task.cancel()
+    say("proxy.stopped", code=code)
+    return code
+
+
+def _why_ended(link: asyncio.Task[None], keeping: asyncio.Task[None]) -> int:
+    for task in (link, keeping):
+        error = task.exception() if task.done() else None
+        if isinstance(error, ListenError):
+            print(f"pgherd proxy: {error}", file=sys.stderr, flush=True)
+            return 1
+        if error is not None:
+            raise error
+    return 0
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _on_broken(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    say("proxy.broken", what=context.get("message"), why=repr(context.get("exception")))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # optional: everything works without, a third slower
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What agent and proxy say to each other over the local channel, and its framing.
+
+Owns the values and the frame (4 bytes of length, then msgpack). Both ends use it: `control` on the
+agent's side, `link` in the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+import msgspec
+
+from pgherd.route.choose import Route, Snapshot
+
+FRAME_BYTES_MAX = 1024 * 1024
+_LENGTH_BYTES = 4
+
+
+class ListenerSettings(msgspec.Struct, frozen=True):
+    """One way in. host: an address to bind, "" or "*" for all."""
+
+    host: str
+    port: int
+    route: Route
+
+    @property
+    def label(self) -> str:
+        """How counters and logs call it."""
+        return f"{self.route}:{self.port}"
+
+
+class ProxySettings(msgspec.Struct, frozen=True, tag=True):
+    """How the proxy works. Everything but the deciders' facts.
+
+    connect_timeout_ms: how long a client waits for a server to appear · attempt_ms: limit of one
+    TCP connection attempt · startup_ms: limit for a client's first packet · drain_ms: how long
+    busy sessions may go on after SIGTERM · dead_peer_ms: a peer that leaves sent data
+    unacknowledged for so long is gone.
+    """
+
+    listeners: tuple[ListenerSettings, ...]
+    connect_timeout_ms: int = 5_000
+    attempt_ms: int = 1_500
+    startup_ms: int = 10_000
+    drain_ms: int = 0
+    sessions_max: int = 2_000
+    dead_peer_ms: int = 30_000
+
+
+class ProxyHello(msgspec.Struct, frozen=True, tag=True):
+    """A proxy's first word."""
+
+    pid: int
+    version: str
+
+
+class ProxyFailed(msgspec.Struct, frozen=True, tag=True):
+    """The proxy cannot do what it is for, in one line for people; it exits with 1."""
+
+    message: str
+
+
+class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
+    """What the proxy did so far and holds now.
+
+    sessions: listener label -> server name -> open now · held: clients that wait for a server ·
+    opened: listener label -> result (opened, refused, cancelled, rejected, violated) -> total ·
+    errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
+    event loop's worst delay since the last report.
+    """
+
+    pid: int
+    listening: tuple[str, ...] = ()
+    sessions: dict[str, dict[str, int]] = {}
+    held: int = 0
+    held_ms_total: int = 0
+    opened: dict[str, dict[str, int]] = {}
+    errors: dict[str, int] = {}
+    cut_total: int = 0
+    cancels_total: int = 0
+    bytes_from_clients: int = 0
+    bytes_from_servers: int = 0
+    term: int = 0
+    generation: int = 0
+    expires_at: int = 0
+    snapshots_refused: int = 0
+    rss_bytes: int = 0
+    lag_ms: int = 0
+
+
+ToProxy = ProxySettings | Snapshot
+ToAgent = ProxyHello | ProxyFailed | ProxyCounters
+
+_T = TypeVar("_T")
+
+_encoder = msgspec.msgpack.Encoder()
+_to_proxy: msgspec.msgpack.Decoder[ToProxy] = msgspec.msgpack.Decoder(ToProxy)
+_to_agent: msgspec.msgpack.Decoder[ToAgent] = msgspec.msgpack.Decoder(ToAgent)
+
+
+class FrameError(Exception):
+    """The other end of the channel does not speak as it should."""
+
+
+def frame(message: ToProxy | ToAgent) -> bytes:
+    """A message as it goes over the channel."""
+    body = _encoder.encode(message)
+    assert len(body) <= FRAME_BYTES_MAX, len(body)
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+async def read_to_proxy(reader: asyncio.StreamReader) -> ToProxy | None:
+    """The agent's next message; None at the end of the stream. Raises FrameError."""
+    body = await _read_frame(reader)
+    return None if body is None else _decode(_to_proxy, body)
+
+
+async def read_to_agent(reader: asyncio.StreamReader) -> ToAgent | None:
+    """The proxy's next message; None at the end of the stream. Raises FrameError."""
+    body = await _read_frame(reader)
+    return None if body is None else _decode(_to_agent, body)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError(f"unreadable frame of {len(body)} bytes: {error}") from error
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    try:
+        length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+        if length > FRAME_BYTES_MAX:
+            raise FrameError(f"frame of {length} bytes")
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None

@@ -1,0 +1,352 @@
+"""The proxy's middle: clients on one side, the last snapshot on the other.
+
+Owns every session of this process, and what each is bound to. It applies a snapshot in one step:
+sessions of a reign that is over are cut, attempts at the wrong server end, waiters wake. It never
+makes up a fact: without a snapshot, or past its deadline, clients wait and are then refused.
+
+A client that is refused may have asked for encryption, and waits for one byte. Where the servers
+are known to speak TLS the error itself is that answer (libpq says that the server sent an error
+during the exchange). Where they do not, "N" is the truth, and the client's next packet can get the
+whole error with its SQLSTATE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Collection
+
+from pgherd.model.ids import Instant, NodeId
+from pgherd.relay.cancel import cancel_on
+from pgherd.relay.dial import Connecting, Dialled, dial
+from pgherd.relay.journal import say
+from pgherd.relay.listeners import Listeners
+from pgherd.relay.messages import ListenerSettings, ProxyCounters, ProxySettings
+from pgherd.relay.session import FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.sockets import is_dead
+from pgherd.relay.tally import Result, Tally, rss_bytes
+from pgherd.route.choose import (
+    Backend,
+    Bound,
+    NoBackend,
+    Route,
+    Snapshot,
+    choose,
+    is_newer,
+    rebound,
+    superseded,
+)
+from pgherd.wire.answer import (
+    CANNOT_CONNECT_NOW,
+    REFUSE_ENCRYPTION,
+    TOO_MANY_CONNECTIONS,
+    Refusal,
+)
+from pgherd.wire.opening import Opening
+from pgherd.wire.startup import (
+    CancelKey,
+    DirectTls,
+    GssEncRequest,
+    ProtocolViolation,
+    SslRequest,
+)
+
+LAST_WORD_S = 2.0
+"""How long a refused client has for its next packet after a refusal of encryption."""
+
+CANCELS_AT_ONCE_MAX = 64
+SWEEP_PARTS = 10
+"""Every second one part of the sessions is asked for dead peers."""
+
+_HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
+_HINT_CUT = "Connect again: the new session reaches the primary of now."
+
+
+class Proxy:
+    """See the module's text. Everything runs in one event loop."""
+
+    def __init__(self, *, turn: int = 0) -> None:
+        self.settings = ProxySettings(listeners=())
+        self.news = asyncio.Event()
+        self.attempts: dict[Connecting, Bound] = {}
+        self.totals = Totals()
+        self.tally = Tally()
+        self.snapshot: Snapshot | None = None
+        self.listeners = Listeners(lambda one: ClientSide(self, one))
+        self._sessions: set[Session] = set()
+        self._counts: Counter[NodeId] = Counter()
+        self._keys: dict[CancelKey, Backend] = {}
+        self._cancels: set[asyncio.Task[None]] = set()
+        self._offers_tls: bool | None = None
+        self._turn = turn
+
+    # What the agent says
+
+    async def configure(self, settings: ProxySettings) -> None:
+        """Take settings, and open or close listeners to match. Raises ListenError."""
+        self.settings = settings
+        await self.listeners.match(settings.listeners)
+
+    def apply(self, snapshot: Snapshot) -> bool:
+        """Take a snapshot; whether the term or the primary changed with it."""
+        before = self.snapshot
+        if not is_newer(snapshot, before):
+            self.tally.snapshots_refused += 1
+            return False
+        self.snapshot = snapshot
+        is_change = before is None or _reign(before) != _reign(snapshot)
+        if is_change:
+            self._follow(snapshot)
+        for connecting, bound in list(self.attempts.items()):
+            if not self.holds(bound):
+                connecting.cancel()
+        self.news.set()
+        self.news = asyncio.Event()
+        return is_change
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Cut the sessions of a reign that is over."""
+        cut = 0
+        for session in list(self._sessions):
+            if session.bound is None or session.closing:
+                continue
+            if superseded(session.bound, snapshot):
+                session.cut(
+                    f"pgherd: {session.bound.backend.name} is no longer the primary", _HINT_CUT
+                )
+                cut += 1
+            else:
+                session.bound = rebound(session.bound, snapshot)
+        self.tally.cut += cut
+        name = snapshot.primary.name if snapshot.primary is not None else "none"
+        say("route.changed", term=snapshot.term, primary=name, sessions_cut=cut)
+
+    # What dialling asks
+
+    def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
+        """The server for a new session now."""
+        self._turn += 1
+        return choose(
+            self.snapshot,
+            route,
+            now=boottime_ms(),
+            counts=self._counts,
+            exclude=exclude,
+            turn=self._turn,
+        )
+
+    def holds(self, bound: Bound) -> bool:
+        """Whether a choice made a moment ago may still be used."""
+        snapshot = self.snapshot
+        if snapshot is None or superseded(bound, snapshot):
+            return False
+        if not bound.to_primary:
+            return True
+        again = self.choose(Route.PRIMARY, ())
+        return isinstance(again, Bound) and again.backend == bound.backend
+
+    def count(self, backend: Backend, change: int) -> None:
+        """A session to a server begins or ends, attempts included."""
+        self._counts[backend.name] += change
+        if self._counts[backend.name] <= 0:
+            del self._counts[backend.name]
+
+    def note_error(self, reason: str) -> None:
+        """One more error of this kind."""
+        self.tally.errors[reason] += 1
+
+    # What sessions say
+
+    def session_began(self, session: Session) -> None:
+        """Take a client in, or turn it away when there are too many."""
+        self._sessions.add(session)
+        if len(self._sessions) > self.settings.sessions_max:
+            self.tally.note(session.listener, Result.REJECTED)
+            limit = self.settings.sessions_max
+            session.refuse(
+                Refusal(TOO_MANY_CONNECTIONS, f"pgherd: {limit} sessions are open already")
+            )
+            return
+        session.task = asyncio.get_running_loop().create_task(self._open(session))
+
+    def session_learned(self, session: Session, opening: Opening) -> None:
+        """Remember which server knows a cancel key."""
+        if opening.offers_tls is not None:
+            self._offers_tls = opening.offers_tls
+        if session.key is not None and session.bound is not None:
+            self._keys[session.key] = session.bound.backend
+
+    def session_cancels(self, session: Session, key: CancelKey) -> None:
+        """Pass a CancelRequest on, to the one server that knows its key or else to all."""
+        self.tally.note(session.listener, Result.CANCELLED)
+        self.tally.cancels += 1
+        if session.task is not None:
+            session.task.cancel()
+        session.leave_server()
+        if len(self._cancels) >= CANCELS_AT_ONCE_MAX:
+            self.note_error("too_many_cancels")
+            session.close(linger_s=0, flush_s=LINGER_S)
+            return
+        task = asyncio.get_running_loop().create_task(self._cancel(session, key))
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+    def session_violated(self, session: Session, why: ProtocolViolation) -> None:
+        """Tell a client that does not speak the protocol, and close."""
+        self.tally.note(session.listener, Result.VIOLATED)
+        session.refuse(Refusal(why.sqlstate, f"pgherd: {why}"))
+
+    def session_ended(self, session: Session) -> None:
+        """Forget a session."""
+        self._sessions.discard(session)
+        if session.bound is not None:
+            self.count(session.bound.backend, -1)
+        if session.key is not None:
+            self._keys.pop(session.key, None)
+
+    # How a session opens
+
+    async def _open(self, session: Session) -> None:
+        try:
+            async with asyncio.timeout(self.settings.startup_ms / 1000):
+                await session.wants.wait()
+        except TimeoutError:
+            self.tally.note(session.listener, Result.SILENT)
+            session.close(linger_s=0, flush_s=LINGER_S)
+            return
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        self.tally.held += 1
+        try:
+            outcome = await dial(self, session)
+        finally:
+            self.tally.held -= 1
+            self.tally.held_s += loop.time() - began_s
+        if isinstance(outcome, Dialled):
+            self._join(session, outcome)
+        else:
+            self.tally.note(session.listener, Result.REFUSED)
+            await self._refuse(session, outcome)
+
+    def _join(self, session: Session, dialled: Dialled) -> None:
+        if session.is_gone:
+            self.tally.note(session.listener, Result.LEFT)
+            dialled.transport.abort()
+            self.count(dialled.bound.backend, -1)
+            return
+        self.tally.note(session.listener, Result.OPENED)
+        session.bound = dialled.bound
+        session.relay(dialled.transport)
+
+    async def _refuse(self, session: Session, why: NoBackend) -> None:
+        """Refuse encryption as often as it is asked for, then say why; see the module's text."""
+        refusal = Refusal(why.sqlstate, f"pgherd: {why.message}", _HINT_REFUSED)
+        while not session.is_gone:
+            last, opening = session.packets[-1], session.opening
+            if isinstance(last, DirectTls) or opening is None:
+                session.close(linger_s=0, flush_s=LINGER_S)  # only TLS would be understood
+                return
+            is_asked = isinstance(last, GssEncRequest) or (
+                isinstance(last, SslRequest) and not self._offers_tls
+            )
+            if not is_asked:
+                session.refuse(refusal)
+                return
+            session.wants.clear()
+            opening.server(REFUSE_ENCRYPTION)
+            session.say(REFUSE_ENCRYPTION)
+            try:
+                async with asyncio.timeout(LAST_WORD_S):
+                    await session.wants.wait()
+            except TimeoutError:
+                session.close(linger_s=0, flush_s=LINGER_S)
+
+    async def _cancel(self, session: Session, key: CancelKey) -> None:
+        try:
+            await cancel_on(self._may_know(key), key)
+        finally:
+            session.close(linger_s=0, flush_s=LINGER_S)
+
+    def _may_know(self, key: CancelKey) -> list[Backend]:
+        known = self._keys.get(key)
+        if known is not None:
+            return [known]
+        servers = [one.bound.backend for one in self._sessions if one.bound is not None]
+        if self.snapshot is not None:
+            servers += self.snapshot.replicas
+            servers += [self.snapshot.primary] if self.snapshot.primary is not None else []
+        return list(dict.fromkeys(servers))
+
+    # Upkeep and end
+
+    def sweep(self, part: int) -> None:
+        """Drop the sessions of one part whose peer has vanished with data under way."""
+        for session in list(self._sessions):
+            if id(session) // 64 % SWEEP_PARTS != part % SWEEP_PARTS:
+                continue
+            for transport in (session.client, session.server):
+                sock = transport.get_extra_info("socket") if transport is not None else None
+                if sock is not None and is_dead(sock, dead_peer_ms=self.settings.dead_peer_ms):
+                    assert transport is not None
+                    self.note_error("peer_vanished")
+                    transport.abort()
+
+    async def drain(self, limit_s: float, hurry: asyncio.Event) -> None:
+        """Take no more clients; let busy sessions end within the limit, then cut the rest."""
+        self.listeners.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_s
+        while self._sessions:
+            is_late = hurry.is_set() or loop.time() >= deadline
+            for session in list(self._sessions):
+                if session.bound is None and not session.closing:
+                    session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
+                elif is_late or session.is_idle:
+                    session.cut("pgherd: this proxy is stopping", "Connect to another node.")
+            if loop.time() >= deadline + FLUSH_LIMIT_S:
+                return
+            await asyncio.sleep(0.05)
+
+    def report(self) -> ProxyCounters:
+        """The counters now."""
+        snapshot, tally = self.snapshot, self.tally
+        lag_s, tally.lag_s = tally.lag_s, 0.0
+        return ProxyCounters(
+            pid=os.getpid(),
+            listening=self.listeners.labels(),
+            sessions=self._open_now(),
+            held=tally.held,
+            held_ms_total=int(tally.held_s * 1000),
+            opened={label: dict(results) for label, results in tally.results.items()},
+            errors=dict(tally.errors),
+            cut_total=tally.cut,
+            cancels_total=tally.cancels,
+            bytes_from_clients=self.totals.from_clients,
+            bytes_from_servers=self.totals.from_servers,
+            term=snapshot.term if snapshot is not None else 0,
+            generation=snapshot.generation if snapshot is not None else 0,
+            expires_at=snapshot.expires_at if snapshot is not None else 0,
+            snapshots_refused=tally.snapshots_refused,
+            rss_bytes=rss_bytes(),
+            lag_ms=int(lag_s * 1000),
+        )
+
+    def _open_now(self) -> dict[str, dict[str, int]]:
+        found: dict[str, Counter[str]] = {}
+        for session in self._sessions:
+            if session.bound is not None and not session.closing:
+                counter = found.setdefault(session.listener.label, Counter())
+                counter[session.bound.backend.name] += 1
+        return {label: dict(counter) for label, counter in found.items()}
+
+
+def boottime_ms() -> Instant:
+    """Now, on the clock of the snapshots' deadlines."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return Instant(time.clock_gettime_ns(clock) // 1_000_000)
+
+
+def _reign(snapshot: Snapshot) -> tuple[int, str]:
+    return snapshot.term, snapshot.primary.name if snapshot.primary is not None else ""

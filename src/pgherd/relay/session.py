@@ -1,0 +1,373 @@
+"""One client session: two sockets, bytes both ways, and an end that loses nothing it need not.
+
+Theory of operation. A session is OPENING until a server is connected, then RELAYING, then CLOSING.
+
+    OPENING   the client's bytes are kept (at most PENDING_BYTES_MAX) and parsed; nothing is sent.
+    RELAYING  bytes pass as they are. A direction whose receiver is slow stops its sender's socket,
+              so that a session never holds more than WRITE_BYTES_HIGH plus one read per direction.
+              While the start is not over, an `Opening` looks on to learn opacity and cancel key.
+    CLOSING   no byte reaches the server any more. What the client is owed is flushed, then our
+              side is shut down, and what the client still says is read and dropped for a while: a
+              close with unread bytes would send RST, which may overtake the last error message.
+
+A cut session gets an ErrorResponse only when it is plain and its server stream stands at a message
+boundary (it ended with ReadyForQuery): anywhere else the bytes would be taken for the inside of a
+message, and inside TLS for an attack. 57P01 when nothing ran, 08007 when the client had said
+something since: then the outcome is not known to us, and no code may claim otherwise.
+Owns sockets and bytes. Leaves the choice of a server to `proxy` and `dial`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.sockets import tune
+from pgherd.route.choose import Bound
+from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
+from pgherd.wire.opening import Opening, ends_idle, ends_ready
+from pgherd.wire.startup import CancelKey, CancelRequest, Packet, ProtocolViolation
+
+READ_BYTES = 64 * 1024
+WRITE_BYTES_HIGH = 64 * 1024
+WRITE_BYTES_LOW = 16 * 1024
+PENDING_BYTES_MAX = 16 * 1024
+LINGER_S = 5.0
+CUT_LINGER_S = 0.5
+FLUSH_LIMIT_S = 30.0
+CUT_FLUSH_LIMIT_S = 0.8
+
+_TAIL_BYTES = 6
+_buffer = bytearray(READ_BYTES)  # shared: it is emptied before the loop reads another socket
+_view = memoryview(_buffer)
+
+
+class Totals:
+    """Bytes carried by this process, for the counters."""
+
+    __slots__ = ("from_clients", "from_servers")
+
+    def __init__(self) -> None:
+        self.from_clients = 0
+        self.from_servers = 0
+
+
+class Host(Protocol):
+    """What a session needs of the proxy that it lives in."""
+
+    totals: Totals
+
+    def session_began(self, session: Session) -> None:
+        """A client is there."""
+
+    def session_learned(self, session: Session, opening: Opening) -> None:
+        """The session's opening is over: opacity and cancel key are known."""
+
+    def session_cancels(self, session: Session, key: CancelKey) -> None:
+        """This is no session but a CancelRequest."""
+
+    def session_violated(self, session: Session, why: ProtocolViolation) -> None:
+        """The client does not speak the protocol."""
+
+    def session_ended(self, session: Session) -> None:
+        """Both sockets are gone. Called once."""
+
+
+class Session:
+    """See the module's theory of operation."""
+
+    __slots__ = (
+        "_ended",
+        "_host",
+        "_timers",
+        "bound",
+        "client",
+        "client_ended",
+        "client_spoke_last",
+        "closing",
+        "key",
+        "listener",
+        "opaque",
+        "opening",
+        "packets",
+        "pending",
+        "server",
+        "tail",
+        "task",
+        "wants",
+    )
+
+    def __init__(self, host: Host, listener: ListenerSettings) -> None:
+        self._host = host
+        self.listener = listener
+        self.client: asyncio.Transport | None = None
+        self.server: asyncio.Transport | None = None
+        self.bound: Bound | None = None
+        self.opening: Opening | None = Opening()
+        self.packets: list[Packet] = []
+        self.wants = asyncio.Event()  # a first packet is there, or the client has gone
+        self.pending = bytearray()
+        self.key: CancelKey | None = None
+        self.opaque = False
+        self.tail = b""
+        self.client_spoke_last = False
+        self.client_ended = False
+        self.closing = False
+        self._timers: list[asyncio.TimerHandle] = []
+        self.task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left or is being sent away."""
+        return self.closing or self.client is None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and no transaction is open, as far as a relay can see."""
+        return not self.opaque and not self.client_spoke_last and ends_idle(self.tail)
+
+    def relay(self, server: asyncio.Transport) -> None:
+        """Join both sockets: from here on bytes pass."""
+        self.server = server
+        server.write(bytes(self.pending))
+        self.pending.clear()
+
+    def leave_server(self) -> None:
+        """Drop the server without ending the session: it turned out to be a CancelRequest."""
+        server, self.server = self.server, None
+        if server is not None:
+            server.abort()
+
+    def say(self, data: bytes) -> None:
+        """Tell the client something of our own."""
+        if self.client is not None and not self.client.is_closing():
+            self.client.write(data)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Send the client away with an error, from OPENING."""
+        self.say(error_response(refusal))
+        self.close(linger_s=LINGER_S, flush_s=FLUSH_LIMIT_S)
+
+    def cut(self, message: str, hint: str) -> None:
+        """End a running session now; see the module's text for what the client is told."""
+        if self.closing:
+            return
+        if not self.opaque and self.opening is None and ends_ready(self.tail):
+            code = OUTCOME_UNKNOWN if self.client_spoke_last else ADMIN_SHUTDOWN
+            if self.client_spoke_last:
+                message += "; whether the running statement took effect is not known"
+            self.say(error_response(Refusal(code, message, hint)))
+        self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
+
+    def close(self, *, linger_s: float, flush_s: float) -> None:
+        """Go to CLOSING: drop the server, flush the client for flush_s at most, leave it."""
+        if self.closing:
+            return
+        self.closing = True
+        if self.task is not None and self.task is not asyncio.current_task():
+            self.task.cancel()
+        if self.server is not None:
+            self.server.abort()
+        client = self.client
+        if client is None:
+            return
+        self._later(flush_s, client.abort)
+        if self.client_ended or client.is_closing():
+            client.close()
+            return
+        if client.can_write_eof():
+            client.write_eof()
+        _resume(client)
+        self._later(linger_s, self._close_flushed)
+
+    def _close_flushed(self) -> None:
+        """Close unless bytes are still owed; those have until the flush limit."""
+        if self.client is None:
+            return
+        if self.client.get_write_buffer_size() == 0:
+            self.client.close()
+        else:
+            self._later(CUT_LINGER_S, self._close_flushed)
+
+    def _later(self, delay_s: float, act: Callable[[], None]) -> None:
+        self._timers.append(asyncio.get_running_loop().call_later(delay_s, act))
+
+    def client_said(self, data: bytes) -> None:
+        """Bytes of the client before its opening is over."""
+        assert self.opening is not None
+        try:
+            packets = self.opening.client(data)
+            if self.server is None and len(self.pending) + len(data) > PENDING_BYTES_MAX:
+                raise ProtocolViolation("more bytes than a startup needs")
+        except ProtocolViolation as why:
+            self._host.session_violated(self, why)
+            return
+        for packet in packets:
+            if isinstance(packet, CancelRequest):
+                self._host.session_cancels(self, packet.key)
+                return
+        if self.server is not None:
+            self.server.write(data)
+            self._end_opening()
+            return
+        self.pending += data
+        if packets:
+            self.packets += packets
+            self.wants.set()
+
+    def server_said(self, data: bytes) -> None:
+        """Bytes of the server before the opening is over."""
+        assert self.opening is not None
+        self.opening.server(data)
+        self._end_opening()
+
+    def _end_opening(self) -> None:
+        opening = self.opening
+        if opening is not None and opening.done:
+            self.opaque, self.key, self.opening = opening.opaque, opening.key, None
+            self._host.session_learned(self, opening)
+
+    def client_lost(self) -> None:
+        """The client's socket is gone. What it had sent still goes out, for a limited time."""
+        self.client = None
+        self.wants.set()
+        if self.task is not None:
+            self.task.cancel()
+        if self.server is not None and not self.closing:
+            self.server.close()
+            self._later(LINGER_S, self.server.abort)
+        self._end_if_over()
+
+    def server_lost(self) -> None:
+        """The server's socket is gone: the client gets what it is owed, then goes too."""
+        self.server = None
+        self.close(linger_s=LINGER_S, flush_s=FLUSH_LIMIT_S)
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        if self.client is None and self.server is None and not self._ended:
+            self._ended = True
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
+            self._host.session_ended(self)
+
+
+class ClientSide(asyncio.BufferedProtocol):
+    """The socket towards the client."""
+
+    __slots__ = ("_session", "_totals", "_transport")
+
+    def __init__(self, host: Host, listener: ListenerSettings) -> None:
+        self._session = Session(host, listener)
+        self._totals = host.totals
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = self._session.client = _prepared(transport)
+        self._session._host.session_began(self._session)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        session = self._session
+        if session.closing:
+            return
+        self._totals.from_clients += nbytes
+        data = bytes(_view[:nbytes])
+        session.client_spoke_last = True
+        if session.opening is None:
+            if session.server is not None:
+                session.server.write(data)
+        else:
+            session.client_said(data)
+
+    def eof_received(self) -> bool:
+        session = self._session
+        session.client_ended = True
+        if session.closing or session.server is None:
+            return False  # nothing is owed to it any more, or it gave up waiting
+        if session.server.can_write_eof() and not session.server.is_closing():
+            session.server.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        _pause(self._session.server)
+
+    def resume_writing(self) -> None:
+        _resume(self._session.server)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.client_lost()
+
+
+class ServerSide(asyncio.BufferedProtocol):
+    """The socket towards PostgreSQL."""
+
+    __slots__ = ("_session", "_totals", "lost_early", "transport")
+
+    def __init__(self, host: Host, session: Session) -> None:
+        self._session = session
+        self._totals = host.totals
+        self.lost_early = False
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = _prepared(transport)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        session = self._session
+        client = session.client
+        if session.closing or client is None:
+            return
+        self._totals.from_servers += nbytes
+        data = bytes(_view[:nbytes])
+        session.client_spoke_last = False
+        session.tail = data[-_TAIL_BYTES:]
+        if session.opening is not None:
+            session.server_said(data)
+        client.write(data)
+
+    def eof_received(self) -> bool:
+        return False  # PostgreSQL never half-closes: flush the client and leave
+
+    def pause_writing(self) -> None:
+        _pause(self._session.client)
+
+    def resume_writing(self) -> None:
+        _resume(self._session.client)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._session.server is self.transport and self.transport is not None:
+            self._session.server_lost()
+        else:
+            self.lost_early = True
+
+
+def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
+    transport = cast(asyncio.Transport, base)
+    transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH, low=WRITE_BYTES_LOW)
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            tune(sock)
+        except OSError:
+            pass  # already reset by its peer; connection_lost follows
+    return transport
+
+
+def _pause(sender: asyncio.Transport | None) -> None:
+    if sender is not None and not sender.is_closing() and sender.is_reading():
+        sender.pause_reading()
+
+
+def _resume(sender: asyncio.Transport | None) -> None:
+    if sender is not None and not sender.is_closing() and not sender.is_reading():
+        sender.resume_reading()

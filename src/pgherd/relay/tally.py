@@ -1,0 +1,69 @@
+"""What the proxy counts about itself.
+
+Owns totals since the start; what is open now is counted from the sessions when a report is made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+
+from pgherd.relay.messages import ListenerSettings
+
+_PAGE_BYTES = 4096
+_STATM = Path("/proc/self/statm")
+
+
+class Result(StrEnum):
+    """How a client's connection went.
+
+    OPENED: reached a server · REFUSED: no server in time · REJECTED: over sessions_max ·
+    CANCELLED: was a CancelRequest · VIOLATED: does not speak the protocol · SILENT: said nothing
+    in time · LEFT: went away before it reached a server.
+    """
+
+    OPENED = "opened"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    VIOLATED = "violated"
+    SILENT = "silent"
+    LEFT = "left"
+
+
+class Tally:
+    """Totals. Mutable on purpose: one instance per process, one event loop."""
+
+    __slots__ = (
+        "cancels",
+        "cut",
+        "errors",
+        "held",
+        "held_s",
+        "lag_s",
+        "results",
+        "snapshots_refused",
+    )
+
+    def __init__(self) -> None:
+        self.results: dict[str, Counter[str]] = {}
+        self.errors: Counter[str] = Counter()
+        self.held = 0
+        self.held_s = 0.0
+        self.lag_s = 0.0
+        self.cut = 0
+        self.cancels = 0
+        self.snapshots_refused = 0
+
+    def note(self, listener: ListenerSettings, result: Result) -> None:
+        """One more connection that went this way."""
+        self.results.setdefault(listener.label, Counter())[result] += 1
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process; 0 where it cannot be read."""
+    try:
+        return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,161 @@
+"""Choose a server for a session out of the last snapshot the agent gave.
+
+Owns the shape of the snapshot, the choice, and the rule that ends sessions. The snapshot says what
+the agent knows; `expires_at` is how long that may be believed for writes: past it no session is
+opened to the primary, because another node may have been elected meanwhile. Reads go on with the
+last snapshot: a replica never becomes wrong, only late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from pgherd.model.ids import Instant, NodeId, Term
+from pgherd.wire.answer import CANNOT_CONNECT_NOW
+
+LAG_BYTES_MAX_DEFAULT = 16 * 1024 * 1024
+
+
+class Route(StrEnum):
+    """What a listener promises its clients."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """One PostgreSQL server as clients may reach it.
+
+    lag_bytes: behind the primary's last known position, None = not known (then it takes no reads) ·
+    usable: the agent's word that it streams, takes sessions, and that no operator keeps it out.
+    """
+
+    name: NodeId
+    host: str
+    port: int
+    lag_bytes: int | None = 0
+    usable: bool = True
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag=True):
+    """Where sessions may go now, as the local agent knows it.
+
+    generation: the agent's count or applied index, for people · term: of the reign that `primary`
+    leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms ·
+    falls_back: a replica session may go to the primary when no replica can take it.
+    """
+
+    generation: int
+    term: Term
+    expires_at: Instant
+    primary: Backend | None = None
+    replicas: tuple[Backend, ...] = ()
+    lag_bytes_max: int = LAG_BYTES_MAX_DEFAULT
+    falls_back: bool = True
+
+
+class NoBackend(msgspec.Struct, frozen=True):
+    """No server can take the session now, in PostgreSQL's terms."""
+
+    sqlstate: str
+    message: str
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What a session was opened to: a server, the term then, and whether it was the primary."""
+
+    backend: Backend
+    term: Term
+    to_primary: bool
+
+
+def choose(
+    snapshot: Snapshot | None,
+    route: Route,
+    *,
+    now: Instant,
+    counts: Mapping[NodeId, int],
+    exclude: Collection[NodeId] = (),
+    turn: int = 0,
+) -> Bound | NoBackend:
+    """The server for a new session.
+
+    counts: open sessions per server · exclude: servers that just refused this client · turn: any
+    number that grows with every choice; it breaks ties in rotation.
+    """
+    if snapshot is None:
+        return _none("this proxy has heard nothing from its agent yet")
+    if route is Route.PRIMARY:
+        return _primary(snapshot, now=now, exclude=exclude)
+    able = [one for one in snapshot.replicas if _takes_reads(one, snapshot, exclude)]
+    if able:
+        return Bound(_least(able, counts, turn), snapshot.term, to_primary=False)
+    if not snapshot.falls_back:
+        return _none("no replica can take a session now")
+    found = _primary(snapshot, now=now, exclude=exclude)
+    if isinstance(found, NoBackend):
+        return _none(f"no replica can take a session now, and {found.message}")
+    return found
+
+
+def superseded(bound: Bound, snapshot: Snapshot) -> bool:
+    """Whether a session must be cut: its server led a reign that is over.
+
+    A session to a replica stays, whatever the term. A primary that is merely unknown in its own
+    term keeps its sessions: an agent that restarts must not cut anybody.
+    """
+    if not bound.to_primary or snapshot.term < bound.term:
+        return False
+    if snapshot.term > bound.term:
+        return True
+    return snapshot.primary is not None and snapshot.primary.name != bound.backend.name
+
+
+def rebound(bound: Bound, snapshot: Snapshot) -> Bound:
+    """What a session is bound to under a new snapshot.
+
+    PostgreSQL keeps the sessions of a standby through its promotion, and they can write from then
+    on: such a session is the new primary's, and ends with its reign.
+    """
+    primary = snapshot.primary
+    if bound.to_primary or primary is None or primary.name != bound.backend.name:
+        return bound
+    return Bound(bound.backend, snapshot.term, to_primary=True)
+
+
+def is_newer(snapshot: Snapshot, than: Snapshot | None) -> bool:
+    """Whether a proxy may take this snapshot: terms never go back."""
+    return than is None or snapshot.term >= than.term
+
+
+def _primary(snapshot: Snapshot, *, now: Instant, exclude: Collection[NodeId]) -> Bound | NoBackend:
+    primary = snapshot.primary
+    if primary is None:
+        return _none(f"the cluster has no primary now (term {snapshot.term})")
+    if now >= snapshot.expires_at:
+        late = now - snapshot.expires_at
+        return _none(f"what this proxy knows of the primary is out of date by {late} ms")
+    if not primary.usable:
+        return _none(f"the primary {primary.name} takes no sessions now")
+    if primary.name in exclude:
+        return _none(f"the primary {primary.name} does not accept connections")
+    return Bound(primary, snapshot.term, to_primary=True)
+
+
+def _takes_reads(one: Backend, snapshot: Snapshot, exclude: Collection[NodeId]) -> bool:
+    if not one.usable or one.name in exclude or one.lag_bytes is None:
+        return False
+    return one.lag_bytes <= snapshot.lag_bytes_max
+
+
+def _least(able: list[Backend], counts: Mapping[NodeId, int], turn: int) -> Backend:
+    fewest = min(counts.get(one.name, 0) for one in able)
+    tied = [one for one in able if counts.get(one.name, 0) == fewest]
+    return tied[turn % len(tied)]
+
+
+def _none(message: str) -> NoBackend:
+    return NoBackend(CANNOT_CONNECT_NOW, message)

@@ -1,0 +1,223 @@
+"""One replica of the ledger: consensus core, state machine and durable log joined, without I/O.
+
+Owns the order in which a round's parts happen; the daemon and the simulator drive it, each with its
+own threads, clock and network. A round is
+
+    ready = replica.begin()            # what to store and send
+    replica.early(ready)               # messages that need not wait for the disk
+    store.save(**replica.durable(ready))   # on the writer thread
+    done = replica.finish(ready)       # late messages, applied commands, answered reads
+
+Between begin and finish `step` and `tick` may be called; a second begin may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pgherd.ledger.commands import Outcome, Proposal
+from pgherd.ledger.machine import Ledger
+from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.raft.confchange import decode_conf_change
+from pgherd.raft.node import RaftNode
+from pgherd.raft.types import (
+    PERSISTENT_REPLIES,
+    Config,
+    ConfState,
+    Entry,
+    Hard,
+    Msg,
+    Ready,
+    Snapshot,
+    Status,
+    StepPeerNotFound,
+)
+from pgherd.store.base import Store
+
+BIRTH_INDEX = 1
+BIRTH_TERM = 1
+LOG_ENTRIES_MAX = 4000
+LOG_ENTRIES_KEPT = 500
+CAUGHT_UP_ENTRIES = 100
+MESSAGE_BYTES_MAX = 512 * 1024
+INFLIGHT_MAX = 64
+COMMITTED_BYTES_MAX = 1024 * 1024
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """A command that took effect, or was refused, at an index."""
+
+    index: int
+    proposal: Proposal
+    outcome: Outcome
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What a finished round leaves to do."""
+
+    messages: tuple[Msg, ...]
+    applied: tuple[Applied, ...]
+    reads: tuple[tuple[int, bytes], ...]
+    restored: bool
+
+
+def birth_snapshot(facts: Facts) -> Snapshot:
+    """The state that every founding member starts from: same facts, same voters, same bytes."""
+    voters = tuple(sorted(member.raft_id for member in facts.members.values() if member.voter))
+    data = Ledger(facts).snapshot()
+    return Snapshot(index=BIRTH_INDEX, term=BIRTH_TERM, conf=ConfState(voters=voters), data=data)
+
+
+def give_birth(store: Store, facts: Facts) -> None:
+    """Write the birth snapshot into a new store."""
+    store.save(hard=Hard(BIRTH_TERM, 0, BIRTH_INDEX), snapshot=birth_snapshot(facts))
+    store.remember()
+
+
+class Replica:
+    """Consensus and ledger of one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        raft_id: RaftId,
+        cluster: str,
+        election_tick: int,
+        heartbeat_tick: int,
+        rng: Callable[[int, int], int],
+        log: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.store = store
+        self.ledger = Ledger(Facts(cluster=cluster))
+        snapshot = store.snapshot()
+        if snapshot.index:
+            self.ledger.restore(snapshot.data)
+        self.node = RaftNode(
+            Config(
+                id=raft_id,
+                rng=rng,
+                election_tick=election_tick,
+                heartbeat_tick=heartbeat_tick,
+                pre_vote=True,
+                check_quorum=True,
+                step_down_on_removal=True,
+                max_size_per_msg=MESSAGE_BYTES_MAX,
+                max_inflight=INFLIGHT_MAX,
+                max_committed_size_per_ready=COMMITTED_BYTES_MAX,
+                applied=snapshot.index,
+            ),
+            store,
+            log,
+        )
+
+    @property
+    def facts(self) -> Facts:
+        return self.ledger.facts
+
+    @property
+    def leads(self) -> bool:
+        return self.node.role == "leader"
+
+    def status(self) -> Status:
+        return self.node.status()
+
+    def leader_node(self) -> NodeId | None:
+        """The Raft leader's node name, if one is known."""
+        lead = self.node.lead
+        for node, member in self.facts.members.items():
+            if member.raft_id == lead:
+                return node
+        return None
+
+    def caught_up(self) -> tuple[RaftId, ...]:
+        """On the leader: members whose log is within reach of its own."""
+        status = self.node.status()
+        last = self.store.last_index()
+        near = [
+            RaftId(raft_id)
+            for raft_id, progress in status.progress.items()
+            if progress.match + CAUGHT_UP_ENTRIES >= last and progress.state != "snapshot"
+        ]
+        return tuple(near)
+
+    def step(self, message: Msg) -> None:
+        """Take a message; a reply from a node that was removed is dropped."""
+        try:
+            self.node.step(message)
+        except StepPeerNotFound:
+            return
+
+    def propose(self, proposal: Proposal) -> None:
+        """Append a command; raises ProposalDropped unless this node is the Raft leader."""
+        self.node.propose(self.ledger.encode(proposal))
+
+    def change_membership(self, verb: str, raft_id: RaftId) -> None:
+        """Propose one single-server change: `learner`, `voter` or `remove`."""
+        letter = {"learner": "l", "voter": "v", "remove": "r"}[verb]
+        self.node.propose_conf_change([(letter, raft_id)])
+
+    def begin(self) -> Ready | None:
+        """The next round, if there is anything to do."""
+        return self.node.ready() if self.node.has_ready() else None
+
+    def early(self, ready: Ready) -> tuple[Msg, ...]:
+        """Messages that may leave before the save: none when the vote or term changed."""
+        if self._votes_changed(ready):
+            return ()
+        return tuple(m for m in ready.messages if m.type not in PERSISTENT_REPLIES)
+
+    def durable(self, ready: Ready) -> dict[str, Any]:
+        """What must be on disk before `finish`, as the arguments of Store.save."""
+        return {"hard": ready.hard, "entries": ready.entries, "snapshot": ready.snapshot}
+
+    def needs_disk(self, ready: Ready) -> bool:
+        """Whether a round must wait for an fsync; a moved commit index alone need not."""
+        return bool(ready.must_sync or ready.entries or ready.snapshot)
+
+    def finish(self, ready: Ready) -> Round:
+        """After the save: apply, answer, and release what had to wait for the disk."""
+        early = set() if self._votes_changed(ready) else set(self._early_ids(ready))
+        self.store.remember()
+        if ready.snapshot is not None:
+            self.ledger.restore(ready.snapshot.data)
+        applied = [done for entry in ready.committed if (done := self._apply(entry))]
+        self.node.advance(ready)
+        late = tuple(m for i, m in enumerate(ready.messages) if i not in early)
+        return Round(
+            messages=late,
+            applied=tuple(applied),
+            reads=ready.read_states,
+            restored=ready.snapshot is not None,
+        )
+
+    def _votes_changed(self, ready: Ready) -> bool:
+        stored, _ = self.store.initial_state()
+        hard = ready.hard
+        return hard is not None and (hard.term, hard.vote) != (stored.term, stored.vote)
+
+    def _early_ids(self, ready: Ready) -> list[int]:
+        return [i for i, m in enumerate(ready.messages) if m.type not in PERSISTENT_REPLIES]
+
+    def _apply(self, entry: Entry) -> Applied | None:
+        if entry.type != "normal":
+            ops, transition = decode_conf_change(entry)
+            self.node.apply_conf_change(ops, transition)
+            return None
+        result = self.ledger.apply(entry.data, index=entry.index)
+        return Applied(entry.index, result[0], result[1]) if result else None
+
+    def image_due(self) -> tuple[int, ConfState, bytes] | None:
+        """A snapshot to keep when the log has grown long, as arguments of Store.make_snapshot."""
+        applied = self.node.applied
+        if applied - self.store.snapshot().index < LOG_ENTRIES_MAX:
+            return None
+        return applied, self.node.status().conf, self.ledger.snapshot()
+
+    def compact_to(self, index: int) -> int:
+        """How far the log may be cut after a snapshot at index."""
+        return max(self.store.first_index() - 1, index - LOG_ENTRIES_KEPT)

@@ -1,0 +1,47 @@
+"""The clock of the deciders, and how late the loop runs on it.
+
+Owns `now_ms`, milliseconds that also count suspend, and the monitor of the loop's lag. Leaves what
+a late loop must give up to `daemon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from pgherd.model.ids import Instant
+
+LAG_INTERVAL_MS = 50
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now_ms() -> Instant:
+    """Milliseconds since boot, suspend included where the system can tell (Linux)."""
+    return Instant(time.clock_gettime_ns(_CLOCK) // 1_000_000)
+
+
+class LoopLag:
+    """Sleeps for a short while, again and again, and tells by how much each waking was late."""
+
+    def __init__(self, tell: Callable[[int], None], *, interval_ms: int = LAG_INTERVAL_MS) -> None:
+        self._tell = tell
+        self._interval_ms = interval_ms
+        self._worst_ms = 0
+        self._due = now_ms()
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            self._due = Instant(now_ms() + self._interval_ms)
+            await asyncio.sleep(self._interval_ms / 1000)
+            late_ms = max(0, now_ms() - self._due)
+            self._worst_ms = max(self._worst_ms, late_ms)
+            self._tell(late_ms)
+
+    def take_worst_ms(self) -> int:
+        """The worst lag since the last call; counts a stall that is not over yet."""
+        worst_ms = max(self._worst_ms, now_ms() - self._due)
+        self._worst_ms = 0
+        return max(0, worst_ms)

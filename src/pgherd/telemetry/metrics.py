@@ -1,0 +1,203 @@
+"""Metrics in Prometheus' text form, from what the agent knows at the moment of the question.
+
+Owns the names, their help and a registry of its own. Gauges are set from facts and reports when
+they are asked for; counters and histograms are told by the rooms. Leaves serving them to `api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import NodeId
+from pgherd.model.observation import Observation, Server
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+RAFT_STATES = ("follower", "pre-candidate", "candidate", "leader")
+ROLES = ("primary", "replica", "none")
+LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
+
+
+class RaftSeen(msgspec.Struct, frozen=True):
+    """Consensus as this node sees it."""
+
+    term: int
+    state: str
+    commit_index: int
+    applied_index: int
+    has_quorum: bool
+
+
+class ProxySeen(msgspec.Struct, frozen=True):
+    """The proxy's counts: open connections by (listener, backend), ended ones by result."""
+
+    connections: Mapping[tuple[str, str], int] = {}
+    connections_total: Mapping[tuple[str, str], int] = {}
+
+
+class Metrics:
+    """The metrics of one agent process."""
+
+    def __init__(self, *, node: NodeId, version: str) -> None:
+        self._node = node
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._gauges: dict[str, Gauge] = {}
+        self._counted: dict[str, Counter] = {}
+        self._proxy_before: dict[tuple[str, str], int] = {}
+        for name, (text, labels) in GAUGES.items():
+            self._gauges[name] = Gauge(name, text, labels, registry=self._registry)
+        for name, (text, labels) in COUNTERS.items():
+            self._counted[name] = Counter(name, text, labels, registry=self._registry)
+        self._loop_lag = Histogram(
+            "pgherd_loop_lag_seconds",
+            "By how much the agent's loop woke late.",
+            buckets=LAG_BUCKETS,
+            registry=self._registry,
+        )
+        self._fsync = Histogram(
+            "pgherd_raft_fsync_seconds",
+            "Time of one durable append to the consensus store.",
+            buckets=FSYNC_BUCKETS,
+            registry=self._registry,
+        )
+        self._gauges["pgherd_build_info"].labels(version=version).set(1)
+
+    def loop_lagged(self, ms: int) -> None:
+        """The loop woke late by this much (pass it to `LoopLag`)."""
+        self._loop_lag.observe(ms / 1000)
+
+    def fsynced(self, seconds: float) -> None:
+        """One durable append took this long."""
+        self._fsync.observe(seconds)
+
+    def failed_over(self, *, kind: str, result: str) -> None:
+        """A change of primary ended. kind: failover, switchover; result: done, abandoned."""
+        self._counted["pgherd_failovers_total"].labels(kind=kind, result=result).inc()
+
+    def promoted(self) -> None:
+        """This node's PostgreSQL was promoted."""
+        self._counted["pgherd_promotions_total"].inc()
+
+    def render(
+        self,
+        *,
+        facts: Facts,
+        reports: Mapping[NodeId, Observation],
+        raft: RaftSeen,
+        proxy: ProxySeen | None = None,
+        dropped: Mapping[str, int] | None = None,
+    ) -> bytes:
+        """All metrics as text. reports: the fresh ones only; dropped: lines lost, by writer."""
+        self._set_cluster(facts, reports, raft)
+        self._set_postgres(reports.get(self._node))
+        self._set_lag(facts, reports)
+        self._set_raft(raft)
+        self._set_proxy(proxy or ProxySeen())
+        for writer, lines in (dropped or {}).items():
+            self._gauges["pgherd_lines_dropped"].labels(writer=writer).set(lines)
+        return generate_latest(self._registry)
+
+    def _set_cluster(
+        self, facts: Facts, reports: Mapping[NodeId, Observation], raft: RaftSeen
+    ) -> None:
+        healthy = sum(1 for node in facts.members if node in reports and is_well(reports[node]))
+        self._gauges["pgherd_cluster_nodes"].set(len(facts.members))
+        self._gauges["pgherd_cluster_nodes_healthy"].set(healthy)
+        self._gauges["pgherd_cluster_has_quorum"].set(raft.has_quorum)
+        self._gauges["pgherd_cluster_epoch"].set(facts.term)
+        self._gauges["pgherd_cluster_paused"].set(facts.paused)
+        primary = self._gauges["pgherd_cluster_primary"]
+        primary.clear()
+        if facts.leader is not None and facts.phase is Phase.STABLE:
+            primary.labels(node=facts.leader.node).set(1)
+
+    def _set_postgres(self, own: Observation | None) -> None:
+        server = own.server if own is not None else None
+        up = server is not None and server.state in (Server.PRIMARY, Server.STANDBY)
+        role = _role(server.state if server is not None else Server.NONE)
+        self._gauges["pgherd_postgres_up"].set(up)
+        for name in ROLES:
+            self._gauges["pgherd_postgres_role"].labels(role=name).set(name == role)
+        self._gauges["pgherd_postgres_timeline"].set(server.timeline if server is not None else 0)
+
+    def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
+        lag = self._gauges["pgherd_replication_lag_bytes"]
+        lag.clear()
+        for node, behind in lags(facts, reports).items():
+            lag.labels(node=node).set(behind)
+
+    def _set_raft(self, raft: RaftSeen) -> None:
+        self._gauges["pgherd_raft_term"].set(raft.term)
+        self._gauges["pgherd_raft_commit_index"].set(raft.commit_index)
+        self._gauges["pgherd_raft_applied_index"].set(raft.applied_index)
+        for name in RAFT_STATES:
+            self._gauges["pgherd_raft_state"].labels(state=name).set(name == raft.state)
+
+    def _set_proxy(self, proxy: ProxySeen) -> None:
+        open_now = self._gauges["pgherd_proxy_connections"]
+        open_now.clear()
+        for (listener, backend), count in proxy.connections.items():
+            open_now.labels(listener=listener, backend=backend).set(count)
+        ended = self._counted["pgherd_proxy_connections_total"]
+        for key, count in proxy.connections_total.items():
+            listener, result = key
+            before = self._proxy_before.get(key, 0)
+            ended.labels(listener=listener, result=result).inc(
+                count - before if count >= before else count  # the proxy was started anew
+            )
+            self._proxy_before[key] = count
+
+
+GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pgherd_build_info": ("Version of this daemon.", ("version",)),
+    "pgherd_cluster_nodes": ("Members in the ledger.", ()),
+    "pgherd_cluster_nodes_healthy": ("Members whose fresh report says that they are well.", ()),
+    "pgherd_cluster_has_quorum": ("Whether consensus can commit, as seen from here.", ()),
+    "pgherd_cluster_primary": ("1 for the primary of a stable term.", ("node",)),
+    "pgherd_cluster_epoch": ("The ledger's term.", ()),
+    "pgherd_cluster_paused": ("Whether automatic changes are paused.", ()),
+    "pgherd_postgres_up": ("Whether this node's PostgreSQL takes connections.", ()),
+    "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
+    "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
+    "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
+    "pgherd_raft_term": ("The consensus core's own term counter.", ()),
+    "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),
+    "pgherd_raft_commit_index": ("Last committed entry known here.", ()),
+    "pgherd_raft_applied_index": ("Last entry applied here.", ()),
+    "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
+    "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
+}
+"""name -> help, labels."""
+
+COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
+    "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
+    "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
+}
+"""name -> help, labels."""
+
+
+def is_well(report: Observation) -> bool:
+    """Whether a report tells of a working node."""
+    if report.witness:
+        return True
+    return report.server.healthy and report.server.state in (Server.PRIMARY, Server.STANDBY)
+
+
+def lags(facts: Facts, reports: Mapping[NodeId, Observation]) -> dict[NodeId, int]:
+    """Bytes that each replica is behind, from the primary's own senders; unknown ones left out."""
+    leader = facts.leader
+    report = reports.get(leader.node) if leader is not None else None
+    if report is None or report.server.position is None:
+        return {}
+    end = report.server.position.lsn
+    return {sender.member.node: max(0, end - sender.flush_lsn) for sender in report.server.senders}
+
+
+def _role(state: Server) -> str:
+    return {Server.PRIMARY: "primary", Server.STANDBY: "replica"}.get(state, "none")
