@@ -65,18 +65,14 @@ def failovers(herd: LocalHerd, *, kinds: list[Fault], rounds: int, via: str) -> 
     """Every kind of fault so many times, in turn, under one load that never stops."""
     dsn = herd.dsn_direct() if via == "direct" else herd.dsn_proxy()
     create_table(dsn)
-    writers = Writers(dsn, count=WRITERS)
-    writers.start()
     trials: list[Trial] = []
-    try:
+    with Writers(dsn, count=WRITERS) as writers:
+        writers.start()
         for number in range(rounds):
             for kind in kinds:
                 trials.append(attempt(herd, writers, kind))
                 _tell(f"{number + 1}/{rounds} {kind}: {trials[-1].before} -> {trials[-1].after}")
-    except BaseException:
-        writers.stop()
-        raise
-    return conclude(herd, writers, trials)
+        return conclude(herd, writers, trials)
 
 
 def at_rest(herd: LocalHerd) -> list[dict[str, float]]:

@@ -82,7 +82,10 @@ class JoinRefused(PgherdError):
 
 
 class JoinRequest(msgspec.Struct, frozen=True):
-    """A node asks to become a member. csr: PEM, its subject's common name is the node's name."""
+    """A node asks to become a member.
+
+    csr: PEM; of it only the key is used · major: of its PostgreSQL, 0 where it has none.
+    """
 
     token_id: str
     secret: str
@@ -91,6 +94,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     address: Address
     csr: str
     tags: Tags = Tags()
+    major: int = 0
 
 
 class SharedToken(msgspec.Struct, frozen=True):
@@ -104,7 +108,8 @@ class SharedToken(msgspec.Struct, frozen=True):
 class Shared(msgspec.Struct, frozen=True):
     """What every data member's configuration has in common, secrets included.
 
-    ca_key: PEM of the authority's private key, so that no single node is needed for the next join.
+    ca_key: PEM of the authority's private key, so that no single node is needed for the next join
+    · admin_token: the one that `init` made, so that the command line works on every data member.
     """
 
     superuser: str = ""
@@ -116,6 +121,7 @@ class Shared(msgspec.Struct, frozen=True):
     parameters: dict[str, str] = {}
     tokens: tuple[SharedToken, ...] = ()
     ca_key: str = ""
+    admin_token: str = ""
 
     def for_witness(self) -> Shared:
         """What a node without PostgreSQL needs: nothing secret."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 NodeName = str
-FailoverState = Literal[
-    "normal", "detecting", "sealing", "promoting", "recovering", "switchover"
-]
+FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 
 
@@ -72,7 +70,7 @@ class Synchronous(Model):
 
 
 class ClusterStatus(Model):
-    """The herd in one look. as_of: null when asked for with `consistent=1`, else this node's age."""
+    """The herd in one look. as_of: index in consensus up to which this node has applied."""
 
     cluster_name: str
     status: ClusterHealth
@@ -151,13 +149,30 @@ class Nodes(Model):
     as_of: int
 
 
+class Channel(Model):
+    """One port of a node, tried by the daemon that answers."""
+
+    channel: str
+    address: str
+    is_reachable: bool
+    problem: str
+
+
+class NodeHealth(Model):
+    """Whether a node can be reached from the one that answers."""
+
+    node: NodeName
+    tried_from: NodeName
+    is_reachable: bool
+    channels: list[Channel]
+
+
 class SwitchoverRequest(Model):
     """Whom to make primary; nobody named: the best candidate."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    candidate: NodeName | None = Field(default=None, alias="to")
-    """`to` is the name that other tools use; `candidate` is ours and wins in the schema."""
+    candidate: NodeName | None = Field(
+        default=None, max_length=64, validation_alias=AliasChoices("candidate", "to")
+    )
 
 
 class FailoverRequest(SwitchoverRequest):
@@ -280,3 +295,4 @@ class JoinBody(Model):
     address: dict[str, str | int]
     tags: dict[str, str | int | bool] = {}
     csr: str = Field(max_length=16_384)
+    major: int = 0

@@ -2,7 +2,7 @@
 
 Owns every derivation that the API shows. role is what the ledger assigned, state what a node's own
 agent saw; lag is measured against the primary's position, never against what a replica happened to
-receive. Leaves transport to the routes.
+receive. Leaves transport to the routes, and what has been to `stories`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from pgherd.api import schema
 from pgherd.api.herd import ProxySeen, RaftSeen
 from pgherd.ledger.lineage import contains
-from pgherd.model.facts import Facts, Kind, Member, Note, Phase, Reign
+from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
 
@@ -230,8 +230,23 @@ def find_member(facts: Facts, name: str) -> Member | None:
     exact = facts.members.get(NodeId(name))
     if exact is not None or not name.isdigit():
         return exact
-    found = [m for m in facts.members.values() if m.node.lstrip("abcdefghijklmnopqrstuvwxyz-") == name]
+    found = [
+        m for m in facts.members.values() if m.node.lstrip("abcdefghijklmnopqrstuvwxyz-") == name
+    ]
     return found[0] if len(found) == 1 else None
+
+
+def channels_of(member: Member) -> dict[str, tuple[str, int]]:
+    """Every port of a member, by channel, without those it does not have."""
+    address = member.address
+    found = {
+        "raft": address.raft(),
+        "api": address.api(),
+        "postgresql": address.postgres(),
+        "proxy": address.proxy(),
+        "proxy replica": address.proxy(replica=True),
+    }
+    return {name: where for name, where in found.items() if where[1]}
 
 
 # --- the herd ------------------------------------------------------------------------------------
@@ -319,11 +334,13 @@ def problems(seen: Seen) -> list[str]:
     for member in members(facts):
         if not is_healthy(seen, member):
             more = problem_of(seen.newest(member.node))
-            found.append(f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else ""))
+            found.append(
+                f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else "")
+            )
     sync = synchronous(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
-    if sum(claims_writes(heard.report) for heard in fresh_heard(seen)) > 1:
+    if split_brain(seen):
         found.append("split brain: more than one server acknowledges writes")
     return found
 
@@ -338,7 +355,7 @@ def claims_writes(report: Observation) -> bool:
 
 
 def split_brain(seen: Seen) -> bool:
-    """Whether two servers acknowledge writes. The protocol makes this impossible; we look anyway."""
+    """Whether two servers acknowledge writes. The protocol forbids it; we look anyway."""
     return sum(claims_writes(heard.report) for heard in fresh_heard(seen)) > 1
 
 
@@ -380,7 +397,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
 
 
 def health(seen: Seen) -> schema.ClusterHealthAnswer:
-    """Whether writes are possible, in short. Lag: of the healthy replica that is furthest behind."""
+    """Whether writes are possible, in short. Lag: of the healthy replica furthest behind."""
     facts = seen.facts
     lags = [
         lag
@@ -450,101 +467,3 @@ def serves_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
         return False
     lag = lag_bytes(seen, member)
     return lag_bytes_max is None or (lag is not None and lag <= lag_bytes_max)
-
-
-# --- history, explanation, consensus -------------------------------------------------------------
-
-
-def history(facts: Facts, *, limit: int) -> schema.History:
-    """The newest reigns and notes, oldest first."""
-    return schema.History(
-        reigns=[reign_entry(reign) for reign in facts.history[-limit:]],
-        notes=[note_entry(note) for note in facts.notes[-limit:]],
-    )
-
-
-def reign_kind(reign: Reign) -> str:
-    """What brought a reign about, by the hundreds of the rule that began it."""
-    kinds = {1: "bootstrap", 2: "failover", 6: "switchover"}
-    return kinds.get(reign.rule // 100, "recovery")
-
-
-def reign_entry(reign: Reign) -> schema.HistoryEntry:
-    took = reign.established_at_ms - reign.began_at_ms
-    return schema.HistoryEntry(
-        epoch=reign.term,
-        timeline=reign.timeline or None,
-        lsn=format_lsn(reign.start.lsn),
-        primary=reign.leader.node,
-        kind=reign_kind(reign),
-        promoted=reign.promoted,
-        rule=reign.rule,
-        reason=reign.reason,
-        established=reign.established,
-        began_at=iso(reign.began_at_ms),
-        established_at=iso(reign.established_at_ms),
-        duration_ms=max(0, took) if reign.established and reign.began_at_ms else None,
-    )
-
-
-def note_entry(note: Note) -> schema.HistoryNote:
-    return schema.HistoryNote(
-        at=iso(note.at_ms) or "", epoch=note.term, kind=note.kind, text=note.text, rule=note.rule
-    )
-
-
-def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
-    """Why the primary is the primary, and what this node and the herd decided last."""
-    facts = seen.facts
-    reign, leader = facts.reign(), primary_of(seen)
-    why = "there is no primary now"
-    if leader is not None and reign is not None:
-        why = f"{leader} leads epoch {reign.term} by rule {reign.rule}: {reign.reason}"
-    return schema.Explanation(
-        node=seen.me,
-        primary=leader,
-        why_primary=why,
-        phase=facts.phase.value,
-        last_rule=facts.rule,
-        last_reason=facts.reason,
-        this_node=member,
-        herd=herd,
-        problems=problems(seen),
-    )
-
-
-def raft_state(seen: Seen) -> schema.RaftState:
-    """Consensus on this node."""
-    return schema.RaftState(
-        node=seen.me,
-        state=seen.raft.role.value,
-        raft_term=seen.raft.term,
-        leader=seen.raft.leader,
-        commit_index=seen.raft.commit,
-        applied_index=seen.raft.applied,
-        has_quorum=has_quorum(seen),
-    )
-
-
-def raft_peers(seen: Seen) -> schema.RaftPeers:
-    """The members of consensus."""
-    return schema.RaftPeers(peers=[raft_peer(seen, member) for member in members(seen.facts)])
-
-
-def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
-    host, port = member.address.raft()
-    heard = seen.reports.get(member.node)
-    suffrage: Literal["voter", "learner", "none"] = "none"
-    if member.raft_id in seen.raft.voters:
-        suffrage = "voter"
-    elif member.raft_id in seen.raft.learners:
-        suffrage = "learner"
-    return schema.RaftPeer(
-        node=member.node,
-        raft_id=member.raft_id,
-        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        suffrage=suffrage,
-        kind=member.kind.value,
-        is_leader=seen.raft.leader == member.node,
-        last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
-    )

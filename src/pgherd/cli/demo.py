@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from pgherd.model.errors import PgherdError
 from pgherd.proof.asking import HerdError
 from pgherd.proof.client import NoAnswer
@@ -30,6 +32,7 @@ PREFERRED_PORT = 7400
 START_DEADLINE_S = 60.0
 REFRESH_S = 0.5
 WRITERS = 4
+INTERRUPTED = 130
 ONCE_FAULTS = (Fault.POSTMASTER, Fault.NODE, Fault.SWITCHOVER)
 GENTLE = Pace(writes_per_second=5.0)
 """The load while a person looks on."""
@@ -46,19 +49,16 @@ def run_demo(*, nodes: int, base_port: int | None, keep: Path | None, once: bool
             )
         except PgherdError as error:
             return _fail(error, error.exit_code)
-        code = 1
+        code = INTERRUPTED
         try:
             _start(herd)
             code = _scenario(herd) if once else _show(herd)
-        except HerdError as error:
-            _fail(error, code)
-        except NoAnswer as error:
-            _fail(error, code)
+        except (HerdError, NoAnswer, psycopg.Error, TimeoutError) as error:
+            code = _fail(error, 1)
         except KeyboardInterrupt:
-            _say("interrupted")
-            code = 130
+            pass
         finally:
-            _end(herd, keep=keep, failed=code == 1)
+            _end(herd, keep=keep, code=code)
         return code
 
 
@@ -70,7 +70,7 @@ def _start(herd: LocalHerd) -> None:
     replicas = len(herd.nodes) - 1
     _say(f"one primary and {replicas} streaming replicas after {time.monotonic() - began:.1f} s")
     _say("\nconnect to the primary, wherever it is:")
-    _say(f"  {herd.psql_line()}")
+    _say(f"  {herd.psql_line(herd.psql())}")
     first = herd.places[herd.nodes[0]]
     _say(f"and ask:\n  pgherd status    # PGHERD_API_URL=http://127.0.0.1:{first.ports.api}\n")
 
@@ -80,19 +80,15 @@ def _scenario(herd: LocalHerd) -> int:
     if len(herd.nodes) < 3:
         raise HerdError("--once needs three nodes: with fewer a lost node loses the quorum")
     create_table(herd.dsn_proxy())
-    writers = Writers(herd.dsn_proxy(), count=WRITERS)
-    writers.start()
-    _say(f"{WRITERS} writers write through the proxies")
     trials: list[Trial] = []
-    try:
+    with Writers(herd.dsn_proxy(), count=WRITERS) as writers:
+        writers.start()
+        _say(f"{WRITERS} writers write through the proxies")
         for fault in ONCE_FAULTS:
             _say(f"- {TITLES[fault]} ...")
             trials.append(attempt(herd, writers, fault))
             _say(f"  {trials[-1].before} -> {trials[-1].after}, whole again")
-    except BaseException:
-        writers.stop()
-        raise
-    report = conclude(herd, writers, trials)
+        report = conclude(herd, writers, trials)
     for line in report_lines(report):
         _say(line)
     return 0 if report.verdict.clean else 1
@@ -122,20 +118,20 @@ def report_lines(report: Report) -> Iterator[str]:
 def _show(herd: LocalHerd) -> int:
     """The live table over a gentle load, until somebody types Ctrl-C; then the verdict."""
     create_table(herd.dsn_proxy())
-    writers = Writers(herd.dsn_proxy(), count=WRITERS, pace=GENTLE)
-    writers.start()
-    try:
-        if sys.stdout.isatty():
-            _show_table(herd, writers)
-        else:
-            _show_lines(herd, writers)
-    except KeyboardInterrupt:
-        _say("\nstopping: reading what was written ...")
+    with Writers(herd.dsn_proxy(), count=WRITERS, pace=GENTLE) as writers:
+        writers.start()
+        try:
+            if sys.stdout.isatty():
+                _show_table(herd, writers)
+            else:
+                _show_lines(herd, writers)
+        except KeyboardInterrupt:
+            pass  # it is how one leaves; typed again, it ends the reading too
+        _say("\nreading what was written ...")
         herd.wait_stable(START_DEADLINE_S)
         report = conclude(herd, writers, [])
-        _say(str(report.verdict))
-        return 0 if report.verdict.clean else 1
-    return 0
+    _say(str(report.verdict))
+    return 0 if report.verdict.clean else 1
 
 
 def _show_table(herd: LocalHerd, writers: Writers) -> None:
@@ -205,13 +201,17 @@ def _row(herd: LocalHerd, node: dict[str, Any]) -> tuple[str, ...]:
     return tuple("-" if cell is None else str(cell) for cell in cells)
 
 
-def _end(herd: LocalHerd, *, keep: Path | None, failed: bool) -> None:
-    """Stop everything, whatever is typed meanwhile; keep what was asked for or tells of a fault."""
+def _end(herd: LocalHerd, *, keep: Path | None, code: int) -> None:
+    """Stop everything before a word is said (nobody may read any more), and whatever is typed.
+
+    What was asked for, or tells of a fault, is kept.
+    """
     for number in _ways_out():
         signal.signal(number, signal.SIG_IGN)
     herd.stop(graceful=keep is not None)
-    if keep is None and not failed:
+    if keep is None and code != 1:
         herd.remove()
+        _say("interrupted, everything is stopped" if code == INTERRUPTED else "stopped")
     else:
         _say(f"data and logs are in {herd.directory}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
+from pgherd.config.parameters import CHOICES
 from pgherd.config.settings import Channel, Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
@@ -28,6 +29,7 @@ def joint_problems(settings: Settings) -> Found:
     yield from _timings(settings)
     yield from _members(settings)
     yield from _places(settings)
+    yield from _parameters(settings)
 
 
 def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
@@ -45,7 +47,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                     "make it readable by the user that pgherd runs as, or run pgherd init or join"
                 )
                 yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
-    for role in ("superuser", "replication"):
+    for role in ("superuser", "replication", "rewind"):
         secret: Secret | None = getattr(settings.postgresql, role).password
         if secret is not None:
             try:
@@ -153,3 +155,15 @@ def _places(settings: Settings) -> Found:
             f"{socket} is longer than the {SOCKET_PATH_BYTES_MAX} bytes a Unix socket may have",
             "set a shorter postgresql.socket_dir",
         )
+
+
+def _parameters(settings: Settings) -> Found:
+    for name, value in settings.postgresql.parameters.items():
+        allowed = CHOICES.get(name, (value,))
+        if value not in allowed:
+            hint = f"write {' or '.join(allowed)}, or remove it"
+            yield (
+                ("postgresql", "parameters", name),
+                f"{value} would lose acknowledged commits",
+                hint,
+            )

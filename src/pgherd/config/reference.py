@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pgherd.config.describe import Described, walk
 from pgherd.config.foreign import ANYWHERE, COMES_LATER, FOREIGN
 from pgherd.config.generate import limit_of, written
-from pgherd.config.parameters import OWNED
+from pgherd.config.parameters import CHOICES, OWNED
 
 _HEAD = """# Configuration
 
@@ -76,6 +76,7 @@ def _within(item: Described) -> Iterator[str]:
 
 def _owned() -> str:
     rows = [f"| `{name}` | {why} |" for name, why in OWNED.items()]
+    rows += [f"| `{name}` | only {' or '.join(CHOICES[name])} |" for name in CHOICES]
     head = ["## PostgreSQL parameters that pgherd sets", "", "| parameter | why |", "|---|---|"]
     return "\n".join([*head, *rows, ""])
 

@@ -219,6 +219,13 @@ class ReplicationRole(Section):
     password: Annotated[SecretRef | None, Key("Password: file:/path or env:NAME.", RELOAD)] = None
 
 
+class RewindRole(Section):
+    """The PostgreSQL role that pg_rewind reads a new primary as."""
+
+    username: Annotated[str, Key("Role name.")] = "pgherd_rewind"
+    password: Annotated[SecretRef | None, Key("Password: file:/path or env:NAME.", RELOAD)] = None
+
+
 class InitDb(Section):
     """How the first data directory is made; read once."""
 
@@ -253,6 +260,7 @@ class Postgresql(Section):
     ] = ()
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
+    rewind: RewindRole = RewindRole()
     initdb: InitDb = InitDb()
 
     def socket_directory(self) -> Path:

@@ -312,7 +312,7 @@ def update_member(facts: Facts, c: cmd.UpdateMember, at_ms: int) -> Result:
     member = facts.members.get(c.node)
     if member is None:
         return refuse(facts, "unknown_node", f"{c.node} is no member")
-    member = replace(member, address=c.address, tags=c.tags)
+    member = replace(member, kind=c.kind, address=c.address, tags=c.tags)
     return replace(facts, members={**facts.members, c.node: member}), cmd.Done()
 
 

@@ -136,9 +136,10 @@ class AddMember(Command, frozen=True, tag=True):
 
 
 class UpdateMember(Command, frozen=True, tag=True):
-    """A member's address or tags changed in its own file."""
+    """A member's record follows its own file."""
 
     node: NodeId
+    kind: Kind
     address: Address
     tags: Tags
 

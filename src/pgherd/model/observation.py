@@ -74,7 +74,6 @@ class ServerSeen(msgspec.Struct, frozen=True):
     names_generation: int = 0
     settled: int = 0
     epoch_record_end: Lsn = Lsn(0)
-    promoted_for: Term = Term(0)
     checkpointed_term: Term = Term(0)
     checkpointed_for: str = ""
     insert_lsn: Lsn = Lsn(0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
-from pgherd.model.facts import Kind, Phase
+from pgherd.model.facts import Phase
+from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 from pgherd.plan.look import data_members, fresh
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -13,8 +14,8 @@ def choose_founder(s: Situation) -> Decision | None:
     facts = s.facts
     if facts.founder is not None or facts.system_id:
         return None
-    candidates = [m.node for m in data_members(facts) if s.facts.members[m.node].kind is Kind.DATA]
-    silent = [node for node in candidates if fresh(s, node) is None]
+    candidates = [m.node for m in data_members(facts)]
+    silent = [n for n in candidates if fresh(s, n) is None or not has_address(s, n)]
     if silent and s.now - s.view.since < s.policy.detect_ms * 4:
         return Decision(101, f"waits for the first report of {', '.join(silent)}")
     for node in candidates:
@@ -26,10 +27,15 @@ def choose_founder(s: Situation) -> Decision | None:
                 f"{report.server.system_id or 'unknown'}), which belongs to no cluster here: "
                 "move it away, or start from the cluster it belongs to",
             )
-    ready = [node for node in candidates if fresh(s, node) is not None]
+    ready = [node for node in candidates if node not in silent]
     if not ready:
         return Decision(101, "no data member has reported yet")
     return Decision(101, f"{ready[0]} makes the cluster", cmd.ChooseFounder(ready[0]))
+
+
+def has_address(s: Situation, node: NodeId) -> bool:
+    """Whether a member has told how its PostgreSQL is reached (the founding list does not)."""
+    return s.facts.members[node].address.postgres_port > 0
 
 
 def register_birth(s: Situation) -> Decision | None:

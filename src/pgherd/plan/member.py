@@ -318,7 +318,9 @@ def follow_demote(s: Self) -> Answer | None:
 
 
 def leader_member(s: Self) -> Member | None:
-    return s.facts.member(s.facts.leader) if s.facts.leader is not None else None
+    """The leader's record, once it says how its PostgreSQL is reached."""
+    member = s.facts.member(s.facts.leader) if s.facts.leader is not None else None
+    return member if member is not None and member.address.postgres_port else None
 
 
 def copy(s: Self) -> act.Action | None:

@@ -17,13 +17,22 @@ from pgherd.postgres.tools import run_tool
 SHUT_DOWN = "shut down"
 SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
 READ_TIMEOUT_S = 10.0
+DEMANDED = {
+    "max_connections": "max_connections setting",
+    "max_worker_processes": "max_worker_processes setting",
+    "max_wal_senders": "max_wal_senders setting",
+    "max_prepared_transactions": "max_prepared_xacts setting",
+    "max_locks_per_transaction": "max_locks_per_xact setting",
+}
+"""PostgreSQL's documentation, hot standby: "Administrator's Overview"."""
 
 
 class ControlData(msgspec.Struct, frozen=True):
     """The fields of pg_control that decisions rest on.
 
     state: PostgreSQL's own words, e.g. "in production" · checkpoint, redo = of the last checkpoint
-    · min_recovery_end = a standby is consistent from here on; 0 when it was a primary.
+    · min_recovery_end = a standby is consistent from here on; 0 when it was a primary · demanded =
+    parameters a standby needs at least this much of, since its primary had so much.
     """
 
     system_id: str
@@ -36,6 +45,7 @@ class ControlData(msgspec.Struct, frozen=True):
     checksums: bool
     wal_log_hints: bool
     wal_segment_bytes: int
+    demanded: dict[str, int] = {}
 
     @property
     def clean(self) -> bool:
@@ -61,6 +71,7 @@ def parse(text: str) -> ControlData:
             checksums=fields["Data page checksum version"] != "0",
             wal_log_hints=fields["wal_log_hints setting"] == "on",
             wal_segment_bytes=int(fields["Bytes per WAL segment"]),
+            demanded={name: int(fields[words]) for name, words in DEMANDED.items()},
         )
     except (KeyError, ValueError) as error:
         raise PostgresError(f"pg_controldata said something unexpected: {error}") from error

@@ -14,12 +14,14 @@ from typing import Any, LiteralString
 
 import msgspec
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.settings import APPLICATION_NAME
 
 Row = tuple[Any, ...]
+Statement = LiteralString | sql.Composed
 CONNECT_TIMEOUT_S = 5.0
 QUERY_TIMEOUT_S = 5.0
 
@@ -78,7 +80,7 @@ class Session:
 
     async def rows(
         self,
-        query: LiteralString,
+        query: Statement,
         parameters: Sequence[Any] | dict[str, Any] = (),
         *,
         timeout_s: float = QUERY_TIMEOUT_S,
@@ -97,7 +99,7 @@ class Session:
 
     async def row(
         self,
-        query: LiteralString,
+        query: Statement,
         parameters: Sequence[Any] | dict[str, Any] = (),
         *,
         timeout_s: float = QUERY_TIMEOUT_S,
@@ -129,7 +131,7 @@ class Session:
     async def _within(
         self,
         connection: psycopg.AsyncConnection[Row],
-        query: LiteralString,
+        query: Statement,
         parameters: Sequence[Any] | dict[str, Any],
         timeout_s: float,
     ) -> list[Row]:
@@ -137,13 +139,10 @@ class Session:
         try:
             done, _ = await asyncio.wait({work}, timeout=timeout_s)
         except asyncio.CancelledError:
-            _shut_down(connection)
-            await asyncio.wait({work})
+            await _break_off(connection, work)
             raise
         if not done:
-            _shut_down(connection)
-            await asyncio.wait({work})
-            work.exception()
+            await _break_off(connection, work)
             raise PostgresError(f"no answer within {timeout_s:g} s")
         return work.result()
 
@@ -159,20 +158,24 @@ class Session:
 
 async def _execute(
     connection: psycopg.AsyncConnection[Row],
-    query: LiteralString,
+    query: Statement,
     parameters: Sequence[Any] | dict[str, Any],
 ) -> list[Row]:
     cursor = await connection.execute(query, parameters or None)
     return await cursor.fetchall() if cursor.description is not None else []
 
 
-def _shut_down(connection: psycopg.AsyncConnection[Row]) -> None:
-    """Make every wait on this connection end now."""
+async def _break_off(
+    connection: psycopg.AsyncConnection[Row], work: asyncio.Task[list[Row]]
+) -> None:
+    """Shut the socket down, so that the driver's wait on it ends now, and see it end."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as twin:
             twin.shutdown(socket.SHUT_RDWR)
     except (OSError, psycopg.Error):
         pass  # it is closed already
+    await asyncio.wait({work})
+    work.exception()  # seen: the caller reports its own reason
 
 
 def _hung_up(connection: psycopg.AsyncConnection[Row]) -> bool:

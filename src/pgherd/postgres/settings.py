@@ -106,6 +106,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     hba: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
     superuser: str = "postgres"
+    superuser_password: str = ""
     database: str = "postgres"
     replication_role: str = "pgherd_replication"
     replication_password: str = ""
@@ -142,8 +143,14 @@ class Place(msgspec.Struct, frozen=True):
     socket_dir: str
 
 
-def effective(settings: ServerSettings, place: Place, live: dict[str, str]) -> Effective:
-    """Join the layers. live = the reloadable parameters of this moment, which win over all."""
+def effective(
+    settings: ServerSettings, place: Place, live: dict[str, str], demanded: dict[str, int]
+) -> Effective:
+    """Join the layers.
+
+    live = the reloadable parameters of this moment, which win over all · demanded = the least that
+    a standby of this WAL needs (pg_control), below which PostgreSQL refuses to start.
+    """
     owned = derive(settings, place)
     values = {**defaults(settings), **owned}
     overridden: list[str] = []
@@ -155,6 +162,10 @@ def effective(settings: ServerSettings, place: Place, live: dict[str, str]) -> E
             overridden.append(f"{name} = {value!r} is ignored: pgherd sets it to {kept!r}")
         else:
             values[name] = kept
+    for name, least in demanded.items():
+        if (value := values.get(name, "")).isdigit() and int(value) < least:
+            values[name] = str(least)
+            overridden.append(f"{name} = {value!r} waits: this WAL needs {least} of a standby")
     return Effective({**values, **live}, tuple(overridden))
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
 from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.identity import PostgresUser
+from pgherd.postgres.processes import wait_gone
 
 OUTPUT_BYTES_MAX = 1 << 20
 KEPT_VARIABLES = ("PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -54,36 +56,56 @@ async def run_tool(
     on_error_line: Callable[[str], None] | None = None,
 ) -> ToolResult:
     """Run one program to its end; when time is up or we are cancelled its whole group dies."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=clean_environment(),
-        cwd="/",
-        start_new_session=True,
-        **as_user(user),
-    )
+    process = await asyncio.to_thread(_spawn, list(argv), user)
     assert process.stdout is not None
     assert process.stderr is not None
     try:
         async with asyncio.timeout(timeout_s):
-            out, err, code = await asyncio.gather(
+            out, err, _ = await asyncio.gather(
                 _collect(process.stdout, None),
                 _collect(process.stderr, on_error_line),
-                process.wait(),
+                wait_gone(process.pid),
             )
     except TimeoutError as error:
         raise PostgresError(f"{argv[0]} did not end within {timeout_s:g} s") from error
     finally:
-        if process.returncode is None:
+        if process.poll() is None:
             _kill_group(process.pid)
-            await process.wait()
+            await wait_gone(process.pid)
+        code = process.wait()
     return ToolResult(code, out, err)
 
 
-async def _collect(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
+def _spawn(argv: list[str], user: PostgresUser | None) -> subprocess.Popen[bytes]:
+    """Start a program; not through the loop, since uvloop cannot change the user."""
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            cwd="/",
+            start_new_session=True,
+            **as_user(user),
+        )
+    except OSError as error:
+        raise PostgresError(f"cannot run {argv[0]}: {error}") from error
+
+
+async def _collect(pipe: IO[bytes], on_line: Callable[[str], None] | None) -> str:
     """Read to the end, keeping the newest part; lines end with \\n or (progress) with \\r."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
+    )
+    try:
+        return await _read_all(stream, on_line)
+    finally:
+        transport.close()
+
+
+async def _read_all(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> str:
     kept, pending = b"", b""
     while chunk := await stream.read(65_536):
         kept = (kept + chunk)[-OUTPUT_BYTES_MAX:]

@@ -92,12 +92,13 @@ class HerdView:
 
         The API says who; PostgreSQL on that node says the rest.
         """
-        primary = self.primary()
-        if primary is None or self.status().get("failover_state") != "normal":
-            return False
         try:
-            [row] = self.query(primary, REDUNDANCY)
-        except psycopg.Error:
+            status = self.status()
+            primary = status.get("primary_node_id")
+            if not primary or status.get("failover_state") != "normal":
+                return False
+            [row] = self.query(str(primary), REDUNDANCY)
+        except (NoAnswer, psycopg.Error):
             return False
         recovering, names, streaming, counted = row
         others = len(self.nodes) - 1
@@ -122,7 +123,7 @@ class HerdView:
             primary = self.primary()
             return primary if primary != other_than else None
 
-        name = self.wait_for(found, f"a primary other than {other_than}", deadline_s=deadline_s)
+        name = self.wait_for(found, f"primary other than {other_than}", deadline_s=deadline_s)
         assert name is not None
         return name
 
@@ -151,10 +152,13 @@ class HerdView:
     def query(
         self, name: str, statement: str, *, timeout_ms: int = 5000
     ) -> list[tuple[object, ...]]:
-        """Ask one node's PostgreSQL directly."""
+        """Ask one node's PostgreSQL directly; the rows of the last statement, if it has any."""
         with psycopg.connect(self.dsn_node(name), autocommit=True) as connection:
             connection.execute(f"SET statement_timeout = {timeout_ms:d}".encode())
-            return connection.execute(statement.encode()).fetchall()
+            cursor = connection.execute(statement.encode())
+            while cursor.nextset():
+                pass
+            return cursor.fetchall() if cursor.description else []
 
     # Where to connect.
 
@@ -171,14 +175,14 @@ class HerdView:
         """One server, whatever its role."""
         return self._dsn([self.places[name].ports.postgres], read_write=False)
 
-    def psql_line(self) -> str:
+    def psql_line(self, program: str = "psql") -> str:
         """What a person types to get to the primary through the proxies, without a password."""
         file = self.directory / "pgpass"
         write_private(file, f"*:*:*:postgres:{self.secrets.superuser}\n".encode())
         ports = ",".join(str(place.ports.proxy_primary) for place in self.places.values())
         hosts = ",".join(HOST for _ in self.places)
         target = f"host={hosts} port={ports} user=postgres dbname=postgres"
-        return f'PGPASSFILE={file} psql "{target}"'
+        return f'PGPASSFILE={file} {program} "{target}"'
 
     def tell(self) -> str:
         """The state as far as it can be seen, and the ends of all logs."""

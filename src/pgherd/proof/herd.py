@@ -18,11 +18,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pgherd.model.errors import OperatorError
 from pgherd.proof import layout, processes
 from pgherd.proof.asking import POLL_S, HerdError, HerdView
 from pgherd.proof.processes import Process, Usage
 
 STOP_GRACE_S = 10.0
+
+
+PARTS = {"agent": "pgherd.daemon.main", "proxy": "pgherd.relay.main"}
 
 
 class LocalHerd(HerdView):
@@ -39,16 +43,17 @@ class LocalHerd(HerdView):
         python: str = sys.executable,
         overrides: dict[str, Any] | None = None,
     ) -> None:
-        assert 1 <= nodes <= layout.NODES_MAX
+        if not 1 <= nodes <= layout.NODES_MAX:
+            raise OperatorError(f"a local herd has 1 to {layout.NODES_MAX} nodes, not {nodes}")
         self._temporary = directory is None
         self._python = python
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._paused: set[int] = set()
+        user = layout.postgres_user()
+        base = _base_port(directory, nodes=nodes, wanted=base_port)
+        ports = layout.choose_ports(nodes, base=base, preferred=preferred_port)
         root = layout.make_directory(directory)
         super().__init__(root, layout.make_secrets(root))
-        user = layout.postgres_user()
-        base = self._base_port(nodes, wanted=base_port)
-        ports = layout.choose_ports(nodes, base=base, preferred=preferred_port)
         self.places = {
             place.name: place
             for place in (
@@ -172,12 +177,18 @@ class LocalHerd(HerdView):
         assert processes.is_alive(pid), f"the postmaster of {name} is dead"
         return pid
 
+    def psql(self) -> str:
+        """The psql on PATH, or the one that lies beside the running server."""
+        server = os.readlink(f"/proc/{self.postmaster_pid(self.nodes[0])}/exe")
+        return "psql" if shutil.which("psql") else str(Path(server).with_name("psql"))
+
     def part_pid(self, name: str, part: str) -> int | None:
         """The process of a daemon that plays this part (agent, proxy)."""
+        module = PARTS[part]
         found = [
             process.pid
             for process in self._processes_of(name).values()
-            if not process.is_postgres and any(part in word for word in process.arguments[1:4])
+            if not process.is_postgres and module in process.arguments[1:4]
         ]
         return min(found, default=None)
 
@@ -217,20 +228,6 @@ class LocalHerd(HerdView):
             if code is not None
         )
 
-    def _base_port(self, nodes: int, *, wanted: int | None) -> int | None:
-        """The base port of an earlier herd in this directory, which cannot move, or the wanted."""
-        try:
-            kept = json.loads((self.directory / "herd.json").read_text())
-        except FileNotFoundError:
-            return wanted
-        if kept["nodes"] != nodes or wanted not in (None, kept["base_port"]):
-            raise HerdError(
-                f"{self.directory} holds a herd of {kept['nodes']} nodes"
-                f" with base port {kept['base_port']}",
-                "say the same, or name another directory",
-            )
-        return int(kept["base_port"])
-
     def _write(self, *, user: str, bin_dir: str, overrides: dict[str, Any]) -> None:
         """Certificates and configuration of every node."""
         herd = list(self.places.values())
@@ -245,3 +242,19 @@ class LocalHerd(HerdView):
                 token=self.secrets.token,
             )
             layout.write_settings(place, layout.merge(values, overrides))
+
+
+def _base_port(directory: Path | None, *, nodes: int, wanted: int | None) -> int | None:
+    """The base port of an earlier herd in this directory, which cannot move, or the wanted one."""
+    try:
+        kept = json.loads((directory / "herd.json").read_text()) if directory else None
+    except FileNotFoundError:
+        kept = None
+    if kept is None:
+        return wanted
+    if kept["nodes"] != nodes or wanted not in (None, kept["base_port"]):
+        raise OperatorError(
+            f"{directory} holds a herd of {kept['nodes']} nodes with base port {kept['base_port']}",
+            "say the same, or name another directory",
+        )
+    return int(kept["base_port"])

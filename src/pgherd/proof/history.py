@@ -165,8 +165,8 @@ def check(history: History, rows: Iterable[Row]) -> Verdict:
 def outages(history: History) -> tuple[Outage, ...]:
     """One outage per mark, in the order of the marks."""
     marks = sorted(history.marks, key=attrgetter("at"))
-    ends = [mark.at for mark in marks[1:]] + [history.ended]
-    return tuple(_outage(history, mark, until=end) for mark, end in zip(marks, ends, strict=True))
+    last = Mark("", history.ended)
+    return tuple(_outage(history, one, until=next.at) for one, next in pairwise([*marks, last]))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

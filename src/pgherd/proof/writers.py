@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 import psycopg
@@ -122,6 +122,12 @@ class Writers:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def start(self, *, deadline_s: float = 30.0) -> None:
         """Begin to write; return when every writer has its first acknowledgement."""

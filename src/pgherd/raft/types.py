@@ -177,9 +177,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller has to do now, in this order.
 
-    Store snapshot, entries and hard durably (in one go; an fsync is needed if must_sync), send
-    messages, hand committed to the state machine (apply_conf_change for each configuration entry),
-    answer read_states once applied reaches their index, then call advance.
+    Store snapshot, entries and hard durably (in one go; an fsync is needed if must_sync, and for a
+    snapshot always), send messages, hand committed to the state machine (apply_conf_change for each
+    configuration entry),
+    answer read_states once applied reaches their index, then call advance. Messages whose type is
+    not in PERSISTENT_REPLIES come first and may leave before the disk is done: heartbeats must not
+    wait for it.
     """
 
     soft: tuple[int, Role] | None = None
@@ -214,7 +217,7 @@ class Storage(Protocol):
     """
 
     def initial_state(self) -> tuple[Hard, ConfState]:
-        """Hard state and applied configuration as stored."""
+        """Hard state, and the configuration in force at Config.applied (or first_index() - 1)."""
 
     def first_index(self) -> int:
         """The first index whose entry is stored, or would be."""

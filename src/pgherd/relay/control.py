@@ -1,8 +1,7 @@
 """The agent's end of the channel to its proxy: settings and snapshots down, counters up.
 
 Owns the Unix socket (mode 0600) and what was last published; a proxy that connects anew is given
-both at once. Newest wins in both directions: a slow proxy gets only the last snapshot, and a
-second proxy that connects replaces the first. Leaves starting the proxy to the supervisor.
+both at once, and a slow one gets only the last snapshot. Leaves starting it to the supervisor.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pgherd.relay.messages import (
     ProxyFailed,
     ProxyHello,
     ProxySettings,
+    ToAgent,
     ToProxy,
     frame,
     read_to_agent,
@@ -29,12 +29,28 @@ from pgherd.route.choose import Snapshot
 COUNTERS_AGE_S_MAX = 3.0
 """The proxy reports once a second; silence for so long is not healthy."""
 
+LINKS_MAX = 8
+"""One proxy is usual; while one replaces another there are two."""
+
 SOCKET_PATH_BYTES_MAX = 107
 """sun_path of Linux, less its closing zero."""
 
 
 class ControlError(Exception):
     """The operator's arrangement of the control socket cannot work."""
+
+
+class _Link:
+    """One connected proxy and what it said last."""
+
+    __slots__ = ("at_s", "counters", "hello", "task", "was_well")
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.hello: ProxyHello | None = None
+        self.counters: ProxyCounters | None = None
+        self.at_s = 0.0
+        self.was_well = False
 
 
 class ProxyControl:
@@ -45,11 +61,9 @@ class ProxyControl:
         self._settings = settings
         self._snapshot: Snapshot | None = None
         self._server: asyncio.Server | None = None
-        self._link: asyncio.Task[None] | None = None
-        self._news = asyncio.Event()
-        self._counters: ProxyCounters | None = None
-        self._counters_at = 0.0
-        self._hello: ProxyHello | None = None
+        self._links: list[_Link] = []
+        self._news: set[asyncio.Event] = set()
+        self._last: ProxyCounters | None = None
         self._failure: str | None = None
 
     async def start(self) -> None:
@@ -66,89 +80,101 @@ class ProxyControl:
     def publish(self, snapshot: Snapshot) -> None:
         """Give the proxy a snapshot; only the newest is ever sent."""
         self._snapshot = snapshot
-        self._news.set()
+        self._wake()
 
     def configure(self, settings: ProxySettings) -> None:
         """Give the proxy other settings; it opens and closes listeners to match."""
         self._settings = settings
-        self._news.set()
+        self._wake()
 
     def counters(self) -> ProxyCounters | None:
-        """The proxy's last report, however old; None before the first."""
-        return self._counters
+        """The last report of any proxy, however old; None before the first."""
+        return self._last
 
     def hello(self) -> ProxyHello | None:
-        """Who is connected now."""
-        return self._hello
+        """Who connected last and is still there."""
+        return self._links[-1].hello if self._links else None
 
     def failure(self) -> str | None:
-        """Why the last proxy gave up, in one line; None while none did."""
+        """Why a proxy could not do its work, in one line; None once a later one is well."""
         return self._failure
 
     def healthy(self) -> bool:
         """Whether a proxy is connected, reports in time, and has every listener open."""
-        counters = self._counters
-        if self._link is None or counters is None:
-            return False
-        age_s = asyncio.get_running_loop().time() - self._counters_at
-        wanted = {one.label for one in self._settings.listeners}
-        return age_s <= COUNTERS_AGE_S_MAX and set(counters.listening) == wanted
+        return any(self._is_well(link) for link in self._links)
 
     async def stop(self) -> None:
         """Stop listening and leave the proxy; it keeps its sessions and its last snapshot."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        await self._drop_link()
+        tasks = [link.task for link in self._links]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         self._path.unlink(missing_ok=True)
 
+    def _is_well(self, link: _Link) -> bool:
+        if link.counters is None:
+            return False
+        age_s = asyncio.get_running_loop().time() - link.at_s
+        wanted = {one.label for one in self._settings.listeners}
+        return age_s <= COUNTERS_AGE_S_MAX and set(link.counters.listening) == wanted
+
+    def _wake(self) -> None:
+        for news in self._news:
+            news.set()
+
     async def _on_connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._drop_link()
-        self._link = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._links) >= LINKS_MAX:
+            writer.close()
+            return
+        link = _Link(task)
+        self._links.append(link)
         sending = asyncio.create_task(self._send(writer))
         try:
             while (message := await read_to_agent(reader)) is not None:
-                self._take(message)
-        except FrameError:
-            pass  # a proxy that speaks wrongly is left; it will connect again
-        except asyncio.CancelledError:
-            pass  # replaced by a newer proxy, or stopping
+                self._take(link, message)
+        except (FrameError, asyncio.CancelledError):
+            pass  # one that speaks wrongly is left and will connect again; or we stop
         finally:
             sending.cancel()
             writer.close()
-            if self._link is asyncio.current_task():
-                self._link, self._hello = None, None
+            self._links.remove(link)
 
-    async def _drop_link(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            link.cancel()
-            await asyncio.wait([link])
-
-    def _take(self, message: ProxyHello | ProxyFailed | ProxyCounters) -> None:
+    def _take(self, link: _Link, message: ToAgent) -> None:
         match message:
             case ProxyHello():
-                self._hello = message
+                link.hello = message
             case ProxyFailed():
                 self._failure = message.message
             case ProxyCounters():
-                self._counters, self._failure = message, None
-                self._counters_at = asyncio.get_running_loop().time()
+                link.counters = self._last = message
+                link.at_s = asyncio.get_running_loop().time()
+                if self._is_well(link) and not link.was_well:
+                    link.was_well, self._failure = True, None
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         """Send what changed since this proxy was last told, newest only."""
+        news = asyncio.Event()
+        self._news.add(news)
         told: dict[type, ToProxy] = {}
         try:
             while True:
-                self._news.clear()
+                news.clear()
                 for message in (self._settings, self._snapshot):
                     if message is not None and told.get(type(message)) is not message:
                         writer.write(frame(message))
                         told[type(message)] = message
                 await writer.drain()
-                await self._news.wait()
+                await news.wait()
         except ConnectionError:
             return
+        finally:
+            self._news.discard(news)
 
 
 def _clear_path(path: Path) -> None:

@@ -21,15 +21,18 @@ from pgherd.relay.link import Link, upkeep
 from pgherd.relay.listeners import ListenError
 from pgherd.relay.proxy import Proxy
 
+LOOPS = ("auto", "uvloop", "asyncio")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proxy until it is told to stop."""
     parser = argparse.ArgumentParser(prog="pgherd-proxy", description="The proxy of a pgherd node.")
     parser.add_argument("--control", required=True, help="Unix socket that the agent listens on")
+    parser.add_argument("--loop", choices=LOOPS, default="auto", help="auto: uvloop if it is there")
     options = parser.parse_args(argv)
     _raise_file_limit()
     gc.freeze()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         return runner.run(run(options.control))
 
 
@@ -78,12 +81,17 @@ def _on_broken(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> N
     say("proxy.broken", what=context.get("message"), why=repr(context.get("exception")))
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # optional: everything works without, a third slower
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+def _loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it can be had: the same relay works without, at more CPU."""
+    if wanted != "asyncio":
+        try:
+            import uvloop
+
+            return uvloop.new_event_loop
+        except ImportError:
+            if wanted == "uvloop":
+                raise
+    return asyncio.new_event_loop
 
 
 if __name__ == "__main__":

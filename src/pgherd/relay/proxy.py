@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import Counter
 from collections.abc import Collection
 
-from pgherd.model.ids import Instant, NodeId
+from pgherd.model.ids import NodeId
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.dial import Connecting, Dialled, dial
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import Listeners
-from pgherd.relay.messages import ListenerSettings, ProxyCounters, ProxySettings
+from pgherd.relay.messages import ProxyCounters, ProxySettings
 from pgherd.relay.session import FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
@@ -38,6 +37,7 @@ from pgherd.route.choose import (
     rebound,
     superseded,
 )
+from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import (
     CANNOT_CONNECT_NOW,
     REFUSE_ENCRYPTION,
@@ -131,7 +131,7 @@ class Proxy:
         return choose(
             self.snapshot,
             route,
-            now=boottime_ms(),
+            now=now_ms(),
             counts=self._counts,
             exclude=exclude,
             turn=self._turn,
@@ -161,14 +161,14 @@ class Proxy:
 
     def session_began(self, session: Session) -> None:
         """Take a client in, or turn it away when there are too many."""
-        self._sessions.add(session)
-        if len(self._sessions) > self.settings.sessions_max:
+        if len(self._sessions) >= self.settings.sessions_max:
             self.tally.note(session.listener, Result.REJECTED)
             limit = self.settings.sessions_max
             session.refuse(
                 Refusal(TOO_MANY_CONNECTIONS, f"pgherd: {limit} sessions are open already")
             )
             return
+        self._sessions.add(session)
         session.task = asyncio.get_running_loop().create_task(self._open(session))
 
     def session_learned(self, session: Session, opening: Opening) -> None:
@@ -340,12 +340,6 @@ class Proxy:
                 counter = found.setdefault(session.listener.label, Counter())
                 counter[session.bound.backend.name] += 1
         return {label: dict(counter) for label, counter in found.items()}
-
-
-def boottime_ms() -> Instant:
-    """Now, on the clock of the snapshots' deadlines."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return Instant(time.clock_gettime_ns(clock) // 1_000_000)
 
 
 def _reign(snapshot: Snapshot) -> tuple[int, str]:

@@ -149,7 +149,7 @@ class Session:
     def refuse(self, refusal: Refusal) -> None:
         """Send the client away with an error, from OPENING."""
         self.say(error_response(refusal))
-        self.close(linger_s=LINGER_S, flush_s=FLUSH_LIMIT_S)
+        self.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
 
     def cut(self, message: str, hint: str) -> None:
         """End a running session now; see the module's text for what the client is told."""

@@ -10,10 +10,9 @@ import msgspec
 
 from pgherd.model.errors import BugError
 from pgherd.model.promises import Promises
+from pgherd.raft.log import limit_size
 from pgherd.raft.types import Compacted, ConfState, Entry, Hard, Snapshot, Unavailable
 from pgherd.store.base import Identity
-
-ENTRY_OVERHEAD_BYTES = 16
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +71,7 @@ class Image:
             return []
         self._require(lo, hi - 1)
         found = self.log[lo - self.first_index : hi - self.first_index]
-        if max_bytes is None:
-            return found
-        size = 0
-        for count, entry in enumerate(found):
-            size += len(entry.data) + ENTRY_OVERHEAD_BYTES
-            if size > max_bytes and count:
-                return found[:count]
-        return found
+        return limit_size(found, max_bytes)
 
     def _require(self, lo: int, hi: int) -> None:
         if lo <= self.base_index:

@@ -97,6 +97,7 @@ class Replica:
         snapshot = store.snapshot()
         if snapshot.index:
             self.ledger.restore(snapshot.data)
+        self._wait_all = False
         self.node = RaftNode(
             Config(
                 id=raft_id,
@@ -163,13 +164,20 @@ class Replica:
 
     def begin(self) -> Ready | None:
         """The next round, if there is anything to do."""
-        return self.node.ready() if self.node.has_ready() else None
+        if not self.node.has_ready():
+            return None
+        ready = self.node.ready()
+        stored, _ = self.store.initial_state()
+        hard = ready.hard
+        self._wait_all = hard is not None and (hard.term, hard.vote) != (stored.term, stored.vote)
+        return ready
 
     def early(self, ready: Ready) -> tuple[Msg, ...]:
         """Messages that may leave before the save: none when the vote or term changed."""
-        if self._votes_changed(ready):
-            return ()
-        return tuple(m for m in ready.messages if m.type not in PERSISTENT_REPLIES)
+        return tuple(m for m in ready.messages if not self._waits(m))
+
+    def _waits(self, message: Msg) -> bool:
+        return self._wait_all or message.type in PERSISTENT_REPLIES
 
     def durable(self, ready: Ready) -> dict[str, Any]:
         """What must be on disk before `finish`, as the arguments of Store.save."""
@@ -181,27 +189,18 @@ class Replica:
 
     def finish(self, ready: Ready) -> Round:
         """After the save: apply, answer, and release what had to wait for the disk."""
-        early = set() if self._votes_changed(ready) else set(self._early_ids(ready))
         self.store.remember()
         if ready.snapshot is not None:
             self.ledger.restore(ready.snapshot.data)
         applied = [done for entry in ready.committed if (done := self._apply(entry))]
         self.node.advance(ready)
-        late = tuple(m for i, m in enumerate(ready.messages) if i not in early)
+        late = tuple(m for m in ready.messages if self._waits(m))
         return Round(
             messages=late,
             applied=tuple(applied),
             reads=ready.read_states,
             restored=ready.snapshot is not None,
         )
-
-    def _votes_changed(self, ready: Ready) -> bool:
-        stored, _ = self.store.initial_state()
-        hard = ready.hard
-        return hard is not None and (hard.term, hard.vote) != (stored.term, stored.vote)
-
-    def _early_ids(self, ready: Ready) -> list[int]:
-        return [i for i, m in enumerate(ready.messages) if m.type not in PERSISTENT_REPLIES]
 
     def _apply(self, entry: Entry) -> Applied | None:
         if entry.type != "normal":

@@ -22,6 +22,11 @@ def now_ms() -> Instant:
     return Instant(time.clock_gettime_ns(_CLOCK) // 1_000_000)
 
 
+def unix_ms() -> int:
+    """Wall-clock milliseconds, for people and records only: no decision reads it."""
+    return time.time_ns() // 1_000_000
+
+
 class LoopLag:
     """Sleeps for a short while, again and again, and tells by how much each waking was late."""
 

@@ -11,13 +11,23 @@ import datetime
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from pgherd.telemetry.writer import LineWriter, RotatingFile, Stream
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+# structlog takes rich along to colour tracebacks on a terminal: 3 MB that no daemon needs.
+_HIDE_RICH = "rich" not in sys.modules
+if _HIDE_RICH:
+    sys.modules["rich"] = None  # type: ignore[assignment]  # None makes `import rich` fail
+import structlog  # noqa: E402 - while rich is hidden
+
+if _HIDE_RICH:
+    del sys.modules["rich"]
 
 FILE_BYTES_MAX = 64 << 20
 FILES_KEPT_MAX = 5

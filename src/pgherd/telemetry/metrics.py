@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from pgherd.model.facts import Facts, Phase
@@ -17,7 +23,7 @@ from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-RAFT_STATES = ("follower", "pre-candidate", "candidate", "leader")
+RAFT_STATES = ("follower", "candidate", "leader", "learner")
 ROLES = ("primary", "replica", "none")
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
@@ -41,18 +47,24 @@ class ProxySeen(msgspec.Struct, frozen=True):
 
 
 class Metrics:
-    """The metrics of one agent process."""
+    """The metrics of one agent process.
+
+    Counters have a registry to themselves: the client library takes `x` and `x_total` for one
+    name, Prometheus does not.
+    """
 
     def __init__(self, *, node: NodeId, version: str) -> None:
         self._node = node
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry(auto_describe=False)
+        self._totals = CollectorRegistry(auto_describe=False)
         self._gauges: dict[str, Gauge] = {}
         self._counted: dict[str, Counter] = {}
         self._proxy_before: dict[tuple[str, str], int] = {}
         for name, (text, labels) in GAUGES.items():
             self._gauges[name] = Gauge(name, text, labels, registry=self._registry)
         for name, (text, labels) in COUNTERS.items():
-            self._counted[name] = Counter(name, text, labels, registry=self._registry)
+            self._counted[name] = Counter(name, text, labels, registry=self._totals)
         self._loop_lag = Histogram(
             "pgherd_loop_lag_seconds",
             "By how much the agent's loop woke late.",
@@ -100,7 +112,7 @@ class Metrics:
         self._set_proxy(proxy or ProxySeen())
         for writer, lines in (dropped or {}).items():
             self._gauges["pgherd_lines_dropped"].labels(writer=writer).set(lines)
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + generate_latest(self._totals)
 
     def _set_cluster(
         self, facts: Facts, reports: Mapping[NodeId, Observation], raft: RaftSeen

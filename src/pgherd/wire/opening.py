@@ -64,16 +64,19 @@ class Opening:
     def client(self, data: bytes) -> list[Packet]:
         """The packets that are complete with these bytes. Raises ProtocolViolation."""
         packets: list[Packet] = []
-        if self._started or self.done:
+        if self._client_is_read():
             return packets
         self._from_client += data
-        while not self._started and (packet := read_packet(self._from_client)) is not None:
+        while (packet := read_packet(self._from_client)) is not None:
             del self._from_client[: packet.length]
             self._note(packet)
             packets.append(packet)
-        if self._started:
-            self._from_client.clear()
+            if self._client_is_read():
+                self._from_client.clear()
         return packets
+
+    def _client_is_read(self) -> bool:
+        return self._started or self.done
 
     def server(self, data: bytes) -> None:
         """Take what the server said: answers to requests first, messages after."""
@@ -125,15 +128,18 @@ class Opening:
             if self._skip or len(buffer) < 5:
                 return
             length = int.from_bytes(buffer[1:5], "big")
-            if length < 4:
+            is_ready = bytes(buffer[:5]) == _READY
+            if is_ready and len(buffer) < len(_READY) + 1:
+                return
+            if is_ready:
+                self._finish()
+            elif length < 4:
                 self._become_opaque()  # not this protocol: relay it blindly
             elif buffer[0] == ord("K") and length <= _KEY_MESSAGE_BYTES_MAX:
                 if len(buffer) < 1 + length:
                     return
                 self._learn(bytes(buffer[5 : 1 + length]))
                 self._skip = 1 + length
-            elif buffer[0] == ord("Z"):
-                self._finish()
             else:
                 self._skip = 1 + length
 

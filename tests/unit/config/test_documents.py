@@ -10,9 +10,10 @@ from pgherd.config.describe import value_of, walk
 from pgherd.config.fields import Change
 from pgherd.config.generate import EXAMPLES, generate
 from pgherd.config.load import load, load_text
+from pgherd.config.parameters import CHOICES, OWNED
 from pgherd.config.problems import ConfigError
-from pgherd.config.reference import reference
 from pgherd.config.reload import diff, strongest
+from pgherd.postgres.settings import AT_LEAST, Place, ServerSettings, derive
 
 ROOT = Path(__file__).parents[3]
 
@@ -72,11 +73,6 @@ def test_every_key_has_a_sentence_and_every_timing_a_limit_with_its_reason() -> 
             assert described.info.why, described.key
 
 
-def test_the_reference_page_is_the_generated_one() -> None:
-    page = ROOT / "docs" / "reference" / "configuration.md"
-    assert page.read_text() == reference(), "run ./dev docs"
-
-
 @pytest.mark.parametrize(
     "example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem
 )
@@ -105,3 +101,10 @@ def test_the_difference_names_keys_and_what_they_need() -> None:
     assert strongest(diff(old, new)) is Change.RESTART
     assert diff(old, old) == ()
     assert strongest(()) is Change.LIVE
+
+
+def test_parameters_that_postgres_sets_are_refused_before_it_must_override_them() -> None:
+    place = Place(data_dir="/d", port=1, socket_dir="/s")
+    owned = derive(ServerSettings(passfile="/p"), place)
+    assert set(owned) - set(OWNED) - set(CHOICES) <= set(AT_LEAST)
+    assert not set(OWNED) & (set(CHOICES) | set(AT_LEAST))

@@ -191,6 +191,10 @@ def test_addresses_split_per_channel_and_take_ipv6() -> None:
         (SMALLEST + "raft: {members: ['n1=h:1', 'n1=h:2']}\n", "n1 is listed twice"),
         (SMALLEST + "postgresql: {data_dir: /var/lib/pgherd}\n", "lie in each other"),
         (SMALLEST + f"postgresql: {{socket_dir: /{'x' * 100}}}\n", "longer than the 107 bytes"),
+        (
+            SMALLEST + "postgresql: {parameters: {wal_level: minimal}}\n",
+            "lose acknowledged commits",
+        ),
         (SMALLEST + "postgresql: {parameters: {Fsync: off}}\n", "belongs to pgherd"),
         ("version: 1\nnode: {name: n1, address: 10.0.0.1}\n", "pose as a member"),
         ("version: 1\nnode: {name: n1, address: 0.0.0.0}\n", "no peer can reach it"),

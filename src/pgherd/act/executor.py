@@ -1,0 +1,138 @@
+"""The executor of one member: acts one at a time, in order, and says how each ended.
+
+An act that is overtaken by a higher term is cancelled where that is safe; a promotion is always
+finished. A failed act is not repeated at once: the pause grows, and the reason is kept for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from pgherd.act import following, leading
+from pgherd.act.hands import ActFailed, Hands, StaleAct
+from pgherd.model import action as act
+from pgherd.model.action import Action, Planned
+from pgherd.model.errors import PgherdError
+from pgherd.model.ids import Term
+from pgherd.postgres.errors import OperatorError, PostgresError
+from pgherd.telemetry.boottime import now_ms
+
+log = structlog.get_logger()
+
+PAUSE_FIRST_MS = 100
+PAUSE_MAX_MS = 5000
+
+
+async def _keep_leading(hands: Hands, a: act.KeepLeading) -> None:
+    await leading.record(hands, a.term)
+
+
+ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
+    act.InitDb: following.init_db,
+    act.StartStandby: following.start_standby,
+    act.Seal: following.seal,
+    act.Follow: following.follow,
+    act.Rewind: following.do_rewind,
+    act.Rebuild: following.rebuild,
+    act.StopServer: following.stop_server,
+    act.ClearFloor: following.clear_floor,
+    act.CloseGate: leading.close_gate,
+    act.DrainAndStop: leading.drain_and_stop,
+    act.Promote: leading.promote,
+    act.KeepLeading: _keep_leading,
+    act.SetNames: leading.set_names,
+    act.Settle: leading.settle,
+    act.KeepSlots: leading.keep_slots,
+    act.Checkpoint: leading.checkpoint,
+}
+CANCELLABLE = (act.Settle, act.Rebuild, act.Checkpoint, act.Rewind)
+"""Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short."""
+
+HOPELESS_ON_FAILURE = (act.Rewind,)
+
+
+class Executor:
+    """Runs one act at a time."""
+
+    def __init__(self, hands: Hands, *, finished: Callable[[Planned, bool], None]) -> None:
+        self.hands = hands
+        self.current: Planned | None = None
+        self.failure = ""
+        self.dead_end = False
+        self._finished = finished
+        self._task: asyncio.Task[None] | None = None
+        self._pause_ms = 0
+        self._not_before = 0
+        self._failed_action: Action | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def may_start(self, action: Action) -> bool:
+        """Whether an act may begin now: none runs, and it did not fail just now."""
+        if self.is_busy:
+            return False
+        return action != self._failed_action or now_ms() >= self._not_before
+
+    def start(self, planned: Planned) -> None:
+        """Begin an act."""
+        assert planned.action is not None
+        assert not self.is_busy
+        self.current = planned
+        self._task = asyncio.create_task(self._run(planned, planned.action), name="act")
+
+    def overtaken(self, term: Term) -> None:
+        """Cut short an act of an earlier term, where that is safe."""
+        action = self.current.action if self.current is not None else None
+        mine = getattr(action, "term", None)
+        late = mine is not None and mine < term
+        if late and self._task is not None and isinstance(action, CANCELLABLE):
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """Wait for the act in progress, or cut it short where that is safe."""
+        if self._task is None or self._task.done():
+            return
+        if self.current is not None and isinstance(self.current.action, CANCELLABLE):
+            self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _run(self, planned: Planned, action: Action) -> None:
+        name = type(action).__name__
+        log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason)
+        began, done = now_ms(), False
+        try:
+            await ACTUATORS[type(action)](self.hands, action)
+            done = True
+            self._succeeded(action)
+        except asyncio.CancelledError:
+            log.info("act.overtaken", act=name)
+        except StaleAct as stale:
+            log.info("act.stale", act=name, reason=str(stale))
+        except (ActFailed, PostgresError, OperatorError, PgherdError, OSError) as error:
+            self._failed(action, error)
+        finally:
+            log.info("act.ended", act=name, done=done, ms=now_ms() - began)
+            self.current = None
+            self.hands.progress(-1)
+            self._finished(planned, done)
+
+    def _succeeded(self, action: Action) -> None:
+        self.failure, self._failed_action, self._pause_ms = "", None, 0
+        if isinstance(action, act.Rebuild | act.Follow):
+            self.dead_end = False
+
+    def _failed(self, action: Action, error: Exception) -> None:
+        self.failure = f"{type(action).__name__}: {error}"
+        again = self._failed_action == action
+        self._pause_ms = min(PAUSE_MAX_MS, self._pause_ms * 2) if again else PAUSE_FIRST_MS
+        self._failed_action = action
+        self._not_before = now_ms() + self._pause_ms
+        if isinstance(action, HOPELESS_ON_FAILURE):
+            self.dead_end = True
+        log.warning("act.failed", act=type(action).__name__, reason=str(error))

@@ -1,0 +1,143 @@
+"""Actuators of a member that does not lead: start, seal, follow, rewind, rebuild, stop."""
+
+from __future__ import annotations
+
+from pgherd.act.hands import ActFailed, Hands, log
+from pgherd.model import action as act
+from pgherd.model.facts import Floor, Frozen
+from pgherd.model.ids import Position, Term
+from pgherd.postgres import clone, rewind, sealing
+from pgherd.postgres.datadir import DirKind
+from pgherd.postgres.rewind import RewindOutcome
+from pgherd.postgres.settings import CLOSED_NAMES, conninfo
+
+
+async def init_db(hands: Hands, a: act.InitDb) -> None:
+    """Make the cluster's first data directory."""
+    incarnation = hands.new_incarnation()
+    await hands.server.initdb(incarnation)
+    await hands.change(incarnation=incarnation)
+
+
+async def start_standby(hands: Hands, a: act.StartStandby) -> None:
+    """Start under closed names and without upstream."""
+    left = (await hands.server.state()).leftovers
+    if left:
+        log.warning("server.leftovers", pids=left)
+        await hands.server.kill_tree()
+    started = await hands.server.start(
+        names=CLOSED_NAMES, conninfo=None, slot=None, deadline_s=hands.start_deadline_s
+    )
+    log.info(
+        "server.started",
+        pid=started.pid,
+        accepting=started.accepting,
+        purged=started.purged,
+        overridden=started.overridden,
+    )
+
+
+async def seal(hands: Hands, a: act.Seal) -> None:
+    """F2: promise, stop receiving, drain, freeze; each durable before the next."""
+    await hands.promise(a.term, a.elector)
+    position = await sealing.seal(hands.server, timeout_s=hands.seal_timeout_s)
+    hands.guard(a.term)
+    await hands.change(frozen=Frozen(a.term, position))
+
+
+async def follow(hands: Hands, a: act.Follow) -> None:
+    """F7: adopt first, then connect under the term's token."""
+    hands.guard(a.term)
+    await _adopt(hands, a.term, a)
+    await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
+
+
+async def _adopt(hands: Hands, term: Term, a: act.Follow | act.Rewind | act.Rebuild) -> None:
+    now = hands.promises()
+    fields: dict[str, object] = {
+        "adopted": term,
+        "adopted_leader": a.leader.node,
+        "frozen": None,
+    }
+    if now.promise < term:
+        fields |= {"promise": term, "promise_elector": None}
+    await hands.change(**fields)
+
+
+async def do_rewind(hands: Hands, a: act.Rewind) -> None:
+    """Floor and dirty marker first; the marker goes only after the rewound server has started."""
+    hands.guard(a.term)
+    known = hands.promises().floor
+    floor = max(a.floor, known.position) if known is not None else a.floor
+    await _adopt(hands, a.term, a)
+    await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True)
+    await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
+    result = await rewind.rewind(
+        hands.server.data_dir,
+        binaries=hands.server.binaries,
+        user=hands.server.user,
+        conninfo=conninfo(
+            hands.server.settings,
+            host=a.host,
+            port=a.port,
+            application_name=f"pgherd-rewind-{hands.me}",
+            role=hands.server.settings.rewind_role,
+            database=hands.server.settings.database,
+        ),
+        incarnation=hands.promises().incarnation,
+        on_progress=hands.progress,
+    )
+    log.info("rewind.ended", outcome=result.outcome.value, reason=result.reason)
+    if result.outcome is not RewindOutcome.DONE:
+        if not result.touched:
+            await hands.change(dirty_rewind=False)
+        raise ActFailed(f"pg_rewind: {result.outcome.value}: {result.reason}", hopeless=True)
+    hands.guard(a.term)
+    await start_standby(hands, act.StartStandby())
+    await hands.change(dirty_rewind=False)
+
+
+async def rebuild(hands: Hands, a: act.Rebuild) -> None:
+    """A new copy beside the old directory, then a swap by rename; nothing is deleted ahead."""
+    hands.guard(a.term)
+    incarnation = hands.new_incarnation()
+    side = await clone.basebackup(
+        hands.server.data_dir,
+        binaries=hands.server.binaries,
+        user=hands.server.user,
+        conninfo=conninfo(
+            hands.server.settings,
+            host=a.host,
+            port=a.port,
+            application_name=f"pgherd-clone-{hands.me}",
+            role=hands.server.settings.replication_role,
+        ),
+        incarnation=incarnation,
+        on_progress=hands.progress,
+    )
+    hands.guard(a.term)
+    last = await _last_position(hands)
+    await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
+    swapped = await clone.swap_in(
+        side, hands.server.data_dir, user=hands.server.user, last=last, settled=None
+    )
+    log.info("rebuild.swapped", kept=str(swapped.kept or ""))
+    await _adopt(hands, a.term, a)
+    await hands.change(incarnation=incarnation, floor=None, dirty_rewind=False, frozen=None)
+
+
+async def _last_position(hands: Hands) -> Position | None:
+    if (await hands.server.state()).kind is not DirKind.RUNNING:
+        return None
+    return (await hands.server.look()).position
+
+
+async def stop_server(hands: Hands, a: act.StopServer) -> None:
+    """Stop, harder and harder."""
+    took = await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
+    log.info("server.stopped", how=took, reason=a.reason)
+
+
+async def clear_floor(hands: Hands, a: act.ClearFloor) -> None:
+    """Forget a floor that was regained."""
+    await hands.change(floor=None)

@@ -1,0 +1,87 @@
+"""What every actuator works with, and the checks they share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
+from pgherd.model.promises import Promises
+from pgherd.postgres.look import Look
+from pgherd.postgres.memory import ServerMemory
+from pgherd.postgres.server import PostgresServer
+from pgherd.postgres.settings import upstream_conninfo
+
+log = structlog.get_logger()
+
+
+class StaleAct(Exception):
+    """The action belongs to a term below the promise: it must not be done any more."""
+
+
+class ActFailed(Exception):
+    """The action could not be completed; `hopeless` when doing it again will not help."""
+
+    def __init__(self, reason: str, *, hopeless: bool = False) -> None:
+        super().__init__(reason)
+        self.hopeless = hopeless
+
+
+@dataclass(slots=True)
+class Hands:
+    """The local server, the promises, and who we are."""
+
+    me: NodeId
+    server: PostgresServer
+    memory: ServerMemory
+    promises: Callable[[], Promises]
+    save: Callable[[Promises], Awaitable[None]]
+    new_incarnation: Callable[[], str]
+    progress: Callable[[int], None]
+    seal_timeout_s: float = 20.0
+    start_deadline_s: float = 30.0
+    stop_timeout_s: float = 3.0
+
+    @property
+    def key(self) -> MemberKey:
+        return MemberKey(self.me, self.promises().incarnation)
+
+    def guard(self, term: Term) -> None:
+        """Refuse an act of a term below the promise."""
+        promise = self.promises().promise
+        if promise > term:
+            raise StaleAct(f"term {promise} was promised; an act of term {term} is not done")
+
+    async def promise(self, term: Term, elector: NodeId) -> None:
+        """Save a promise before anything depends on it; a term goes to one elector only."""
+        now = self.promises()
+        self.guard(term)
+        if now.promise == term and now.promise_elector not in (None, elector):
+            raise StaleAct(f"term {term} was promised to {now.promise_elector}")
+        if now.promise < term or now.promise_elector is None:
+            await self.save(
+                msgspec.structs.replace(now, promise=term, promise_elector=elector, frozen=None)
+            )
+
+    async def change(self, **fields: object) -> None:
+        """Save some promises anew."""
+        await self.save(msgspec.structs.replace(self.promises(), **fields))
+
+    def conninfo(self, host: str, port: int, term: Term) -> str:
+        """How this member streams from a leader in a term."""
+        return upstream_conninfo(
+            self.server.settings, host=host, port=port, application_name=self.key.token(term)
+        )
+
+    @property
+    def slot(self) -> str:
+        return slot_name(self.me)
+
+
+def flushed(look: Look, tokens: set[str], lsn: Lsn) -> int:
+    """How many walsenders with one of these tokens have flushed up to a position."""
+    done = {s.token for s in look.senders if s.token in tokens and s.flush_lsn >= lsn}
+    return len(done)

@@ -1,0 +1,249 @@
+"""Routes that ask for a change: switchover, failover, join tokens.
+
+Owns the wait until a change is done, and the answer that says what became of it. The change itself
+is a command in the ledger; the deciders do the rest. Every daemon takes every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from pgherd.api import schema, views
+from pgherd.api.deps import (
+    CONSISTENT_TIMEOUT_S,
+    SUBMIT_TIMEOUT_S,
+    AdminDep,
+    OperatorDep,
+    Services,
+    ServicesDep,
+)
+from pgherd.api.failures import STATUS_HINT, Problem, refused
+from pgherd.api.herd import NoQuorum, TimedOut
+from pgherd.ledger.commands import (
+    AnyCommand,
+    IssueToken,
+    Refused,
+    RequestFailover,
+    RequestSwitchover,
+)
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import NodeId
+from pgherd.pki.authority import fingerprint
+from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
+
+POLL_S = 0.02
+WAIT_S = 60.0
+WAIT_S_MAX = 600.0
+
+Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait; 0: answer 202.")]
+
+router = APIRouter()
+
+
+@router.post("/api/v1/cluster/switchover", responses={202: {"model": schema.Changed}})
+async def switchover(
+    services: ServicesDep,
+    caller: OperatorDep,
+    response: Response,
+    body: schema.SwitchoverRequest | None = None,
+    wait: Wait = WAIT_S,
+) -> schema.Changed:
+    """Change the primary as planned, without losing anything; waits until it is done."""
+    before = await current_facts(services)
+    candidate = candidate_of(before, body)
+    wish = RequestSwitchover(id=new_id(), candidate=candidate, requested_by=str(caller))
+    await submit(services, wish)
+    if wait == 0:
+        return accepted(response, wish.id, before)
+    return await Follow(services, before, wish.id, wait_s=wait).switchover()
+
+
+@router.post("/api/v1/failover", responses={202: {"model": schema.Changed}})
+@router.post(
+    "/api/v1/cluster/failover",
+    responses={202: {"model": schema.Changed}},
+    operation_id="cluster_failover",
+)
+async def failover(
+    services: ServicesDep,
+    caller: OperatorDep,
+    response: Response,
+    body: schema.FailoverRequest | None = None,
+    wait: Wait = WAIT_S,
+) -> schema.Changed:
+    """Elect another primary now, without the old one's help; waits until it is established."""
+    before = await current_facts(services)
+    candidate = candidate_of(before, body)
+    seen = services.seen()
+    if views.can_write(seen) and not (body is not None and body.force):
+        raise Problem(
+            409,
+            "primary_healthy",
+            f"{views.primary_of(seen)} is healthy and takes writes",
+            hint="use pgherd switchover, or pgherd failover --force",
+        )
+    order = RequestFailover(id=new_id(), candidate=candidate, requested_by=str(caller))
+    await submit(services, order)
+    if wait == 0:
+        return accepted(response, order.id, before)
+    return await Follow(services, before, order.id, wait_s=wait).failover()
+
+
+@router.post("/api/v1/tokens/join", status_code=201)
+async def issue_join_token(
+    services: ServicesDep, caller: AdminDep, body: schema.TokenRequest | None = None
+) -> schema.TokenAnswer:
+    """Make a single-use token for `pgherd join`; it leads to this node."""
+    ca = services.ca_pem()
+    me = services.herd.facts().members.get(services.herd.node)
+    if ca is None or me is None:
+        raise Problem(
+            412,
+            "no_authority",
+            "this node has no certificate authority, so nobody can be admitted",
+            hint="make the cluster with: pgherd init",
+        )
+    request = body or schema.TokenRequest()
+    expires = int(services.unix_s()) + request.ttl_seconds
+    secret, token_id = new_secret(), secrets.token_hex(4)
+    await submit(
+        services,
+        IssueToken(id=token_id, secret_sha256=hash_secret(secret), expires_at_unix=expires),
+    )
+    host, port = me.address.api()
+    invitation = Invitation(
+        host=host, port=port, id=token_id, secret=secret, ca_sha256=fingerprint(ca)
+    )
+    return schema.TokenAnswer(
+        id=token_id, token=encode_token(invitation), expires_at=views.iso(expires * 1000) or ""
+    )
+
+
+class Follow:
+    """Waits for a change that was asked for, and tells what became of it."""
+
+    def __init__(self, services: Services, before: Facts, change: str, *, wait_s: float) -> None:
+        self._services = services
+        self._before = before
+        self._change = change
+        self._wait_s = wait_s
+        self._began_s = services.clock()
+
+    async def switchover(self) -> schema.Changed:
+        """Wait until the wish has left the facts and a term is established."""
+        await self._until_known()
+        while self._is_wished() or self._facts().phase is not Phase.STABLE:
+            await self._pause("the switchover")
+        return self._outcome(
+            "switchover_undone", ("switchover.ended", "switchover.undone", "term.established")
+        )
+
+    async def failover(self) -> schema.Changed:
+        """Wait until the order has left the facts and a term is established."""
+        await self._until_known()
+        while self._is_ordered() or self._facts().phase is not Phase.STABLE:
+            await self._pause("the failover")
+        return self._outcome("failover_undone", ("failover.ended", "term.established"))
+
+    async def _until_known(self) -> None:
+        """Wait until this node has applied the command that the herd committed."""
+        while not (self._is_wished() or self._is_ordered()):
+            if await self._services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S):
+                return
+            await self._pause("the change")
+
+    def _facts(self) -> Facts:
+        return self._services.herd.facts()
+
+    def _is_wished(self) -> bool:
+        wish = self._facts().switchover
+        return wish is not None and wish.id == self._change
+
+    def _is_ordered(self) -> bool:
+        order = self._facts().forced
+        return order is not None and order.id == self._change
+
+    def _outcome(self, code: str, kinds: tuple[str, ...]) -> schema.Changed:
+        facts = self._facts()
+        if self._has_moved(facts):
+            return self._done(facts)
+        raise Problem(
+            412,
+            code,
+            self._why(facts, kinds),
+            hint="see why with: pgherd explain",
+            details={"id": self._change, "primary": facts.leader.node if facts.leader else None},
+        )
+
+    def _has_moved(self, facts: Facts) -> bool:
+        return facts.term > self._before.term and facts.leader != self._before.leader
+
+    def _why(self, facts: Facts, kinds: tuple[str, ...]) -> str:
+        """The newest note about it, in the deciders' words."""
+        old = set(self._before.notes)
+        new = [note for note in facts.notes if note not in old and note.kind in kinds]
+        return new[-1].text if new else "it was given up"
+
+    async def _pause(self, what: str) -> None:
+        if self._services.clock() - self._began_s > self._wait_s:
+            raise TimedOut(f"{what} is not done after {self._wait_s:g} s; it goes on", STATUS_HINT)
+        await asyncio.sleep(POLL_S)
+
+    def _done(self, facts: Facts) -> schema.Changed:
+        reign = facts.reign()
+        assert reign is not None, "a term was established"
+        return schema.Changed(
+            status="done",
+            id=self._change,
+            old_primary=self._before.leader.node if self._before.leader else None,
+            new_primary=reign.leader.node,
+            epoch=facts.term,
+            reason=reign.reason,
+            duration_ms=max(0, reign.established_at_ms - reign.began_at_ms),
+        )
+
+
+async def current_facts(services: Services) -> Facts:
+    """The facts as a quorum confirms them, so that what follows is told apart from what was."""
+    if not await services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S):
+        raise NoQuorum("no quorum confirms the state of the herd, so nothing was asked for")
+    return services.herd.facts()
+
+
+def candidate_of(facts: Facts, body: schema.SwitchoverRequest | None) -> NodeId | None:
+    """The member that was named, by name or number."""
+    if body is None or body.candidate is None:
+        return None
+    member = views.find_member(facts, body.candidate)
+    if member is None:
+        known = ", ".join(sorted(facts.members))
+        raise Problem(
+            404, "unknown_node", f"{body.candidate} is no member", hint=f"the members: {known}"
+        )
+    return member.node
+
+
+async def submit(services: Services, command: AnyCommand) -> None:
+    """Through consensus, or a Problem with the ledger's reason."""
+    outcome = await services.herd.submit(command, timeout_s=SUBMIT_TIMEOUT_S)
+    if isinstance(outcome, Refused):
+        raise refused(outcome)
+
+
+def accepted(response: Response, change: str, before: Facts) -> schema.Changed:
+    response.status_code = 202
+    return schema.Changed(
+        status="accepted",
+        id=change,
+        old_primary=before.leader.node if before.leader else None,
+        new_primary=None,
+        epoch=before.term,
+    )
+
+
+def new_id() -> str:
+    return secrets.token_hex(6)

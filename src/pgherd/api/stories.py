@@ -1,0 +1,108 @@
+"""What has been and why, as the API shows it: history, explanation, consensus. Pure.
+
+Owns the words for what brought a reign about. Leaves the present state to `views`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pgherd.api import schema
+from pgherd.api.views import Seen, has_quorum, iso, members, primary_of, problems
+from pgherd.model.facts import Facts, Member, Note, Reign
+from pgherd.model.ids import format_lsn
+
+
+def history(facts: Facts, *, limit: int) -> schema.History:
+    """The newest reigns and notes, oldest first."""
+    return schema.History(
+        reigns=[reign_entry(reign) for reign in facts.history[-limit:]],
+        notes=[note_entry(note) for note in facts.notes[-limit:]],
+    )
+
+
+def reign_kind(reign: Reign) -> str:
+    """What brought a reign about, by the hundreds of the rule that began it."""
+    kinds = {1: "bootstrap", 2: "failover", 6: "switchover"}
+    return kinds.get(reign.rule // 100, "recovery")
+
+
+def reign_entry(reign: Reign) -> schema.HistoryEntry:
+    took = reign.established_at_ms - reign.began_at_ms
+    return schema.HistoryEntry(
+        epoch=reign.term,
+        timeline=reign.timeline or None,
+        lsn=format_lsn(reign.start.lsn),
+        primary=reign.leader.node,
+        kind=reign_kind(reign),
+        promoted=reign.promoted,
+        rule=reign.rule,
+        reason=reign.reason,
+        established=reign.established,
+        began_at=iso(reign.began_at_ms),
+        established_at=iso(reign.established_at_ms),
+        duration_ms=max(0, took) if reign.established and reign.began_at_ms else None,
+    )
+
+
+def note_entry(note: Note) -> schema.HistoryNote:
+    return schema.HistoryNote(
+        at=iso(note.at_ms) or "", epoch=note.term, kind=note.kind, text=note.text, rule=note.rule
+    )
+
+
+def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
+    """Why the primary is the primary, and what this node and the herd decided last."""
+    facts = seen.facts
+    reign, leader = facts.reign(), primary_of(seen)
+    why = "there is no primary now"
+    if leader is not None and reign is not None:
+        why = f"{leader} leads epoch {reign.term} by rule {reign.rule}: {reign.reason}"
+    return schema.Explanation(
+        node=seen.me,
+        primary=leader,
+        why_primary=why,
+        phase=facts.phase.value,
+        last_rule=facts.rule,
+        last_reason=facts.reason,
+        this_node=member,
+        herd=herd,
+        problems=problems(seen),
+    )
+
+
+def raft_state(seen: Seen) -> schema.RaftState:
+    """Consensus on this node."""
+    return schema.RaftState(
+        node=seen.me,
+        state=seen.raft.role.value,
+        raft_term=seen.raft.term,
+        leader=seen.raft.leader,
+        commit_index=seen.raft.commit,
+        applied_index=seen.raft.applied,
+        has_quorum=has_quorum(seen),
+    )
+
+
+def raft_peers(seen: Seen) -> schema.RaftPeers:
+    """The members of consensus."""
+    return schema.RaftPeers(peers=[raft_peer(seen, member) for member in members(seen.facts)])
+
+
+def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
+    host, port = member.address.raft()
+    heard = seen.reports.get(member.node)
+    suffrage: Literal["voter", "learner", "none"] = "none"
+    if member.raft_id in seen.raft.voters:
+        suffrage = "voter"
+    elif member.raft_id in seen.raft.learners:
+        suffrage = "learner"
+    return schema.RaftPeer(
+        node=member.node,
+        raft_id=member.raft_id,
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        suffrage=suffrage,
+        kind=member.kind.value,
+        is_leader=seen.raft.leader == member.node,
+        last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
+    )

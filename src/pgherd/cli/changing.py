@@ -1,0 +1,121 @@
+"""Commands that change the cluster: switchover and failover. The plan is shown before it is asked.
+
+Owns the plan's wording and the question. The daemons decide; the answer says what became of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from pgherd.cli.app import Common, asking
+from pgherd.cli.output import Format, emit, line, say, size
+from pgherd.model.errors import OperatorError, PgherdError
+
+CHANGE_TIMEOUT_S = 60.0
+GRACE_S = 5.0
+
+ToOption = Annotated[str | None, typer.Option("--to", help="The node to make primary.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class Declined(PgherdError):
+    """The person said no."""
+
+
+@asking
+def switchover(common: Common, to: ToOption = None, yes: YesOption = False) -> None:
+    """Make another node the primary, as planned, without losing anything."""
+    state, members = look(common)
+    target = choose(members, to)
+    say(f"plan: switchover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
+    say("      new writes wait, the rest reaches the new primary, then clients are led there")
+    agree(yes)
+    body = {"candidate": target["name"]} if target is not None and to is not None else {}
+    finish(common, ask(common, "/api/v1/cluster/switchover", body))
+
+
+@asking
+def failover(
+    common: Common,
+    to: ToOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while the primary is healthy.")
+    ] = False,
+    yes: YesOption = False,
+) -> None:
+    """Elect another primary now, without the old one's help."""
+    state, members = look(common)
+    target = choose(members, to)
+    say(f"plan: failover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
+    say("      sessions of the old primary are cut; no acknowledged commit is given up")
+    agree(yes)
+    body: dict[str, Any] = {"force": force}
+    if target is not None and to is not None:
+        body["candidate"] = target["name"]
+    finish(common, ask(common, "/api/v1/failover", body))
+
+
+def look(common: Common) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    api = common.api()
+    return api.get("/api/v1/cluster/status"), api.get("/api/v1/nodes")["nodes"]
+
+
+def choose(members: list[dict[str, Any]], to: str | None) -> dict[str, Any] | None:
+    """The member that was named; else the one that looks best, for showing only."""
+    if to is not None:
+        for member in members:
+            if to in (member["name"], member["name"].lstrip("abcdefghijklmnopqrstuvwxyz-")):
+                return member
+        known = ", ".join(member["name"] for member in members)
+        raise OperatorError(f"{to} is no member", f"the members: {known}")
+    able = [
+        member
+        for member in members
+        if member["role"] == "replica" and member["is_healthy"] and not member["tags"]["nofailover"]
+    ]
+    able.sort(key=lambda one: (-one["tags"]["failover_priority"], one["lag_bytes"] or 0))
+    return able[0] if able else None
+
+
+def describe(target: dict[str, Any] | None, to: str | None) -> str:
+    if target is None:
+        return "the best candidate (none looks able now)"
+    lag = size(target["lag_bytes"])
+    state = f"{target['name']} ({target['state']}, lag {lag})"
+    return state if to is not None else f"the best candidate, now probably {state}"
+
+
+def agree(yes: bool) -> None:
+    """Go on only with --yes or a person's word."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise OperatorError("there is no terminal to ask at", "add --yes to go on without asking")
+    sys.stderr.write("go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Declined("nothing was changed", "pgherd status")
+
+
+def ask(common: Common, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Ask, and wait for the end; the daemon's own limit ends a little before ours."""
+    limit_s = max(common.timeout_s, CHANGE_TIMEOUT_S)
+    found: dict[str, Any] = common.api().post(
+        f"{path}?wait={limit_s:g}", body, timeout_s=limit_s + GRACE_S
+    )
+    return found
+
+
+def finish(common: Common, found: dict[str, Any]) -> None:
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+        return
+    line(f"{found['new_primary']} is the primary of epoch {found['epoch']}")
+    took = found["duration_ms"]
+    say(f"took {took} ms: {found['reason']}" if took is not None else found["reason"])
+
+
+COMMANDS = {"switchover": switchover, "failover": failover}

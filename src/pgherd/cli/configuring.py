@@ -1,0 +1,82 @@
+"""Commands about configuration files: validate and generate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgherd.cli.output import line, say
+from pgherd.cli.start import CONFIG_DEFAULT, find_config
+from pgherd.model.errors import OperatorError
+
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="Configuration. [env: PGHERD_CONFIG]")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A key's value, as raft.port=8301.")
+]
+
+
+def validate(config: ConfigOption = None) -> None:
+    """Check a configuration: every problem at once, with its line."""
+    from pgherd.config.load import load
+    from pgherd.config.problems import ConfigError
+
+    found = find_config(config)
+    if found is None:
+        raise OperatorError(
+            f"there is no configuration at {CONFIG_DEFAULT}", "name one: --config FILE"
+        )
+    try:
+        settings = load(found, os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            say(str(problem))
+        count = len(error.problems)
+        raise OperatorError(
+            f"{found} has {count} problem{'s' if count > 1 else ''}",
+            f"mend {'them' if count > 1 else 'it'}, then: pgherd config validate --config {found}",
+        ) from error
+    line(f"{found} is valid: node {settings.node.name} of cluster {settings.cluster.name}")
+
+
+def generate(
+    given: SetOption = None,
+    output: Annotated[str | None, typer.Option("--file", help="Write it to a new file.")] = None,
+) -> None:
+    """Write a configuration with every key, its default and what it is for."""
+    from pgherd.config.generate import generate as write
+
+    text = write(overrides(given or []))
+    if output is None:
+        line(text.rstrip("\n"))
+        return
+    try:
+        with Path(output).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise OperatorError(f"{output} exists", "choose another name with --file") from error
+    except OSError as error:
+        raise OperatorError(f"cannot write {output}: {error.strerror}") from error
+    say(f"wrote {output}\n  next: pgherd config validate --config {output}")
+
+
+def overrides(given: list[str]) -> dict[str, object]:
+    """`--set key=value` pairs; values are YAML."""
+    from pgherd.config.problems import Problem
+    from pgherd.config.source import read_value
+
+    found: dict[str, object] = {}
+    for pair in given:
+        key, equals, text = pair.partition("=")
+        value = read_value(text)
+        if not equals or isinstance(value, Problem):
+            raise OperatorError(f"--set {pair} is not key=value", "as in --set raft.port=8301")
+        found[key.strip()] = value
+    return found
+
+
+COMMANDS = {"validate": validate, "generate": generate}

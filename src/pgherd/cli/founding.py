@@ -1,0 +1,130 @@
+"""`pgherd init`: make the first node of a cluster: authority, certificate, secrets, configuration.
+
+Owns the order: everything is thought through and checked first, then all files are written, then
+(with --start) the node is started and verified. Leaves the database itself to the daemon.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pgherd.api.joining import hosts_of
+from pgherd.cli import place as places
+from pgherd.cli.output import say
+from pgherd.cli.place import File, Place
+from pgherd.model.errors import OperatorError
+from pgherd.model.ids import NodeId, name_is_valid
+
+if TYPE_CHECKING:
+    from pgherd.config.settings import Settings
+
+
+class Founding(msgspec.Struct, frozen=True):
+    """What was asked for."""
+
+    name: str
+    address: str
+    cluster: str
+    base_port: int | None = None
+    values: dict[str, Any] = {}
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A node whose files are written."""
+
+    place: Place
+    settings: Any
+    user: str | None
+
+
+def found(place: Place, wish: Founding) -> Made:
+    """Make the first node's files, or raise OperatorError and change nothing."""
+    from pgherd.pki.authority import make_ca, make_node_certificate
+    from pgherd.pki.token import hash_secret, new_secret
+
+    check_name(wish.name)
+    token = new_secret()
+    values = places.base_values(
+        place,
+        name=wish.name,
+        address=wish.address,
+        cluster=wish.cluster,
+        base_port=wish.base_port,
+    )
+    values["api.tokens"] = [{"name": "admin", "role": "admin", "sha256": hash_secret(token)}]
+    values |= wish.values
+    settings = read(values)
+    seat = f"{wish.name}={joined(places.address_of(settings).raft())}"
+    values.setdefault("raft.members", [seat])
+    text, settings = write_text(values)
+    user = prepare(place, settings)
+    ca = make_ca(wish.cluster)
+    hosts = hosts_of(places.address_of(settings))
+    issued = make_node_certificate(ca, NodeId(wish.name), hosts)
+    files = [
+        File(place.ca, ca.certificate_pem, 0o644),
+        File(place.ca_key, ca.key_pem),
+        File(place.cert, issued.certificate_pem, 0o644),
+        File(place.key, issued.key_pem),
+        File(place.secret("superuser"), lined(new_secret())),
+        File(place.secret("replication"), lined(new_secret())),
+        File(place.secret("admin.token"), lined(token)),
+        File(place.config, text.encode(), 0o644),
+    ]
+    places.write_all(files, settings=settings, user=user)
+    say(f"made {place.config}, its certificates and secrets")
+    return Made(place=place, settings=settings, user=user)
+
+
+def check_name(name: str) -> None:
+    if not name_is_valid(name):
+        raise OperatorError(
+            f"{name!r} is not a node name",
+            "a small letter, then small letters, digits or '-', at most 32: --name n1",
+        )
+
+
+def read(values: dict[str, Any]) -> Settings:
+    """The settings that these values make."""
+    return write_text(values)[1]
+
+
+def write_text(values: dict[str, Any]) -> tuple[str, Settings]:
+    """The text of a configuration, and what it says."""
+    from pgherd.config.generate import generate
+    from pgherd.config.load import load_text
+
+    text = generate(values)
+    return text, load_text(text, file="the new configuration")
+
+
+def prepare(place: Place, settings: Settings) -> str | None:
+    """Everything that can be refused before a file is written; the user PostgreSQL runs as."""
+    places.check_unused(place, settings)
+    places.check_writable(place)
+    places.check_ports(settings)
+    if settings.node.witness:
+        return None
+    return find_postgres(settings)[0]
+
+
+def find_postgres(settings: Settings) -> tuple[str | None, int]:
+    """The user PostgreSQL will run as (None: ourselves) and the major version that is here."""
+    from pgherd.postgres import binaries, identity
+
+    user = identity.resolve(settings.postgresql.user)
+    name = user.name if user is not None else None
+    places.check_enterable(settings, user=name)
+    program = binaries.find(str(settings.postgresql.bin_dir), user=user)
+    return name, program.major
+
+
+def joined(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def lined(secret: str) -> bytes:
+    return (secret + "\n").encode()

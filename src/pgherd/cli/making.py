@@ -1,0 +1,191 @@
+"""Commands that make nodes: init, join, token create, demo, and the help of start.
+
+Owns the options. The work is in `founding`, `entering`, `verify` and `database`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgherd.cli.app import Common, asking
+from pgherd.cli.configuring import SetOption, overrides
+from pgherd.cli.output import Format, emit, line, say
+from pgherd.cli.place import choose_place, own_address
+from pgherd.model.errors import OperatorError
+
+START_TIMEOUT_S = 120.0
+JOIN_TIMEOUT_S = 1800.0
+"""A base backup takes as long as the data is large."""
+
+DirOption = Annotated[str | None, typer.Option("--dir", help="Directory of the node's data.")]
+FileOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="Configuration to write; default in --dir.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Address that the other nodes reach.")
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--base-port", min=1024, max=65000, help="Five ports from here on."),
+]
+StartOption = Annotated[
+    bool, typer.Option("--start/--no-start", help="Start the node and verify that it works.")
+]
+
+
+def start(
+    config: FileOption = None,
+    validate: Annotated[bool, typer.Option("--validate", help="Only check.")] = False,
+    log_level: Annotated[str | None, typer.Option("--log-level")] = None,
+) -> None:
+    """Run this node in the foreground."""
+    from pgherd.cli.start import start as run
+
+    argv = ["--config", config] if config else []
+    argv += ["--validate"] if validate else []
+    argv += ["--log-level", log_level] if log_level else []
+    raise typer.Exit(run(argv))
+
+
+def init(
+    directory: DirOption = None,
+    name: Annotated[str, typer.Option("--name", help="This node's name.")] = "n1",
+    address: AddressOption = None,
+    cluster: Annotated[str, typer.Option("--cluster", help="The cluster's name.")] = "main",
+    database: Annotated[
+        str | None, typer.Option("--database", help="First database, with --start.")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="Its owner; default as the database.")
+    ] = None,
+    config: FileOption = None,
+    base_port: PortOption = None,
+    given: SetOption = None,
+    start: StartOption = False,
+    timeout: Annotated[float, typer.Option("--timeout")] = START_TIMEOUT_S,
+) -> None:
+    """Make the first node of a new cluster."""
+    from pgherd.cli import database as databases
+    from pgherd.cli.founding import Founding, found
+
+    database = database or user
+    owner = user or database
+    if database is not None and owner is not None:
+        databases.check_names(database, owner)
+        if not start:
+            raise OperatorError(
+                "the first database can only be made on a running node", "add --start"
+            )
+    place = choose_place(directory=directory, config=config)
+    wish = Founding(
+        name=name,
+        address=address or own_address(),
+        cluster=cluster,
+        base_port=base_port,
+        values=overrides(given or []),
+    )
+    made = found(place, wish)
+    if not start:
+        say(f"  next: pgherd start --config {place.config}")
+        return
+    from pgherd.cli.verify import Verifier
+
+    verifier = Verifier(place, made.settings, timeout_s=timeout)
+    verifier.start()
+    verifier.first_node()
+    if database is not None and owner is not None:
+        databases.create(place, made.settings, database=database, user=owner)
+    host, port = made.settings.node.address.advertised("proxy"), 0
+    port = next((one.port for one in made.settings.proxy.listeners if one.route == "primary"), 0)
+    target = f"user={owner} dbname={database}" if database else "user=postgres dbname=postgres"
+    line(f'psql "host={host} port={port} {target}"')
+    say(f"  next: pgherd token create --join --config {place.config}")
+
+
+def join(
+    target: Annotated[str, typer.Argument(metavar="[HOST[:PORT]]")] = "",
+    token: Annotated[str, typer.Option("--token", help="From pgherd token create --join.")] = "",
+    directory: DirOption = None,
+    name: Annotated[str, typer.Option("--name", help="This node's name.")] = "",
+    address: AddressOption = None,
+    config: FileOption = None,
+    base_port: PortOption = None,
+    given: SetOption = None,
+    witness: Annotated[bool, typer.Option("--witness", help="Only vote, no data.")] = False,
+    start: StartOption = False,
+    timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
+) -> None:
+    """Make this machine a node of an existing cluster."""
+    from pgherd.cli.entering import Entering, enter
+
+    if not token or not name:
+        missing = "--token" if not token else "--name"
+        raise OperatorError(
+            f"{missing} is missing",
+            "pgherd join HOST --token TOKEN --name n2 (tokens: "
+            "pgherd token create --join, on a member)",
+        )
+    place = choose_place(directory=directory, config=config)
+    wish = Entering(
+        token=token,
+        target=target,
+        name=name,
+        address=address or own_address(),
+        base_port=base_port,
+        witness=witness,
+        values=overrides(given or []),
+    )
+    made = enter(place, wish)
+    if not start:
+        say(f"  next: pgherd start --config {place.config}")
+        return
+    from pgherd.cli.verify import Verifier
+
+    verifier = Verifier(place, made.settings, timeout_s=timeout)
+    verifier.start()
+    verifier.next_node()
+    say(f"  next: pgherd status --config {place.config}")
+
+
+@asking
+def token_create(
+    common: Common,
+    for_join: Annotated[bool, typer.Option("--join", help="For pgherd join.")] = False,
+    ttl: Annotated[str, typer.Option("--ttl", help="How long it is good for.")] = "1h",
+) -> None:
+    """Make a single-use token."""
+    from pgherd.config.units import parse_duration_ms
+
+    if not for_join:
+        raise OperatorError("say what the token is for", "pgherd token create --join")
+    try:
+        seconds = parse_duration_ms(ttl) // 1000
+    except ValueError as error:
+        raise OperatorError(f"--ttl: {error}", "as in --ttl 1h") from error
+    found = common.api().post("/api/v1/tokens/join", {"ttl_seconds": seconds})
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+        return
+    line(found["token"])
+    say(f"good once, until {found['expires_at']}")
+    say("  next, on the new machine: pgherd join --name NAME --token TOKEN --start")
+
+
+def demo(
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=9)] = 3,
+    base_port: Annotated[int | None, typer.Option("--base-port", min=1024, max=65000)] = None,
+    keep: Annotated[str | None, typer.Option("--keep", help="Directory to keep it in.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Break it, measure, report, end.")] = False,
+) -> None:
+    """A whole cluster on this machine, to look at and to break."""
+    from pgherd.cli.demo import run_demo
+
+    kept = Path(keep) if keep is not None else None
+    raise typer.Exit(run_demo(nodes=nodes, base_port=base_port, keep=kept, once=once))
+
+
+COMMANDS = {"init": init, "join": join, "demo": demo}
+TOKEN_COMMANDS = {"create": token_create}

@@ -1,0 +1,277 @@
+"""Where the files of one node are, and writing them: all or none, nothing ever overwritten.
+
+Owns the layout that `init` and `join` make: keys and secrets beside the configuration, data below
+one directory. Never deletes or changes what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pgherd.cli.start import CONFIG_DEFAULT, CONFIG_HOME
+from pgherd.model.errors import OperatorError
+from pgherd.model.facts import Address, Tags
+
+if TYPE_CHECKING:
+    from pgherd.config.settings import Settings
+
+DIRECTORY_ROOT = Path("/var/lib/pgherd")
+ANY_PORT_OFFSETS = {
+    "proxy_primary": 0,
+    "proxy_replica": 1,
+    "postgres": 2,
+    "api": 3,
+    "raft": 4,
+}
+"""With --base-port P: clients at P and P+1, PostgreSQL at P+2, the API at P+3, Raft at P+4."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The files of one node."""
+
+    config: Path
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.config.parent / "pki" / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """Beside the certificate, under the same name: `joining.ca_key_of` finds it there."""
+        return self.ca.with_suffix(".key")
+
+    @property
+    def cert(self) -> Path:
+        return self.config.parent / "pki" / "node.crt"
+
+    @property
+    def key(self) -> Path:
+        return self.config.parent / "pki" / "node.key"
+
+    def secret(self, name: str) -> Path:
+        """The file of a password or token."""
+        return self.config.parent / "secrets" / name
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "pgherd.log"
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file to be written."""
+
+    path: Path
+    data: bytes
+    mode: int = 0o600
+
+
+def choose_place(*, directory: str | None, config: str | None) -> Place:
+    """Below --dir; else where a service has its files, or in the home of an ordinary user."""
+    if directory is not None:
+        where = Path(directory).absolute()
+        return Place(Path(config).absolute() if config else where / "pgherd.yaml", where)
+    if os.geteuid() == 0:
+        return Place(Path(config or CONFIG_DEFAULT).absolute(), DIRECTORY_ROOT)
+    own = Path.home() / CONFIG_HOME
+    return Place(Path(config).absolute() if config else own, own.parent)
+
+
+def own_address() -> str:
+    """The address this machine talks to others from; no packet is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def base_values(
+    place: Place, *, name: str, address: str, cluster: str, base_port: int | None
+) -> dict[str, Any]:
+    """The keys that `init` and `join` both write, as `config.generate` takes them."""
+    values: dict[str, Any] = {
+        "cluster.name": cluster,
+        "node.name": name,
+        "node.address": address,
+        "raft.data_dir": place.directory / "raft",
+        "raft.tls": {"ca": str(place.ca), "cert": str(place.cert), "key": str(place.key)},
+        "postgresql.data_dir": place.directory / "postgresql" / "data",
+        "postgresql.superuser.password": f"file:{place.secret('superuser')}",
+        "postgresql.replication.password": f"file:{place.secret('replication')}",
+        "api.tls": {"cert": str(place.cert), "key": str(place.key)},
+    }
+    if base_port is not None:
+        ports = {channel: base_port + more for channel, more in ANY_PORT_OFFSETS.items()}
+        values["raft.port"] = ports["raft"]
+        values["api.port"] = ports["api"]
+        values["postgresql.port"] = ports["postgres"]
+        values["proxy.listeners"] = [
+            {"port": ports["proxy_primary"], "route": "primary"},
+            {"port": ports["proxy_replica"], "route": "replica"},
+        ]
+    return values
+
+
+def address_of(settings: Settings) -> Address:
+    """The addresses that the other nodes reach this one at."""
+    address = settings.node.address
+    ports = {one.route: one.port for one in reversed(settings.proxy.listeners)}
+    is_data = not settings.node.witness
+    return Address(
+        host=address.advertise or address.advertised("raft"),
+        raft_port=settings.raft.port,
+        postgres_port=settings.postgresql.port if is_data else 0,
+        api_port=settings.api.port,
+        proxy_primary_port=ports.get("primary", 0),
+        proxy_replica_port=ports.get("replica", 0),
+        raft_host=_differs(settings, "raft"),
+        postgres_host=_differs(settings, "postgresql"),
+        api_host=_differs(settings, "api"),
+        proxy_host=_differs(settings, "proxy"),
+    )
+
+
+def _differs(settings: Settings, channel: Any) -> str:
+    address = settings.node.address
+    own = address.advertised(channel)
+    return own if own != address.advertise else ""
+
+
+def tags_of(settings: Settings) -> Tags:
+    """The wishes about this node."""
+    tags = settings.node.tags
+    return Tags(
+        failover_priority=tags.failover_priority,
+        nofailover=tags.nofailover,
+        nosync=tags.nosync,
+        zone=settings.node.zone,
+    )
+
+
+def check_unused(place: Place, settings: Settings) -> None:
+    """Refuse where a node was set up before: nothing of it may be lost."""
+    start = f"start it: pgherd start --config {place.config}; or make another node with --dir DIR"
+    if place.config.exists():
+        raise OperatorError(f"{place.config} exists: this node was set up already", start)
+    for what, path in (
+        ("data directory", settings.postgresql.data_dir),
+        ("consensus store", settings.raft.data_dir),
+    ):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OperatorError(
+                f"the {what} {path} is not empty",
+                "name another place with --dir DIR, or move it away if it is of no use",
+            )
+    for path in (place.ca, place.ca_key, place.cert, place.key):
+        if path.exists():
+            raise OperatorError(f"{path} exists already", "name another place with --dir DIR")
+
+
+def check_writable(place: Place) -> None:
+    """Whether we may make our files, asked before anything depends on it."""
+    for path in (place.config.parent, place.directory):
+        there = next(up for up in (path, *path.parents) if up.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise OperatorError(
+                f"{there} cannot be written to", "name a place of yours with --dir DIR, or use sudo"
+            )
+
+
+def check_ports(settings: Settings) -> None:
+    """Every port that the node will listen on is free."""
+    address = settings.node.address
+    wanted = [
+        ("raft.port", address.bound("raft"), settings.raft.port),
+        ("api.port", settings.api_bind(), settings.api.port),
+        *(
+            ("proxy.listeners", address.bound("proxy"), one.port)
+            for one in settings.proxy.listeners
+        ),
+    ]
+    if not settings.node.witness:
+        wanted.append(("postgresql.port", address.bound("postgresql"), settings.postgresql.port))
+    for key, host, port in wanted:
+        why = _cannot_bind(host, port)
+        if why:
+            raise OperatorError(
+                f"{key}: cannot listen on {host}:{port}: {why}",
+                "stop what uses it, or choose others with --base-port PORT or --address ADDR",
+            )
+
+
+def _cannot_bind(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def check_enterable(settings: Settings, *, user: str | None) -> None:
+    """As root, PostgreSQL's user must be able to reach its directory."""
+    if user is None:
+        return
+    for up in settings.postgresql.data_dir.parents:
+        if up.exists() and not up.stat().st_mode & 0o001:
+            raise OperatorError(
+                f"{up} is closed to the user {user}, so PostgreSQL cannot live below it",
+                "choose another place, as in --dir /var/lib/pgherd",
+            )
+
+
+def write_all(files: list[File], *, settings: Settings, user: str | None) -> None:
+    """Make directories and files. On failure the files that were made are taken back."""
+    from pgherd.pki.files import write_private
+
+    made: list[Path] = []
+    try:
+        for file in files:
+            private = file.mode & 0o077 == 0
+            make_directory(file.path.parent, mode=0o700 if private else 0o755)
+            if file.path.exists():
+                raise OperatorError(f"{file.path} exists", "name another place with --dir DIR")
+            made.append(file.path)
+            write_private(file.path, file.data, mode=file.mode)
+        if not settings.node.witness:
+            make_postgres_directory(settings, user=user)
+    except OSError as error:
+        take_back(made)
+        raise OperatorError(
+            f"cannot write {error.filename}: {error.strerror}", "see space and rights there"
+        ) from error
+    except OperatorError:
+        take_back(made[:-1])
+        raise
+
+
+def take_back(made: list[Path]) -> None:
+    for path in made:
+        path.unlink(missing_ok=True)
+
+
+def make_directory(path: Path, *, mode: int) -> None:
+    """A directory with this mode; parents stay open for PostgreSQL's user."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path.mkdir(mode=mode, exist_ok=True)
+    path.chmod(mode)
+
+
+def make_postgres_directory(settings: Settings, *, user: str | None) -> None:
+    """The directories around the data directory, in PostgreSQL's user's hands."""
+    for path in (settings.postgresql.data_dir.parent, settings.postgresql.socket_directory()):
+        make_directory(path, mode=0o755)
+        if user is not None:
+            shutil.chown(path, user=user)

@@ -1,0 +1,174 @@
+"""Commands that only look: status, nodes, history, explain, version."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from pgherd.cli.app import Common, asking
+from pgherd.cli.output import Format, emit, line, say, size, table
+from pgherd.model.errors import PgherdError
+
+WATCH_S = 1.0
+CLEAR = "\x1b[H\x1b[2J"
+NODE_COLUMNS = ("node", "role", "state", "sync", "epoch", "timeline", "lag", "address", "doing")
+
+
+@asking
+def status(
+    common: Common,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again.")] = False,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Everything known.")] = False,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Ask through a quorum first.")
+    ] = False,
+) -> None:
+    """The cluster in one look."""
+    while True:
+        try:
+            shown = read_status(common, detailed=detailed, consistent=consistent)
+        except PgherdError as error:
+            if not watch:
+                raise
+            say(f"pgherd: {error}")
+        else:
+            if watch and sys.stdout.isatty():
+                sys.stdout.write(CLEAR)
+            show_status(common, shown, detailed=detailed)
+        if not watch:
+            return
+        time.sleep(WATCH_S)
+
+
+def read_status(common: Common, *, detailed: bool, consistent: bool) -> dict[str, Any]:
+    params = {"consistent": "1"} if consistent else {}
+    api = common.api()
+    found: dict[str, Any] = api.get("/api/v1/cluster/status", **params)
+    if detailed or common.output is Format.TABLE:
+        found["nodes"] = api.get("/api/v1/nodes", **params)["nodes"]
+    return found
+
+
+def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> None:
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+        return
+    sync = found["synchronous"]
+    line(f"cluster   {found['cluster_name']}: {found['status']}, {found['failover_state']}")
+    line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
+    line(f"quorum    {'yes' if found['has_quorum'] else 'NO'}, Raft leader {found['raft_leader']}")
+    voters = ", ".join(sync["voters"]) or "nobody"
+    weak = " (DEGRADED)" if sync["degraded"] else ""
+    line(f"commits   {sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}")
+    if detailed:
+        line(f"system    {found['system_id']}, last change {found['last_topology_change']}")
+        line(f"failover  {'automatic' if found['auto_failover_enabled'] else 'OFF'}")
+    line()
+    show_nodes(found["nodes"], color=common.color)
+    for problem in found["problems"]:
+        line(f"! {problem}")
+
+
+def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
+    table(
+        NODE_COLUMNS,
+        [
+            (
+                node["name"],
+                node["role"],
+                node["state"],
+                node["is_sync"],
+                node["epoch"],
+                node["timeline"],
+                size(node["lag_bytes"]),
+                f"{node['host']}:{node['postgresql_port']}",
+                doing(node),
+            )
+            for node in nodes
+        ],
+        color=color,
+    )
+
+
+def doing(node: dict[str, Any]) -> str:
+    percent = node["progress_percent"]
+    text = str(node["doing"] or node["problem"])
+    return f"{text} {percent} %" if percent is not None else text
+
+
+@asking
+def nodes(common: Common) -> None:
+    """The members."""
+    found = common.api().get("/api/v1/nodes")["nodes"]
+    if common.output is Format.TABLE:
+        show_nodes(found, color=common.color)
+    else:
+        emit(found, common.output)
+
+
+@asking
+def history(
+    common: Common,
+    notes: Annotated[bool, typer.Option("--notes", help="What was decided, too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=500)] = 50,
+) -> None:
+    """Every failover and switchover."""
+    found = common.api().get("/api/v1/history", limit=limit)
+    if common.output is not Format.TABLE:
+        emit(found if notes else found["reigns"], common.output)
+        return
+    columns = ("epoch", "at", "primary", "kind", "timeline", "start", "took ms", "rule", "reason")
+    fields = (
+        "epoch",
+        "established_at",
+        "primary",
+        "kind",
+        "timeline",
+        "lsn",
+        "duration_ms",
+        "rule",
+        "reason",
+    )
+    table(
+        columns, [[one[field] for field in fields] for one in found["reigns"]], color=common.color
+    )
+    if notes:
+        rows = [[one["at"], one["epoch"], one["kind"], one["text"]] for one in found["notes"]]
+        table(("at", "epoch", "what", "text"), rows, color=common.color)
+
+
+@asking
+def explain(common: Common) -> None:
+    """Why the primary is the primary, and what was decided last."""
+    found = common.api().get("/api/v1/explain")
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+        return
+    line(found["why_primary"])
+    line(
+        f"phase {found['phase']}, last decision by rule {found['last_rule']}: {found['last_reason']}"
+    )
+    line(f"{found['node']}: {found['this_node'] or 'nothing to do'}")
+    if found["herd"]:
+        line(f"herd: {found['herd']}")
+    for problem in found["problems"]:
+        line(f"! {problem}")
+
+
+def version() -> None:
+    """The version of this program."""
+    from pgherd import __version__
+
+    line(f"pgherd {__version__}")
+
+
+COMMANDS = {
+    "status": status,
+    "nodes": nodes,
+    "history": history,
+    "explain": explain,
+    "version": version,
+}

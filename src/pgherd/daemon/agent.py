@@ -1,0 +1,309 @@
+"""The agent: see -> decide -> do, over and over, on one event loop.
+
+Wakes when facts, observations or reports change and now and then by itself; asks the member
+decider for this node and, on the Raft leader, the herd decider for all; hands acts to the executor
+and commands to consensus. Decides nothing itself and does nothing slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from pgherd.act.executor import Executor
+from pgherd.daemon.consensus import Consensus, NotLeader
+from pgherd.daemon.reports import Reports
+from pgherd.ledger.commands import AnyCommand, Begin, Done, Outcome, Refused, UpdateMember
+from pgherd.model.action import Planned
+from pgherd.model.facts import Facts, Member, Phase
+from pgherd.model.ids import Instant, NodeId
+from pgherd.model.observation import Heard, HerdView, Observation, Server, ServerSeen
+from pgherd.model.policy import Policy
+from pgherd.observe.server import ServerWatch
+from pgherd.plan import herd, member
+from pgherd.plan.rule import Decision
+from pgherd.plan.synchrony import half_done
+from pgherd.store.replica import Applied
+from pgherd.telemetry.boottime import now_ms, unix_ms
+
+log = structlog.get_logger()
+
+REPORT_MS = 200
+HEARTBEAT_MS = 100
+PROPOSAL_S = 3.0
+RECORD_RETRY_S = 2.0
+NO_SERVER = ServerSeen()
+
+
+class Agent:
+    """One node's loop. Built by `build`, which gives it its parts."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        policy: Policy,
+        own_record: Member,
+        consensus: Consensus,
+        reports: Reports,
+        watch: ServerWatch | None,
+        executor: Executor | None,
+        send_report: Callable[[Observation], None],
+        submit: Callable[[AnyCommand], Awaitable[Outcome]],
+        on_facts: Callable[[Facts], None],
+        on_applied: Callable[[Applied], None],
+        proxy_healthy: Callable[[], bool],
+    ) -> None:
+        self.me = me
+        self.policy = policy
+        self.own_record = own_record
+        self.consensus = consensus
+        self.reports = reports
+        self.watch = watch
+        self.executor = executor
+        self.planned = Planned(0, "starting", None)
+        self.decided = Decision(0, "")
+        self.progress = -1
+        self.following_since = now_ms()
+        self.phase_since = now_ms()
+        self.names_since = now_ms()
+        self._phase_seen: tuple[object, ...] = ()
+        self._names_seen = -1
+        self._upstream_seen: object = None
+        self._told: tuple[int, str] = (0, "")
+        self._send_report = send_report
+        self._submit = submit
+        self._on_facts = on_facts
+        self._on_applied = on_applied
+        self._proxy_healthy = proxy_healthy
+        self._wake = asyncio.Event()
+        self._report_due = True
+        self._proposal: asyncio.Task[None] | None = None
+        self._record: asyncio.Task[None] | None = None
+        self._reported_at = Instant(0)
+
+    # --- facts and reports arrive ----------------------------------------------------------------
+
+    @property
+    def facts(self) -> Facts:
+        return self.consensus.replica.facts
+
+    def facts_changed(self, applied: Sequence[Applied]) -> None:
+        """Consensus applied something."""
+        facts, now = self.facts, now_ms()
+        for each in applied:
+            self._on_applied(each)
+        drained = facts.handover is not None and facts.handover.drained is not None
+        phase = (facts.term, facts.phase, facts.elector, drained)
+        if phase[:3] != self._phase_seen[:3]:
+            self.phase_since = now
+        if phase != self._phase_seen:
+            self._phase_seen = phase
+            self._report_due = True
+            if self.executor is not None:
+                self.executor.overtaken(facts.term)
+        if facts.sync.generation != self._names_seen:
+            self._names_seen = facts.sync.generation
+            self.names_since = now
+        self._on_facts(facts)
+        self._wake.set()
+
+    def report_arrived(self, report: Observation) -> None:
+        """A peer spoke."""
+        if self.reports.take(report, now=now_ms()):
+            self._wake.set()
+
+    def observed(self) -> None:
+        """The local server looks different, or a promise was saved."""
+        self._report_due = True
+        self._wake.set()
+
+    def act_finished(self, planned: Planned, done: bool) -> None:
+        """The executor is free again."""
+        if self.watch is not None:
+            self.watch.poke()
+        self._report_due = True
+        self._wake.set()
+
+    def is_busy(self) -> bool:
+        """Whether things change, so that the server is looked at often."""
+        facts, seen = self.facts, self.watch.seen if self.watch is not None else None
+        if facts.phase is not Phase.STABLE or facts.switchover is not None:
+            return True
+        if self.executor is not None and self.executor.is_busy:
+            return True
+        if seen is not None and seen.state is Server.PRIMARY:
+            return half_done(facts.sync) or seen.names_generation != facts.sync.generation
+        return seen is not None and (seen.state is not Server.STANDBY or seen.receiver is None)
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever: see, decide, do, tell."""
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_MS / 1000):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            self._follow_upstream()
+            self._member_step()
+            self._herd_step()
+            self._record_step()
+            self._tell()
+
+    def _follow_upstream(self) -> None:
+        if self.watch is None:
+            return
+        seen = self.watch.seen
+        upstream = (seen.upstream, seen.upstream_term, seen.pid, seen.receiver is not None)
+        if upstream != self._upstream_seen:
+            self._upstream_seen, self.following_since = upstream, now_ms()
+
+    def _member_step(self) -> None:
+        if self.watch is None or self.executor is None:
+            return
+        facts = self.facts
+        leader = facts.leader
+        heard = self.reports.newest.get(leader.node) if leader is not None else None
+        now = now_ms()
+        fresh = heard is not None and now - heard.at < self.policy.detect_ms
+        planned = member.decide(
+            member.Self(
+                me=self.me,
+                facts=facts,
+                server=self.watch.seen,
+                promises=self.consensus.store.promises(),
+                policy=self.policy,
+                now=now,
+                leader_report=heard.report if heard is not None and fresh else None,
+                following_since=self.following_since,
+                dead_end=self.executor.dead_end,
+            )
+        )
+        if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
+            log.debug("member.planned", rule=planned.rule, reason=planned.reason)
+        self.planned = planned
+        if planned.action is not None and self.executor.may_start(planned.action):
+            self.executor.start(planned)
+            self._report_due = True
+
+    def view(self, now: Instant) -> HerdView:
+        """What the herd decider looks at now."""
+        status = self.consensus.replica.status()
+        return HerdView(
+            me=self.me,
+            reports=dict(self.reports.newest),
+            since=self.consensus.leader_since,
+            phase_since=self.phase_since,
+            names_since=self.names_since,
+            unix_ms=unix_ms(),
+            raft_voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
+            raft_learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
+            caught_up=self.consensus.replica.caught_up(),
+        )
+
+    def _herd_step(self) -> None:
+        if self._proposal is not None and not self._proposal.done():
+            return
+        if not self.consensus.is_ready_to_decide():
+            self.decided = Decision(0, "")
+            return
+        now = now_ms()
+        own = self.reports.newest.get(self.me)
+        if own is None or own.at < now - REPORT_MS:
+            self._make_report(now)
+        decision = herd.decide(self.facts, view=self.view(now), policy=self.policy, now=now)
+        told = (decision.rule, decision.reason)
+        if told != self._told:
+            self._told = told
+            log.info("herd.decided", rule=decision.rule, reason=decision.reason)
+        self.decided = decision
+        if decision.transfer_to is not None:
+            self.consensus.transfer(self.facts.members[decision.transfer_to].raft_id)
+        if decision.membership is not None:
+            change = decision.membership
+            self.consensus.change_membership(change.verb, change.raft_id)
+        if decision.command is not None:
+            self._proposal = asyncio.create_task(self._propose(decision.command), name="propose")
+
+    async def _propose(self, command: AnyCommand) -> None:
+        try:
+            async with asyncio.timeout(PROPOSAL_S):
+                outcome = await self.consensus.submit(command)
+        except (NotLeader, TimeoutError) as error:
+            log.info("proposal.lost", command=type(command).__name__, reason=str(error))
+            return
+        finally:
+            self._wake.set()
+        if isinstance(outcome, Refused):
+            log.warning(
+                "proposal.refused",
+                command=type(command).__name__,
+                code=outcome.code,
+                reason=outcome.reason,
+            )
+        elif isinstance(command, Begin):
+            log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
+
+    def _record_step(self) -> None:
+        """Keep this node's own record in the ledger as its file says."""
+        mine = self.facts.members.get(self.me)
+        own = self.own_record
+        if mine is None or (mine.kind, mine.address, mine.tags) == (
+            own.kind,
+            own.address,
+            own.tags,
+        ):
+            return
+        if self._record is None or self._record.done():
+            self._record = asyncio.create_task(self._update_record(), name="record")
+
+    async def _update_record(self) -> None:
+        own = self.own_record
+        command = UpdateMember(self.me, own.kind, own.address, own.tags)
+        try:
+            outcome = await self._submit(command)
+            if isinstance(outcome, Done):
+                return
+        except Exception as error:
+            log.debug("record.waits", reason=str(error))
+        await asyncio.sleep(RECORD_RETRY_S)
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def _make_report(self, now: Instant) -> Observation:
+        planned, executor = self.planned, self.executor
+        current = executor.current if executor is not None else None
+        failure = executor.failure if executor is not None else ""
+        server = self.watch.seen if self.watch is not None else None
+        alarms = [failure] if failure else []
+        if server is not None and server.settings_problem:
+            alarms.append(server.settings_problem)
+        return self.reports.make(
+            facts=self.facts,
+            server=server or NO_SERVER,
+            promises=self.consensus.store.promises(),
+            applied=self.consensus.replica.node.applied,
+            doing=current.reason if current is not None else planned.reason,
+            progress=self.progress,
+            alarms=tuple(alarms),
+            proxy_healthy=self._proxy_healthy(),
+            witness=self.watch is None,
+            now=now,
+        )
+
+    def _tell(self) -> None:
+        now = now_ms()
+        if not self._report_due and now - self._reported_at < REPORT_MS:
+            return
+        self._report_due, self._reported_at = False, now
+        self._send_report(self._make_report(now))
+
+    def heard(self) -> dict[NodeId, Heard]:
+        """Every node's newest report, with this node's of this moment."""
+        self._make_report(now_ms())
+        return dict(self.reports.newest)

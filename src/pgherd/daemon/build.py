@@ -1,0 +1,319 @@
+"""Joins the rooms into one node: the only place that knows them all.
+
+Owns the order of construction, start and stop. Holds no logic of its own beyond it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from pgherd import __version__
+from pgherd.act.executor import Executor
+from pgherd.act.hands import Hands
+from pgherd.config.load import load
+from pgherd.config.problems import ConfigError
+from pgherd.config.reload import diff
+from pgherd.config.settings import Settings
+from pgherd.daemon import translate
+from pgherd.daemon.agent import Agent
+from pgherd.daemon.consensus import Consensus
+from pgherd.daemon.identity import open_store
+from pgherd.daemon.journal import Storyteller
+from pgherd.daemon.port import Port, Requests
+from pgherd.daemon.reports import Reports
+from pgherd.daemon.routing import snapshot
+from pgherd.model.errors import PgherdError
+from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId
+from pgherd.model.observation import Observation
+from pgherd.model.promises import Promises
+from pgherd.observe.server import ServerWatch
+from pgherd.peer.peers import Peers
+from pgherd.postgres.binaries import find
+from pgherd.postgres.identity import resolve
+from pgherd.postgres.memory import ServerMemory
+from pgherd.postgres.server import PostgresServer
+from pgherd.raft.types import Msg
+from pgherd.relay.control import ProxyControl
+from pgherd.store.base import StoreFailed
+from pgherd.store.replica import Replica
+from pgherd.telemetry import logs
+from pgherd.telemetry.boottime import LoopLag, now_ms
+from pgherd.telemetry.journal import Journal
+from pgherd.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+PUBLISH_S = 0.5
+STOP_ACT_S = 20.0
+
+
+class Node:
+    """Everything that runs in one agent process."""
+
+    def __init__(self, settings: Settings, *, config: str, control: Path) -> None:
+        self.settings = settings
+        self.config = config
+        self.me = NodeId(settings.node.name)
+        self.failure: PgherdError | None = None
+        self._failed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.journal = Journal(settings.raft.data_dir / "events.jsonl")
+        self.metrics = Metrics(node=self.me, version=__version__)
+        self.stories = Storyteller(self.me, self.journal, self.metrics)
+        opened = open_store(settings)
+        self.seeds = opened.seeds
+        replica = Replica(
+            opened.store,
+            raft_id=opened.raft_id,
+            cluster=settings.cluster.name,
+            election_tick=max(2, settings.raft.election_timeout_ms // settings.raft.heartbeat_ms),
+            heartbeat_tick=1,
+            rng=lambda low, high: low + secrets.randbelow(high - low),
+        )
+        self.requests = Requests(lambda: self.agent)
+        self.peers = Peers(
+            me=self.me,
+            listen=(settings.node.address.bound("raft"), settings.raft.port),
+            tls=translate.peer_tls(settings),
+            on_raft=lambda _, message: self.consensus.receive(message),
+            on_report=lambda _, report: self.agent.report_arrived(report),
+            on_request=self.requests.answer,
+            on_unreachable=self._unreachable,
+        )
+        self.consensus = Consensus(
+            replica,
+            tick_ms=settings.raft.heartbeat_ms,
+            client=f"{self.me}-{secrets.token_hex(6)}",
+            send=self._send,
+            changed=lambda applied: self.agent.facts_changed(applied),
+            failed=self._store_failed,
+            fsynced=self.metrics.fsynced,
+        )
+        self.server, self.watch, self.executor = self._data_member()
+        has_proxy = bool(settings.proxy.listeners)
+        self.control = (
+            ProxyControl(control, translate.proxy_settings(settings)) if has_proxy else None
+        )
+        self.agent = Agent(
+            me=self.me,
+            policy=translate.policy(settings),
+            own_record=translate.own_record(settings),
+            consensus=self.consensus,
+            reports=Reports(self.me, started=now_ms()),
+            watch=self.watch,
+            executor=self.executor,
+            send_report=self.peers.send_report,
+            submit=lambda command: self.port.submit(command, timeout_s=5.0),
+            on_facts=self._on_facts,
+            on_applied=self.stories.applied,
+            proxy_healthy=lambda: self.control is not None and self.control.healthy(),
+        )
+        self.port = Port(
+            self.agent,
+            peers=self.peers,
+            journal=self.journal,
+            control=self.control,
+            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
+        )
+        self.api = translate.api(settings, self.port, self.metrics)
+        self._facts_seen: Facts | None = None
+
+    def _data_member(
+        self,
+    ) -> tuple[PostgresServer | None, ServerWatch | None, Executor | None]:
+        settings = self.settings
+        if settings.node.witness:
+            return None, None, None
+        pg = settings.postgresql
+        user = resolve(pg.user)
+        server = PostgresServer(
+            data_dir=pg.data_dir,
+            port=pg.port,
+            socket_dir=pg.socket_directory(),
+            binaries=find(str(pg.bin_dir), user=user),
+            user=user,
+            settings=translate.server_settings(settings, user=user),
+            log_file=pg.data_dir.parent / "postgresql.log",
+        )
+        memory = ServerMemory()
+        watch = ServerWatch(
+            server,
+            memory=memory,
+            promises=self.consensus.store.promises,
+            is_busy=lambda: self.agent.is_busy(),
+            changed=lambda: self.agent.observed(),
+            probe_interval_ms=settings.failover.probe.interval_ms,
+            probe_timeout_ms=settings.failover.probe.timeout_ms,
+            probe_failures=settings.failover.probe.failures,
+        )
+        hands = Hands(
+            me=self.me,
+            server=server,
+            memory=memory,
+            promises=self.consensus.store.promises,
+            save=self._save_promises,
+            new_incarnation=lambda: secrets.token_hex(3),
+            progress=self._progress,
+        )
+        executor = Executor(hands, finished=lambda plan, done: self.agent.act_finished(plan, done))
+        return server, watch, executor
+
+    # --- wires -----------------------------------------------------------------------------------
+
+    def _send(self, message: Msg) -> None:
+        node = self._node_of(message.to)
+        if node is not None:
+            self.peers.send_raft(node, message)
+
+    def _node_of(self, raft_id: int) -> NodeId | None:
+        for node, member in self.consensus.replica.facts.members.items():
+            if member.raft_id == raft_id:
+                return node
+        return next((seat.node for seat in self.seeds if seat.raft_id == raft_id), None)
+
+    def _unreachable(self, node: NodeId) -> None:
+        member = self.consensus.replica.facts.members.get(node)
+        if member is not None:
+            self.consensus.unreachable(member.raft_id)
+
+    async def _save_promises(self, promises: Promises) -> None:
+        await self.consensus.save_promises(promises)
+        self.agent.observed()
+
+    def _progress(self, percent: int) -> None:
+        self.agent.progress = percent
+
+    def _store_failed(self, failure: StoreFailed) -> None:
+        self.failure = failure
+        self._failed.set()
+
+    def _on_facts(self, facts: Facts) -> None:
+        addresses = {seat.node: seat.address.raft() for seat in self.seeds}
+        addresses |= {node: member.address.raft() for node, member in facts.members.items()}
+        addresses.pop(self.me, None)
+        self.peers.set_peers(addresses)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.control is not None:
+            policy = self.agent.policy
+            self.control.publish(
+                snapshot(
+                    self.agent.facts,
+                    self.agent.reports.newest,
+                    me=self.me,
+                    lag_bytes_max=self.settings.proxy.max_replica_lag_bytes,
+                    silent_after_ms=policy.detect_ms,
+                    now=now_ms(),
+                )
+            )
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], bool]) -> int:
+        """Run until told to stop or something fails; return the exit code."""
+        if self.control is not None:
+            await self.control.start()
+        await self.peers.start()
+        if self.watch is not None:
+            await self._know_incarnation()
+            await self.watch.look()
+        self.agent.facts_changed([])
+        self.consensus.start()
+        jobs = [self.agent.run(), self.api.run(), self._publish_often(), self._measure_lag()]
+        if self.watch is not None:
+            jobs.append(self.watch.run())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
+        log.info("agent.started", version=__version__, facts_term=self.agent.facts.term)
+        ready()
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._failed.wait())]
+        await asyncio.wait([*ends, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        return self._why_ended()
+
+    def _why_ended(self) -> int:
+        if self.failure is not None:
+            log.error("agent.failed", reason=str(self.failure))
+            return 1
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                log.error("agent.broken", exc_info=task.exception())
+                return 1
+        return 0
+
+    async def _know_incarnation(self) -> None:
+        """The directory's own word counts: a swap may have ended just before its promise."""
+        assert self.server is not None
+        state = await self.server.state()
+        known = self.consensus.store.promises()
+        if state.incarnation and state.incarnation != known.incarnation:
+            renewed = Promises(
+                promise=known.promise,
+                promise_elector=known.promise_elector,
+                incarnation=state.incarnation,
+            )
+            await self.consensus.save_promises(renewed)
+
+    async def _publish_often(self) -> None:
+        while True:
+            await asyncio.sleep(PUBLISH_S)
+            self._publish()
+
+    async def _measure_lag(self) -> None:
+        await LoopLag(self.metrics.loop_lagged).run()
+
+    def reload(self) -> None:
+        """SIGHUP: read the file again and say per key what became of it."""
+        try:
+            new = load(self.config)
+        except ConfigError as error:
+            log.error("config.rejected", reason=str(error))
+            return
+        changes = diff(self.settings, new)
+        for change in changes:
+            log.info("config.changed", key=change.key, change=change.change.value)
+        self.settings = new
+        self.agent.policy = translate.policy(new)
+        self.agent.own_record = translate.own_record(new)
+        logs.set_level(new.log.level)
+        if self.control is not None:
+            self.control.configure(translate.proxy_settings(new))
+
+    async def stop(self, *, stop_server: bool) -> None:
+        """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
+        if self.executor is not None:
+            await self.executor.stop()
+        if stop_server and self.server is not None and self.server.is_running():
+            took = await self.server.stop("fast", timeout_s=STOP_ACT_S)
+            log.info("server.stopped", how=took, reason="the node stops")
+            if self.watch is not None:
+                await self.watch.look()
+            self._tell_goodbye()
+            await asyncio.sleep(0.2)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.api.stop()
+        if self.server is not None:
+            await self.server.close()
+        if self.control is not None:
+            await self.control.stop()
+        await self.consensus.stop()
+        await self.peers.stop()
+        self.journal.close()
+
+    def _tell_goodbye(self) -> None:
+        report: Observation = self.agent.heard()[self.me].report
+        self.peers.send_report(report)
+
+
+def build(settings: Settings, *, config: str, control: Path) -> Node:
+    """Make one node from its settings. Raises OperatorError for what an operator must mend."""
+    return Node(settings, config=config, control=control)

@@ -1,0 +1,68 @@
+"""Turns applied commands into events: one record per decision, for log, history and API."""
+
+from __future__ import annotations
+
+import structlog
+
+from pgherd.ledger import commands as cmd
+from pgherd.model.event import Event
+from pgherd.model.ids import NodeId, Term
+from pgherd.store.replica import Applied
+from pgherd.telemetry.journal import Journal
+from pgherd.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+KINDS: dict[type, str] = {
+    cmd.ChooseFounder: "founder.chosen",
+    cmd.Born: "cluster.born",
+    cmd.Begin: "term.begun",
+    cmd.Drained: "leader.drained",
+    cmd.Elect: "leader.elected",
+    cmd.Establish: "term.established",
+    cmd.ChangeSync: "sync.changed",
+    cmd.RegisterIncarnation: "member.rebuilt",
+    cmd.RequestSwitchover: "switchover.requested",
+    cmd.EndSwitchover: "switchover.ended",
+    cmd.RequestFailover: "failover.requested",
+    cmd.AddMember: "member.added",
+    cmd.UpdateMember: "member.updated",
+    cmd.IssueToken: "token.issued",
+    cmd.SetMode: "mode.set",
+}
+
+
+class Storyteller:
+    """Records what consensus applied on this node."""
+
+    def __init__(self, me: NodeId, journal: Journal, metrics: Metrics) -> None:
+        self._me = me
+        self._journal = journal
+        self._metrics = metrics
+        self._handover = False
+
+    def applied(self, each: Applied) -> None:
+        """One command took effect or was refused."""
+        if isinstance(each.outcome, cmd.Refused):
+            return
+        command = each.proposal.command
+        kind = KINDS[type(command)]
+        text = str(getattr(command, "reason", "") or getattr(command, "outcome", ""))
+        term = getattr(command, "term", Term(0))
+        rule = getattr(command, "rule", 0)
+        event = Event(
+            at_ms=each.proposal.at_ms, node=self._me, kind=kind, text=text, term=term, rule=rule
+        )
+        self._journal.record(event)
+        log.info(kind, term=term, rule=rule, text=text, index=each.index)
+        self._count(command)
+
+    def _count(self, command: cmd.AnyCommand) -> None:
+        if isinstance(command, cmd.Begin):
+            self._handover = command.handover is not None
+        elif isinstance(command, cmd.Elect) and command.promoted:
+            if command.winner.node == self._me:
+                self._metrics.promoted()
+        elif isinstance(command, cmd.Establish):
+            kind = "switchover" if self._handover else "failover"
+            self._metrics.failed_over(kind=kind, result="done")

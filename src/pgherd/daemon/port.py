@@ -1,0 +1,200 @@
+"""The agent as the API sees it, and the way of a command through consensus from any node.
+
+A command is never forwarded by the core: this node asks the Raft leader's agent, which proposes it
+under the asker's own (client, seq), so that asking again cannot apply it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from pgherd.api.herd import (
+    Herd,
+    JoinAnswer,
+    JoinRequest,
+    NoQuorum,
+    ProxySeen,
+    RaftRole,
+    RaftSeen,
+    TimedOut,
+)
+from pgherd.api.joining import Joiner
+from pgherd.daemon.agent import Agent
+from pgherd.daemon.consensus import NotLeader
+from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
+from pgherd.model.errors import PeerError
+from pgherd.model.event import Event
+from pgherd.model.facts import Facts
+from pgherd.model.ids import Instant, NodeId
+from pgherd.model.observation import Heard
+from pgherd.peer.errors import PeerRefused
+from pgherd.peer.peers import Peers
+from pgherd.relay.control import ProxyControl
+from pgherd.telemetry.boottime import now_ms, unix_ms
+from pgherd.telemetry.journal import Journal
+
+RETRY_S = 0.1
+PROPOSE = "propose"
+READ_INDEX = "read-index"
+NOT_LEADER = "not the Raft leader"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the Raft leader's agent answers to a proposal."""
+
+    outcome: Outcome
+    applied: int
+
+
+class Requests:
+    """What this node answers to its peers."""
+
+    def __init__(self, agent: Callable[[], Agent]) -> None:
+        self._agent = agent
+
+    async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
+        """Answer one request of a peer."""
+        consensus = self._agent().consensus
+        try:
+            if kind == PROPOSE:
+                proposal = msgspec.msgpack.decode(body, type=Proposal)
+                outcome = await consensus.propose(proposal)
+                return msgspec.msgpack.encode(Answer(outcome, consensus.replica.node.applied))
+            if kind == READ_INDEX:
+                await consensus.read_index()
+                return msgspec.msgpack.encode(consensus.replica.node.applied)
+        except NotLeader as error:
+            raise PeerRefused(f"{NOT_LEADER}: {error}") from error
+        raise PeerRefused(f"unknown request {kind}")
+
+
+class Port(Herd):
+    """One agent behind the API."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        peers: Peers,
+        journal: Journal,
+        control: ProxyControl | None,
+        joiner: Callable[[Port], Joiner | None],
+    ) -> None:
+        self.node = agent.me
+        self._agent = agent
+        self._peers = peers
+        self._journal = journal
+        self._control = control
+        self._joiner = joiner(self)
+
+    def facts(self) -> Facts:
+        return self._agent.facts
+
+    def reports(self) -> dict[NodeId, Heard]:
+        return self._agent.heard()
+
+    def now(self) -> Instant:
+        return now_ms()
+
+    def raft(self) -> RaftSeen:
+        status = self._agent.consensus.replica.status()
+        role = RaftRole.CANDIDATE if status.role == "precandidate" else RaftRole(status.role)
+        if status.id in status.conf.learners:
+            role = RaftRole.LEARNER
+        return RaftSeen(
+            role=role,
+            term=status.term,
+            leader=self._agent.consensus.replica.leader_node(),
+            commit=status.commit,
+            applied=status.applied,
+            voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
+            learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
+        )
+
+    def explain(self) -> tuple[str, str]:
+        planned, decided = self._agent.planned, self._agent.decided
+        return f"rule {planned.rule}: {planned.reason}", (
+            f"rule {decided.rule}: {decided.reason}" if decided.rule else ""
+        )
+
+    def proxy(self) -> ProxySeen | None:
+        if self._control is None:
+            return None
+        counters = self._control.counters()
+        if counters is None:
+            return None
+        return ProxySeen(
+            healthy=self._control.healthy(),
+            sessions=counters.sessions,
+            held=counters.held,
+            opened=counters.opened,
+            errors=counters.errors,
+            bytes_from_clients=counters.bytes_from_clients,
+            bytes_from_servers=counters.bytes_from_servers,
+        )
+
+    def events(self, limit: int) -> list[Event]:
+        return [entry.event for entry in self._journal.since(0, limit=10**9)][-limit:]
+
+    async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
+        client = f"{self.node}-{secrets.token_hex(8)}"
+        proposal = Proposal(client, 1, unix_ms(), command)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._until_done(proposal)
+        except TimeoutError as error:
+            leader = self._agent.consensus.replica.leader_node()
+            if leader is None:
+                raise NoQuorum("consensus has no leader", "pgherd status") from error
+            raise TimedOut("the command was not committed in time", "pgherd status") from error
+
+    async def _until_done(self, proposal: Proposal) -> Outcome:
+        body = msgspec.msgpack.encode(proposal)
+        consensus = self._agent.consensus
+        while True:
+            leader = consensus.replica.leader_node()
+            try:
+                if leader == self.node:
+                    return await consensus.propose(proposal)
+                if leader is not None:
+                    raw = await self._peers.request(leader, PROPOSE, body, timeout_s=3.0)
+                    answer = msgspec.msgpack.decode(raw, type=Answer)
+                    await consensus.applied(answer.applied)
+                    return answer.outcome
+            except (NotLeader, PeerError):
+                pass  # a retry under the same (client, seq) cannot apply it twice
+            await asyncio.sleep(RETRY_S)
+
+    async def consistent(self, *, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    if await self._read_once():
+                        return True
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            return False
+
+    async def _read_once(self) -> bool:
+        consensus = self._agent.consensus
+        leader = consensus.replica.leader_node()
+        try:
+            if leader == self.node:
+                await consensus.read_index()
+                return True
+            if leader is not None:
+                raw = await self._peers.request(leader, READ_INDEX, b"", timeout_s=2.0)
+                await consensus.applied(msgspec.msgpack.decode(raw, type=int))
+                return True
+        except (NotLeader, PeerError):
+            pass  # asked again until the time is up
+        return False
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        if self._joiner is None:
+            raise NoQuorum("this node has no certificate authority", "ask another member")
+        return await self._joiner.admit(request)

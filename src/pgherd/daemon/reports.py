@@ -1,0 +1,101 @@
+"""Reports: what the peers said last, and what this node says of itself.
+
+Owns arrival times, so that every node can judge every other's silence by itself, and for how long
+members of the sync set have not streamed. Judges nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgherd import __version__
+from pgherd.model.facts import Facts
+from pgherd.model.ids import Instant, NodeId
+from pgherd.model.observation import Heard, Observation, ServerSeen
+from pgherd.model.promises import Promises
+
+
+class Reports:
+    """The newest report of each node, with the local time of its arrival."""
+
+    def __init__(self, me: NodeId, *, started: Instant) -> None:
+        self.me = me
+        self.newest: dict[NodeId, Heard] = {}
+        self._started = started
+        self._sequence = 0
+        self._missing_since: dict[str, Instant] = {}
+        self._missing_term = -1
+
+    def take(self, report: Observation, *, now: Instant) -> bool:
+        """Keep a peer's report; False for one that only repeats an older state."""
+        known = self.newest.get(report.node)
+        self.newest[report.node] = Heard(report, now)
+        if known is None:
+            return True
+        blank = {"sequence": 0, "heard_ms": {}, "missing_ms": {}, "uptime_seconds": 0}
+        old = msgspec.structs.replace(known.report, **blank)
+        return old != msgspec.structs.replace(report, **blank)
+
+    def age_ms(self, node: NodeId, *, now: Instant) -> int:
+        """How long a node has been silent."""
+        heard = self.newest.get(node)
+        return now - (heard.at if heard is not None else self._started)
+
+    def missing(self, facts: Facts, server: ServerSeen, *, now: Instant) -> dict[str, int]:
+        """For how long each member of the sync set has not streamed from here in this term."""
+        if facts.term != self._missing_term:
+            self._missing_term, self._missing_since = facts.term, {}
+        streaming = {
+            sender.member
+            for sender in server.senders
+            if sender.term == facts.term and sender.state == "streaming"
+        }
+        wanted = {*facts.sync.voters, *facts.sync.names}
+        for key in wanted:
+            if key in streaming:
+                self._missing_since.pop(str(key), None)
+            else:
+                self._missing_since.setdefault(str(key), now)
+        gone = set(self._missing_since) - {str(key) for key in wanted}
+        for text in gone:
+            del self._missing_since[text]
+        return {text: now - since for text, since in self._missing_since.items()}
+
+    def make(
+        self,
+        *,
+        facts: Facts,
+        server: ServerSeen,
+        promises: Promises,
+        applied: int,
+        doing: str,
+        progress: int,
+        alarms: tuple[str, ...],
+        proxy_healthy: bool,
+        witness: bool,
+        now: Instant,
+    ) -> Observation:
+        """This node's report of this moment; kept among the newest as well."""
+        self._sequence += 1
+        member = facts.members.get(self.me)
+        report = Observation(
+            node=self.me,
+            raft_id=member.raft_id if member is not None else 0,  # type: ignore[arg-type] # none yet
+            sequence=self._sequence,
+            server=server,
+            promises=promises,
+            heard_ms={
+                node: now - heard.at for node, heard in self.newest.items() if node != self.me
+            },
+            missing_ms=self.missing(facts, server, now=now) if facts.is_leader(self.me) else {},
+            applied_index=applied,
+            proxy_healthy=proxy_healthy,
+            doing=doing,
+            progress_percent=progress,
+            alarms=alarms,
+            version=__version__,
+            witness=witness,
+            uptime_seconds=(now - self._started) // 1000,
+        )
+        self.newest[self.me] = Heard(report, now)
+        return report

@@ -1,0 +1,72 @@
+"""The routing snapshot: from facts and reports to what the local proxy may do, with a deadline.
+
+Pure. The deadline moves on only while the primary's agent is heard, so that a proxy cut off with an
+old primary stops opening sessions to it.
+"""
+
+from __future__ import annotations
+
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import Instant, NodeId
+from pgherd.model.observation import Heard, Server
+from pgherd.route.choose import Backend, Snapshot
+
+TRUST_MS = 3000
+
+
+def snapshot(
+    facts: Facts,
+    reports: dict[NodeId, Heard],
+    *,
+    me: NodeId,
+    lag_bytes_max: int,
+    silent_after_ms: int,
+    now: Instant,
+) -> Snapshot:
+    """Where sessions may go now."""
+    leader = facts.leader
+    heard = reports.get(leader.node) if leader is not None else None
+    primary: Backend | None = None
+    expires = now
+    if facts.phase is Phase.STABLE and leader is not None and heard is not None:
+        member = facts.members[leader.node]
+        host, port = member.address.postgres()
+        primary = Backend(name=leader.node, host=host, port=port)
+        expires = now if leader.node == me else heard.at
+    return Snapshot(
+        generation=facts.term,
+        term=facts.term,
+        expires_at=Instant(expires + TRUST_MS),
+        primary=primary,
+        replicas=_replicas(facts, reports, silent_after_ms=silent_after_ms, now=now),
+        lag_bytes_max=lag_bytes_max,
+    )
+
+
+def _replicas(
+    facts: Facts, reports: dict[NodeId, Heard], *, silent_after_ms: int, now: Instant
+) -> tuple[Backend, ...]:
+    leader = facts.leader
+    if leader is None:
+        return ()
+    lead = reports.get(leader.node)
+    end = lead.report.server.position if lead is not None else None
+    found = []
+    for node, heard in sorted(reports.items()):
+        server = heard.report.server
+        member = facts.members.get(node)
+        if node == leader.node or member is None or server.state is not Server.STANDBY:
+            continue
+        host, port = member.address.postgres()
+        own = server.position
+        lag = max(0, end.lsn - own.lsn) if end is not None and own is not None else None
+        found.append(
+            Backend(
+                name=node,
+                host=host,
+                port=port,
+                lag_bytes=lag,
+                usable=now - heard.at < silent_after_ms and server.healthy,
+            )
+        )
+    return tuple(found)

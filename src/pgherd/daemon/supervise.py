@@ -1,0 +1,186 @@
+"""The supervisor: starts agent and proxy, restarts what ends, owns the signals.
+
+Runs as a plain script without site-packages (`exec_supervisor`), imports a handful of standard
+modules, and holds no state that matters: everything it starts can be started again. PostgreSQL is
+the agent's child in its own session and outlives both.
+
+Children get one end of a pipe: when the supervisor is gone, it reads end-of-file and they end too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+QUICK_S = 10.0
+PAUSES_S = (0.0, 0.5, 2.0, 10.0)
+STOP_S = 60.0
+AGENT_REFUSED = 2
+LIFELINE = "PGHERD_LIFELINE"
+CONTROL = "PGHERD_CONTROL"
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Child:
+    """One process that should run."""
+
+    def __init__(self, name: str, argv: list[str]) -> None:
+        self.name = name
+        self.argv = argv
+        self.pid = 0
+        self.started = 0.0
+        self.failures = 0
+        self.start_at = 0.0
+
+    def start(self) -> None:
+        self.pid = os.posix_spawn(
+            self.argv[0], self.argv, os.environ, setsigdef=[signal.SIGTERM, signal.SIGINT]
+        )
+        self.started = time.monotonic()
+        self.start_at = 0.0
+
+    def send(self, number: int) -> None:
+        if self.pid:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def reaped(self, status: int) -> int:
+        """Take the exit status, and decide when to start again."""
+        self.pid = 0
+        lived = time.monotonic() - self.started
+        self.failures = 0 if lived > QUICK_S else self.failures + 1
+        pause = PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
+        self.start_at = time.monotonic() + pause
+        code = os.waitstatus_to_exitcode(status)
+        tell(f"{self.name} ended with {code} after {lived:.1f} s; starts again in {pause:g} s")
+        return code
+
+
+def tell(text: str) -> None:
+    os.write(2, f"pgherd supervisor: {text}\n".encode())
+
+
+def notify(text: str) -> None:
+    """Tell systemd (sd_notify(3)), where it asked for it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect("\0" + address[1:] if address[0] == "@" else address)
+        channel.send(text.encode())
+
+
+def run(config: str, arguments: list[str]) -> int:
+    """Supervise until told to stop; return the exit code."""
+    python = os.environ.get("PGHERD_PYTHON", sys.executable)
+    control = control_path(config)
+    os.environ[CONTROL] = control
+    lifeline, keep = os.pipe()
+    os.set_inheritable(lifeline, True)
+    os.environ[LIFELINE] = str(lifeline)
+    agent = Child("agent", [python, "-m", "pgherd.daemon.main", "--config", config, *arguments])
+    proxy = Child("proxy", [python, "-m", "pgherd.relay.main", "--control", control])
+    children = [agent, proxy]
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    for handled in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(handled, lambda *_: None)
+    adopt_orphans()
+    agent.start()
+    proxy.start_at = time.monotonic()
+    stopping = 0.0
+    code = 0
+    while True:
+        now = time.monotonic()
+        for child in children:
+            if not stopping and not child.pid and child.start_at and now >= child.start_at:
+                child.start()
+        if stopping and (not any(child.pid for child in children) or now > stopping):
+            break
+        pause = pause_until(children, bool(stopping), now)
+        ready, _, _ = select.select([wake_read], [], [], pause)
+        for number in os.read(wake_read, 64) if ready else b"":
+            if number == signal.SIGHUP:
+                agent.send(signal.SIGHUP)
+            elif number != signal.SIGCHLD and not stopping:
+                notify("STOPPING=1")
+                stopping = time.monotonic() + STOP_S
+                agent.send(signal.SIGTERM)
+        for pid, status in ended_children():
+            for child in children:
+                if child.pid != pid:
+                    continue
+                ended = child.reaped(status)
+                if child is agent and (ended == AGENT_REFUSED or stopping):
+                    stopping = stopping or time.monotonic() + STOP_S
+                    code = ended if ended == AGENT_REFUSED else 0
+                    proxy.send(signal.SIGTERM)
+    for child in children:
+        child.send(signal.SIGKILL)
+    os.close(keep)
+    return code
+
+
+def ended_children() -> list[tuple[int, int]]:
+    """Reap whatever has ended: our own, and orphans such as an old agent's postmaster."""
+    found: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        found.append((pid, status))
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our children leave behind, so that no dead postmaster stays a
+    zombie that blocks its successor (prctl(2), PR_SET_CHILD_SUBREAPER; Linux only)."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def pause_until(children: list[Child], stopping: bool, now: float) -> float | None:
+    if stopping:
+        return 0.5
+    due = [child.start_at for child in children if not child.pid and child.start_at]
+    return max(0.0, min(due) - now) if due else None
+
+
+def control_path(config: str) -> str:
+    """The local channel of agent and proxy: short, private, and the same after a restart."""
+    import hashlib
+
+    name = hashlib.sha256(os.path.realpath(config).encode()).hexdigest()[:16]
+    base = os.environ.get("PGHERD_RUN_DIR") or ("/run" if os.geteuid() == 0 else "/tmp")
+    directory = os.path.join(base, f"pgherd-{os.geteuid()}")
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    if os.stat(directory).st_uid != os.geteuid():
+        raise SystemExit(f"pgherd supervisor: {directory} belongs to another user")
+    return os.path.join(directory, f"{name}.sock")
+
+
+def main(config: str, *, log_level: str | None = None) -> int:
+    """Replace this process by a supervisor that has loaded next to nothing."""
+    os.environ["PGHERD_PYTHON"] = sys.executable
+    arguments = ["--log-level", log_level] if log_level else []
+    script = os.path.abspath(__file__)
+    os.execv(
+        sys.executable, [sys.executable, "-I", "-S", script, os.path.abspath(config), *arguments]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], sys.argv[2:]))

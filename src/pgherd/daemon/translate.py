@@ -1,0 +1,171 @@
+"""From settings to the values and parts that the rooms take. No logic: names and units only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pgherd import __version__
+from pgherd.api.app import build_app
+from pgherd.api.guard import ApiToken, Role
+from pgherd.api.herd import Herd, Shared, SharedToken
+from pgherd.api.joining import Joiner, Submit
+from pgherd.api.serve import ApiServer, ServeTls, serve
+from pgherd.config.settings import Settings
+from pgherd.model.facts import Address, Facts, Kind, Member, Tags
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.policy import Policy
+from pgherd.pki.files import TlsFiles
+from pgherd.postgres.identity import PostgresUser
+from pgherd.postgres.settings import ServerSettings
+from pgherd.relay.messages import ListenerSettings, ProxySettings
+from pgherd.route.choose import Route
+from pgherd.telemetry.metrics import Metrics
+
+PASSFILE = "pgpass"
+CA_KEY = "ca.key"
+
+
+def policy(settings: Settings) -> Policy:
+    """The deciders' limits."""
+    failover, replication = settings.failover, settings.replication
+    wanted = replication.num_sync
+    return Policy(
+        failover_enabled=failover.enabled,
+        detect_ms=failover.detect_ms,
+        minimum_interval_ms=failover.minimum_interval_ms,
+        sync_timeout_ms=replication.sync_timeout_ms,
+        start_timeout_ms=failover.start_timeout_ms,
+        num_sync=wanted if isinstance(wanted, int) else 0,
+        restart_in_place=failover.on_postgres_crash == "auto",
+    )
+
+
+def address(settings: Settings) -> Address:
+    """Where the other nodes and clients reach this one."""
+    own = settings.node.address
+    ports = {listener.route: listener.port for listener in reversed(settings.proxy.listeners)}
+    return Address(
+        host=own.advertised("raft"),
+        raft_port=settings.raft.port,
+        postgres_port=0 if settings.node.witness else settings.postgresql.port,
+        api_port=settings.api.port,
+        proxy_primary_port=ports.get("primary", 0),
+        proxy_replica_port=ports.get("replica", 0),
+        postgres_host=own.advertised("postgresql"),
+        api_host=own.advertised("api"),
+        proxy_host=own.advertised("proxy"),
+    )
+
+
+def own_record(settings: Settings) -> Member:
+    """This node's record in the ledger, as its file says."""
+    tags = settings.node.tags
+    return Member(
+        node=NodeId(settings.node.name),
+        raft_id=RaftId(0),
+        kind=Kind.WITNESS if settings.node.witness else Kind.DATA,
+        address=address(settings),
+        tags=Tags(
+            failover_priority=tags.failover_priority,
+            nofailover=tags.nofailover,
+            nosync=tags.nosync,
+            zone=settings.node.zone,
+        ),
+    )
+
+
+def peer_tls(settings: Settings) -> TlsFiles | None:
+    """The files of the peer channel."""
+    tls = settings.raft.tls
+    if tls is None:
+        return None
+    return TlsFiles(certificate=str(tls.cert), key=str(tls.key), ca=str(tls.ca))
+
+
+def server_settings(settings: Settings, *, user: PostgresUser | None) -> ServerSettings:
+    """What PostgreSQL is run with."""
+    pg = settings.postgresql
+    replication = pg.replication.password
+    rewind = pg.rewind.password or replication
+    bound = settings.node.address.bound("postgresql")
+    return ServerSettings(
+        passfile=str(pg.data_dir.parent / PASSFILE),
+        members=max(3, len(settings.raft.members)),
+        listen=(bound,),
+        hba=pg.hba,
+        parameters={str(name): str(value) for name, value in pg.parameters.items()},
+        superuser=pg.superuser.username,
+        superuser_password=pg.superuser.password.reveal() if pg.superuser.password else "",
+        database=pg.database,
+        replication_role=pg.replication.username,
+        replication_password=replication.reveal() if replication else "",
+        rewind_role=pg.rewind.username,
+        rewind_password=rewind.reveal() if rewind else "",
+    )
+
+
+def proxy_settings(settings: Settings) -> ProxySettings:
+    """How the proxy works."""
+    host = settings.node.address.bound("proxy")
+    return ProxySettings(
+        listeners=tuple(
+            ListenerSettings(host=host, port=one.port, route=Route(one.route))
+            for one in settings.proxy.listeners
+        ),
+        connect_timeout_ms=settings.proxy.connect_timeout_ms,
+    )
+
+
+def api(settings: Settings, port: Herd, metrics: Metrics) -> ApiServer:
+    """The REST API, bound."""
+    ca = Path(settings.raft.tls.ca) if settings.raft.tls is not None else None
+    app = build_app(
+        port,
+        tokens=[
+            ApiToken(name=token.name, role=Role[token.role.upper()], sha256=token.sha256)
+            for token in settings.api.tokens
+        ],
+        version=__version__,
+        failover_enabled=lambda: settings.failover.enabled,
+        ca_pem=lambda: ca.read_bytes() if ca is not None and ca.exists() else None,
+        metrics=metrics,
+    )
+    tls = settings.api.tls
+    files = ServeTls(cert=tls.cert, key=tls.key) if tls is not None else None
+    return serve(app, settings.api_bind(), settings.api.port, files)
+
+
+def joiner(settings: Settings, facts: Callable[[], Facts], submit: Submit) -> Joiner | None:
+    """Who admits new nodes: a member that has the authority's files."""
+    tls = settings.raft.tls
+    if tls is None:
+        return None
+    ca = Path(tls.ca)
+    return Joiner(
+        facts=facts,
+        submit=submit,
+        ca_certificate=ca,
+        ca_key=ca.with_name(CA_KEY),
+        shared=lambda: shared(settings),
+        unix_s=time.time,
+    )
+
+
+def shared(settings: Settings) -> Shared:
+    """What a new data member's configuration has in common with ours."""
+    pg = settings.postgresql
+    return Shared(
+        superuser=pg.superuser.username,
+        superuser_password=pg.superuser.password.reveal() if pg.superuser.password else "",
+        replication=pg.replication.username,
+        replication_password=pg.replication.password.reveal() if pg.replication.password else "",
+        database=pg.database,
+        hba=pg.hba,
+        parameters={str(name): str(value) for name, value in pg.parameters.items()},
+        tokens=tuple(
+            SharedToken(name=one.name, role=one.role, sha256=one.sha256)
+            for one in settings.api.tokens
+        ),
+    )

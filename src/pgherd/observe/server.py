@@ -1,0 +1,261 @@
+"""Watches the local server: a look through SQL, a fresh-connection probe, and the postmaster's pid.
+
+A death is seen at once (pidfd); a server that stops answering is HUNG after some failed probes in a
+row; everything else is one look, often while something changes and rarely at rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline, parse_token
+from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
+from pgherd.model.promises import Promises
+from pgherd.postgres.datadir import DirKind, DirState
+from pgherd.postgres.errors import OperatorError, PostgresError
+from pgherd.postgres.look import Look
+from pgherd.postgres.memory import ServerMemory
+from pgherd.postgres.probe import Probe
+from pgherd.postgres.server import PostgresServer
+from pgherd.telemetry.boottime import now_ms
+
+log = structlog.get_logger()
+
+REST_MS = 1000
+BUSY_MS = 40
+LOOK_TIMEOUT_S = 1.0
+replace = msgspec.structs.replace
+
+
+class ServerWatch:
+    """Keeps one `ServerSeen` fresh and says when it changed."""
+
+    def __init__(
+        self,
+        server: PostgresServer,
+        *,
+        memory: ServerMemory,
+        promises: Callable[[], Promises],
+        is_busy: Callable[[], bool],
+        changed: Callable[[], None],
+        probe_interval_ms: int,
+        probe_timeout_ms: int,
+        probe_failures: int,
+    ) -> None:
+        self.server = server
+        self.memory = memory
+        self.seen = ServerSeen(state=Server.STARTING)
+        self._promises = promises
+        self._is_busy = is_busy
+        self._changed = changed
+        self._probe_every_ms = probe_interval_ms
+        self._probe_timeout_s = probe_timeout_ms / 1000
+        self._failures_max = probe_failures
+        self._failures = 0
+        self._last_probe = Probe.ALIVE
+        self._probed_at = Instant(0)
+        self._parked_at: Lsn | None = None
+        self._poke = asyncio.Event()
+        self._death: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+
+    def poke(self) -> None:
+        """Look again soon."""
+        self._poke.set()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            await self.look()
+            self._follow_postmaster()
+            try:
+                async with asyncio.timeout((BUSY_MS if self._is_busy() else REST_MS) / 1000):
+                    await self._poke.wait()
+            except TimeoutError:
+                pass
+            self._poke.clear()
+
+    async def look(self) -> ServerSeen:
+        """Look now."""
+        async with self._looking:
+            try:
+                seen = await self._see()
+            except (PostgresError, OperatorError) as error:
+                seen = replace(self.seen, healthy=False, problem=str(error))
+            if seen.state is not self.seen.state or seen.pid != self.seen.pid:
+                seen = replace(seen, since=now_ms())
+                log.info(
+                    "server.state",
+                    state=seen.state.value,
+                    was=self.seen.state.value,
+                    problem=seen.problem,
+                )
+            else:
+                seen = replace(seen, since=self.seen.since)
+            different = replace(seen, since=self.seen.since) != self.seen
+            self.seen = seen
+            if different:
+                self._changed()
+            return seen
+
+    def _follow_postmaster(self) -> None:
+        """Be woken by the postmaster's death."""
+        alive = self._death is not None and not self._death.done()
+        if self.server.is_running() and not alive:
+            self._death = asyncio.create_task(self._wait_death(), name="postmaster-death")
+
+    async def _wait_death(self) -> None:
+        await self.server.wait_death()
+        self._poke.set()
+
+    async def _see(self) -> ServerSeen:
+        if not self.server.is_running():
+            return await self._see_directory()
+        self.memory.belongs_to(self.server.pid)
+        await self._probe_if_due()
+        if self._failures >= self._failures_max:
+            return replace(
+                self.seen,
+                state=Server.HUNG,
+                healthy=False,
+                probe_failures=self._failures,
+                problem="it takes no new connection",
+            )
+        if self._last_probe is Probe.STARTING:
+            return replace(self.seen, state=Server.STARTING, pid=self.server.pid)
+        try:
+            look = await self.server.look(timeout_s=LOOK_TIMEOUT_S)
+        except PostgresError as error:
+            return self._unanswered(error)
+        return self._from_look(look)
+
+    def _unanswered(self, error: PostgresError) -> ServerSeen:
+        """No answer through SQL: dead if the postmaster is, otherwise the probe will tell."""
+        if not self.server.is_running():
+            return replace(
+                self.seen,
+                state=Server.STOPPED,
+                pid=0,
+                receiver=None,
+                senders=(),
+                position=None,
+                drained=False,
+                problem=str(error),
+            )
+        self._probed_at = Instant(0)
+        return replace(self.seen, problem=str(error))
+
+    async def _see_directory(self) -> ServerSeen:
+        self._failures, self._parked_at = 0, None
+        state = await self.server.state()
+        if state.kind is DirKind.RUNNING and await self.server.adopt():
+            self._last_probe = await self.server.probe(self._probe_timeout_s)
+            self._probed_at = now_ms()
+            return await self._see()
+        return self._from_directory(state)
+
+    def _from_directory(self, state: DirState) -> ServerSeen:
+        control = state.control
+        kinds = {
+            DirKind.NONE: Server.NONE,
+            DirKind.UNUSABLE: Server.UNUSABLE,
+            DirKind.STOPPED: Server.STOPPED,
+            DirKind.RUNNING: Server.STARTING,
+        }
+        problem = f"{state.problem}; {state.hint}" if state.hint else state.problem
+        return ServerSeen(
+            state=kinds[state.kind],
+            system_id=control.system_id if control else "",
+            major=self.server.binaries.major if control else 0,
+            timeline=control.timeline if control else Timeline(0),
+            clean=state.clean,
+            problem=problem,
+        )
+
+    async def _probe_if_due(self) -> None:
+        now = now_ms()
+        if now - self._probed_at < self._probe_every_ms:
+            return
+        self._probed_at = now
+        self._last_probe = await self.server.probe(self._probe_timeout_s)
+        if self._last_probe.is_alive or self._last_probe is Probe.STARTING:
+            self._failures = 0
+        elif self.server.is_running():
+            self._failures += 1
+            self._probed_at = Instant(0)
+
+    def _from_look(self, look: Look) -> ServerSeen:
+        promises, memory = self._promises(), self.memory
+        state = Server.STANDBY if look.in_recovery else Server.PRIMARY
+        adopted = parse_token(look.upstream_token)
+        follows = adopted is not None and adopted[1] == promises.adopted
+        recorded = look.epoch == memory.epoch_record_term
+        return ServerSeen(
+            state=state,
+            system_id=look.system_id,
+            major=self.server.binaries.major,
+            timeline=look.timeline,
+            position=Position(look.epoch, look.position.lsn),
+            drained=self._is_drained(look),
+            receiver=_receiver(look, promises),
+            upstream=promises.adopted_leader if follows else None,
+            upstream_term=adopted[1] if adopted is not None else Term(0),
+            senders=_senders(look),
+            names=look.names,
+            settings_problem=look.settings_problem,
+            names_generation=memory.names_generation,
+            settled=memory.settled,
+            epoch_record_end=memory.epoch_record_end if recorded else Lsn(0),
+            checkpointed_term=memory.checkpointed_term,
+            checkpointed_for=memory.checkpointed_for,
+            insert_lsn=look.insert_lsn,
+            pid=self.server.pid,
+            healthy=self._failures == 0,
+            probe_failures=self._failures,
+            slots=tuple(slot.name for slot in look.slots if slot.name.startswith("pgherd_")),
+        )
+
+    def _is_drained(self, look: Look) -> bool:
+        """No upstream, no receiver, and replay parked at the same place twice in a row."""
+        quiet = look.in_recovery and not look.conninfo and look.receiver is None
+        if not quiet or not look.parked:
+            self._parked_at = None
+            return False
+        again = self._parked_at == look.replay_lsn
+        self._parked_at = look.replay_lsn
+        return again
+
+
+def _receiver(look: Look, promises: Promises) -> Receiver | None:
+    seen = look.receiver
+    if seen is None:
+        return None
+    token = parse_token(seen.token)
+    return Receiver(
+        upstream=promises.adopted_leader if token and token[1] == promises.adopted else None,
+        term=token[1] if token else Term(0),
+        status=seen.status,
+        flush_lsn=seen.flush_lsn,
+    )
+
+
+def _senders(look: Look) -> tuple[Sender, ...]:
+    found = []
+    for seen in look.senders:
+        token = parse_token(seen.token)
+        if token is not None:
+            found.append(
+                Sender(
+                    member=token[0],
+                    term=token[1],
+                    state=seen.state,
+                    flush_lsn=seen.flush_lsn,
+                    replay_lsn=seen.replay_lsn,
+                    pid=seen.pid,
+                )
+            )
+    return tuple(sorted(found, key=lambda sender: (sender.member, sender.pid)))

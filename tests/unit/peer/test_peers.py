@@ -1,0 +1,198 @@
+"""Prove that nodes exchange Raft messages, reports and requests, and find each other again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pgherd.model.errors import OperatorError
+from pgherd.model.ids import NodeId
+from pgherd.peer.errors import PeerRefused, PeerUnreachable
+from pgherd.raft.types import Entry, Msg, Snapshot
+
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
+
+
+def append(index: int, size: int = 10) -> Msg:
+    return Msg(
+        type="App", frm=1, to=2, index=index, entries=(Entry(1, index, "normal", bytes(size)),)
+    )
+
+
+def test_three_nodes_exchange_messages_and_reports(herd: Any, tell: Any, wait: Any) -> None:
+    """Every message arrives once, in order, under the sender's name; reports reach all."""
+
+    async def story() -> None:
+        a, b, c = await herd.of("a", "b", "c")
+        for index in range(1, 101):
+            a.peers.send_raft(B, append(index))
+        c.peers.send_raft(B, Msg(type="Heartbeat", frm=3, to=2, context=b"x"))
+        a.peers.send_report(a.report(1))
+        await wait(lambda: len(b.raft) == 101 and b.reports and c.reports, "all delivered")
+        assert [m.index for n, m in b.raft if n == A] == list(range(1, 101))
+        assert next(m for n, m in b.raft if n == C).context == b"x"
+        assert b.reports[0] == c.reports[0] == a.report(1)
+        assert set(a.peers.rtt_s()) == {B, C}
+
+    tell(story(), herd)
+
+
+def test_requests_are_answered_refused_or_fail(herd: Any, tell: Any) -> None:
+    """An answer, a refusal with its reason, a handler's bug without its details, a timeout."""
+
+    async def story() -> None:
+        a, b = await herd.of("a", "b")
+        assert await a.peers.request(B, "echo", b"hi", timeout_s=5) == b"a echo hi"
+        big = bytes(3_000_000)
+        assert (await a.peers.request(B, "big", big, timeout_s=20))[6:] == big
+        many = [a.peers.request(B, "n", str(i).encode(), timeout_s=5) for i in range(50)]
+        assert await asyncio.gather(*many) == [f"a n {i}".encode() for i in range(50)]
+        with pytest.raises(PeerRefused, match="not today"):
+            await a.peers.request(B, "refuse", b"", timeout_s=5)
+        with pytest.raises(PeerRefused, match=r"internal error: ZeroDivisionError$"):
+            await a.peers.request(B, "bug", b"", timeout_s=5)
+        b.serve = never
+        with pytest.raises(PeerUnreachable, match="did not answer") as late:
+            await a.peers.request(B, "echo", b"", timeout_s=0.05)
+        assert late.value.sent
+        with pytest.raises(PeerUnreachable) as unknown:
+            await a.peers.request(NodeId("nobody"), "echo", b"", timeout_s=5)
+        assert not unknown.value.sent
+
+    async def never(node: NodeId, kind: str, body: bytes) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    tell(story(), herd)
+
+
+def test_a_big_snapshot_arrives_and_does_not_delay_heartbeats(
+    herd: Any, tell: Any, wait: Any
+) -> None:
+    """A snapshot of many MiB comes whole on the bulk lane; heartbeats sent after it overtake it."""
+
+    async def story() -> None:
+        a, b = await herd.of("a", "b")
+        data = bytes(range(256)) * 48_000
+        a.peers.send_raft(B, Msg(type="Snap", frm=1, to=2, snapshot=Snapshot(9, 1, data=data)))
+        a.peers.send_raft(B, Msg(type="Heartbeat", frm=1, to=2))
+        await wait(lambda: len(b.raft) == 2, "both delivered")
+        assert [m.type for _, m in b.raft] == ["Heartbeat", "Snap"]
+        assert b.raft[1][1].snapshot.data == data
+
+    tell(story(), herd)
+
+
+def test_a_restarted_peer_is_found_again(herd: Any, tell: Any, wait: Any) -> None:
+    """The loss is told, requests under way fail at once, and the new process is connected soon."""
+
+    async def story() -> None:
+        a, b = await herd.of("a", "b")
+        port = b.peers.port
+        asked = asyncio.ensure_future(a.peers.request(B, "wait", b"", timeout_s=30))
+        b.serve = lambda *_: asyncio.Event().wait()
+        await asyncio.sleep(0.05)
+        await b.peers.stop()
+        with pytest.raises(PeerUnreachable) as lost:
+            await asked
+        assert lost.value.sent
+        await wait(lambda: B in a.unreachable and not a.peers.connected()[B], "loss told")
+        a.peers.send_raft(B, append(1))
+        await wait(lambda: "refused" in a.peers.problems().get(B, ""), "the reason is known")
+        again = await herd.start("b", port=port)
+        herd.introduce()
+        await herd.connected()
+        a.peers.send_raft(B, append(2))
+        await wait(lambda: [m.index for _, m in again.raft][-1:] == [2], "messages flow again")
+
+    tell(story(), herd)
+
+
+def test_a_peer_that_reads_nothing_costs_bounded_memory(
+    plain_herd: Any, tell: Any, wait: Any
+) -> None:
+    """Against a peer that never reads, the queue drops its oldest messages and says so."""
+
+    async def story() -> None:
+        a = await plain_herd.start("a")
+        held: list[asyncio.StreamWriter] = []
+
+        async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            from pgherd.peer.frame import Channel, encode, pack
+
+            writer.write(pack(Channel.WELCOME, encode("b")))
+            held.append(writer)
+            writer.transport.pause_reading()
+
+        server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+        a.peers.set_peers({B: ("127.0.0.1", server.sockets[0].getsockname()[1])})
+        await wait(lambda: a.peers.connected()[B], "connected")
+        for index in range(20_000):
+            a.peers.send_raft(B, append(index, size=4000))
+            a.peers.send_raft(B, Msg(type="Heartbeat"))
+            a.peers.send_report(a.report(index))
+            if not index % 100:
+                await asyncio.sleep(0)
+        assert B in a.unreachable
+        link = a.peers._links[B, 0]
+        assert link.outbox._raft_bytes <= 5_000_000
+        assert len(link.outbox._urgent) <= 512
+        await wait(lambda: not a.peers.connected()[B], "given up as silent", seconds=15)
+        server.close()
+        for writer in held:
+            writer.transport.abort()
+
+    tell(story(), plain_herd)
+
+
+def test_addresses_change_at_run_time(herd: Any, tell: Any, wait: Any) -> None:
+    """A peer that moved is found at its new address; one that was removed is forgotten."""
+
+    async def story() -> None:
+        a, b = await herd.of("a", "b")
+        await b.peers.stop()
+        moved = await herd.start("b")
+        herd.introduce()
+        await herd.connected()
+        a.peers.send_raft(B, append(1))
+        await wait(lambda: len(moved.raft) == 1, "found at the new port")
+        a.peers.set_peers({})
+        assert a.peers.connected() == {}
+        a.peers.send_raft(B, append(2))
+        await wait(lambda: B in a.unreachable, "no such peer")
+
+    tell(story(), herd)
+
+
+def test_a_callback_that_fails_is_told_and_does_not_cut_the_connection(
+    plain_herd: Any, tell: Any, wait: Any
+) -> None:
+    """The receiver's own bug goes to its loop's handler, and later messages still arrive."""
+
+    async def story() -> None:
+        a, b = await plain_herd.of("a", "b")
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        b.peers._on_raft = lambda node, msg: 1 / 0 if msg.index == 1 else b.raft.append((node, msg))
+        a.peers.send_raft(B, append(1))
+        a.peers.send_raft(B, append(2))
+        await wait(lambda: len(b.raft) == 1, "the second message")
+        assert isinstance(told[0], ZeroDivisionError)
+
+    tell(story(), plain_herd)
+
+
+def test_a_taken_port_is_a_clear_error(plain_herd: Any, tell: Any) -> None:
+    """Start fails with the address in the message and what to do."""
+
+    async def story() -> None:
+        a = await plain_herd.start("a")
+        port = a.peers.port
+        with pytest.raises(OperatorError, match=f"cannot listen on 127.0.0.1:{port}.*stop what"):
+            await plain_herd.start("b", port=port)
+        plain_herd.nodes.pop("b")
+
+    tell(story(), plain_herd)

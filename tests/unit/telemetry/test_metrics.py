@@ -1,0 +1,126 @@
+"""Metrics say what facts and reports say, and no longer what is gone, in Prometheus' form."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pgherd.model.facts import Address, Facts, Kind, Member, Phase
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.observation import Observation, Sender, Server, ServerSeen
+from pgherd.model.promises import Promises
+from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+RAFT = RaftSeen(term=3, state="leader", commit_index=10, applied_index=9, has_quorum=True)
+
+
+def member(node: NodeId, number: int) -> Member:
+    return Member(node, RaftId(number), Kind.DATA, Address(node, 1), incarnation="aaaaaa")
+
+
+def report(node: NodeId, server: ServerSeen) -> Observation:
+    return Observation(node, RaftId(1), sequence=1, server=server, promises=Promises())
+
+
+FACTS = Facts(
+    cluster="main",
+    members={N1: member(N1, 1), N2: member(N2, 2), N3: member(N3, 3)},
+    phase=Phase.STABLE,
+    term=Term(4),
+    leader=MemberKey(N1, "aaaaaa"),
+)
+PRIMARY = ServerSeen(
+    state=Server.PRIMARY,
+    timeline=Timeline(2),
+    position=Position(Term(4), Lsn(1000)),
+    senders=(
+        Sender(MemberKey(N2, "aaaaaa"), Term(4), "streaming", Lsn(900), Lsn(900)),
+        Sender(MemberKey(N3, "aaaaaa"), Term(4), "streaming", Lsn(1001), Lsn(900)),
+    ),
+)
+REPORTS = {N1: report(N1, PRIMARY), N2: report(N2, ServerSeen(state=Server.STANDBY))}
+
+
+def samples(text: bytes) -> dict[str, float]:
+    """Every sample as `name{labels}` and its value."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def test_the_cluster_is_told_as_the_ledger_has_it() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+    expected = {
+        "pgherd_build_info{version=0.1.0}": 1,
+        "pgherd_cluster_nodes": 3,
+        "pgherd_cluster_nodes_healthy": 2,
+        "pgherd_cluster_has_quorum": 1,
+        "pgherd_cluster_primary{node=n1}": 1,
+        "pgherd_cluster_epoch": 4,
+        "pgherd_postgres_up": 1,
+        "pgherd_postgres_role{role=primary}": 1,
+        "pgherd_postgres_role{role=replica}": 0,
+        "pgherd_postgres_timeline": 2,
+        "pgherd_replication_lag_bytes{node=n2}": 100,
+        "pgherd_replication_lag_bytes{node=n3}": 0,
+        "pgherd_raft_term": 3,
+        "pgherd_raft_state{state=leader}": 1,
+        "pgherd_raft_state{state=follower}": 0,
+        "pgherd_raft_commit_index": 10,
+        "pgherd_raft_applied_index": 9,
+    }
+    assert expected.items() <= found.items()
+
+
+def test_what_is_gone_is_not_told_any_more() -> None:
+    metrics = Metrics(node=N2, version="0.1.0")
+    metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT)
+    electing = Facts(cluster="main", phase=Phase.ELECTING, leader=FACTS.leader)
+    found = samples(metrics.render(facts=electing, reports={}, raft=RAFT))
+    assert not [name for name in found if name.startswith("pgherd_cluster_primary")]
+    assert not [name for name in found if name.startswith("pgherd_replication_lag_bytes")]
+    assert found["pgherd_postgres_up"] == 0
+    assert found["pgherd_postgres_role{role=none}"] == 1
+
+
+def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    name = "pgherd_proxy_connections_total{listener=primary:5432,result=opened}"
+    seen = []
+    for count in (5, 9, 2):
+        proxy = ProxySeen(
+            connections={("primary:5432", "n1"): count},
+            connections_total={("primary:5432", "opened"): count},
+        )
+        text = metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy)
+        seen.append(samples(text)[name])
+    assert seen == [5, 9, 11]
+
+
+def test_events_and_times_are_counted() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    metrics.failed_over(kind="switchover", result="done")
+    metrics.promoted()
+    metrics.loop_lagged(7)
+    metrics.fsynced(0.0004)
+    text = metrics.render(facts=FACTS, reports={}, raft=RAFT, dropped={"journal": 3})
+    found = samples(text)
+    assert found["pgherd_failovers_total{kind=switchover,result=done}"] == 1
+    assert found["pgherd_promotions_total"] == 1
+    assert found["pgherd_loop_lag_seconds_count"] == 1
+    assert found["pgherd_raft_fsync_seconds_sum"] == 0.0004
+    assert found["pgherd_lines_dropped{writer=journal}"] == 3
+
+
+def test_every_metric_has_help_and_a_name_in_our_form() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    text = metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT).decode()
+    for family in text_string_to_metric_families(text):
+        assert re.fullmatch(r"pgherd_[a-z][a-z0-9_]*", family.name)
+        assert family.documentation.endswith("."), family.name
