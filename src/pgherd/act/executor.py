@@ -58,8 +58,15 @@ HOPELESS_ON_FAILURE = (act.Rewind,)
 class Executor:
     """Runs one act at a time."""
 
-    def __init__(self, hands: Hands, *, finished: Callable[[Planned, bool], None]) -> None:
+    def __init__(
+        self,
+        hands: Hands,
+        *,
+        look: Callable[[], Awaitable[object]],
+        finished: Callable[[Planned, bool], None],
+    ) -> None:
         self.hands = hands
+        self._look = look
         self.current: Planned | None = None
         self.failure = ""
         self.dead_end = False
@@ -118,9 +125,11 @@ class Executor:
             self._failed(action, error)
         finally:
             log.info("act.ended", act=name, done=done, ms=now_ms() - began)
-            self.current = None
-            self.hands.progress(-1)
-            self._finished(planned, done)
+        # The next decision must see what this act did, or it would be decided again.
+        await self._look()
+        self.current = None
+        self.hands.progress(-1)
+        self._finished(planned, done)
 
     def _succeeded(self, action: Action) -> None:
         self.failure, self._failed_action, self._pause_ms = "", None, 0

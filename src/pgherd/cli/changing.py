@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgherd.cli.app import Common, asking
+from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.output import Format, emit, line, say, size
 from pgherd.model.errors import OperatorError, PgherdError
 
@@ -118,4 +118,4 @@ def finish(common: Common, found: dict[str, Any]) -> None:
     say(f"took {took} ms: {found['reason']}" if took is not None else found["reason"])
 
 
-COMMANDS = {"switchover": switchover, "failover": failover}
+COMMANDS: dict[str, Command] = {"switchover": switchover, "failover": failover}

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pgherd.cli.app import Command
 from pgherd.cli.output import line, say
 from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError
@@ -79,4 +80,4 @@ def overrides(given: list[str]) -> dict[str, object]:
     return found
 
 
-COMMANDS = {"validate": validate, "generate": generate}
+COMMANDS: dict[str, Command] = {"validate": validate, "generate": generate}

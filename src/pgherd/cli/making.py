@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pgherd.cli.app import Common, asking
+from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.configuring import SetOption, overrides
 from pgherd.cli.output import Format, emit, line, say
 from pgherd.cli.place import choose_place, own_address
@@ -187,5 +187,5 @@ def demo(
     raise typer.Exit(run_demo(nodes=nodes, base_port=base_port, keep=kept, once=once))
 
 
-COMMANDS = {"init": init, "join": join, "demo": demo}
-TOKEN_COMMANDS = {"create": token_create}
+COMMANDS: dict[str, Command] = {"init": init, "join": join, "demo": demo}
+TOKEN_COMMANDS: dict[str, Command] = {"create": token_create}

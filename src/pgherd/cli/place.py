@@ -126,23 +126,16 @@ def address_of(settings: Settings) -> Address:
     ports = {one.route: one.port for one in reversed(settings.proxy.listeners)}
     is_data = not settings.node.witness
     return Address(
-        host=address.advertise or address.advertised("raft"),
+        host=address.advertised("raft"),
         raft_port=settings.raft.port,
         postgres_port=settings.postgresql.port if is_data else 0,
         api_port=settings.api.port,
         proxy_primary_port=ports.get("primary", 0),
         proxy_replica_port=ports.get("replica", 0),
-        raft_host=_differs(settings, "raft"),
-        postgres_host=_differs(settings, "postgresql"),
-        api_host=_differs(settings, "api"),
-        proxy_host=_differs(settings, "proxy"),
+        postgres_host=address.advertised("postgresql"),
+        api_host=address.advertised("api"),
+        proxy_host=address.advertised("proxy"),
     )
-
-
-def _differs(settings: Settings, channel: Any) -> str:
-    address = settings.node.address
-    own = address.advertised(channel)
-    return own if own != address.advertise else ""
 
 
 def tags_of(settings: Settings) -> Tags:

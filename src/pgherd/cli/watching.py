@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgherd.cli.app import Common, asking
+from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.output import Format, emit, line, say, size, table
 from pgherd.model.errors import PgherdError
 
@@ -148,9 +148,8 @@ def explain(common: Common) -> None:
         emit(found, common.output)
         return
     line(found["why_primary"])
-    line(
-        f"phase {found['phase']}, last decision by rule {found['last_rule']}: {found['last_reason']}"
-    )
+    decided = f"by rule {found['last_rule']}: {found['last_reason']}"
+    line(f"phase {found['phase']}, last decision {decided}")
     line(f"{found['node']}: {found['this_node'] or 'nothing to do'}")
     if found["herd"]:
         line(f"herd: {found['herd']}")
@@ -165,7 +164,7 @@ def version() -> None:
     line(f"pgherd {__version__}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "status": status,
     "nodes": nodes,
     "history": history,

@@ -35,6 +35,8 @@ from pgherd.model.promises import Promises
 from pgherd.observe.server import ServerWatch
 from pgherd.peer.peers import Peers
 from pgherd.postgres.binaries import find
+from pgherd.postgres.conf import write_passfile
+from pgherd.postgres.files import make_directory
 from pgherd.postgres.identity import resolve
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -161,7 +163,11 @@ class Node:
             new_incarnation=lambda: secrets.token_hex(3),
             progress=self._progress,
         )
-        executor = Executor(hands, finished=lambda plan, done: self.agent.act_finished(plan, done))
+        executor = Executor(
+            hands,
+            look=watch.look,
+            finished=lambda plan, done: self.agent.act_finished(plan, done),
+        )
         return server, watch, executor
 
     # --- wires -----------------------------------------------------------------------------------
@@ -222,6 +228,7 @@ class Node:
             await self.control.start()
         await self.peers.start()
         if self.watch is not None:
+            await asyncio.to_thread(self._write_passfile)
             await self._know_incarnation()
             await self.watch.look()
         self.agent.facts_changed([])
@@ -247,6 +254,14 @@ class Node:
                 log.error("agent.broken", exc_info=task.exception())
                 return 1
         return 0
+
+    def _write_passfile(self) -> None:
+        """The passwords that the first copy needs, before there is a server."""
+        assert self.server is not None
+        place = self.server.data_dir.parent
+        if not place.exists():
+            make_directory(place, user=self.server.user, mode=0o755)
+        write_passfile(self.server.settings, user=self.server.user)
 
     async def _know_incarnation(self) -> None:
         """The directory's own word counts: a swap may have ended just before its promise."""

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 REST_MS = 1000
 BUSY_MS = 40
 LOOK_TIMEOUT_S = 1.0
+YOUNG_MS = 10_000
+"""How long after its start a postmaster may not have opened its socket yet."""
 replace = msgspec.structs.replace
 
 
@@ -58,6 +60,7 @@ class ServerWatch:
         self._failures = 0
         self._last_probe = Probe.ALIVE
         self._probed_at = Instant(0)
+        self._pid_since = Instant(0)
         self._parked_at: Lsn | None = None
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
@@ -115,6 +118,8 @@ class ServerWatch:
     async def _see(self) -> ServerSeen:
         if not self.server.is_running():
             return await self._see_directory()
+        if self.server.pid != self.memory.pid:
+            self._pid_since = now_ms()
         self.memory.belongs_to(self.server.pid)
         await self._probe_if_due()
         if self._failures >= self._failures_max:
@@ -178,10 +183,13 @@ class ServerWatch:
 
     async def _probe_if_due(self) -> None:
         now = now_ms()
-        if now - self._probed_at < self._probe_every_ms:
+        if self._last_probe.is_alive and now - self._probed_at < self._probe_every_ms:
             return
         self._probed_at = now
         self._last_probe = await self.server.probe(self._probe_timeout_s)
+        young = now_ms() - self._pid_since < YOUNG_MS
+        if self._last_probe is Probe.REFUSED and young:
+            self._last_probe = Probe.STARTING
         if self._last_probe.is_alive or self._last_probe is Probe.STARTING:
             self._failures = 0
         elif self.server.is_running():

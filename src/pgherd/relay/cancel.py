@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import cast
 
+from pgherd.relay.sockets import connect
 from pgherd.route.choose import Backend
 from pgherd.wire.startup import CancelKey, encode_cancel
 
@@ -49,9 +50,7 @@ class _Cancel(asyncio.Protocol):
 async def _cancel(host: str, port: int, request: bytes) -> None:
     ended = asyncio.Event()
     try:
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda: _Cancel(request, ended), host, port
-        )
+        transport, _ = await connect(lambda: _Cancel(request, ended), host, port)
     except OSError:
         return  # a server that cannot be reached runs nothing that could be cancelled
     try:

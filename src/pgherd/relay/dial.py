@@ -15,6 +15,7 @@ from typing import Protocol
 from pgherd.model.ids import NodeId
 from pgherd.relay.messages import ProxySettings
 from pgherd.relay.session import Host, ServerSide, Session
+from pgherd.relay.sockets import connect
 from pgherd.route.choose import Backend, Bound, NoBackend, Route
 
 RETRY_S_MIN = 0.05
@@ -114,14 +115,8 @@ async def _attempt(
 
 
 def _connect(router: Router, session: Session, backend: Backend) -> Connecting:
-    loop = asyncio.get_running_loop()
-
-    async def connect() -> tuple[asyncio.Transport, ServerSide]:
-        return await loop.create_connection(
-            lambda: ServerSide(router, session), backend.host, backend.port
-        )
-
-    return loop.create_task(connect())
+    reaching = connect(lambda: ServerSide(router, session), backend.host, backend.port)
+    return asyncio.get_running_loop().create_task(reaching)
 
 
 def _discard(connecting: Connecting) -> None:

@@ -33,14 +33,14 @@ class Listeners:
         """The listeners that are open now."""
         return tuple(one.label for one in self._servers)
 
-    async def match(self, wanted: Iterable[ListenerSettings]) -> None:
+    async def match(self, wanted: Iterable[ListenerSettings], *, tries: int = TRIES_MAX) -> None:
         """Open what is missing, close what is not wanted any more. Raises ListenError."""
         wanted = tuple(wanted)
         for gone in [one for one in self._servers if one not in wanted]:
             self._servers.pop(gone).close()
         for one in wanted:
             if one not in self._servers:
-                self._servers[one] = await self._open(one)
+                self._servers[one] = await self._open(one, tries)
 
     def close(self) -> None:
         """Take no more clients; sessions go on."""
@@ -48,10 +48,10 @@ class Listeners:
             server.close()
         self._servers.clear()
 
-    async def _open(self, one: ListenerSettings) -> asyncio.Server:
+    async def _open(self, one: ListenerSettings, tries: int) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         host = None if one.host in ("", "*") else one.host
-        for left in reversed(range(TRIES_MAX)):
+        for left in reversed(range(tries)):
             try:
                 return await loop.create_server(
                     lambda: self._accept(one), host, one.port, backlog=BACKLOG

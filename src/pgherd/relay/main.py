@@ -21,6 +21,7 @@ from pgherd.relay.link import Link, upkeep
 from pgherd.relay.listeners import ListenError
 from pgherd.relay.proxy import Proxy
 
+PARENT_CHECK_S = 0.5
 LOOPS = ("auto", "uvloop", "asyncio")
 
 
@@ -29,14 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pgherd-proxy", description="The proxy of a pgherd node.")
     parser.add_argument("--control", required=True, help="Unix socket that the agent listens on")
     parser.add_argument("--loop", choices=LOOPS, default="auto", help="auto: uvloop if it is there")
+    parser.add_argument("--with-parent", action="store_true", help="stop when the parent is gone")
     options = parser.parse_args(argv)
     _raise_file_limit()
     gc.freeze()
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-        return runner.run(run(options.control))
+        return runner.run(run(options.control, with_parent=options.with_parent))
 
 
-async def run(control: str) -> int:
+async def run(control: str, *, with_parent: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; a second signal ends at once what the first let finish."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_broken)
@@ -48,13 +50,14 @@ async def run(control: str) -> int:
     link = loop.create_task(Link(control, proxy).run())
     keeping = loop.create_task(upkeep(proxy))
     stopping = loop.create_task(stop.wait())
+    alone = loop.create_task(_orphaned(os.getppid(), with_parent))
     say("proxy.started", pid=os.getpid(), loop=type(loop).__module__)
-    await asyncio.wait([link, keeping, stopping], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([link, keeping, stopping, alone], return_when=asyncio.FIRST_COMPLETED)
     code = _why_ended(link, keeping)
     if code == 0:
         say("proxy.draining", limit_ms=proxy.settings.drain_ms)
         await proxy.drain(proxy.settings.drain_ms / 1000, hurry)
-    for task in (link, keeping, stopping):
+    for task in (link, keeping, stopping, alone):
         task.cancel()
     say("proxy.stopped", code=code)
     return code
@@ -69,6 +72,12 @@ def _why_ended(link: asyncio.Task[None], keeping: asyncio.Task[None]) -> int:
         if error is not None:
             raise error
     return 0
+
+
+async def _orphaned(parent: int, matters: bool) -> None:
+    """Return when the supervisor is gone: its successor needs our ports."""
+    while not matters or os.getppid() == parent:
+        await asyncio.sleep(PARENT_CHECK_S)
 
 
 def _raise_file_limit() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections import Counter
 from collections.abc import Collection
 
@@ -57,6 +58,9 @@ LAST_WORD_S = 2.0
 """How long a refused client has for its next packet after a refusal of encryption."""
 
 CANCELS_AT_ONCE_MAX = 64
+SPARE_FILES = 64
+"""Descriptors kept for everything that is not a session; a session takes two."""
+
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
@@ -81,13 +85,22 @@ class Proxy:
         self._cancels: set[asyncio.Task[None]] = set()
         self._offers_tls: bool | None = None
         self._turn = turn
+        self._sessions_max = 0
 
     # What the agent says
 
     async def configure(self, settings: ProxySettings) -> None:
-        """Take settings, and open or close listeners to match. Raises ListenError."""
+        """Take settings, and open or close listeners to match. Raises ListenError.
+
+        Only the first time it is patient with a port that is taken: later a snapshot may wait
+        behind it, and snapshots cut sessions.
+        """
         self.settings = settings
-        await self.listeners.match(settings.listeners)
+        self._sessions_max = min(settings.sessions_max, (_files_max() - SPARE_FILES) // 2)
+        if self.listeners.labels():
+            await self.listeners.match(settings.listeners, tries=1)
+        else:
+            await self.listeners.match(settings.listeners)
 
     def apply(self, snapshot: Snapshot) -> bool:
         """Take a snapshot; whether the term or the primary changed with it."""
@@ -161,9 +174,9 @@ class Proxy:
 
     def session_began(self, session: Session) -> None:
         """Take a client in, or turn it away when there are too many."""
-        if len(self._sessions) >= self.settings.sessions_max:
+        if len(self._sessions) >= self._sessions_max:
             self.tally.note(session.listener, Result.REJECTED)
-            limit = self.settings.sessions_max
+            limit = self._sessions_max
             session.refuse(
                 Refusal(TOO_MANY_CONNECTIONS, f"pgherd: {limit} sessions are open already")
             )
@@ -340,6 +353,10 @@ class Proxy:
                 counter = found.setdefault(session.listener.label, Counter())
                 counter[session.bound.backend.name] += 1
         return {label: dict(counter) for label, counter in found.items()}
+
+
+def _files_max() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _reign(snapshot: Snapshot) -> tuple[int, str]:

@@ -259,16 +259,16 @@ class Session:
 class ClientSide(asyncio.BufferedProtocol):
     """The socket towards the client."""
 
-    __slots__ = ("_session", "_totals", "_transport")
+    __slots__ = ("_host", "_session", "_totals")
 
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
+        self._host = host
         self._session = Session(host, listener)
         self._totals = host.totals
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = self._session.client = _prepared(transport)
-        self._session._host.session_began(self._session)
+        self._session.client = _prepared(transport)
+        self._host.session_began(self._session)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return _buffer
@@ -349,6 +349,7 @@ class ServerSide(asyncio.BufferedProtocol):
             self._session.server_lost()
         else:
             self.lost_early = True
+        self.transport = None
 
 
 def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
@@ -359,7 +360,7 @@ def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
         try:
             tune(sock)
         except OSError:
-            pass  # already reset by its peer; connection_lost follows
+            pass  # a Unix socket, or already reset by its peer: connection_lost follows
     return transport
 
 

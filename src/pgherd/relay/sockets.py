@@ -6,21 +6,33 @@ of it; elsewhere the parts that are missing are left out.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 KEEPALIVE_IDLE_S = 10
 KEEPALIVE_INTERVAL_S = 3
 KEEPALIVE_PROBES = 4
 
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _LISTEN = "0A"
 _TCP_INFO_BYTES = 104
 _RETRANSMITS_AT = 2
 _UNACKED_AT = 24
 _LAST_ACK_AT = 56
 _RETRANSMITS_MIN = 5
+
+
+async def connect(factory: Callable[[], _P], host: str, port: int) -> tuple[asyncio.Transport, _P]:
+    """Connect to a server. A host that is a path is its socket directory, as libpq has it."""
+    loop = asyncio.get_running_loop()
+    if host.startswith("/"):
+        return await loop.create_unix_connection(factory, f"{host}/.s.PGSQL.{port}")
+    return await loop.create_connection(factory, host, port)
 
 
 def tune(sock: socket.socket) -> None:

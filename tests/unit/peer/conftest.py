@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation, ServerSeen
@@ -122,7 +124,7 @@ class Herd:
             await node.peers.stop()
 
 
-def run(story: Coroutine[Any, Any, None], herd: Herd) -> None:
+def run(new_loop: Callable[[], Any], story: Coroutine[Any, Any, None], herd: Herd) -> None:
     """Run a story, stop all nodes, and fail on anything the loop complains about."""
 
     async def whole() -> None:
@@ -136,7 +138,8 @@ def run(story: Coroutine[Any, Any, None], herd: Herd) -> None:
         await asyncio.sleep(0)
         assert not complaints, complaints
 
-    asyncio.run(whole())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(whole())
 
 
 @pytest.fixture
@@ -144,9 +147,9 @@ def wait() -> Callable[..., Awaitable[None]]:
     return until
 
 
-@pytest.fixture
-def tell() -> Callable[[Coroutine[Any, Any, None], Herd], None]:
-    return run
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def tell(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None], Herd], None]:
+    return partial(run, request.param)
 
 
 @pytest.fixture(params=["tls", "plain"])

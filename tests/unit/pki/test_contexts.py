@@ -114,7 +114,7 @@ def test_what_is_no_certificate_or_no_api_is_a_clear_error(api: http.server.HTTP
         Api.answer = answer
         with pytest.raises(PeerError, match="cannot be read"):
             pinned(api, "ab" * 32)
-    with pytest.raises(PeerError, match="cannot reach 127.0.0.1:1"):
+    with pytest.raises(PeerError, match=r"cannot reach 127.0.0.1:1"):
         context_pinned(host="127.0.0.1", port=1, ca_sha256="", timeout_s=5)
 
 
@@ -122,11 +122,11 @@ def test_unreadable_and_mismatched_files_are_named(tmp_path: Path, ca: Authority
     """The error says which file, for a missing one, a foreign key, and a CA that is none."""
     files = put(tmp_path / "a", ca)
     other = put(tmp_path / "b", ca)
-    with pytest.raises(OperatorError, match="cannot read .*missing"):
+    with pytest.raises(OperatorError, match=r"cannot read .*missing"):
         client_context(TlsFiles(files.certificate, str(tmp_path / "missing"), files.ca))
     with pytest.raises(OperatorError, match="do not fit together"):
         server_context(TlsFiles(files.certificate, other.key, files.ca))
-    with pytest.raises(OperatorError, match="CA certificate .* cannot be read"):
+    with pytest.raises(OperatorError, match=r"CA certificate .* cannot be read"):
         server_context(TlsFiles(files.certificate, files.key, os.devnull))
 
 

@@ -151,6 +151,8 @@ class Run:
             self._drain()
             if self._is_settled():
                 return
+            if self.random.random() < 0.1:
+                self.propose(self.network.leader() or 1)
         raise AssertionError("the nodes do not agree again")
 
     def _is_settled(self) -> bool:

@@ -85,6 +85,9 @@ class Rig:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        log = self.log.read_text()
+        assert "proxy.broken" not in log, log
+        assert "Traceback" not in log, log
 
     def publish(
         self,
@@ -247,6 +250,7 @@ class Raw:
     ssl_request = SSL_REQUEST
     startup = staticmethod(startup)
     connect = RawClient.connect
+    client = RawClient
     fields = staticmethod(fields)
     fake = FakeServer
     node = NodeId
@@ -268,6 +272,7 @@ def rig() -> Iterator[RigFactory]:
         listeners = tuple(ListenerSettings("127.0.0.1", free_port(), route) for route in Route)
         made = Rig(folder, ProxySettings(listeners=listeners, **options))
         made.loop = loop
+        made.log.unlink(missing_ok=True)
         try:
             await made.start()
             yield made

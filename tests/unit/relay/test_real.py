@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -33,7 +34,23 @@ def ask(dsn: str, text: str, **options: Any) -> Any:
         return row[0]
 
 
-def with_proxy(rig: Any, real: Any, act: Callable[[Any, str], None], **options: int) -> None:
+def digest(dsn: str, *, pauses: int, mode: str) -> tuple[str, int]:
+    """MD5 and size of a bulk copy, read with some pauses."""
+    found, size, step = hashlib.md5(), 0, 0
+    with (
+        psycopg.connect(dsn, sslmode=mode) as connection,
+        connection.cursor().copy(BULK) as copy,
+    ):
+        for data in copy:
+            found.update(data)
+            size += len(data)
+            if pauses and size > step:
+                step += BULK_BYTES // pauses
+                time.sleep(0.4)
+    return found.hexdigest(), size
+
+
+def with_proxy(rig: Any, real: Any, act: Callable[[Any, str], None], **options: Any) -> None:
     """Run a blocking client against a proxy whose primary is the real server."""
 
     async def scenario() -> None:
@@ -76,25 +93,11 @@ def test_psql_reaches_the_server(rig: Any, real: Any) -> None:
 def test_bulk_out_past_a_paused_reader_is_whole(rig: Any, real: Any, mode: str) -> None:
     """50 MB of COPY TO with a reader that stops now and then: same bytes, and bounded memory."""
 
-    def digest(dsn: str, pauses: int) -> tuple[str, int]:
-        found, size, step = hashlib.md5(), 0, 0
-        with (
-            psycopg.connect(dsn, sslmode=mode) as connection,
-            connection.cursor().copy(BULK) as copy,
-        ):
-            for data in copy:
-                found.update(data)
-                size += len(data)
-                if pauses and size > step:
-                    step += BULK_BYTES // pauses
-                    time.sleep(0.4)
-        return found.hexdigest(), size
-
     def act(it: Any, dsn: str) -> None:
-        direct, size = digest(real.dsn(), 0)
-        assert size >= BULK_BYTES
-        assert digest(dsn, 0)[0] == direct
-        assert digest(dsn, 4)[0] == direct
+        direct = digest(real.dsn(), pauses=0, mode=mode)
+        assert direct[1] >= BULK_BYTES
+        assert digest(dsn, pauses=0, mode=mode) == direct
+        assert digest(dsn, pauses=4, mode=mode) == direct
 
     with_proxy(rig, real, act)
 
@@ -242,3 +245,33 @@ def test_pgbench_runs_through(rig: Any, real: Any) -> None:
             assert "number of failed transactions: 0" in done.stdout
 
     with_proxy(rig, real, act)
+
+
+def test_the_unix_socket_of_a_local_server_works(rig: Any, real: Any) -> None:
+    """A backend whose host is a path: sessions, TLS refused there as libpq expects, cancels."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            it.publish(msgspec.structs.replace(real.backend, host=str(real.folder)))
+            await it.until_term(1)
+            local = "select inet_client_addr() is null"
+            assert await asyncio.to_thread(ask, real.dsn(it.port()), local) is True
+
+    asyncio.run(scenario())
+
+
+def test_the_pure_python_loop_carries_the_same(rig: Any, real: Any) -> None:
+    """Without uvloop: a session, a bulk copy with a paused reader, a cancel."""
+
+    def act(it: Any, dsn: str) -> None:
+        direct = digest(real.dsn(), pauses=0, mode="disable")
+        assert digest(dsn, pauses=3, mode="disable") == direct
+        assert digest(dsn, pauses=0, mode="require") == direct
+        with psycopg.connect(dsn) as connection:
+            timer = threading.Timer(0.3, connection.cancel_safe)
+            timer.start()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                connection.execute("select pg_sleep(30)")
+            timer.join()
+
+    with_proxy(rig, real, act, loop="asyncio")
