@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
-
 from pgherd.act import following, leading
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
@@ -19,9 +17,10 @@ from pgherd.model.action import Action, Planned
 from pgherd.model.errors import PgherdError
 from pgherd.model.ids import Term
 from pgherd.postgres.errors import OperatorError, PostgresError
+from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
-log = structlog.get_logger()
+log = logs.get("act")
 
 PAUSE_FIRST_MS = 100
 PAUSE_MAX_MS = 5000

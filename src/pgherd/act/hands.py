@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.promises import Promises
@@ -14,8 +13,9 @@ from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import upstream_conninfo
+from pgherd.telemetry import logs
 
-log = structlog.get_logger()
+log = logs.get("act")
 
 
 class StaleAct(Exception):

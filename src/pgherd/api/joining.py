@@ -64,6 +64,14 @@ def read_admission(raft_data_dir: Path) -> Admission | None:
     return msgspec.json.decode(data, type=Admission)
 
 
+def read_admin_token(ca: Path) -> str:
+    """The token that `init` made, from its place in the layout; "" where it is not kept."""
+    try:
+        return (ca.parent.parent / "secrets" / "admin.token").read_text().strip()
+    except OSError:
+        return ""
+
+
 class SignOrder(msgspec.Struct, frozen=True):
     """What the signing child reads on its standard input."""
 
@@ -159,7 +167,8 @@ class Joiner:
         shared = self._shared()
         if request.kind is Kind.WITNESS:
             return shared.for_witness()
-        return msgspec.structs.replace(shared, ca_key=key)
+        token = shared.admin_token or read_admin_token(self._ca_certificate)
+        return msgspec.structs.replace(shared, ca_key=key, admin_token=token)
 
     def _given_before(self, request: JoinRequest) -> JoinAnswer | None:
         """The same answer for the same request whose answer was lost on the way; else refuse."""

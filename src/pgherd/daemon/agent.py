@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
-
 from pgherd.act.executor import Executor
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.reports import Reports
@@ -26,12 +24,14 @@ from pgherd.plan import herd, member
 from pgherd.plan.rule import Decision
 from pgherd.plan.synchrony import half_done
 from pgherd.store.replica import Applied
+from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
 
-log = structlog.get_logger()
+log = logs.get("daemon")
 
 REPORT_MS = 200
-HEARTBEAT_MS = 100
+LEADER_MS = 100
+"""How often the Raft leader looks for silence."""
 PROPOSAL_S = 3.0
 RECORD_RETRY_S = 2.0
 NO_SERVER = ServerSeen()
@@ -144,7 +144,8 @@ class Agent:
         """For ever: see, decide, do, tell."""
         while True:
             try:
-                async with asyncio.timeout(HEARTBEAT_MS / 1000):
+                pause_ms = LEADER_MS if self.consensus.replica.leads else REPORT_MS
+                async with asyncio.timeout(pause_ms / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 pass

@@ -10,8 +10,6 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from pgherd import __version__
 from pgherd.act.executor import Executor
 from pgherd.act.hands import Hands
@@ -49,7 +47,7 @@ from pgherd.telemetry.boottime import LoopLag, now_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
-log = structlog.get_logger()
+log = logs.get("daemon")
 
 PUBLISH_S = 0.5
 STOP_ACT_S = 20.0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import structlog
-
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.ids import NodeId, Term
 from pgherd.store.replica import Applied
+from pgherd.telemetry import logs
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
-log = structlog.get_logger()
+log = logs.get("daemon")
 
 KINDS: dict[type, str] = {
     cmd.ChooseFounder: "founder.chosen",

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
@@ -25,7 +23,7 @@ from pgherd.daemon.supervise import CONTROL, LIFELINE
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.telemetry import logs, sdnotify
 
-log = structlog.get_logger()
+log = logs.get("daemon")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -93,7 +93,6 @@ def run(config: str, arguments: list[str]) -> int:
     signal.set_wakeup_fd(wake_write)
     for handled in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(handled, lambda *_: None)
-    adopt_orphans()
     agent.start()
     proxy.start_at = time.monotonic()
     stopping = 0.0
@@ -144,7 +143,10 @@ def ended_children() -> list[tuple[int, int]]:
 
 def adopt_orphans() -> None:
     """Become the parent of what our children leave behind, so that no dead postmaster stays a
-    zombie that blocks its successor (prctl(2), PR_SET_CHILD_SUBREAPER; Linux only)."""
+    zombie that blocks its successor (prctl(2), PR_SET_CHILD_SUBREAPER; Linux only).
+
+    Called before the exec, which keeps it, so that the supervisor need not load ctypes.
+    """
     if sys.platform != "linux":
         return
     import ctypes
@@ -161,9 +163,10 @@ def pause_until(children: list[Child], stopping: bool, now: float) -> float | No
 
 def control_path(config: str) -> str:
     """The local channel of agent and proxy: short, private, and the same after a restart."""
-    import hashlib
+    import binascii
 
-    name = hashlib.sha256(os.path.realpath(config).encode()).hexdigest()[:16]
+    path = os.path.realpath(config).encode()
+    name = f"{binascii.crc32(path):08x}{binascii.crc32(path[::-1]):08x}"
     base = os.environ.get("PGHERD_RUN_DIR") or ("/run" if os.geteuid() == 0 else "/tmp")
     directory = os.path.join(base, f"pgherd-{os.geteuid()}")
     os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -174,7 +177,9 @@ def control_path(config: str) -> str:
 
 def main(config: str, *, log_level: str | None = None) -> int:
     """Replace this process by a supervisor that has loaded next to nothing."""
+    adopt_orphans()
     os.environ["PGHERD_PYTHON"] = sys.executable
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     arguments = ["--log-level", log_level] if log_level else []
     script = os.path.abspath(__file__)
     os.execv(

@@ -38,7 +38,7 @@ class CloseGate(Action, frozen=True, tag=True):
 
 
 class DrainAndStop(Action, frozen=True, tag=True):
-    """On the old leader of a switchover: promise, close, let the candidate catch up, stop, freeze."""
+    """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze."""
 
     term: Term
     elector: NodeId

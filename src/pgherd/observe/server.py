@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
@@ -21,9 +20,10 @@ from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
+from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
-log = structlog.get_logger()
+log = logs.get("observe")
 
 REST_MS = 1000
 BUSY_MS = 40

@@ -11,8 +11,6 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.peer import frame as frames
@@ -38,7 +36,7 @@ GUESTS_MAX = 128
 REQUESTS_PER_GUEST_MAX = 64
 COMPLAINTS_MAX = 256
 
-log = structlog.get_logger("pgherd.peer")
+log = logs.get("peer")
 OnGuestFrame = Callable[[NodeId, Channel, bytes], None]
 OnRequest = Callable[[NodeId, str, bytes], Awaitable[bytes]]
 

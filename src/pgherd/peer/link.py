@@ -36,7 +36,8 @@ from pgherd.pki.contexts import Contexts
 
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 1.0
-DIAL_S_MAX = 3.0
+DIAL_S_MAX = 2.0
+"""Dialling and greeting; short, since a SYN lost in a partition is only sent again after seconds."""
 IDLE_TICKS_MAX = 10
 SILENT_TICKS_MAX = 4
 REQUESTS_MAX = 256
@@ -60,6 +61,7 @@ class Link:
         self.me, self.peer, self.address, self.lane = me, peer, address, lane
         self.is_up = False
         self.rtt_s: float | None = None
+        self.certificate_ends_unix: int | None = None
         self.outbox = Outbox()
         self._contexts = contexts
         self._resolver = resolver
@@ -92,11 +94,14 @@ class Link:
         wire = self._wire
         if wire is None or not self.is_up:
             return
+        if wire.moves():
+            wire.silent_ticks = self._idle_ticks = 0
         wire.silent_ticks += 1
         self._idle_ticks += 1
+        is_idle = self._idle_ticks > IDLE_TICKS_MAX and not self._pending and not self.outbox
         if wire.silent_ticks > SILENT_TICKS_MAX:
             wire.abort(TimeoutError("no sign of life"))
-        elif self.lane is Lane.BULK and self._idle_ticks > IDLE_TICKS_MAX and not self._pending:
+        elif self.lane is Lane.BULK and is_idle:
             self._is_hanging_up = True
             wire.close()
         else:
@@ -211,6 +216,7 @@ class Link:
             if name != self.peer:
                 host, port = self.address
                 raise PeerRefused(f"the certificate at {host}:{port} is of {name}")
+            self.certificate_ends_unix = wire.certificate_ends_unix()
         self._hello_at = time.monotonic()
         hello = Hello(node=self.me, to=self.peer, lane=int(self.lane))
         wire.send_now(pack(Channel.HELLO, frames.encode(hello)))

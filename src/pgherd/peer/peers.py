@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-import structlog
-
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation
 from pgherd.peer import frame as frames
@@ -28,7 +26,7 @@ BULK_BYTES_MIN = 64 * 1024
 IN_ORDER = frozenset({"App", "Prop"})
 """Raft messages that keep their order; all others are small and overtake them."""
 
-log = structlog.get_logger("pgherd.peer")
+log = logs.get("peer")
 
 
 class Peers:
@@ -148,6 +146,11 @@ class Peers:
     def problems(self) -> dict[NodeId, str]:
         """For each peer without a connection, why."""
         return dict(self._problems)
+
+    def certificates_end_unix(self) -> dict[NodeId, int]:
+        """When the certificate of each peer that was reached ends: for an alarm in time."""
+        links = [link for (_, lane), link in self._links.items() if lane is Lane.MAIN]
+        return {k.peer: end for k in links if (end := k.certificate_ends_unix) is not None}
 
     def _new_link(self, node: NodeId, lane: Lane) -> Link:
         return Link(

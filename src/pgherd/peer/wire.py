@@ -42,6 +42,7 @@ class Wire(asyncio.Protocol):
         self._is_paused = False
         self._is_flushing = False
         self._is_lost = False
+        self._waiting = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over."""
@@ -111,11 +112,23 @@ class Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def moves(self) -> bool:
+        """Whether the other side took bytes since the last call: a long frame is on its way."""
+        waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        moved, self._waiting = waiting < self._waiting, waiting
+        return moved
+
     def peer_name(self) -> NodeId | None:
         """The name in the other side's verified certificate; None without TLS."""
         if self.transport is None or not self.is_encrypted():
             return None
         return certificate_name(self.transport.get_extra_info("peercert"))
+
+    def certificate_ends_unix(self) -> int | None:
+        """When the other side's certificate ends; None without TLS."""
+        assert self.transport is not None
+        certificate = self.transport.get_extra_info("peercert")
+        return int(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
 
     def is_encrypted(self) -> bool:
         """Whether TLS is on."""

@@ -134,8 +134,9 @@ def _reason(choice: Bound | NoBackend, refused: dict[NodeId, NoBackend]) -> NoBa
     if refused:
         message = "; ".join(one.message for one in refused.values())
         return NoBackend("57P03", message)
-    assert isinstance(choice, NoBackend), "a server that was never tried"
-    return choice
+    if isinstance(choice, NoBackend):
+        return choice
+    return NoBackend("57P03", f"{choice.backend.name} could not be reached in time")
 
 
 async def _woken(news: asyncio.Event, limit_s: float) -> bool:

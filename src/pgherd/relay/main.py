@@ -76,7 +76,7 @@ def _why_ended(link: asyncio.Task[None], keeping: asyncio.Task[None]) -> int:
 
 async def _orphaned(parent: int, matters: bool) -> None:
     """Return when the supervisor is gone: its successor needs our ports."""
-    while not matters or os.getppid() == parent:
+    while not matters or os.getppid() == parent:  # noqa: ASYNC110 -- the kernel sends no event
         await asyncio.sleep(PARENT_CHECK_S)
 
 

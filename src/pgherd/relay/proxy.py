@@ -24,7 +24,7 @@ from pgherd.relay.dial import Connecting, Dialled, dial
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import Listeners
 from pgherd.relay.messages import ProxyCounters, ProxySettings
-from pgherd.relay.session import FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
 from pgherd.route.choose import (
@@ -234,6 +234,10 @@ class Proxy:
         self.tally.held += 1
         try:
             outcome = await dial(self, session)
+        except asyncio.CancelledError:
+            if session.client is None:
+                self.tally.note(session.listener, Result.LEFT)
+            raise
         finally:
             self.tally.held -= 1
             self.tally.held_s += loop.time() - began_s
@@ -307,18 +311,23 @@ class Proxy:
                     transport.abort()
 
     async def drain(self, limit_s: float, hurry: asyncio.Event) -> None:
-        """Take no more clients; let busy sessions end within the limit, then cut the rest."""
+        """Take no more clients; let busy sessions end within the limit, then cut the rest.
+
+        Returns a second after the limit at most, whoever still reads slowly.
+        """
         self.listeners.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit_s
         while self._sessions:
-            is_late = hurry.is_set() or loop.time() >= deadline
+            if hurry.is_set():
+                deadline = min(deadline, loop.time())
+            is_late = loop.time() >= deadline
             for session in list(self._sessions):
                 if session.bound is None and not session.closing:
                     session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
                 elif is_late or session.is_idle:
                     session.cut("pgherd: this proxy is stopping", "Connect to another node.")
-            if loop.time() >= deadline + FLUSH_LIMIT_S:
+            if loop.time() >= deadline + CUT_FLUSH_LIMIT_S:
                 return
             await asyncio.sleep(0.05)
 

@@ -112,6 +112,7 @@ class Store(Protocol):
         entries: Sequence[Entry] = (),
         snapshot: Snapshot | None = None,
         promises: Promises | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Store all of this or nothing; return after the fsync. Raises StoreFailed.
 

@@ -71,9 +71,16 @@ class CachedStore:
         entries: Sequence[Entry] = (),
         snapshot: Snapshot | None = None,
         promises: Promises | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Store all of this or nothing."""
-        change = Change(hard=hard, entries=tuple(entries), snapshot=snapshot, promises=promises)
+        change = Change(
+            hard=hard,
+            entries=tuple(entries),
+            snapshot=snapshot,
+            promises=promises,
+            identity=identity,
+        )
         if change != Change():
             self._make_durable(change)
 

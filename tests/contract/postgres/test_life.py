@@ -215,13 +215,15 @@ def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
         assert Probe.FULL.is_alive
         for guest in guests:
             await guest.close()
+        await server.look()
+        backend = server.watching.backend_pid
+        assert processes.belongs(backend, server.data_dir)
         os.kill(server.pid, signal.SIGSTOP)
+        os.kill(backend, signal.SIGSTOP)
         try:
             began = time.monotonic()
             assert await server.probe(0.3) is Probe.HUNG
             assert time.monotonic() - began < 2.0
-            backend = server.watching.backend_pid
-            os.kill(backend, signal.SIGSTOP)
             with pytest.raises(PostgresError, match="no answer"):
                 await server.look(0.3)
         finally:

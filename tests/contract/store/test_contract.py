@@ -179,6 +179,17 @@ def test_what_raft_never_does_is_refused_and_writes_nothing(disk: Any, change: A
     store.close()
 
 
+def test_a_birth_is_one_transaction(disk: Any) -> None:
+    """Identity and first snapshot together: a crash leaves both or neither."""
+    store = disk.open()
+    birth = Snapshot(1, 1, CONF, b"facts")
+    store.save(hard=Hard(1, 0, 1), snapshot=birth, identity=ME)
+    disk.crash()
+    store = disk.open()
+    assert (store.identity(), store.snapshot(), store.last_index()) == (ME, birth, 1)
+    store.close()
+
+
 def test_snapshots_and_compaction_stay_within_what_is_known(disk: Any) -> None:
     """No snapshot of what is not in the log, no compaction beyond the snapshot."""
     store = filled(disk)

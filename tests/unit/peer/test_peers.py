@@ -10,6 +10,7 @@ import pytest
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
+from pgherd.peer.frame import HEADER, Channel, encode, pack
 from pgherd.raft.types import Entry, Msg, Snapshot
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -85,6 +86,57 @@ def test_a_big_snapshot_arrives_and_does_not_delay_heartbeats(
     tell(story(), herd)
 
 
+def test_the_bulk_lane_hangs_up_when_idle_and_dials_again(
+    herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is down before and after a snapshot, nobody is called unreachable, and it works again."""
+    monkeypatch.setattr("pgherd.peer.peers.TICK_S", 0.02)
+    monkeypatch.setattr("pgherd.peer.link.SILENT_TICKS_MAX", 200)
+
+    async def story() -> None:
+        a, b = await herd.of("a", "b")
+        bulk = a.peers._links[B, 1]
+        for count in (1, 2):
+            assert not bulk.is_up
+            a.peers.send_raft(B, Msg(type="Snap", frm=1, to=2, snapshot=Snapshot(9, 1)))
+            await wait(lambda count=count: len(b.raft) == count, "snapshot")
+            await wait(lambda: not bulk.is_up, "hung up")
+        assert (a.unreachable, a.peers.problems()) == ([], {})
+
+    tell(story(), herd)
+
+
+def test_a_long_frame_on_a_slow_line_is_no_silence(
+    plain_herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the other side takes bytes, however slowly, the bulk lane is neither idle nor dead."""
+    monkeypatch.setattr("pgherd.peer.peers.TICK_S", 0.05)
+    monkeypatch.setattr("pgherd.peer.link.IDLE_TICKS_MAX", 3)
+
+    async def story() -> None:
+        a = await plain_herd.start("a")
+        got = bytearray()
+
+        async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            hello = await reader.readexactly(HEADER.size)
+            await reader.readexactly(HEADER.unpack(hello)[0])
+            writer.write(pack(Channel.WELCOME, encode("b")))
+            while data := await reader.read(64 * 1024):
+                got.extend(data)
+                await asyncio.sleep(0.01)
+            writer.close()
+
+        server = await asyncio.start_server(sip, "127.0.0.1", 0)
+        a.peers.set_peers({B: ("127.0.0.1", server.sockets[0].getsockname()[1])})
+        data = bytes(12_000_000)
+        a.peers.send_raft(B, Msg(type="Snap", snapshot=Snapshot(9, 1, data=data)))
+        await wait(lambda: len(got) > len(data), "all of it", seconds=30)
+        a.peers.set_peers({})
+        server.close()
+
+    tell(story(), plain_herd)
+
+
 def test_a_restarted_peer_is_found_again(herd: Any, tell: Any, wait: Any) -> None:
     """The loss is told, requests under way fail at once, and the new process is connected soon."""
 
@@ -120,8 +172,6 @@ def test_a_peer_that_reads_nothing_costs_bounded_memory(
         held: list[asyncio.StreamWriter] = []
 
         async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            from pgherd.peer.frame import Channel, encode, pack
-
             writer.write(pack(Channel.WELCOME, encode("b")))
             held.append(writer)
             writer.transport.pause_reading()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+import time
 from typing import Any
 
 import structlog
@@ -160,5 +161,7 @@ def test_renewed_certificates_are_used_without_a_restart(
         write_private(files.key, issued.key_pem)
         write_private(files.certificate, issued.certificate_pem)
         await tls_herd.connected()
+        left_s = a.peers.certificates_end_unix()[B] - time.time()
+        assert left_s > 300 * 24 * 3600
 
     tell(story(), tls_herd)

@@ -291,8 +291,8 @@ class Run:
         leaving = {to for kind, to in ops if kind != "v"}
         if count and not voters - leaving:
             return
-        if member.node.id in leaving and (len(voters) < 3 or count > 1):
-            return  # see the scenario two-to-one.txt: lead from a node that stays
+        if member.node.id not in voters - leaving and (len(voters) < 3 or count > 1):
+            return  # see the scenario two-to-one.txt: lead from a voter that stays
         try:
             member.node.propose_conf_change(ops)
         except ProposalDropped:

@@ -270,20 +270,20 @@ def test_half_closed_clients_get_their_answer(rig: Any, fakes: Any, raw: Any) ->
 
 
 def test_many_bytes_before_the_end_are_all_delivered(rig: Any, fakes: Any, raw: Any) -> None:
-    """A server that sends 20 MB and closes at once, to a slow reader."""
+    """A server that sends 8 MB and closes at once, to a slow reader."""
 
     async def scenario() -> None:
         async with rig() as it, fakes("n1") as (one,):
             it.publish(one.backend)
             client = await raw.connect(it.port())
             await client.until_ready()
-            one.writers[-1].write(bytes(20_000_000))
+            one.writers[-1].write(bytes(8_000_000))
             one.writers[-1].close()
             size = 0
             while data := await client.reader.read(500_000):
                 size += len(data)
                 await asyncio.sleep(0.005)
-            assert size == 20_000_000
+            assert size == 8_000_000
 
     asyncio.run(scenario())
 
@@ -325,6 +325,10 @@ def test_a_draining_proxy_lets_a_running_statement_finish(rig: Any, fakes: Any, 
     asyncio.run(scenario())
 
 
+def orphan_maker(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+
 async def until_closed(port: int) -> None:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
@@ -333,6 +337,26 @@ async def until_closed(port: int) -> None:
                 return
         await asyncio.sleep(0.02)
     pytest.fail("still listening")
+
+
+def test_the_proxy_goes_with_its_parent_when_told_to(rig: Any) -> None:
+    """The supervisor is killed: a proxy that was started --with-parent frees its ports."""
+
+    async def scenario() -> None:
+        async with rig() as it:
+            it.process.terminate()
+            await asyncio.to_thread(it.process.wait, 5)
+            command = [sys.executable, "-m", "pgherd.relay.main", "--with-parent"]
+            command += ["--control", str(it.path)]
+            starts = f"import subprocess, time; subprocess.Popen({command!r}); time.sleep(60)"
+            parent = orphan_maker(starts)
+            await it.until(lambda now: now.pid != it.process.pid and it.control.healthy())
+            parent.kill()
+            await asyncio.to_thread(parent.wait, 5)
+            await until_closed(it.port())
+            await it.until(lambda _: it.control.hello() is None)
+
+    asyncio.run(scenario())
 
 
 def test_a_taken_port_is_named_with_its_owner(rig: Any) -> None:

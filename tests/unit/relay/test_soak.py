@@ -52,7 +52,7 @@ def test_bad_clients_leave_nothing_behind(rig: Any, fakes: Any, raw: Any, loop: 
     dice = random.Random(loop)
 
     async def scenario() -> None:
-        async with rig(loop=loop, connect_timeout_ms=200) as it, fakes("n1", "n2") as servers:
+        async with rig(loop=loop, connect_timeout_ms=20) as it, fakes("n1", "n2") as servers:
             it.publish(servers[0].backend)
             await it.until_term(1)
             pid, term = it.process.pid, 1
@@ -69,10 +69,15 @@ def test_bad_clients_leave_nothing_behind(rig: Any, fakes: Any, raw: Any, loop: 
                 term += 1
                 it.publish(servers[term % 2].backend, term=term)
                 await until_files(pid, files)
-                now = await it.until(lambda now: now.term == term and now.held == 0)
-                assert not now.sessions
+                await it.until_term(term)
+                now = await it.until(lambda now: now.held == 0 and not now.sessions)
                 sizes.append(now.rss_bytes)
             assert sizes[-1] - sizes[0] < 3_000_000, sizes
+            results = now.opened[f"primary:{it.port()}"]
+            assert results["opened"] > CLIENTS // 4, results
+            assert results["refused"] > 0, results
+            assert results["violated"] > 0, results
+            assert now.cut_total > 0
 
     asyncio.run(scenario())
 

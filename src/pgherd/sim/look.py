@@ -1,0 +1,113 @@
+"""One look of an agent at its simulated server, as the daemon's `observe` would report it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgherd.model.ids import Instant, Lsn, Term, Timeline
+from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
+from pgherd.sim.postgres import Server as Postgres
+
+if TYPE_CHECKING:
+    from pgherd.sim.agent import Agent
+
+MAJOR = 15
+
+
+def see_server(agent: Agent) -> ServerSeen:
+    """What the server shows, and what the agent remembers of its own acts on this process."""
+    server, memory = agent.server, agent.memory
+    state, directory = server.state, server.dir
+    if directory is None:
+        return ServerSeen()
+    if state in (Server.STOPPED, Server.STARTING):
+        return ServerSeen(
+            state=state, system_id=directory.system_id, major=MAJOR, clean=server.clean
+        )
+    primary = state is Server.PRIMARY
+    replayed = max(1, server.replayed)
+    timeline = directory.timeline if primary else directory.wal[replayed - 1].timeline
+    record_term, record_end = memory.epoch_record
+    position = server.position()
+    current = position is not None and record_term == position.epoch
+    return ServerSeen(
+        state=state,
+        system_id=directory.system_id,
+        major=MAJOR,
+        timeline=Timeline(timeline),
+        position=position,
+        drained=state is Server.STANDBY and server.parked,
+        receiver=see_receiver(server),
+        upstream=server.upstream.node if server.upstream else None,
+        upstream_term=server.upstream.term if server.upstream else Term(0),
+        senders=see_senders(server),
+        names=server.names.text,
+        names_generation=memory.names_generation,
+        settled=memory.settled,
+        epoch_record_end=record_end if primary and current else Lsn(0),
+        promoted_for=memory.promoted_for,
+        checkpointed_term=memory.checkpointed_term,
+        checkpointed_for=memory.checkpointed_for,
+        insert_lsn=directory.wal[-1].end,
+        slots=directory.slots,
+    )
+
+
+def see_receiver(server: Postgres) -> Receiver | None:
+    stream, directory = server.receiver, server.dir
+    if stream is None or directory is None:
+        return None
+    return Receiver(
+        upstream=stream.up.node,
+        term=stream.term,
+        status="streaming",
+        flush_lsn=directory.wal[directory.flushed - 1].end,
+    )
+
+
+def see_senders(server: Postgres) -> tuple[Sender, ...]:
+    return tuple(
+        Sender(
+            member=stream.key,
+            term=stream.term,
+            state="streaming" if stream.streaming else "catchup",
+            flush_lsn=stream.flush_lsn,
+            replay_lsn=stream.flush_lsn,
+        )
+        for stream in server.streams
+    )
+
+
+def observe(agent: Agent, seen: ServerSeen) -> Observation:
+    """The agent's report: its server, its promises, its peers' ages."""
+    now = agent.clock.ms
+    heard = {node: now - at for node, at in agent.heard_at.items()}
+    agent.sequence += 1
+    return Observation(
+        node=agent.node,
+        raft_id=agent.raft_id,
+        sequence=agent.sequence,
+        server=seen,
+        promises=agent.promises,
+        heard_ms=heard,
+        missing_ms=missing(agent, seen),
+        applied_index=agent.replica.node.applied,
+    )
+
+
+def missing(agent: Agent, seen: ServerSeen) -> dict[str, int]:
+    """On the leader: for how long each member of the sync set has not streamed."""
+    facts, since = agent.replica.facts, agent.memory.missing_since
+    if seen.state is not Server.PRIMARY or not facts.is_leader(agent.node):
+        since.clear()
+        return {}
+    there = {s.member for s in seen.senders if s.term == facts.term and s.state == "streaming"}
+    wanted = sorted({*facts.sync.voters, *facts.sync.names})
+    for key in list(since):
+        if key in there or key not in wanted:
+            del since[key]
+    now = agent.clock.ms
+    for key in wanted:
+        if key not in there:
+            since.setdefault(key, Instant(now))
+    return {str(key): now - at for key, at in since.items()}
