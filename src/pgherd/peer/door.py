@@ -29,6 +29,7 @@ from pgherd.peer.link import SILENT_TICKS_MAX
 from pgherd.peer.listener import Listener, bind
 from pgherd.peer.wire import Wire, explain
 from pgherd.pki.contexts import Contexts
+from pgherd.telemetry import logs
 
 GREETING_S_MAX = 5.0
 STRANGERS_MAX = 64

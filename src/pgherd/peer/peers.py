@@ -20,6 +20,7 @@ from pgherd.peer.resolve import Resolver
 from pgherd.pki.contexts import Contexts
 from pgherd.pki.files import TlsFiles
 from pgherd.raft.types import Msg
+from pgherd.telemetry import logs
 
 TICK_S = 1.0
 BULK_BYTES_MIN = 64 * 1024

@@ -155,7 +155,11 @@ class FakeHerd:
         term = self.current.term
         senders = tuple(
             Sender(
-                member=key(one), term=term, state="streaming", flush_lsn=END, replay_lsn=Lsn(END - 8)
+                member=key(one),
+                term=term,
+                state="streaming",
+                flush_lsn=END,
+                replay_lsn=Lsn(END - 8),
             )
             for one in replicas
         )
@@ -238,7 +242,9 @@ def make_herd() -> FakeHerd:
         herd.must(cmd.AddMember(node=node, kind=Kind.DATA, address=address(number)))
     herd.must(
         cmd.ChooseFounder(node=N1),
-        cmd.Born(node=N1, incarnation=key(N1).incarnation, system_id="7300000000000000001", major=15),
+        cmd.Born(
+            node=N1, incarnation=key(N1).incarnation, system_id="7300000000000000001", major=15
+        ),
         cmd.RegisterIncarnation(node=N2, incarnation=key(N2).incarnation),
         cmd.RegisterIncarnation(node=N3, incarnation=key(N3).incarnation),
     )
