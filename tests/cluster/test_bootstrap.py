@@ -24,8 +24,10 @@ def with_attributes(herd: LocalHerd, attributes: str) -> str:
 
 def test_three_nodes_come_up(herd: LocalHerd) -> None:
     """The API tells of an operational cluster: one primary, two replicas, quorum."""
+    herd.wait_for(
+        lambda: herd.status()["status"] == "operational", "operational cluster", deadline_s=15
+    )
     status = herd.status()
-    assert status["status"] == "operational"
     assert (status["node_count"], status["healthy_nodes"]) == (3, 3)
     assert status["has_quorum"] is True
     assert status["epoch"] >= 1

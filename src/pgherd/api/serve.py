@@ -60,11 +60,8 @@ class ApiServer:
         self._server = Server(config)
         self._stopping = asyncio.Event()
         self.started = asyncio.Event()
-
-    @property
-    def port(self) -> int:
+        self.port = int(sockets[0].getsockname()[1])
         """The port it listens on, also when 0 was asked for."""
-        return int(self._sockets[0].getsockname()[1])
 
     async def run(self) -> None:
         """Serve until stopped."""

@@ -23,6 +23,7 @@ from pgherd.telemetry.boottime import now_ms, unix_ms
 
 PROPOSALS_MAX = 256
 READS_MAX = 256
+SNAPSHOT_S = 2.0
 
 
 class NotLeader(Exception):
@@ -182,16 +183,29 @@ class Consensus:
         if ready is None:
             return False
         for message in self.replica.early(ready):
-            self._send(message)
+            self._post(message)
         if self.replica.needs_disk(ready):
             await self._on_writer(partial(self.store.save, **self.replica.durable(ready)))
         done = self.replica.finish(ready)
         for message in done.messages:
-            self._send(message)
+            self._post(message)
         self._note_leadership()
         self._answer(done)
         await self._compact()
         return True
+
+    def _post(self, message: Msg) -> None:
+        """Send; of a snapshot the core must hear what became of it, or it waits for ever."""
+        self._send(message)
+        if message.type == "Snap":
+            loop = asyncio.get_running_loop()
+            loop.call_later(SNAPSHOT_S, self._snapshot_sent, message.to)
+
+    def _snapshot_sent(self, raft_id: int) -> None:
+        """Time is up: look by a probe whether it arrived; without effect if it answered."""
+        if not self.stopped:
+            self.replica.node.report_snapshot(raft_id, ok=True)
+            self._work.set()
 
     def _note_leadership(self) -> None:
         leads = self.replica.leads

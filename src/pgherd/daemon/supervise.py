@@ -86,7 +86,9 @@ def run(config: str, arguments: list[str]) -> int:
     os.set_inheritable(lifeline, True)
     os.environ[LIFELINE] = str(lifeline)
     agent = Child("agent", [python, "-m", "pgherd.daemon.main", "--config", config, *arguments])
-    proxy = Child("proxy", [python, "-m", "pgherd.relay.main", "--control", control])
+    proxy = Child(
+        "proxy", [python, "-m", "pgherd.relay.main", "--control", control, "--with-parent"]
+    )
     children = [agent, proxy]
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

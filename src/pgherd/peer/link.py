@@ -37,7 +37,7 @@ from pgherd.pki.contexts import Contexts
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 1.0
 DIAL_S_MAX = 2.0
-"""Dialling and greeting; short, since a SYN lost in a partition is only sent again after seconds."""
+"""Dialling and greeting; short, since a SYN lost in a partition is repeated after seconds only."""
 IDLE_TICKS_MAX = 10
 SILENT_TICKS_MAX = 4
 REQUESTS_MAX = 256

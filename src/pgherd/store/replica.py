@@ -98,6 +98,7 @@ class Replica:
         if snapshot.index:
             self.ledger.restore(snapshot.data)
         self._wait_all = False
+        self._members_changed = False
         self.node = RaftNode(
             Config(
                 id=raft_id,
@@ -206,15 +207,22 @@ class Replica:
         if entry.type != "normal":
             ops, transition = decode_conf_change(entry)
             self.node.apply_conf_change(ops, transition)
+            self._members_changed = True
             return None
         result = self.ledger.apply(entry.data, index=entry.index)
         return Applied(entry.index, result[0], result[1]) if result else None
 
     def image_due(self) -> tuple[int, ConfState, bytes] | None:
-        """A snapshot to keep when the log has grown long, as arguments of Store.make_snapshot."""
+        """A snapshot to keep, as arguments of Store.make_snapshot.
+
+        Due when the log has grown long, and after a change of members: a newcomer refuses a
+        snapshot that does not know it yet.
+        """
         applied = self.node.applied
-        if applied - self.store.snapshot().index < LOG_ENTRIES_MAX:
+        grown = applied - self.store.snapshot().index
+        if grown < LOG_ENTRIES_MAX and not (self._members_changed and grown):
             return None
+        self._members_changed = False
         return applied, self.node.status().conf, self.ledger.snapshot()
 
     def compact_to(self, index: int) -> int:

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from pgherd.model.ids import NodeId, Term
 from pgherd.postgres import binaries as finding
-from pgherd.postgres import identity, processes
+from pgherd.postgres import clone, conf, identity, processes
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
@@ -77,6 +78,57 @@ class Lab:
         )
         self.servers.append(server)
         return server
+
+    async def primary(self, name: str, **wishes: object) -> PostgresServer:
+        """A primary of term 1 with roles, under closed names."""
+        server = self.server(name, **wishes)
+        await server.initdb(f"{name}00001")
+        await server.start()
+        await server.promote()
+        await server.write_epoch(Term(1), NodeId(name))
+        await server.ensure_roles()
+        return server
+
+    async def replica(self, name: str, primary: PostgresServer) -> PostgresServer:
+        """A copy of a primary that streams from it as `name.name00001@1` through its own slot."""
+        server = self.server(name)
+        await primary.ensure_slots({f"pgherd_{name}"})
+        await self.copy(server, primary, f"{name}00001")
+        await self.follow(server, primary, 1)
+        return server
+
+    async def copy(
+        self, server: PostgresServer, primary: PostgresServer, incarnation: str
+    ) -> clone.Swapped:
+        """Take a base backup of a primary and swap it in."""
+        conf.write_passfile(server.settings, user=self.user)
+        side = await clone.basebackup(
+            server.data_dir,
+            binaries=self.binaries,
+            user=self.user,
+            conninfo=server.upstream(host="127.0.0.1", port=primary.port, token="copy"),
+            incarnation=incarnation,
+        )
+        return await clone.swap_in(side, server.data_dir, user=self.user, last=None, settled=None)
+
+    async def follow(
+        self, server: PostgresServer, primary: PostgresServer, term: int, *, slot: bool = True
+    ) -> None:
+        """Stream from a primary under this member's token, starting the server if need be."""
+        name = server.data_dir.parent.name
+        token = f"{name}.{conf.read_incarnation(server.data_dir)}@{term}"
+        upstream = server.upstream(host="127.0.0.1", port=primary.port, token=token)
+        named = f"pgherd_{name}" if slot else None
+        if server.is_running():
+            await server.set_upstream(upstream, named)
+        else:
+            await server.start(conninfo=upstream, slot=named)
+
+        async def streams() -> bool:
+            receiver = (await server.look()).receiver
+            return receiver is not None and receiver.status == "streaming"
+
+        await until(f"{token} streams", streams)
 
     def log(self, server: PostgresServer) -> str:
         """What a server has written to its log."""

@@ -22,15 +22,6 @@ from pgherd.postgres.settings import CLOSED_NAMES
 pytestmark = pytest.mark.cluster
 
 
-async def born(server: PostgresServer, incarnation: str = "a00001") -> None:
-    """A primary of term 1 with roles, under closed names."""
-    await server.initdb(incarnation)
-    await server.start()
-    await server.promote()
-    await server.write_epoch(Term(1), NodeId("a"))
-    await server.ensure_roles()
-
-
 def test_a_cluster_is_born_as_a_standby_and_opened_by_promotion(lab, play):
     """initdb -> start never opens a primary by itself; promote does, and the epoch is written."""
     server = lab.server("a")
@@ -75,17 +66,16 @@ def test_a_cluster_is_born_as_a_standby_and_opened_by_promotion(lab, play):
 
 def test_closed_names_hold_every_commit_and_the_gate_ends_sessions(lab, play):
     """Under closed names no client gets a success; open names release; closing cuts the clients."""
-    server = lab.server("a")
 
-    async def client() -> psycopg.AsyncConnection:
+    async def client(server: PostgresServer) -> psycopg.AsyncConnection:
         plain = server.login.conninfo(statement_timeout_ms=0, commit="on")
         return await psycopg.AsyncConnection.connect(plain, autocommit=True)
 
     async def story():
-        await born(server)
+        server = await lab.primary("a")
         waiting = await server.commit_waits_probe()
         assert waiting.is_waiting
-        writer = await client()
+        writer = await client(server)
         commit = asyncio.create_task(writer.execute("CREATE TABLE public.t (i int)"))
         done, _ = await asyncio.wait({commit}, timeout=0.3)
         assert not done, "a commit was acknowledged under closed names"
@@ -96,7 +86,7 @@ def test_closed_names_hold_every_commit_and_the_gate_ends_sessions(lab, play):
         await server.set_names("")
         with pytest.raises(PostgresError, match="did not wait"):
             await server.commit_waits_probe()
-        idle = await client()
+        idle = await client(server)
         await idle.execute("INSERT INTO public.t VALUES (1)")
         await server.close_gate()
         with pytest.raises(psycopg.OperationalError):
@@ -110,10 +100,9 @@ def test_closed_names_hold_every_commit_and_the_gate_ends_sessions(lab, play):
 
 def test_slots_and_roles_are_made_once_and_only_ours_are_dropped(lab, play):
     """ensure_* repeated changes nothing; a slot of somebody else is never touched."""
-    server = lab.server("a")
 
     async def story():
-        await born(server)
+        server = await lab.primary("a")
         assert await server.ensure_roles() == ()
         await server.acting.rows("SELECT pg_create_physical_replication_slot('backup_tool')")
         made = await server.ensure_slots({"pgherd_b", "pgherd_c"})
@@ -162,10 +151,9 @@ def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
 
 def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
     """A second object for the same directory takes pid and names over, and sees the death."""
-    first = lab.server("a")
 
     async def story():
-        await born(first)
+        first = await lab.primary("a")
         await first.set_names('ANY 1 ("b.b00001@1")')
         await first.close()
         second = PostgresServer(
@@ -202,10 +190,9 @@ def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
 
 def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
     """SIGSTOP: the probe says hung in its time; no free connection: full, which is alive."""
-    server = lab.server("a", parameters={"max_connections": "8"})
 
     async def story():
-        await born(server)
+        server = await lab.primary("a", parameters={"max_connections": "8"})
         guests = [Session(server.login) for _ in range(8)]
         for guest in guests[:-2]:
             await guest.rows("SELECT 1")

@@ -1,0 +1,356 @@
+"""A simulated agent: production replica and deciders, driven by simulated time, network and disk.
+
+Owns what daemon/loop.py owns on a real node: ticks, rounds of consensus, reports, see -> decide ->
+do, one executor. Its memory is lost with its process; its promises are not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pgherd.ledger.commands import Proposal
+from pgherd.model import action as act
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term
+from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
+from pgherd.model.promises import Promises
+from pgherd.plan import herd, member
+from pgherd.plan.rule import Decision
+from pgherd.raft.types import Msg, ProposalDropped
+from pgherd.sim import acts
+from pgherd.sim.clock import MS, Failed, Proc
+from pgherd.sim.disk import Writer
+from pgherd.sim.look import observe, see_server
+from pgherd.sim.stream import Stream
+from pgherd.store.memory import MemoryStore
+from pgherd.store.replica import Replica, Round
+
+if TYPE_CHECKING:
+    from pgherd.sim.world import Node, World
+
+TICK = 100 * MS
+REPORT_MS = 200
+PROPOSAL_PATIENCE_MS = 1500
+RETRY_MS = 300
+REPORTS_PER_PROCESS = 1_000_000
+
+
+class Memory:
+    """What an agent knows of its own doings and would not know after a restart."""
+
+    def __init__(self) -> None:
+        self.names_generation = 0
+        self.settled = 0
+        self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
+        self.promoted_for = Term(0)
+        self.checkpointed_term = Term(0)
+        self.checkpointed_for = ""
+        self.stale_streams: list[Stream] = []
+        self.missing_since: dict[MemberKey, Instant] = {}
+        self.following_since = Instant(0)
+        self.dead_end = False
+
+    def forget_server(self) -> None:
+        """The server process is another one now: what was set on the old one is void."""
+        self.names_generation = self.settled = 0
+        self.epoch_record = Term(0), Lsn(0)
+        self.stale_streams = []
+
+
+class Agent:
+    """One process of one node."""
+
+    def __init__(self, world: World, node: Node, *, boot: int) -> None:
+        self.world, self.clock, self.node = world, world.clock, node.name
+        self.raft_id = node.raft_id
+        self.proc = Proc(f"{node.name} agent {boot}")
+        self.server = node.server
+        self.store = MemoryStore(node.disk, manual_sync=True)
+        self.replica = Replica(
+            self.store,
+            raft_id=node.raft_id,
+            cluster=world.cluster,
+            election_tick=10,
+            heartbeat_tick=1,
+            rng=world.rng.randrange,
+        )
+        self.writer = Writer(world.clock, world.rng, store=self.store, proc=self.proc)
+        self.promises: Promises = self.store.promises()
+        self.memory = Memory()
+        self.reports: dict[NodeId, Heard] = {}
+        self.heard_at: dict[NodeId, int] = {}
+        self.sequence = boot * REPORTS_PER_PROCESS
+        self.client = f"{node.name}.{boot}"
+        self._seq = 0
+        self._in_flight: tuple[int, int] | None = None
+        self._round_open = False
+        self._leading_since: Instant | None = None
+        self._phase: tuple[object, ...] = ()
+        self._phase_since = self._names_since = Instant(self.clock.ms)
+        self._generation = -1
+        self._poked = False
+        self._acting: act.Action | None = None
+        self._act_again_at = 0
+        self._reported: tuple[object, ...] = ()
+        self._reported_at = -REPORT_MS
+        self._server_proc = self.server.proc
+        self._said: tuple[object, ...] = ()
+        self._reconcile()
+        self._note_facts()
+        delay = world.rng.randrange(TICK)
+        self.clock.after(delay, self._tick, proc=self.proc)
+        self.clock.after(delay // 2, self._look_tick, proc=self.proc)
+
+    def _reconcile(self) -> None:
+        """A swap of directories may have come before the promise of the new incarnation."""
+        directory = self.server.dir
+        if directory is not None and directory.incarnation != self.promises.incarnation:
+            self.promises = msgspec.structs.replace(
+                self.promises,
+                incarnation=directory.incarnation,
+                frozen=None,
+                floor=None,
+                dirty_rewind=False,
+            )
+
+    # -- consensus -------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self.replica.node.tick()
+        self._pump()
+        self.clock.after(TICK, self._tick, proc=self.proc)
+
+    def on_message(self, message: Msg) -> None:
+        self.replica.step(message)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Run rounds until nothing is left to do or the disk has to answer first."""
+        replica = self.replica
+        while not self._round_open:
+            ready = replica.begin()
+            if ready is None:
+                return
+            self._send(replica.early(ready))
+            if replica.needs_disk(ready):
+                self._round_open = True
+                self.writer.save(replica.durable(ready), lambda ready=ready: self._saved(ready))
+                return
+            self.store.save(**replica.durable(ready))
+            self._finish(replica.finish(ready))
+
+    def _saved(self, ready: Any) -> None:
+        self._round_open = False
+        self._finish(self.replica.finish(ready))
+        self._pump()
+
+    def _finish(self, done: Round) -> None:
+        self._send(done.messages)
+        for applied in done.applied:
+            self.world.checks.on_applied(self.node, applied.index, applied.outcome)
+            if applied.proposal.client == self.client and self._in_flight:
+                self._in_flight = None
+        if self.replica.leads:
+            self.world.checks.on_raft_leader(self.node, self.replica.node.term)
+        if done.applied or done.restored:
+            self.world.checks.on_facts(self.node, self.replica)
+            self._note_facts()
+            self.poke()
+            image = self.replica.image_due()
+            if image is not None:
+                self.store.make_snapshot(*image)
+                self.store.compact(self.replica.compact_to(image[0]))
+
+    def _note_facts(self) -> None:
+        facts, now = self.replica.facts, Instant(self.clock.ms)
+        if (facts.term, facts.phase) != self._phase:
+            self._phase, self._phase_since = (facts.term, facts.phase), now
+        if facts.sync.generation != self._generation:
+            self._generation, self._names_since = facts.sync.generation, now
+
+    def _send(self, messages: tuple[Msg, ...]) -> None:
+        for message in messages:
+            self.world.send_message(self.node, message)
+
+    # -- seeing and telling ----------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """Something changed: look soon."""
+        if not self._poked:
+            self._poked = True
+            delay = (1 + self.world.rng.randrange(8)) * MS
+            self.clock.after(delay, self._poked_now, proc=self.proc)
+
+    def _poked_now(self) -> None:
+        self._poked = False
+        self._look()
+
+    def _look_tick(self) -> None:
+        self._look()
+        self.clock.after(TICK, self._look_tick, proc=self.proc)
+
+    def _look(self) -> None:
+        if self.server.proc is not self._server_proc:
+            self._server_proc = self.server.proc
+            self.memory.forget_server()
+        seen = see_server(self)
+        self._report(seen)
+        self._decide_for_herd()
+        self._decide_for_me(seen)
+
+    def _report(self, seen: ServerSeen) -> None:
+        key = self._key(seen)
+        due = self.clock.ms - self._reported_at >= REPORT_MS
+        if key == self._reported and not due:
+            return
+        self._reported, self._reported_at = key, self.clock.ms
+        report = observe(self, seen)
+        self.reports[self.node] = Heard(report, Instant(self.clock.ms))
+        for peer in self.world.names:
+            if peer != self.node:
+                self.world.send_report(self.node, peer, report)
+
+    def _key(self, seen: ServerSeen) -> tuple[object, ...]:
+        """What of a look the others should know at once."""
+        reached = sum(s.flush_lsn >= seen.epoch_record_end for s in seen.senders)
+        return (
+            seen.state,
+            seen.drained,
+            seen.names,
+            seen.names_generation,
+            seen.settled,
+            seen.epoch_record_end,
+            seen.checkpointed_for,
+            seen.checkpointed_term,
+            len(seen.senders),
+            reached,
+            self.promises,
+        )
+
+    def on_report(self, report: Observation) -> None:
+        """A peer's report arrived."""
+        known = self.reports.get(report.node)
+        if known is not None and known.report.sequence >= report.sequence:
+            return
+        now = Instant(self.clock.ms)
+        self.reports[report.node] = Heard(report, now)
+        self.heard_at[report.node] = now
+        if known is None or (
+            known.report.promises != report.promises
+            or known.report.server.state is not report.server.state
+            or self.replica.facts.phase != "stable"
+        ):
+            self._decide_for_herd()
+
+    # -- the herd decider ------------------------------------------------------------------------
+
+    def _decide_for_herd(self) -> None:
+        if not self.replica.leads:
+            self._leading_since = None
+            return
+        now = Instant(self.clock.ms)
+        if self._leading_since is None:
+            self._leading_since = now
+        if self._in_flight is not None and now - self._in_flight[1] < PROPOSAL_PATIENCE_MS:
+            return
+        view = self._view(self._leading_since)
+        decision = herd.decide(
+            self.replica.facts, view=view, policy=self.world.policy, now=now
+        )
+        self._tell("herd", decision.rule, decision.reason)
+        self._carry_out(decision, now)
+
+    def _view(self, since: Instant) -> HerdView:
+        status = self.replica.status()
+        return HerdView(
+            me=self.node,
+            reports=self.reports,
+            since=since,
+            phase_since=self._phase_since,
+            names_since=self._names_since,
+            unix_ms=self.clock.ms,
+            raft_voters=status.conf.voters,  # type: ignore[arg-type]
+            raft_learners=status.conf.learners,  # type: ignore[arg-type]
+            caught_up=self.replica.caught_up(),
+        )
+
+    def _carry_out(self, decision: Decision, now: Instant) -> None:
+        try:
+            if decision.command is not None:
+                self._seq += 1
+                proposal = Proposal(self.client, self._seq, now, decision.command)
+                self.replica.propose(proposal)
+                self._in_flight = self._seq, now
+                self.world.stats.proposals += 1
+            elif decision.transfer_to is not None:
+                to = self.world.nodes[decision.transfer_to].raft_id
+                self.replica.node.transfer_leader(to)
+            elif decision.membership is not None:
+                self.replica.change_membership(
+                    decision.membership.verb, decision.membership.raft_id
+                )
+        except ProposalDropped:
+            return
+        self._pump()
+
+    def propose(self, command: Any) -> bool:
+        """An operator's command, given to the Raft leader."""
+        if not self.replica.leads:
+            return False
+        self._seq += 1
+        try:
+            self.replica.propose(Proposal(self.client, self._seq, self.clock.ms, command))
+        except ProposalDropped:
+            return False
+        self._pump()
+        return True
+
+    # -- the member decider ----------------------------------------------------------------------
+
+    def _decide_for_me(self, seen: ServerSeen) -> None:
+        if self._acting is not None or self.clock.ms < self._act_again_at:
+            return
+        facts, now = self.replica.facts, Instant(self.clock.ms)
+        heard = self.reports.get(facts.leader.node) if facts.leader is not None else None
+        silent = heard is None or now - heard.at >= self.world.policy.detect_ms
+        planned = member.decide(
+            member.Self(
+                me=self.node,
+                facts=facts,
+                server=seen,
+                promises=self.promises,
+                policy=self.world.policy,
+                now=now,
+                leader_report=None if silent or heard is None else heard.report,
+                following_since=self.memory.following_since,
+                dead_end=self.memory.dead_end,
+            )
+        )
+        self._tell("member", planned.rule, planned.reason)
+        if planned.action is not None:
+            self._act(planned.action)
+
+    def _act(self, action: act.Action) -> None:
+        self._acting = action
+        self.world.log(self.node, "does", type(action).__name__)
+        self.world.on_act(self.node, action)
+        self.clock.spawn(self.proc, acts.ACTS[type(action)](self, action), self._acted)
+
+    def _acted(self, why: Failed | None) -> None:
+        action, self._acting = self._acting, None
+        if why is not None:
+            self.world.log(self.node, f"{type(action).__name__} failed:", why)
+            self._act_again_at = self.clock.ms + RETRY_MS
+        self.poke()
+
+    def take_promises(self, new: Promises) -> None:
+        """New promises are durable: they count from now on."""
+        self.store.remember()
+        self.world.checks.on_promises(self.node, self.promises, new)
+        self.promises = new
+
+    def _tell(self, who: str, rule: int, reason: str) -> None:
+        if self._said != (who, rule, reason) and (who, rule) not in self._said:
+            self.world.log(self.node, who, rule, reason)
+        self._said = (who, rule, reason)

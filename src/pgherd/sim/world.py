@@ -1,0 +1,194 @@
+"""The simulated world: nodes with host, disk, server and agent; clock, network, writers, checks."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Any
+
+from pgherd.model.action import Action
+from pgherd.model.facts import Address, Facts, Kind, Member
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.observation import Observation
+from pgherd.model.policy import Policy
+from pgherd.model.promises import Promises
+from pgherd.raft.types import Msg
+from pgherd.sim.agent import Agent
+from pgherd.sim.checks import Checks
+from pgherd.sim.clients import Client
+from pgherd.sim.clock import Clock
+from pgherd.sim.network import Network
+from pgherd.sim.postgres import Server
+from pgherd.store.memory import MemoryDisk, MemoryStore
+from pgherd.store.replica import give_birth
+
+JOURNAL_LINES = 3000
+
+
+class Stats:
+    """What a run has done."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, int] = {}
+        self.proposals = 0
+
+
+class Node:
+    """One host."""
+
+    def __init__(self, world: World, name: NodeId, raft_id: RaftId) -> None:
+        self.world = world
+        self.name = name
+        self.raft_id = raft_id
+        self.disk = MemoryDisk()
+        self.server = Server(world, name)
+        self.agent: Agent | None = None
+        self.host_up = True
+        self.boots = 0
+        self.told = Promises()
+
+    def boot(self) -> None:
+        """Start the agent; the server is left as it is."""
+        self.host_up = True
+        if self.agent is not None:
+            return
+        self.boots += 1
+        self.agent = Agent(self.world, self, boot=self.boots)
+        self.world.checks.on_promises_read(self.name, self.told, self.agent.promises)
+
+    def kill_agent(self) -> None:
+        """End the agent's process; what it was writing may or may not be on disk."""
+        agent = self.agent
+        if agent is None:
+            return
+        self.told = agent.promises
+        if self.world.rng.random() < 0.5:
+            agent.store.sync()
+        agent.store.crash()
+        agent.proc.kill()
+        self.agent = None
+
+    def crash(self) -> None:
+        """Everything on this host is gone at once, unsynced writes as well."""
+        agent = self.agent
+        if agent is not None:
+            self.told = agent.promises
+            agent.store.crash()
+            agent.proc.kill()
+            self.agent = None
+        self.server.crash(host=True)
+        self.host_up = False
+
+
+class World:
+    """Everything of one run."""
+
+    def __init__(self, seed: int, *, size: int, policy: Policy | None = None) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.clock = Clock()
+        self.net = Network(self.clock, self.rng)
+        self.policy = policy or Policy()
+        self.cluster = "sim"
+        self.stats = Stats()
+        self.checks = Checks(self)
+        self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
+        self.verbose = False
+        self.quiet = False
+        self.rows = 0
+        self.stale_chance = 0.02
+        self.watchers: list[Any] = []
+        self._incarnations = 0
+        self.names = [NodeId(f"n{i + 1}") for i in range(size)]
+        self.nodes = {name: Node(self, name, RaftId(i + 1)) for i, name in enumerate(self.names)}
+        self._by_raft_id = {node.raft_id: node for node in self.nodes.values()}
+        self.clients: list[Client] = []
+
+    def begin(self) -> None:
+        """Write the founding members into every store and start every agent."""
+        members = {
+            node.name: Member(
+                node=node.name,
+                raft_id=node.raft_id,
+                kind=Kind.DATA,
+                address=Address(host=node.name, raft_port=1, postgres_port=2),
+            )
+            for node in self.nodes.values()
+        }
+        facts = Facts(
+            cluster=self.cluster, members=members, next_raft_id=RaftId(len(members) + 1)
+        )
+        for node in self.nodes.values():
+            store = MemoryStore(node.disk)
+            give_birth(store, facts)
+            store.close()
+            node.boot()
+
+    def add_clients(self, count: int, *, pause_ms: int) -> None:
+        """Writers: every second one sits beside a node, the others outside."""
+        for i in range(count):
+            home = self.names[i % len(self.names)] if i % 2 else None
+            self.clients.append(Client(self, home=home, pause_ms=pause_ms))
+
+    # -- what the parts ask for ------------------------------------------------------------------
+
+    def server(self, node: NodeId) -> Server:
+        return self.nodes[node].server
+
+    def promises(self, node: NodeId) -> Promises:
+        """The promises of a node as its agent has them, or had them when it died."""
+        agent = self.nodes[node].agent
+        return agent.promises if agent is not None else self.nodes[node].told
+
+    def facts(self) -> Facts | None:
+        """The newest facts that any replica has applied."""
+        return self.checks.newest
+
+    def raft_leader(self) -> Agent | None:
+        """The agent that leads consensus in the newest Raft term."""
+        agents = [n.agent for n in self.nodes.values() if n.agent is not None]
+        leading = [a for a in agents if a.replica.leads]
+        return max(leading, key=lambda a: a.replica.node.term, default=None)
+
+    def poke(self, node: NodeId) -> None:
+        """Something on this node changed: its agent may look."""
+        agent = self.nodes[node].agent
+        if agent is not None:
+            agent.poke()
+
+    def next_row(self) -> int:
+        self.rows += 1
+        return self.rows
+
+    def new_incarnation(self) -> str:
+        self._incarnations += 1
+        return f"{self._incarnations:06x}"
+
+    def send_message(self, source: NodeId, message: Msg) -> None:
+        node = self._by_raft_id.get(RaftId(message.to))
+        if node is not None and node.agent is not None:
+            agent = node.agent
+            self.net.send(source, node.name, agent.on_message, message, proc=agent.proc)
+
+    def send_report(self, source: NodeId, target: NodeId, report: Observation) -> None:
+        agent = self.nodes[target].agent
+        if agent is not None:
+            self.net.send(source, target, agent.on_report, report, proc=agent.proc)
+
+    def on_act(self, node: NodeId, action: Action) -> None:
+        """An agent begins an act: faults may strike in the middle of it."""
+        for watcher in self.watchers:
+            watcher(node, action)
+
+    def log(self, node: NodeId, *what: object) -> None:
+        """Keep a line of the journal."""
+        line = (self.clock.now, node, *what)
+        self.journal.append(line)
+        if self.verbose:
+            print(render(line), flush=True)
+
+
+def render(line: tuple[Any, ...]) -> str:
+    """A line of the journal for people."""
+    at, node, *what = line
+    return f"{at / 1_000_000:9.4f} {node:4} " + " ".join(str(part) for part in what)

@@ -1,0 +1,209 @@
+"""Proves what people read and what scripts get: output, exit codes, and where they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+
+import pytest
+import yaml
+
+from pgherd.api.guard import ApiToken, Role
+from pgherd.model.ids import NodeId
+from pgherd.model.observation import Server
+
+N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+
+
+def test_status_for_people(served, pgherd):
+    """The table names the primary and every node; nothing is said on standard error."""
+    result = pgherd("status", "--api-url", served.url)
+    assert (result.code, result.err) == (0, "")
+    assert "cluster   main: operational, normal" in result.out
+    assert "commits   quorum: on the primary and 1 of n2, n3" in result.out
+    rows = [row.split() for row in result.out.splitlines() if row.startswith("n")]
+    assert [row[:3] for row in rows] == [
+        ["n1", "primary", "running"],
+        ["n2", "replica", "streaming"],
+        ["n3", "replica", "streaming"],
+    ]
+
+
+def test_status_for_programs(served, pgherd, monkeypatch):
+    """JSON and YAML are the API's own object; the address may come from the environment."""
+    monkeypatch.setenv("PGHERD_API_URL", served.url)
+    found = json.loads(pgherd("status", "--output", "json").out)
+    assert found["primary_node_id"] == "n1"
+    assert "nodes" not in found
+    detailed = yaml.safe_load(pgherd("status", "--detailed", "-o", "yaml").out)
+    assert [node["name"] for node in detailed["nodes"]] == ["n1", "n2", "n3"]
+
+
+def test_problems_are_shown(herd, served, pgherd):
+    """What keeps the herd from being operational stands below the table."""
+    herd.report_server(N3, state=Server.HUNG, receiver=None)
+    result = pgherd("status", "--api-url", served.url)
+    assert "! n3 is hung" in result.out
+
+
+def test_nodes_history_explain_version(served, pgherd):
+    """The other commands that look."""
+    url = ("--api-url", served.url)
+    assert "n3" in pgherd("nodes", *url).out
+    assert [one["name"] for one in json.loads(pgherd("nodes", *url, "-o", "json").out)][0] == "n1"
+    history = pgherd("history", *url).out
+    assert "bootstrap" in history
+    assert "failover" in history
+    assert "sync.changed" not in history
+    assert "member.added" in pgherd("history", "--notes", *url).out
+    assert "n1 leads epoch 2 by rule 202" in pgherd("explain", *url).out
+    assert pgherd("version").out.startswith("pgherd 0.")
+
+
+def test_the_first_daemon_that_answers_is_asked(served, pgherd):
+    """Several addresses: the dead one is passed over."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{free.getsockname()[1]}"
+        assert pgherd("nodes", "--api-url", f"{dead},{served.url}").code == 0
+        alone = pgherd("nodes", "--api-url", dead)
+    assert alone.code == 1
+    assert alone.out == ""
+    assert "no daemon answers" in alone.err
+    assert "next: start one: pgherd start" in alone.err
+
+
+async def hand_over(herd) -> None:
+    await asyncio.sleep(0.02)
+    herd.elect(N2, rule=603, reason="switchover to n2")
+    herd.everybody(N2)
+
+
+def test_switchover(herd, served, pgherd):
+    """The plan goes to standard error, the result to standard output."""
+    herd.react = hand_over
+    result = pgherd("switchover", "--to", "n2", "--yes", "--api-url", served.url)
+    assert result.code == 0
+    assert result.err.startswith("plan: switchover from n1 to n2 (streaming, lag 8 B)")
+    assert result.out == "n2 is the primary of epoch 3\n"
+
+
+def test_switchover_for_programs(herd, served, pgherd):
+    """--output json gives the API's object alone on standard output."""
+    herd.react = hand_over
+    result = pgherd("switchover", "--yes", "-o", "json", "--api-url", served.url)
+    assert json.loads(result.out)["new_primary"] == "n2"
+    assert "the best candidate, now probably n2" in result.err
+
+
+def test_without_a_terminal_yes_is_required(herd, served, pgherd, monkeypatch):
+    """Nothing is asked for, nothing is changed."""
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115 - closed with the test
+    result = pgherd("switchover", "--to", "n2", "--api-url", served.url)
+    assert result.code == 2
+    assert "plan:" in result.err
+    assert "add --yes" in result.err
+    assert herd.submitted == []
+
+
+def test_a_person_may_say_no(herd, served, pgherd, monkeypatch):
+    """At a terminal the question is asked, and no means no."""
+
+    class Terminal:
+        def __init__(self, answer: str) -> None:
+            self.answer = answer
+
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            return self.answer
+
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    result = pgherd("failover", "--force", "--api-url", served.url)
+    assert (result.code, herd.submitted) == (1, [])
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    herd.react = hand_over
+    assert pgherd("switchover", "--to", "2", "--api-url", served.url).code == 0
+
+
+def test_exit_codes(herd, served, pgherd):
+    """Usage 2, refused 3, no quorum 4, timed out 5."""
+    url = ("--yes", "--api-url", served.url)
+    assert pgherd("switchover", "--to", "n9", *url).code == 2
+    assert pgherd("switchover", "--nonsense").code == 2
+    assert pgherd("no-such-command").code == 2
+    refused = pgherd("failover", *url)
+    assert refused.code == 3
+    assert "pgherd failover --force" in refused.err
+    assert pgherd("switchover", "--to", "n1", *url).code == 3
+    herd.has_quorum = False
+    assert pgherd("switchover", "--to", "n2", *url).code == 4
+    assert pgherd("status", "--consistent", "--api-url", served.url).code == 4
+
+
+def test_a_slow_answer_times_out(pgherd):
+    """A port that takes connections and says nothing: exit 5."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert pgherd("nodes", "--api-url", url, "--timeout", "0.3").code == 5
+
+
+@pytest.mark.parametrize(("given", "code"), [("", 6), ("wrong", 6), ("vera", 6), ("otto", 0)])
+def test_not_authorised(herd, fakes, serving, pgherd, monkeypatch, given, code):
+    """Without a token, with a wrong one, or with one that may not: exit 6."""
+    herd.react = hand_over
+    tokens = tuple(
+        ApiToken(name=name, role=role, sha256=hashlib.sha256(name.encode()).hexdigest())
+        for name, role in (("vera", Role.VIEWER), ("otto", Role.OPERATOR))
+    )
+    monkeypatch.setenv("PGHERD_TOKEN", given)
+    with serving(fakes.make_app(herd, tokens=tokens)) as served:
+        result = pgherd("switchover", "--to", "n2", "--yes", "--api-url", served.url)
+    assert result.code == code
+
+
+def test_config_generate_and_validate(pgherd, tmp_path):
+    """What is generated is valid; every problem of another is told with its line."""
+    file = tmp_path / "pgherd.yaml"
+    result = pgherd("config", "generate", "--set", "node.name=n7", "--file", file)
+    assert (result.code, result.out) == (0, "")
+    valid = pgherd("config", "validate", "--config", file)
+    assert (valid.code, valid.err) == (0, "")
+    assert "node n7 of cluster main" in valid.out
+    assert pgherd("config", "generate", "--file", file).code == 2
+    assert pgherd("config", "generate").out.startswith("# pgherd, one node.")
+    file.write_text("version: 1\nnode: {name: N7, address: 127.0.0.1}\nraft: {prot: 1}\n")
+    broken = pgherd("config", "validate", "--config", file)
+    assert broken.code == 2
+    assert f"{file}:2: node.name" in broken.err
+    assert f"{file}:3: raft.prot" in broken.err
+    assert "has 2 problems" in broken.err
+
+
+def test_start_reads_its_options_alone(pgherd, capsys):
+    """The short way of `pgherd start`: help, usage errors and a missing file."""
+    from pgherd.cli.start import parse, start
+
+    assert parse(["--config", "a", "--log-level=debug"]) == {"config": "a", "log-level": "debug"}
+    assert parse(["-c=a", "--validate"]) == {"config": "a", "validate": ""}
+    assert start(["--help"]) == 0
+    assert start(["--nonsense"]) == 2
+    assert start(["--log-level", "loud"]) == 2
+    assert start([]) == 2
+    assert start(["--config", "/nonexistent.yaml"]) == 2
+    assert "pgherd init makes one" in capsys.readouterr().err
+
+
+def test_start_validates(pgherd, tmp_path, capsys):
+    """`start --validate` is `config validate`."""
+    from pgherd.cli.start import start
+
+    file = tmp_path / "pgherd.yaml"
+    pgherd("config", "generate", "--file", file)
+    assert start(["--config", str(file), "--validate"]) == 0
+    assert "is valid" in capsys.readouterr().out
