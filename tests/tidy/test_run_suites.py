@@ -1,4 +1,4 @@
-"""The runner fails when it should: a failed test, a missed floor, a passed budget, a failed tool."""
+"""The runner fails when it should: failed tests, missed floors, passed budgets, failed tools."""
 
 from __future__ import annotations
 

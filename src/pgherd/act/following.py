@@ -65,7 +65,7 @@ async def _adopt(hands: Hands, term: Term, a: act.Follow | act.Rewind | act.Rebu
 
 
 async def do_rewind(hands: Hands, a: act.Rewind) -> None:
-    """Floor and dirty marker first; the marker goes only after the rewound server has started."""
+    """Floor and dirty marker first; the marker goes when the rewound server is consistent."""
     hands.guard(a.term)
     known = hands.promises().floor
     floor = max(a.floor, known.position) if known is not None else a.floor
@@ -93,7 +93,19 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
             await hands.change(dirty_rewind=False)
         raise ActFailed(f"pg_rewind: {result.outcome.value}: {result.reason}", hopeless=True)
     hands.guard(a.term)
-    await start_standby(hands, act.StartStandby())
+    await _catch_up_after_rewind(hands, a)
+
+
+async def _catch_up_after_rewind(hands: Hands, a: act.Rewind) -> None:
+    """A rewound server is consistent only with WAL from its source: until then it stays dirty."""
+    started = await hands.server.start(
+        names=CLOSED_NAMES,
+        conninfo=hands.conninfo(a.host, a.port, a.term),
+        slot=hands.slot,
+        deadline_s=hands.start_deadline_s,
+    )
+    if not started.accepting:
+        raise ActFailed("the rewound server did not become consistent in time")
     await hands.change(dirty_rewind=False)
 
 

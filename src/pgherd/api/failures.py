@@ -35,6 +35,18 @@ REFUSAL_STATUS = {
 }
 """The ledger's refusals; any other word is a precondition that failed, 412."""
 
+JOIN_STATUS = {
+    "token_unknown": 403,
+    "token_expired": 403,
+    "token_used": 403,
+    "name_taken": 409,
+    "address_taken": 409,
+    "invalid_name": 422,
+    "invalid_address": 422,
+    "invalid_request": 422,
+}
+"""Why a node may not join; any other word is a precondition that failed, 412."""
+
 CODES = {
     400: "bad_request",
     401: "unauthenticated",
@@ -111,8 +123,7 @@ async def on_pgherd(request: Request, error: Exception) -> JSONResponse:
         case TimedOut():
             found = Problem(503, "timed_out", error.message, hint=hint or STATUS_HINT)
         case JoinRefused():
-            status = 429 if error.code == "too_many_requests" else 403
-            status = 409 if error.code in ("name_taken", "address_taken") else status
+            status = JOIN_STATUS.get(error.code, 412)
             found = Problem(status, error.code, error.message, hint=hint)
         case OperatorError():
             found = Problem(400, "bad_request", error.message, hint=hint)

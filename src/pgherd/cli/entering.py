@@ -17,16 +17,15 @@ from pgherd.api.herd import JoinAnswer, Shared
 from pgherd.api.joining import ADMISSION_FILE, hosts_of
 from pgherd.cli import place as places
 from pgherd.cli.client import read_answer, unreachable
-from pgherd.cli.founding import Made, check_name, find_postgres, lined, prepare, write_text
+from pgherd.cli.founding import Made, check_name, lined, prepare, write_text
 from pgherd.cli.output import say
 from pgherd.cli.place import File, Place
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.ids import NodeId
-from pgherd.pki.token import Invitation, decode_token
+from pgherd.pki.token import Invitation, decode_token, hash_secret, new_secret
 
 if TYPE_CHECKING:
     from pgherd.config.settings import Settings
-    from pgherd.pki.authority import Request
 
 TIMEOUT_S = 15.0
 TRIES = 3
@@ -53,8 +52,7 @@ def enter(place: Place, wish: Entering) -> Made:
     check_name(wish.name)
     values = first_values(place, wish)
     _, settings = write_text(values)
-    user = prepare(place, settings)
-    major = 0 if wish.witness else find_postgres(settings)[1]
+    user, major = prepare(place, settings)
     address = places.address_of(settings)
     request = make_request(NodeId(wish.name), hosts_of(address))
     body = {
@@ -70,9 +68,21 @@ def enter(place: Place, wish: Entering) -> Made:
     answer = ask(invitation, body)
     if fingerprint(answer.ca.encode()) != invitation.ca_sha256:
         raise PeerError("the answer carries another CA than the token", "make a new token")
-    write(place, wish, answer=answer, request=request, values=values, user=user)
+    secrets = secrets_of(answer.shared)
+    completed = final_values(place, wish, answer=answer, secrets=secrets)
+    text, settings = write_text(values | completed | wish.values)
+    files = [
+        File(place.ca, answer.ca.encode(), 0o644),
+        File(place.cert, answer.certificate.encode(), 0o644),
+        File(place.key, request.key_pem),
+        *(File(place.secret(name), lined(secret)) for name, secret in secrets.items()),
+        File(settings.raft.data_dir / ADMISSION_FILE, msgspec.json.encode(answer.admission)),
+    ]
+    if answer.shared.ca_key:
+        files.append(File(place.ca_key, answer.shared.ca_key.encode()))
+    files.append(File(place.config, text.encode(), 0o644))
+    write(files, settings=settings, user=user)
     say(f"{wish.name} is admitted to {answer.admission.cluster}; made {place.config}")
-    _, settings = write_text(final_values(values, wish, answer=answer))
     return Made(place=place, settings=settings, user=user)
 
 
@@ -141,67 +151,51 @@ def post(invitation: Invitation, body: dict[str, Any], *, context: ssl.SSLContex
         ) from error
 
 
-def final_values(values: dict[str, Any], wish: Entering, *, answer: JoinAnswer) -> dict[str, Any]:
-    """The first values, completed by what all nodes share; what was asked for comes last."""
+def secrets_of(shared: Shared) -> dict[str, str]:
+    """File name -> secret, as far as this node was given them.
+
+    A node that was given no token of the cluster makes one for its own API, for reading only.
+    """
+    found = {
+        "superuser": shared.superuser_password,
+        "replication": shared.replication_password,
+        "rewind": shared.rewind_password,
+        "admin.token": shared.admin_token,
+        "local.token": "" if shared.admin_token or not shared.tokens else new_secret(),
+    }
+    return {name: secret for name, secret in found.items() if secret}
+
+
+def final_values(
+    place: Place, wish: Entering, *, answer: JoinAnswer, secrets: dict[str, str]
+) -> dict[str, Any]:
+    """The keys that follow from the cluster's answer."""
     shared = answer.shared
     tokens = [msgspec.to_builtins(one) for one in shared.tokens]
-    found = values | {"cluster.name": answer.admission.cluster, "api.tokens": tokens}
+    if "local.token" in secrets:
+        digest = hash_secret(secrets["local.token"])
+        tokens.append({"name": f"{wish.name}-local", "role": "viewer", "sha256": digest})
+    found: dict[str, Any] = {"cluster.name": answer.admission.cluster, "api.tokens": tokens}
+    for role in ("superuser", "replication", "rewind"):
+        name = getattr(shared, role)
+        if name:
+            found[f"postgresql.{role}.username"] = name
+        file = f"file:{place.secret(role)}" if role in secrets else None
+        found[f"postgresql.{role}.password"] = file
     if not wish.witness:
-        found |= {
-            "postgresql.superuser.username": shared.superuser,
-            "postgresql.replication.username": shared.replication,
-            "postgresql.database": shared.database,
-            "postgresql.hba": list(shared.hba),
-            "postgresql.parameters": dict(shared.parameters),
-        }
-    else:
-        found["postgresql.superuser.password"] = None
-        found["postgresql.replication.password"] = None
-    return found | wish.values
+        found["postgresql.database"] = shared.database
+        found["postgresql.hba"] = list(shared.hba)
+        found["postgresql.parameters"] = dict(shared.parameters)
+    return found
 
 
-def write(
-    place: Place,
-    wish: Entering,
-    *,
-    answer: JoinAnswer,
-    request: Request,
-    values: dict[str, Any],
-    user: str | None,
-) -> None:
+def write(files: list[File], *, settings: Settings, user: str | None) -> None:
     """All files of the admitted node."""
-    text, settings = write_text(final_values(values, wish, answer=answer))
-    files = [
-        File(place.ca, answer.ca.encode(), 0o644),
-        File(place.cert, answer.certificate.encode(), 0o644),
-        File(place.key, request.key_pem),
-        *secret_files(place, answer.shared),
-        File(settings.raft.data_dir / ADMISSION_FILE, msgspec.json.encode(answer.admission)),
-        File(place.config, text.encode(), 0o644),
-    ]
     try:
         places.write_all(files, settings=settings, user=user)
     except OperatorError as error:
+        name = settings.node.name
         raise OperatorError(
-            f"{wish.name} was admitted, but its files could not be written: {error.message}",
+            f"{name} was admitted, but its files could not be written: {error.message}",
             error.hint,
         ) from error
-
-
-def secret_files(place: Place, shared: Shared) -> list[File]:
-    """What a data member keeps secret; a witness has nothing of it."""
-    pairs = (
-        (place.ca_key, shared.ca_key),
-        (place.secret("superuser"), shared.superuser_password),
-        (place.secret("replication"), shared.replication_password),
-        (place.secret("admin.token"), shared.admin_token),
-    )
-    return [
-        File(path, text.encode() if path == place.ca_key else lined(text))
-        for path, text in pairs
-        if text
-    ]
-
-
-def describe(settings: Settings) -> str:
-    return f"node {settings.node.name} of cluster {settings.cluster.name}"

@@ -59,7 +59,7 @@ def found(place: Place, wish: Founding) -> Made:
     seat = f"{wish.name}={joined(places.address_of(settings).raft())}"
     values.setdefault("raft.members", [seat])
     text, settings = write_text(values)
-    user = prepare(place, settings)
+    user, _ = prepare(place, settings)
     ca = make_ca(wish.cluster)
     hosts = hosts_of(places.address_of(settings))
     issued = make_node_certificate(ca, NodeId(wish.name), hosts)
@@ -100,18 +100,20 @@ def write_text(values: dict[str, Any]) -> tuple[str, Settings]:
     return text, load_text(text, file="the new configuration")
 
 
-def prepare(place: Place, settings: Settings) -> str | None:
-    """Everything that can be refused before a file is written; the user PostgreSQL runs as."""
+def prepare(place: Place, settings: Settings) -> tuple[str | None, int]:
+    """Refuse what can be refused before a file is written.
+
+    Returns the user that PostgreSQL will run as (None: ourselves) and the major version that is
+    here (0 on a witness).
+    """
     places.check_unused(place, settings)
     places.check_writable(place)
     places.check_ports(settings)
-    if settings.node.witness:
-        return None
-    return find_postgres(settings)[0]
+    return (None, 0) if settings.node.witness else find_postgres(settings)
 
 
 def find_postgres(settings: Settings) -> tuple[str | None, int]:
-    """The user PostgreSQL will run as (None: ourselves) and the major version that is here."""
+    """The user and the major version; OperatorError where PostgreSQL cannot run here."""
     from pgherd.postgres import binaries, identity
 
     user = identity.resolve(settings.postgresql.user)

@@ -36,7 +36,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
     """Secrets and certificates that cannot be read here and now."""
     for section, tls in (("raft", settings.raft.tls), ("api", settings.api.tls)):
         for name in ("ca", "cert", "key") if tls is not None else ():
-            file = getattr(tls, name)
+            file = getattr(tls, name, None)
             if file is None:
                 continue
             try:
@@ -80,8 +80,6 @@ def _ports(settings: Settings) -> Found:
         (("raft", "port"), address.bound("raft"), settings.raft.port),
         (("api", "port"), api, settings.api.port),
     ]
-    if settings.metrics.port is not None:
-        taken.append((("metrics", "port"), api, settings.metrics.port))
     if not settings.node.witness:
         taken.append(
             (("postgresql", "port"), address.bound("postgresql"), settings.postgresql.port)

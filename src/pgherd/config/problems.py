@@ -23,7 +23,8 @@ class Problem:
     def __str__(self) -> str:
         parts = [part for part in (self.place, self.key) if part]
         tail = f" ({self.hint})" if self.hint else ""
-        return ": ".join([*parts, self.message + tail])
+        line = ": ".join([*parts, self.message + tail])
+        return "".join(one if one.isprintable() else repr(one)[1:-1] for one in line)
 
 
 class ConfigError(OperatorError):

@@ -161,11 +161,10 @@ class Tls(Section):
 
 
 class ServerTls(Section):
-    """Certificate files of a server; with `ca`, clients may log in with certificates."""
+    """Certificate files of a server."""
 
     cert: Annotated[FilePath, Key("The certificate, with its chain.", RELOAD)]
     key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
-    ca: Annotated[FilePath | None, Key("Authorities of client certificates.", RELOAD)] = None
 
 
 class Raft(Section):
@@ -226,15 +225,6 @@ class RewindRole(Section):
     password: Annotated[SecretRef | None, Key("Password: file:/path or env:NAME.", RELOAD)] = None
 
 
-class InitDb(Section):
-    """How the first data directory is made; read once."""
-
-    encoding: Annotated[str, Key("Encoding of the databases.")] = "UTF8"
-    locale: Annotated[
-        str, Key("Locale of the databases; C sorts alike on every host and after every upgrade.")
-    ] = "C"
-
-
 class Postgresql(Section):
     """The PostgreSQL server of this node."""
 
@@ -261,7 +251,6 @@ class Postgresql(Section):
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
-    initdb: InitDb = InitDb()
 
     def socket_directory(self) -> Path:
         """The directory of the Unix socket."""
@@ -275,7 +264,7 @@ class Probe(Section):
         Millis,
         Key(
             "Pause between two probes.",
-            LIVE,
+            RESTART,
             unit="duration",
             least=100,
             why="every probe is a new connection",
@@ -285,7 +274,7 @@ class Probe(Section):
         Millis,
         Key(
             "Deadline of one probe, connection included.",
-            LIVE,
+            RESTART,
             unit="duration",
             least=200,
             why="a healthy server under load takes this long to fork a backend",
@@ -294,7 +283,10 @@ class Probe(Section):
     failures: Annotated[
         int,
         Key(
-            "Failed probes in a row before the server is called unhealthy.", LIVE, least=1, most=100
+            "Failed probes in a row before the server is called unhealthy.",
+            RESTART,
+            least=1,
+            most=100,
         ),
     ] = 2
 
@@ -351,8 +343,7 @@ class Replication(Section):
         Literal["quorum", "strict"],
         Key(
             "quorum: on two nodes, or the ledger says that one is left;"
-            " strict: always on two nodes, or writes wait.",
-            LIVE,
+            " strict: always on two nodes, or writes wait. Read once, when the cluster is made.",
             later=("async",),
         ),
     ] = "quorum"
@@ -449,16 +440,8 @@ class Api(Section):
     tls: Annotated[ServerTls | None, Key("Serve HTTPS with these files.", RELOAD)] = None
     tokens: Annotated[
         tuple[Token, ...],
-        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", LIVE),
+        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", RESTART),
     ] = ()
-
-
-class Metrics(Section):
-    """Metrics for Prometheus."""
-
-    port: Annotated[
-        Port | None, Key("A port for /metrics alone; null: only on the API's port.")
-    ] = None
 
 
 class Log(Section):
@@ -467,7 +450,7 @@ class Log(Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"], Key("Least important line told.", LIVE)
     ] = "info"
-    format: Annotated[Literal["text", "json"], Key("Form of a line.", LIVE)] = "text"
+    format: Annotated[Literal["text", "json"], Key("Form of a line.")] = "text"
     file: Annotated[FilePath | None, Key("File to append to; null: standard error.")] = None
 
 
@@ -483,7 +466,6 @@ class Settings(Section):
     replication: Replication = Replication()
     proxy: Proxy = Proxy()
     api: Api = Api()
-    metrics: Metrics = Metrics()
     log: Log = Log()
 
     def api_bind(self) -> str:

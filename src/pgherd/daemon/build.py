@@ -68,6 +68,7 @@ class Node:
         self.stories = Storyteller(self.me, self.journal, self.metrics)
         opened = open_store(settings)
         self.seeds = opened.seeds
+        self.raft_id = opened.raft_id
         replica = Replica(
             opened.store,
             raft_id=opened.raft_id,
@@ -81,7 +82,7 @@ class Node:
             me=self.me,
             listen=(settings.node.address.bound("raft"), settings.raft.port),
             tls=translate.peer_tls(settings),
-            on_raft=lambda _, message: self.consensus.receive(message),
+            on_raft=self._receive,
             on_report=lambda _, report: self.agent.report_arrived(report),
             on_request=self.requests.answer,
             on_unreachable=self._unreachable,
@@ -174,6 +175,11 @@ class Node:
         node = self._node_of(message.to)
         if node is not None:
             self.peers.send_raft(node, message)
+
+    def _receive(self, node: NodeId, message: Msg) -> None:
+        """Take a message that is for us and from whom it says: ids are never re-used."""
+        if message.to == self.raft_id and self._node_of(message.frm) == node:
+            self.consensus.receive(message)
 
     def _node_of(self, raft_id: int) -> NodeId | None:
         for node, member in self.consensus.replica.facts.members.items():

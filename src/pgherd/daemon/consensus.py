@@ -95,6 +95,7 @@ class Consensus:
         """A peer's connection is gone."""
         if not self.stopped:
             self.replica.node.report_unreachable(raft_id)
+            self.replica.node.report_snapshot(raft_id, ok=False)
             self._work.set()
 
     def transfer(self, raft_id: int) -> None:

@@ -85,10 +85,12 @@ def new_identity(store: Store, settings: Settings, admission: Admission | None) 
                 "pgherd init on the first node, pgherd join on the others",
             )
         raft_id = mine.raft_id
-        give_birth(store, first_facts(settings))
     identity = Identity(settings.cluster.name, me, raft_id, secrets.token_hex(6))
-    store.set_identity(identity)
-    store.remember()
+    if admission is not None:
+        store.set_identity(identity)
+        store.remember()
+    else:
+        give_birth(store, first_facts(settings), identity)
     return identity
 
 

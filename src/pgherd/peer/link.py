@@ -40,6 +40,8 @@ DIAL_S_MAX = 2.0
 """Dialling and greeting; short, since a SYN lost in a partition is repeated after seconds only."""
 IDLE_TICKS_MAX = 10
 SILENT_TICKS_MAX = 4
+BULK_SILENT_TICKS_MAX = 30
+"""Signs of life wait behind long frames there; TCP_USER_TIMEOUT notices a dead peer before."""
 REQUESTS_MAX = 256
 RTT_WEIGHT = 0.2
 
@@ -94,14 +96,14 @@ class Link:
         wire = self._wire
         if wire is None or not self.is_up:
             return
-        if wire.moves():
-            wire.silent_ticks = self._idle_ticks = 0
         wire.silent_ticks += 1
         self._idle_ticks += 1
-        is_idle = self._idle_ticks > IDLE_TICKS_MAX and not self._pending and not self.outbox
-        if wire.silent_ticks > SILENT_TICKS_MAX:
+        is_bulk = self.lane is Lane.BULK
+        if is_bulk and (wire.has_backlog() or self._pending):
+            wire.silent_ticks = self._idle_ticks = 0
+        if wire.silent_ticks > (BULK_SILENT_TICKS_MAX if is_bulk else SILENT_TICKS_MAX):
             wire.abort(TimeoutError("no sign of life"))
-        elif self.lane is Lane.BULK and is_idle:
+        elif is_bulk and self._idle_ticks > IDLE_TICKS_MAX:
             self._is_hanging_up = True
             wire.close()
         else:

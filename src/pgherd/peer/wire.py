@@ -42,7 +42,6 @@ class Wire(asyncio.Protocol):
         self._is_paused = False
         self._is_flushing = False
         self._is_lost = False
-        self._waiting = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over."""
@@ -112,11 +111,10 @@ class Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
-    def moves(self) -> bool:
-        """Whether the other side took bytes since the last call: a long frame is on its way."""
-        waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        moved, self._waiting = waiting < self._waiting, waiting
-        return moved
+    def has_backlog(self) -> bool:
+        """Whether frames wait for the kernel to take them."""
+        waits = self.transport is not None and self.transport.get_write_buffer_size() > 0
+        return waits or bool(self.outbox)
 
     def peer_name(self) -> NodeId | None:
         """The name in the other side's verified certificate; None without TLS."""

@@ -120,8 +120,15 @@ def sign_request(
 
 def fingerprint(certificate_pem: bytes) -> str:
     """The SHA-256 of the certificate (DER), as 64 hexadecimal digits."""
-    der = ssl.PEM_cert_to_DER_cert(certificate_pem.decode("ascii").strip() + "\n")
-    return hashlib.sha256(der).hexdigest()
+    return hashlib.sha256(first_certificate(certificate_pem)).hexdigest()
+
+
+def first_certificate(pem: bytes) -> bytes:
+    """The DER bytes of the first certificate of a PEM text; ValueError when there is none."""
+    begin, end = pem.find(ssl.PEM_HEADER.encode()), pem.find(ssl.PEM_FOOTER.encode())
+    if not 0 <= begin < end:
+        raise ValueError("no certificate in PEM form")
+    return ssl.PEM_cert_to_DER_cert(pem[begin:end].decode("ascii") + ssl.PEM_FOOTER)
 
 
 def expires_at(certificate_pem: bytes) -> datetime.datetime:

@@ -13,6 +13,7 @@ import ssl
 
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.ids import NodeId
+from pgherd.pki.authority import first_certificate
 from pgherd.pki.files import TlsFiles
 
 CA_PATH = "/api/v1/join/ca"
@@ -120,7 +121,7 @@ def context_pinned(
 def trust_only(ca_pem: bytes, ca_sha256: str) -> ssl.SSLContext:
     """A context for exactly this CA if it has this SHA-256, else OperatorError."""
     try:
-        der = ssl.PEM_cert_to_DER_cert(ca_pem.decode("ascii").strip() + "\n")
+        der = first_certificate(ca_pem)
     except ValueError as error:
         raise PeerError(f"the CA certificate cannot be read: {error}") from error
     if not hmac.compare_digest(hashlib.sha256(der).hexdigest(), ca_sha256.lower()):

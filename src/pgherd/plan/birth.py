@@ -46,7 +46,8 @@ def register_birth(s: Situation) -> Decision | None:
     if report is None:
         return Decision(102, f"waits for {facts.founder}, which makes the cluster")
     server = report.server
-    if server.state not in (Server.STOPPED, Server.STANDBY) or not server.system_id:
+    made = server.system_id and report.promises.incarnation
+    if server.state not in (Server.STOPPED, Server.STANDBY) or not made:
         return Decision(102, f"waits until {facts.founder} has made its data directory")
     return Decision(
         102,

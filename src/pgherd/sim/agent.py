@@ -43,7 +43,6 @@ class Memory:
         self.names_generation = 0
         self.settled = 0
         self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
-        self.promoted_for = Term(0)
         self.checkpointed_term = Term(0)
         self.checkpointed_for = ""
         self.stale_streams: list[Stream] = []
@@ -95,7 +94,7 @@ class Agent:
         self._reported: tuple[object, ...] = ()
         self._reported_at = -REPORT_MS
         self._server_proc = self.server.proc
-        self._said: tuple[object, ...] = ()
+        self._said: dict[str, int] = {}
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
@@ -351,6 +350,6 @@ class Agent:
         self.promises = new
 
     def _tell(self, who: str, rule: int, reason: str) -> None:
-        if self._said != (who, rule, reason) and (who, rule) not in self._said:
+        if self._said.get(who) != rule:
+            self._said[who] = rule
             self.world.log(self.node, who, rule, reason)
-        self._said = (who, rule, reason)

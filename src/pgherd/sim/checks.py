@@ -66,7 +66,7 @@ class Checks:
 
     def on_facts(self, node: NodeId, replica: Replica) -> None:
         """I4, I11 on the store, and everything that follows from new facts."""
-        index, facts = replica.node.status().applied, replica.facts
+        index, facts = replica.node.applied, replica.facts
         # finish() has advanced: applied is the index of these facts.
         known = self.facts_at.setdefault(index, facts)
         if known is not facts and known != facts:

@@ -45,7 +45,6 @@ def see_server(agent: Agent) -> ServerSeen:
         names_generation=memory.names_generation,
         settled=memory.settled,
         epoch_record_end=record_end if primary and current else Lsn(0),
-        promoted_for=memory.promoted_for,
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
         insert_lsn=directory.wal[-1].end,

@@ -36,7 +36,7 @@ from pgherd.raft.types import (
     Status,
     StepPeerNotFound,
 )
-from pgherd.store.base import Store
+from pgherd.store.base import Identity, Store
 
 BIRTH_INDEX = 1
 BIRTH_TERM = 1
@@ -72,9 +72,11 @@ def birth_snapshot(facts: Facts) -> Snapshot:
     return Snapshot(index=BIRTH_INDEX, term=BIRTH_TERM, conf=ConfState(voters=voters), data=data)
 
 
-def give_birth(store: Store, facts: Facts) -> None:
-    """Write the birth snapshot into a new store."""
-    store.save(hard=Hard(BIRTH_TERM, 0, BIRTH_INDEX), snapshot=birth_snapshot(facts))
+def give_birth(store: Store, facts: Facts, identity: Identity) -> None:
+    """Write the birth snapshot and the identity into a new store, both or neither."""
+    store.save(
+        hard=Hard(BIRTH_TERM, 0, BIRTH_INDEX), snapshot=birth_snapshot(facts), identity=identity
+    )
     store.remember()
 
 

@@ -11,7 +11,7 @@ import time
 import psycopg
 import pytest
 
-from pgherd.model.ids import NodeId, Position, Term, format_lsn
+from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
 from pgherd.postgres import clone, conf, processes
 from pgherd.postgres.rewind import RewindOutcome, rewind
 from pgherd.postgres.server import PostgresServer
@@ -235,9 +235,11 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
         await a.acting.rows("CREATE TABLE public.rows (i int PRIMARY KEY, filler text)")
         b = await lab.replica("b", a)
 
-        async def write(first: int) -> None:
+        async def write(first: int) -> Lsn:
+            """5,000 rows that the standby has on disk; returns the end of their WAL."""
             await a.acting.rows(
-                "INSERT INTO public.rows SELECT g, repeat('x', 500) FROM generate_series(%s::int, %s::int) g",
+                "INSERT INTO public.rows SELECT g, repeat('x', 500) "
+                "FROM generate_series(%s::int, %s::int) AS g",
                 [first, first + 4_999],
             )
             end = (await a.look()).flush_lsn
@@ -246,10 +248,10 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
                 return all(sender.flush_lsn >= end for sender in (await a.look()).senders)
 
             await wait_until("the standby has received it", received)
+            return end
 
         await b.acting.rows("SELECT pg_wal_replay_pause()")
-        await write(0)
-        end = (await a.look()).flush_lsn
+        end = await write(0)
         assert await b.seal(10.0) >= Position(Term(1), end)
         assert len(await rows_of(b)) == 5_000
 
@@ -260,8 +262,7 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
         assert processes.belongs(startup, b.data_dir)
         os.kill(startup, signal.SIGSTOP)
         try:
-            await write(5_000)
-            end = (await a.look()).flush_lsn
+            end = await write(5_000)
             sealing = asyncio.create_task(b.seal(20.0))
 
             async def alone() -> bool:
@@ -276,12 +277,12 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
 
         await lab.follow(b, a, 1)
         plain = b.login.conninfo(statement_timeout_ms=0, commit="on")
-        async with await psycopg.AsyncConnection.connect(plain) as reader:
-            await reader.execute("SELECT count(*) FROM public.rows")  # holds its lock
-            await a.acting.rows("TRUNCATE public.rows")
-            await write(20_000)
-            end = (await a.look()).flush_lsn
-            assert await b.seal(10.0) >= Position(Term(1), end)
+        reader = await psycopg.AsyncConnection.connect(plain)
+        await reader.execute("SELECT count(*) FROM public.rows")  # and holds its lock
+        await a.acting.rows("TRUNCATE public.rows")
+        end = await write(20_000)
+        assert await b.seal(10.0) >= Position(Term(1), end)
+        await reader.close()
         assert len(await rows_of(b)) == 5_000
 
     play(story())

@@ -16,6 +16,8 @@ from pgherd.api.herd import Admission, Shared, SharedToken
 from pgherd.api.joining import Joiner, read_admission
 from pgherd.api.serve import ServeTls
 from pgherd.cli.entering import aim
+from pgherd.cli.place import Place
+from pgherd.cli.verify import CheckFailed, Verifier
 from pgherd.config.load import load
 from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
@@ -30,7 +32,6 @@ SECRET = "the-secret"
 def no_postgres_search(monkeypatch):
     """The search for PostgreSQL is `postgres`'s own matter; here it finds 15."""
     monkeypatch.setattr("pgherd.cli.founding.find_postgres", lambda settings: (None, 15))
-    monkeypatch.setattr("pgherd.cli.entering.find_postgres", lambda settings: (None, 15))
 
 
 def free_base() -> int:
@@ -145,6 +146,21 @@ def test_the_cli_finds_its_own_daemon(pgherd, tmp_path, herd, fakes, serving):
         assert pgherd("status", "--config", file).code == 0
         (tmp_path / "n1/secrets/admin.token").unlink()
         assert pgherd("status", "--config", file).code == 6
+
+
+def test_verification_names_the_failed_check(pgherd, tmp_path, capsys):
+    """Nothing runs: the first check fails in time, is printed, and the next command is told."""
+    init(pgherd, tmp_path / "n1")
+    place = Place(config=tmp_path / "n1/pgherd.yaml", directory=tmp_path / "n1")
+    place.log.write_text("agent.refused reason=nobody started it\n")
+    verifier = Verifier(place, load(place.config), timeout_s=0.3)
+    with pytest.raises(CheckFailed) as failed:
+        verifier.first_node()
+    said = capsys.readouterr().err
+    assert "FAIL  the API answers: no daemon answers" in said
+    assert "nobody started it" in said
+    assert "pgherd status --config" in failed.value.hint
+    assert failed.value.exit_code == 1
 
 
 # --- join ----------------------------------------------------------------------------------------
@@ -281,9 +297,9 @@ def test_a_used_token_is_refused(pgherd, inviting, tmp_path):
 
 def test_a_wrong_major_is_refused(pgherd, inviting, tmp_path, monkeypatch):
     """Before the member is added."""
-    monkeypatch.setattr("pgherd.cli.entering.find_postgres", lambda settings: (None, 18))
+    monkeypatch.setattr("pgherd.cli.founding.find_postgres", lambda settings: (None, 18))
     result = join(pgherd, tmp_path / "n4", inviting.token())
-    assert result.code == 6
+    assert result.code == 3
     assert "has PostgreSQL 18, the cluster runs 15" in result.err
     assert not (tmp_path / "n4").exists()
 

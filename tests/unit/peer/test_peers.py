@@ -109,8 +109,9 @@ def test_the_bulk_lane_hangs_up_when_idle_and_dials_again(
 def test_a_long_frame_on_a_slow_line_is_no_silence(
     plain_herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the other side takes bytes, however slowly, the bulk lane is neither idle nor dead."""
+    """A snapshot that takes many ticks comes whole: the bulk lane is neither idle nor dead."""
     monkeypatch.setattr("pgherd.peer.peers.TICK_S", 0.05)
+    monkeypatch.setattr("pgherd.peer.link.BULK_SILENT_TICKS_MAX", 10)
     monkeypatch.setattr("pgherd.peer.link.IDLE_TICKS_MAX", 3)
 
     async def story() -> None:

