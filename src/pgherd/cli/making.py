@@ -13,7 +13,7 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.configuring import SetOption, overrides
 from pgherd.cli.output import Format, emit, line, say
-from pgherd.cli.place import choose_place, own_address
+from pgherd.cli.place import choose_place, chosen_address
 from pgherd.model.errors import OperatorError
 
 START_TIMEOUT_S = 120.0
@@ -82,7 +82,7 @@ def init(
     place = choose_place(directory=directory, config=config)
     wish = Founding(
         name=name,
-        address=address or own_address(),
+        address=chosen_address(address),
         cluster=cluster,
         base_port=base_port,
         values=overrides(given or []),
@@ -133,7 +133,7 @@ def join(
         token=token,
         target=target,
         name=name,
-        address=address or own_address(),
+        address=chosen_address(address),
         base_port=base_port,
         witness=witness,
         values=overrides(given or []),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pgherd.cli.output import say
 from pgherd.cli.start import CONFIG_DEFAULT, CONFIG_HOME
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Address, Tags
@@ -91,6 +92,15 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
+
+
+def chosen_address(given: str | None) -> str:
+    """The address that was given, or this machine's own, and then said aloud."""
+    if given is not None:
+        return given
+    found = own_address()
+    say(f"the other nodes will reach this one at {found}; another: --address ADDR")
+    return found
 
 
 def base_values(

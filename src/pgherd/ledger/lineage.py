@@ -40,3 +40,20 @@ def contains(history: tuple[Reign, ...], position: Position) -> bool:
 def fork_of(history: tuple[Reign, ...], position: Position) -> Lsn | None:
     """Where a diverged position left the newest reign's history; None when that is not known."""
     return reach(history, position.epoch)
+
+
+def attributed(history: tuple[Reign, ...], adopted: Term, seen: Position) -> Position:
+    """The position of WAL whose last epoch record may be older than its last promotion.
+
+    Between a promotion and its epoch record a new primary writes, and ships, WAL that still carries
+    the old epoch; taken as such it would compare with the old primary's own end, which is another
+    log. A member streams from an adopted leader only when it ends at or before that reign's start:
+    so whatever it has behind the start came from that reign, recorded or not.
+    """
+    by_term = {reign.term: reign for reign in history}
+    current = by_term.get(adopted)
+    while current is not None and current.term > seen.epoch:
+        if current.promoted and seen.lsn > current.start.lsn:
+            return Position(current.term, seen.lsn)
+        current = by_term.get(current.start.epoch)
+    return seen

@@ -97,6 +97,9 @@ class HerdView:
             primary = status.get("primary_node_id")
             if not primary or status.get("failover_state") != "normal":
                 return False
+            agreed = status.get("synchronous") or {}
+            if not isinstance(agreed, dict) or agreed.get("degraded") is not False:
+                return False  # PostgreSQL may be ahead of the ledger, which decides a failover
             [row] = self.query(str(primary), REDUNDANCY)
         except (NoAnswer, psycopg.Error):
             return False

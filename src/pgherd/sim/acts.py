@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
+from pgherd.sim.look import position_of
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.postgres import Server, Upstream
 from pgherd.sim.wal import Directory, Record
@@ -58,7 +60,8 @@ def promise(agent: Agent, term: Term, elector: NodeId) -> Task:
     must(old.promise <= term, f"promised {old.promise}")
     if old.promise == term:
         must(old.promise_elector in (None, elector), f"promised to {old.promise_elector}")
-    yield from save(agent, promise=term, promise_elector=elector)
+    if old.promise < term or old.promise_elector is None:
+        yield from save(agent, promise=term, promise_elector=elector, frozen=None)
 
 
 def check_term(agent: Agent, term: Term) -> None:
@@ -80,7 +83,7 @@ def seal(agent: Agent, a: act.Seal) -> Task:
         server.start()
     yield from wait(lambda: settled(server), limit_ms=10_000)
     yield 5 * MS
-    position = server.position()
+    position = position_of(agent)
     must(settled(server) and position is not None, "replay did not drain")
     must(agent.promises.promise == a.term, "promised more meanwhile")
     yield from save(agent, frozen=Frozen(a.term, position))
@@ -115,6 +118,7 @@ def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
         return any(s.key == a.candidate and s.flush_lsn >= end for s in server.streams)
 
     yield from wait(caught_up, limit_ms=a.limit_ms)
+    must(caught_up(), "the candidate did not catch up in time")
     server.stop_fast()
     yield from wait(lambda: server.proc is None, limit_ms=8_000)
     if server.proc is not None:
@@ -122,6 +126,7 @@ def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
     must(server.clean and server.dir is not None, "the stop was not clean")
     assert server.dir is not None
     end = server.dir.position(len(server.dir.wal))
+    end = attributed(agent.replica.facts.history, agent.promises.adopted, end)
     yield from save(agent, frozen=Frozen(a.term, end))
 
 
@@ -129,7 +134,8 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     """Become primary at the frozen position, then write the epoch record."""
     mine, server = agent.promises, agent.server
     must(mine.promise == a.term and mine.frozen == Frozen(a.term, a.expected), "not sealed there")
-    must(server.position() == a.expected and settled(server), "not at the expected position")
+    must(position_of(agent) == a.expected and settled(server), "not at the expected position")
+    yield from save(agent, adopted=a.term, adopted_leader=agent.node)
     server.promote()
     yield from wait(lambda: server.primary, limit_ms=10_000)
     must(server.primary, "promotion took too long")
@@ -231,10 +237,10 @@ def follow(agent: Agent, a: act.Follow) -> Task:
 
 
 def adopt(agent: Agent, term: Term, leader: MemberKey, **more: Any) -> Task:
-    new = max(agent.promises.promise, term)
-    yield from save(
-        agent, promise=new, adopted=term, adopted_leader=leader.node, frozen=None, **more
-    )
+    more |= {"adopted": term, "adopted_leader": leader.node, "frozen": None}
+    if agent.promises.promise < term:
+        more |= {"promise": term, "promise_elector": None}
+    yield from save(agent, **more)
 
 
 def upstream(agent: Agent, term: Term, leader: MemberKey) -> Upstream:
@@ -264,7 +270,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     must(agent.promises.promise <= a.term, f"promised {agent.promises.promise}")
     mine, server = agent.promises.floor, agent.server
     floor = Floor(max(a.floor, mine.position) if mine else a.floor, a.fork_lsn)
-    yield from adopt(agent, a.term, a.leader, floor=floor, dirty_rewind=True)
+    yield from save(agent, frozen=None, floor=floor, dirty_rewind=True)
     yield from stop(agent)
     yield agent.world.rng.randrange(300, 1500) * MS
     source = source_of(agent, a.leader)
@@ -275,6 +281,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     except Failed:
         agent.memory.dead_end = True
         raise
+    yield from adopt(agent, a.term, a.leader)
     server.start(upstream(agent, a.term, a.leader))
     facts = agent.replica
     yield from wait(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgherd.model.ids import Instant, Lsn, Term, Timeline
+from pgherd.ledger.lineage import attributed
+from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
 
@@ -28,7 +29,7 @@ def see_server(agent: Agent) -> ServerSeen:
     replayed = max(1, server.replayed)
     timeline = directory.timeline if primary else directory.wal[replayed - 1].timeline
     record_term, record_end = memory.epoch_record
-    position = server.position()
+    position = position_of(agent)
     current = position is not None and record_term == position.epoch
     return ServerSeen(
         state=state,
@@ -50,6 +51,14 @@ def see_server(agent: Agent) -> ServerSeen:
         insert_lsn=directory.wal[-1].end,
         slots=directory.slots,
     )
+
+
+def position_of(agent: Agent) -> Position | None:
+    """Where the server's WAL ends, by the epoch records in it and by whom it adopted."""
+    seen = agent.server.position()
+    if seen is None:
+        return None
+    return attributed(agent.replica.facts.history, agent.promises.adopted, seen)
 
 
 def see_receiver(server: Postgres) -> Receiver | None:

@@ -19,6 +19,7 @@ from pgherd.sim.clients import Client
 from pgherd.sim.clock import Clock
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
+from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
 
@@ -120,7 +121,13 @@ class World:
         )
         for node in self.nodes.values():
             store = MemoryStore(node.disk)
-            give_birth(store, facts)
+            identity = Identity(
+                cluster=self.cluster,
+                node=node.name,
+                raft_id=node.raft_id,
+                store_incarnation=node.name,
+            )
+            give_birth(store, facts, identity)
             store.close()
             node.boot()
 

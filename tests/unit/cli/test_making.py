@@ -5,7 +5,6 @@ The other side of `join` is the real Joiner with real certificates, served over 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from pathlib import Path
@@ -34,25 +33,8 @@ def no_postgres_search(monkeypatch):
     monkeypatch.setattr("pgherd.cli.founding.find_postgres", lambda settings: (None, 15))
 
 
-def free_base() -> int:
-    """A port from which five are free."""
-    for base in range(21_000 + os.getpid() % 1000 * 7, 60_000, 5):
-        probes = [socket.socket() for _ in range(5)]
-        try:
-            for offset, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no free ports")
-
-
 def init(pgherd, directory: Path, *more: str):
-    address = ("--address", "127.0.0.1", "--base-port", str(free_base()))
+    address = ("--address", "127.0.0.1", "--base-port", str(pgherd.free_base()))
     return pgherd("init", "--dir", directory, *address, *more)
 
 
@@ -104,7 +86,7 @@ def test_init_keeps_what_is_there(pgherd, tmp_path, place):
 
 def test_init_refuses_a_taken_port(pgherd, tmp_path):
     """The key, the port and the way out are named; no file is made."""
-    base = free_base()
+    base = pgherd.free_base()
     with socket.socket() as other:
         other.bind(("127.0.0.1", base + 3))
         other.listen()
@@ -228,7 +210,7 @@ def inviting(pgherd, herd, fakes, serving, tmp_path):
 
 
 def join(pgherd, directory: Path, token: str, *more: str):
-    address = ("--address", "127.0.0.1", "--base-port", str(free_base()))
+    address = ("--address", "127.0.0.1", "--base-port", str(pgherd.free_base()))
     name = () if "--name" in more else ("--name", "n4")
     return pgherd("join", "--token", token, "--dir", directory, *name, *address, *more)
 

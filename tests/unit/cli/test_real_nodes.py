@@ -21,7 +21,6 @@ from pgherd.config.load import load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 DEADLINE_S = 30.0
-BASE_PORT = 24_500
 
 
 @pytest.fixture
@@ -51,27 +50,28 @@ def end_all(directory: Path) -> None:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if gone else signal.SIGTERM)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         time.sleep(0.3)
 
 
 def test_two_nodes_from_two_commands(pgherd, ground):
     """init makes a primary with the first database, join a streaming synchronous replica."""
+    ports = [pgherd.free_base()]
     where = ("--address", "127.0.0.1", "--start")
     made = pgherd(
-        *("init", "--dir", ground / "n1", "--base-port", BASE_PORT, "--database", "app"),
+        *("init", "--dir", ground / "n1", "--base-port", ports[0], "--database", "app"),
         *where,
         *("--timeout", "60"),
     )
     assert made.code == 0, made.err
-    assert f"port={BASE_PORT} user=app dbname=app" in made.out
+    assert f"port={ports[0]} user=app dbname=app" in made.out
     first = ground / "n1" / "pgherd.yaml"
     token = pgherd("token", "create", "--join", "--config", first).out.strip()
+    ports.append(pgherd.free_base())
     joined = pgherd(
         *("join", "--token", token, "--name", "n2", "--dir", ground / "n2"),
-        *("--base-port", BASE_PORT + 10),
+        *("--base-port", ports[1]),
         *where,
         *("--timeout", "60"),
     )
@@ -80,12 +80,12 @@ def test_two_nodes_from_two_commands(pgherd, ground):
         assert f"ok    {check}" in joined.err or f"ok    it is in the {check}" in joined.err
     password = (ground / "n1/secrets/app.password").read_text().strip()
     target = {"host": "127.0.0.1", "user": "app", "dbname": "app", "password": password}
-    with psycopg.connect(**target, port=BASE_PORT + 10, autocommit=True) as connection:
+    with psycopg.connect(**target, port=ports[1], autocommit=True) as connection:
         connection.execute("CREATE TABLE kept (id int PRIMARY KEY)")
         connection.execute("INSERT INTO kept VALUES (1)")
     second = ground / "n2" / "pgherd.yaml"
     moved = pgherd("switchover", "--to", "n2", "--yes", "--config", second)
     assert (moved.code, moved.out) == (0, "n2 is the primary of epoch 2\n"), moved.err
-    with psycopg.connect(**target, port=BASE_PORT, autocommit=True) as connection:
+    with psycopg.connect(**target, port=ports[0], autocommit=True) as connection:
         assert connection.execute("SELECT id FROM kept").fetchall() == [(1,)]
     assert load(first).raft.data_dir.exists()
