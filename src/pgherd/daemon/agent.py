@@ -66,6 +66,7 @@ class Agent:
         self.planned = Planned(0, "starting", None)
         self.decided = Decision(0, "")
         self.progress = -1
+        self.stopping = False
         self.following_since = now_ms()
         self.phase_since = now_ms()
         self.names_since = now_ms()
@@ -165,7 +166,7 @@ class Agent:
             self._upstream_seen, self.following_since = upstream, now_ms()
 
     def _member_step(self) -> None:
-        if self.watch is None or self.executor is None:
+        if self.watch is None or self.executor is None or self.stopping:
             return
         facts = self.facts
         leader = facts.leader

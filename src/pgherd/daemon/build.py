@@ -40,6 +40,7 @@ from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
+from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreFailed
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
@@ -120,9 +121,10 @@ class Node:
             peers=self.peers,
             journal=self.journal,
             control=self.control,
+            snapshot=self._snapshot,
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
         )
-        self.api = translate.api(settings, self.port, self.metrics)
+        self.api, self.guard = translate.api(settings, self.port, self.metrics)
         self._facts_seen: Facts | None = None
 
     def _data_member(
@@ -210,19 +212,19 @@ class Node:
         self.peers.set_peers(addresses)
         self._publish()
 
+    def _snapshot(self) -> Snapshot:
+        return snapshot(
+            self.agent.facts,
+            self.agent.reports.newest,
+            me=self.me,
+            lag_bytes_max=self.settings.proxy.max_replica_lag_bytes,
+            silent_after_ms=self.agent.policy.detect_ms,
+            now=now_ms(),
+        )
+
     def _publish(self) -> None:
         if self.control is not None:
-            policy = self.agent.policy
-            self.control.publish(
-                snapshot(
-                    self.agent.facts,
-                    self.agent.reports.newest,
-                    me=self.me,
-                    lag_bytes_max=self.settings.proxy.max_replica_lag_bytes,
-                    silent_after_ms=policy.detect_ms,
-                    now=now_ms(),
-                )
-            )
+            self.control.publish(self._snapshot())
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -302,11 +304,13 @@ class Node:
         self.agent.policy = translate.policy(new)
         self.agent.own_record = translate.own_record(new)
         logs.set_level(new.log.level)
+        self.guard.replace(translate.tokens(new))
         if self.control is not None:
             self.control.configure(translate.proxy_settings(new))
 
     async def stop(self, *, stop_server: bool) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
+        self.agent.stopping = True
         if self.executor is not None:
             await self.executor.stop()
         if stop_server and self.server is not None and self.server.is_running():

@@ -66,12 +66,17 @@ async def run(make: Callable[[], Node]) -> int:
     node = make()
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     orphaned = watch_lifeline(loop, stop)
-    gc.collect()
-    gc.freeze()
+    give_back_memory()
     code = await node.run(stop, ready=sdnotify.ready)
     sdnotify.stopping()
     await node.stop(stop_server=code == 0 and not orphaned())
     return code
+
+
+def give_back_memory() -> None:
+    """What start-up left over goes back to the system, and what stays is not scanned again."""
+    gc.collect()
+    gc.freeze()
 
 
 def watch_lifeline(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[], bool]:

@@ -34,6 +34,7 @@ from pgherd.model.observation import Heard
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.relay.control import ProxyControl
+from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
 from pgherd.telemetry.journal import Journal
 
@@ -82,6 +83,7 @@ class Port(Herd):
         peers: Peers,
         journal: Journal,
         control: ProxyControl | None,
+        snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
     ) -> None:
         self.node = agent.me
@@ -89,6 +91,7 @@ class Port(Herd):
         self._peers = peers
         self._journal = journal
         self._control = control
+        self._snapshot = snapshot
         self._joiner = joiner(self)
 
     def facts(self) -> Facts:
@@ -135,7 +138,15 @@ class Port(Herd):
             errors=counters.errors,
             bytes_from_clients=counters.bytes_from_clients,
             bytes_from_servers=counters.bytes_from_servers,
+            backends=self._routes(),
         )
+
+    def _routes(self) -> dict[str, tuple[NodeId, ...]]:
+        """Where the proxy may send sessions now."""
+        given = self._snapshot()
+        primary = (given.primary.name,) if given.primary is not None else ()
+        replicas = tuple(backend.name for backend in given.replicas if backend.usable)
+        return {"primary": primary, "replica": replicas}
 
     def events(self, limit: int) -> list[Event]:
         return [entry.event for entry in self._journal.since(0, limit=10**9)][-limit:]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pgherd import __version__
 from pgherd.api.app import build_app
-from pgherd.api.guard import ApiToken, Role
+from pgherd.api.guard import ApiToken, Guard, Role
 from pgherd.api.herd import Herd, Shared, SharedToken
 from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
+from pgherd.config.fields import Secret
 from pgherd.config.settings import Settings
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
@@ -87,8 +88,7 @@ def peer_tls(settings: Settings) -> TlsFiles | None:
 def server_settings(settings: Settings, *, user: PostgresUser | None) -> ServerSettings:
     """What PostgreSQL is run with."""
     pg = settings.postgresql
-    replication = pg.replication.password
-    rewind = pg.rewind.password or replication
+    rewind = pg.rewind.password or pg.replication.password
     bound = settings.node.address.bound("postgresql")
     return ServerSettings(
         passfile=str(pg.data_dir.parent / PASSFILE),
@@ -97,12 +97,12 @@ def server_settings(settings: Settings, *, user: PostgresUser | None) -> ServerS
         hba=pg.hba,
         parameters={str(name): str(value) for name, value in pg.parameters.items()},
         superuser=pg.superuser.username,
-        superuser_password=pg.superuser.password.reveal() if pg.superuser.password else "",
+        superuser_password=revealed(pg.superuser.password),
         database=pg.database,
         replication_role=pg.replication.username,
-        replication_password=replication.reveal() if replication else "",
+        replication_password=revealed(pg.replication.password),
         rewind_role=pg.rewind.username,
-        rewind_password=rewind.reveal() if rewind else "",
+        rewind_password=revealed(rewind),
     )
 
 
@@ -118,23 +118,37 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     )
 
 
-def api(settings: Settings, port: Herd, metrics: Metrics) -> ApiServer:
-    """The REST API, bound."""
+def revealed(secret: Secret | None) -> str:
+    """A secret's text; "" where none is configured."""
+    return secret.reveal() if secret is not None else ""
+
+
+def tokens(settings: Settings) -> list[ApiToken]:
+    """Who may do what on the API."""
+    return [
+        ApiToken(name=token.name, role=Role[token.role.upper()], sha256=token.sha256)
+        for token in settings.api.tokens
+    ]
+
+
+def api(settings: Settings, port: Herd, metrics: Metrics) -> tuple[ApiServer, Guard]:
+    """The REST API, bound, and its guard, which takes new tokens at a reload.
+
+    Without TLS nothing is handed out that a joining node would have to trust.
+    """
+    tls = settings.api.tls
     ca = Path(settings.raft.tls.ca) if settings.raft.tls is not None else None
     app = build_app(
         port,
-        tokens=[
-            ApiToken(name=token.name, role=Role[token.role.upper()], sha256=token.sha256)
-            for token in settings.api.tokens
-        ],
+        tokens=tokens(settings),
         version=__version__,
         failover_enabled=lambda: settings.failover.enabled,
-        ca_pem=lambda: ca.read_bytes() if ca is not None and ca.exists() else None,
+        ca_pem=lambda: ca.read_bytes() if tls is not None and ca and ca.exists() else None,
         metrics=metrics,
     )
-    tls = settings.api.tls
     files = ServeTls(cert=tls.cert, key=tls.key) if tls is not None else None
-    return serve(app, settings.api_bind(), settings.api.port, files)
+    server = serve(app, settings.api_bind(), settings.api.port, files)
+    return server, app.state.services.guard
 
 
 def joiner(settings: Settings, facts: Callable[[], Facts], submit: Submit) -> Joiner | None:
@@ -158,9 +172,11 @@ def shared(settings: Settings) -> Shared:
     pg = settings.postgresql
     return Shared(
         superuser=pg.superuser.username,
-        superuser_password=pg.superuser.password.reveal() if pg.superuser.password else "",
+        superuser_password=revealed(pg.superuser.password),
         replication=pg.replication.username,
-        replication_password=pg.replication.password.reveal() if pg.replication.password else "",
+        replication_password=revealed(pg.replication.password),
+        rewind=pg.rewind.username,
+        rewind_password=revealed(pg.rewind.password),
         database=pg.database,
         hba=pg.hba,
         parameters={str(name): str(value) for name, value in pg.parameters.items()},

@@ -6,7 +6,8 @@ Nothing here waits for a clock to become safe: time only decides how long to hop
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
-from pgherd.model.facts import Phase
+from pgherd.ledger.lineage import contains
+from pgherd.model.facts import Phase, Reign
 from pgherd.model.ids import CLOSED_NAME, MemberKey, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
@@ -63,7 +64,7 @@ def false_alarm(s: Situation) -> Decision | None:
         return None
     position = report.server.position
     assert position is not None
-    others = [key for key in sealed(s) if able_to_run(s, key)]
+    others = streamers(s, facts.leader, start=position, promoted=False)
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
         return Decision(303, f"{facts.leader.node} stays; waits for {names(waiting)} to seal")
@@ -121,9 +122,24 @@ def grace_left(s: Situation) -> bool:
     return s.now - s.view.phase_since < limit
 
 
-def can_stream(s: Situation, key: MemberKey) -> bool:
-    """Whether a sealed member will stream from the winner: it runs, or has drained and stopped."""
-    return able_to_run(s, key) or (s.facts.handover is not None and key == s.facts.leader)
+def streamers(
+    s: Situation, winner: MemberKey, *, start: Position, promoted: bool
+) -> list[MemberKey]:
+    """Sealed members that will stream from the winner as they are.
+
+    They run, or have drained and stopped, and they end on the winner's history: one that must be
+    rewound first waits for a stable term, which must not wait for it.
+    """
+    reign = Reign(
+        term=s.facts.term, leader=winner, start=start, promoted=promoted, rule=0, reason=""
+    )
+    history = (*s.facts.history, reign)
+    found = []
+    for key, position in sealed(s).items():
+        runs = able_to_run(s, key) or (s.facts.handover is not None and key == s.facts.leader)
+        if key != winner and runs and contains(history, position):
+            found.append(key)
+    return found
 
 
 def names(keys: list[MemberKey]) -> str:
@@ -169,7 +185,7 @@ def choose(s: Situation) -> Decision | None:
         return Decision(305, f"waits for {names(waiting)} to seal")
     if wanted is None:
         return Decision(305, f"nobody who may lead has reached {target}")
-    others = [key for key in done if key != wanted and can_stream(s, key)]
+    others = streamers(s, wanted, start=done[wanted], promoted=True)
     k = min(num_sync(facts, s.policy), len(others))
     voters: tuple[MemberKey, ...] = ()
     if k == 0 and is_strict(facts):

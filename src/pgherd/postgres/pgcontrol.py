@@ -5,6 +5,7 @@ Parsing is pure; `read` runs the program.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,8 @@ from pgherd.postgres.tools import run_tool
 SHUT_DOWN = "shut down"
 SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
 READ_TIMEOUT_S = 10.0
+ATTEMPTS = 3
+AGAIN_AFTER_S = 0.02
 DEMANDED = {
     "max_connections": "max_connections setting",
     "max_worker_processes": "max_worker_processes setting",
@@ -55,8 +58,9 @@ class ControlData(msgspec.Struct, frozen=True):
 
 def parse(text: str) -> ControlData:
     """Read the output of pg_controldata under LC_ALL=C."""
-    if "WARNING" in text:
-        raise PostgresError("pg_control is damaged: " + text.strip().splitlines()[0])
+    warnings = [line.strip() for line in text.splitlines() if "warning:" in line.lower()]
+    if warnings:
+        raise PostgresError(f"pg_control is damaged: {warnings[0]}")
     pairs = (line.partition(":") for line in text.splitlines())
     fields = {name.strip(): value.strip() for name, _, value in pairs}
     try:
@@ -78,9 +82,16 @@ def parse(text: str) -> ControlData:
 
 
 async def read(bin_dir: Path, data_dir: Path, *, user: PostgresUser | None) -> ControlData:
-    """Read a data directory's pg_control."""
+    """Read a data directory's pg_control; again if a running server was just writing it."""
     argv = [str(bin_dir / "pg_controldata"), "-D", str(data_dir)]
-    result = await run_tool(argv, user=user, timeout_s=READ_TIMEOUT_S)
-    if result.code != 0:
-        raise PostgresError(f"pg_controldata {data_dir}: {result.last_words()}")
-    return parse(result.out + result.err)
+    for attempt in range(ATTEMPTS):
+        result = await run_tool(argv, user=user, timeout_s=READ_TIMEOUT_S)
+        try:
+            if result.code != 0:
+                raise PostgresError(f"pg_controldata {data_dir}: {result.last_words()}")
+            return parse(result.out + result.err)
+        except PostgresError:
+            if attempt == ATTEMPTS - 1:
+                raise
+        await asyncio.sleep(AGAIN_AFTER_S)
+    raise AssertionError("the last attempt returns or raises")

@@ -56,12 +56,17 @@ def save(agent: Agent, **changes: Any) -> Task:
 
 def promise(agent: Agent, term: Term, elector: NodeId) -> Task:
     """Promise a term to one elector, durably; refuse when promised otherwise."""
+    may_promise(agent, term, elector)
+    old = agent.promises
+    if old.promise < term or old.promise_elector is None:
+        yield from save(agent, promise=term, promise_elector=elector, frozen=None)
+
+
+def may_promise(agent: Agent, term: Term, elector: NodeId) -> None:
     old = agent.promises
     must(old.promise <= term, f"promised {old.promise}")
     if old.promise == term:
         must(old.promise_elector in (None, elector), f"promised to {old.promise_elector}")
-    if old.promise < term or old.promise_elector is None:
-        yield from save(agent, promise=term, promise_elector=elector, frozen=None)
 
 
 def check_term(agent: Agent, term: Term) -> None:
@@ -94,24 +99,25 @@ def settled(server: Server) -> bool:
 
 
 def close_gate(agent: Agent, a: act.CloseGate) -> Task:
-    """Promise, closed names, client sessions ended."""
-    yield from promise(agent, a.term, a.elector)
-    close(agent)
-    yield MS
+    """Closed names, client sessions ended, a commit seen to wait; only then the promise.
 
-
-def close(agent: Agent) -> None:
-    must(agent.server.primary, "no primary")
-    agent.server.reload_names(CLOSED)
-    agent.memory.names_generation = agent.memory.settled = 0
+    The elector takes promise and names together for a closed gate, so the proof comes before both
+    are there: commits of a server whose names were empty wait only when its checkpointer says so.
+    """
+    may_promise(agent, a.term, a.elector)
+    yield from close_and_probe(agent)
     agent.server.drop_sessions(silent=False)
+    yield from promise(agent, a.term, a.elector)
 
 
 def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
     """Promise, close, wait for the candidate, fast stop, freeze at the shutdown checkpoint."""
     yield from promise(agent, a.term, a.elector)
-    close(agent)
     server = agent.server
+    must(server.primary, "no primary")
+    server.reload_names(CLOSED)
+    agent.memory.settled = 0
+    server.drop_sessions(silent=False)
 
     def caught_up() -> bool:
         end = server.dir.wal[-1].end if server.dir is not None else Lsn(0)
@@ -178,7 +184,6 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
     must(agent.server.primary, "no primary")
     agent.memory.stale_streams = list(agent.server.streams)
     agent.server.reload_names(Names(text, term=term, generation=generation))
-    agent.memory.names_generation = generation
 
 
 def settle(agent: Agent, a: act.Settle) -> Task:
@@ -219,6 +224,7 @@ def close_and_probe(agent: Agent) -> Task:
     server = agent.server
     must(server.primary, "no primary")
     server.reload_names(CLOSED)
+    agent.memory.settled = 0
     for _ in range(200):
         record = server.write_local("note")
         yield from flushed(server, record)

@@ -40,7 +40,6 @@ class Memory:
     """What an agent knows of its own doings and would not know after a restart."""
 
     def __init__(self) -> None:
-        self.names_generation = 0
         self.settled = 0
         self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
         self.checkpointed_term = Term(0)
@@ -52,7 +51,7 @@ class Memory:
 
     def forget_server(self) -> None:
         """The server process is another one now: what was set on the old one is void."""
-        self.names_generation = self.settled = 0
+        self.settled = 0
         self.epoch_record = Term(0), Lsn(0)
         self.stale_streams = []
 

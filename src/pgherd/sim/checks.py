@@ -191,7 +191,7 @@ class Checks:
     def _must_be_alone(self, server: Commits) -> None:
         """I19: without names only what the ledger recorded as alone may acknowledge."""
         facts = self.newest
-        if facts is not None and facts.sync.voters and facts.is_leader(server.node):
+        if facts is not None and facts.sync.kd and facts.is_leader(server.node):
             self.fail("I19", f"{server.node} acknowledged alone; the ledger has voters")
 
     # -- the sync set ----------------------------------------------------------------------------
@@ -217,13 +217,11 @@ class Checks:
         if weakest == 10**6:
             return
         self.evaluated += 1
-        self._broken(sync, everyone=len(everyone), weakest=weakest)
-
-    def _broken(self, sync: SyncState, *, everyone: int, weakest: int) -> None:
+        used = f"in use: {[n.text for n in in_use(server)]}; the ledger: {sync}"
         if sync.kd > weakest:
-            self.fail("I10", f"kd {sync.kd} is above k {weakest} in use")
-        if everyone > sync.r + weakest - 1:
-            self.fail("I10", f"(Q) |V u S| = {everyone} > {sync.r} + {weakest} - 1")
+            self.fail("I10", f"kd {sync.kd} is above k {weakest} {used}")
+        if len(everyone) > sync.r + weakest - 1:
+            self.fail("I10", f"(Q) |V u S| = {len(everyone)} > {sync.r} + {weakest} - 1 {used}")
 
     def check_coverage(self) -> None:
         """I10: every set that an elector may seal has a holder of all that was acknowledged."""
@@ -277,13 +275,12 @@ class Checks:
                     self.fail("I18", f"{node} has {record} where the leader has another record")
 
 
+def in_use(server: Server) -> list[Names]:
+    """The names under which a process of this server may acknowledge now."""
+    found = [s.names for s in server.streams if s.counts and not s.names.empty]
+    return [*found, server.checkpointer_names] if server.checkpointer_names.empty else found
+
+
 def used_sets(server: Server, term: Term) -> list[tuple[list[MemberKey], int]]:
-    """The sets under which this server may acknowledge now, per process of it."""
-    sets: list[tuple[list[MemberKey], int]] = []
-    for stream in server.streams:
-        names = stream.names
-        if stream.counts and not names.empty:
-            sets.append(([key for key, at in names.tokens if at == term], names.k))
-    if server.checkpointer_names.empty:
-        sets.append(([], 0))
-    return sets
+    """The same as sets of members of a term, and their k."""
+    return [([key for key, at in n.tokens if at == term], n.k) for n in in_use(server)]

@@ -43,7 +43,7 @@ def see_server(agent: Agent) -> ServerSeen:
         upstream_term=server.upstream.term if server.upstream else Term(0),
         senders=see_senders(server),
         names=server.names.text,
-        names_generation=memory.names_generation,
+        names_generation=server.names.generation,
         settled=memory.settled,
         epoch_record_end=record_end if primary and current else Lsn(0),
         checkpointed_term=memory.checkpointed_term,
