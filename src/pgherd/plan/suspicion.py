@@ -38,7 +38,11 @@ def reported_dead(s: Situation) -> Decision | None:
         return None
     node, state = facts.leader.node, report.server.state
     dead = state in REPORTED_DEAD or report.promises.incarnation != facts.leader.incarnation
-    demoted = facts.phase is Phase.STABLE and state is Server.STANDBY
+    position = report.server.position
+    promoted = facts.phase is Phase.STABLE or (
+        position is not None and position.epoch == facts.term
+    )
+    demoted = promoted and state is Server.STANDBY
     if not dead and not demoted:
         return None
     if not s.policy.failover_enabled:

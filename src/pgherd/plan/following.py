@@ -1,0 +1,153 @@
+"""Rules 51-59: what a member does under another leader (PROTOCOL.md F7)."""
+
+from __future__ import annotations
+
+from pgherd.ledger.lineage import contains, fork_of
+from pgherd.model import action as act
+from pgherd.model.facts import Member, Phase
+from pgherd.model.observation import Server
+from pgherd.plan.own import Answer, MemberRule, Self, follows
+
+
+def follow_demote(s: Self) -> Answer | None:
+    if not follows(s) or s.server.state is not Server.PRIMARY:
+        return None
+    who = s.facts.leader.node if s.facts.leader is not None else "another node"
+    return f"{who} leads term {s.facts.term}", act.StopServer(f"{who} leads now")
+
+
+def leader_member(s: Self) -> Member | None:
+    """The leader's record, once it says how its PostgreSQL is reached."""
+    member = s.facts.member(s.facts.leader) if s.facts.leader is not None else None
+    return member if member is not None and member.address.postgres_port else None
+
+
+def copy(s: Self) -> act.Action | None:
+    member, leader = leader_member(s), s.facts.leader
+    if member is None or leader is None or leader.node == s.me:
+        return None
+    host, port = member.address.postgres()
+    return act.Rebuild(term=s.facts.term, leader=leader, host=host, port=port)
+
+
+def follow_copy(s: Self) -> Answer | None:
+    """No data, or data that cannot be brought back: a new copy, once the leader is there."""
+    if not follows(s):
+        return None
+    empty = s.server.state is Server.NONE
+    broken = s.promises.dirty_rewind or s.dead_end
+    if not empty and not broken:
+        return None
+    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
+        return "waits for a leader to copy from", None
+    return "copies the leader" if empty else "copies the leader anew", copy(s)
+
+
+def follow_start(s: Self) -> Answer | None:
+    if not follows(s) or s.server.state is not Server.STOPPED:
+        return None
+    return "starts without upstream, to know its position", act.StartStandby()
+
+
+def follow_stop_old(s: Self) -> Answer | None:
+    """Before a change of leader the old stream ends, so that the position is final."""
+    if not follows(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
+        return None
+    if s.server.upstream_term == s.facts.term or not s.server.upstream_term:
+        return None
+    if same_server_leads(s):
+        return None
+    return "leaves its old upstream", act.Seal(term=s.facts.term, elector=s.facts.elector)
+
+
+def same_server_leads(s: Self) -> bool:
+    """Whether the present upstream kept its server and leads on: nothing can have diverged."""
+    leader = s.facts.leader
+    return (
+        leader is not None and s.server.upstream == leader.node and not s.facts.history[-1].promoted
+    )
+
+
+def follow(s: Self) -> Answer | None:
+    """On the leader's history: stream from it under the term's token."""
+    server, member, leader = s.server, leader_member(s), s.facts.leader
+    if not follows(s) or server.state is not Server.STANDBY or member is None or leader is None:
+        return None
+    if server.upstream == leader.node and server.upstream_term == s.facts.term:
+        return None
+    host, port = member.address.postgres()
+    action = act.Follow(term=s.facts.term, leader=leader, host=host, port=port)
+    if same_server_leads(s):
+        return f"follows {leader.node} in term {s.facts.term}", action
+    if server.position is None or not server.drained:
+        return "waits until its position is final", None
+    if contains(s.facts.history, server.position):
+        return f"follows {leader.node}", action
+    return None
+
+
+def rejoin(s: Self) -> Answer | None:
+    """Off the leader's history: rewind where it is known how, copy where it is not."""
+    server, member, leader = s.server, leader_member(s), s.facts.leader
+    if not follows(s) or server.state is not Server.STANDBY or member is None or leader is None:
+        return None
+    if server.upstream == leader.node and server.upstream_term == s.facts.term:
+        return None
+    if server.position is None:
+        return "waits until its position is known", None
+    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
+        return f"is at {server.position}, off the leader's history; waits for the leader", None
+    if s.leader_report.server.checkpointed_term < s.facts.term:
+        return "waits for the leader's checkpoint", None
+    fork = fork_of(s.facts.history, server.position)
+    if fork is None or server.timeline == s.facts.history[-1].timeline:
+        return f"is at {server.position}, whose fork is not known: copies the leader", copy(s)
+    host, port = member.address.postgres()
+    action = act.Rewind(
+        term=s.facts.term,
+        leader=leader,
+        host=host,
+        port=port,
+        floor=server.position,
+        fork_lsn=fork,
+    )
+    return f"is at {server.position}, off the leader's history: rewinds", action
+
+
+def follow_floor(s: Self) -> Answer | None:
+    floor, position = s.promises.floor, s.server.position
+    if not follows(s) or floor is None or position is None or position < floor.position:
+        return None
+    return "has regained what it had before the rewind", act.ClearFloor(s.facts.term)
+
+
+def follow_stuck(s: Self) -> Answer | None:
+    """Its upstream is there and it does not stream for long: its WAL there is gone."""
+    server = s.server
+    if not follows(s) or server.state is not Server.STANDBY or server.receiver is not None:
+        return None
+    leader = s.leader_report
+    if leader is None or leader.server.state is not Server.PRIMARY:
+        return None
+    if s.now - s.following_since < s.policy.stuck_after_ms or s.facts.phase is not Phase.STABLE:
+        return None
+    return "does not stream although the leader is there: copies it", copy(s)
+
+
+def follow_steady(s: Self) -> Answer | None:
+    if not follows(s) or s.facts.leader is None:
+        return None
+    return f"follows {s.facts.leader.node} in term {s.facts.term}", None
+
+
+RULES: tuple[MemberRule, ...] = (
+    MemberRule(51, "A primary that is not the leader stops.", follow_demote),
+    MemberRule(52, "A member without usable data copies the leader.", follow_copy),
+    MemberRule(53, "A stopped follower starts without upstream first.", follow_start),
+    MemberRule(54, "A follower of an older leader stops receiving first.", follow_stop_old),
+    MemberRule(55, "A member on the leader's history follows it.", follow),
+    MemberRule(56, "A member off the leader's history is rewound, or copied.", rejoin),
+    MemberRule(57, "A floor that is regained is forgotten.", follow_floor),
+    MemberRule(58, "A follower that cannot stream for long is copied anew.", follow_stuck),
+    MemberRule(59, "A follower with nothing to do follows.", follow_steady),
+)

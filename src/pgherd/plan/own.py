@@ -1,0 +1,68 @@
+"""What one member knows when it decides, and plain questions about it. No decision here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pgherd.model import action as act
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import CLOSED_NAME, Instant, MemberKey, NodeId
+from pgherd.model.observation import Observation, ServerSeen
+from pgherd.model.policy import Policy
+from pgherd.model.promises import Promises
+
+
+class Self(msgspec.Struct, frozen=True):
+    """What one member knows when it decides.
+
+    leader_report: the leader's newest report if it is not silent · following_since: since when the
+    server has had its present upstream · dead_end: the last attempt to follow or rewind failed for
+    good, so that only a new copy helps.
+    """
+
+    me: NodeId
+    facts: Facts
+    server: ServerSeen
+    promises: Promises
+    policy: Policy
+    now: Instant
+    leader_report: Observation | None = None
+    following_since: Instant = Instant(0)
+    dead_end: bool = False
+
+
+Answer = tuple[str, act.Action | None]
+"""A sentence for people, and what to do, if anything."""
+
+
+class MemberRule(msgspec.Struct, frozen=True):
+    """One row of the member decider's table. decide: None when the row does not apply."""
+
+    number: int
+    sentence: str
+    decide: Callable[[Self], tuple[str, act.Action | None] | None]
+
+
+def my_key(s: Self) -> MemberKey:
+    return MemberKey(s.me, s.promises.incarnation)
+
+
+def leads(s: Self) -> bool:
+    """Whether the ledger names this node, with this data directory, as leader of the term."""
+    return s.facts.leader == my_key(s) and s.facts.phase in (Phase.ESTABLISHING, Phase.STABLE)
+
+
+def follows(s: Self) -> bool:
+    """Whether the ledger names another leader for the current term."""
+    named = s.facts.phase in (Phase.ESTABLISHING, Phase.STABLE)
+    return named and s.facts.leader is not None and not leads(s)
+
+
+def elects(s: Self) -> bool:
+    return s.facts.phase is Phase.ELECTING
+
+
+def closed(s: Self) -> bool:
+    return s.server.names == f'"{CLOSED_NAME}"'

@@ -1,0 +1,73 @@
+"""Rules 11-22: whether there is anything to do here at all, and the time before the first term."""
+
+from __future__ import annotations
+
+from pgherd.model import action as act
+from pgherd.model.facts import Kind, Phase
+from pgherd.model.observation import Server
+from pgherd.plan.own import Answer, MemberRule, Self, leads
+
+
+def not_mine(s: Self) -> Answer | None:
+    member = s.facts.members.get(s.me)
+    if member is None:
+        return "this node is no member yet", None
+    if member.kind is Kind.WITNESS:
+        return "a witness votes and runs no server", None
+    return None
+
+
+def unusable(s: Self) -> Answer | None:
+    if s.server.state is Server.UNUSABLE:
+        return s.server.problem or "the data directory must not be started", None
+    return None
+
+
+def other_cluster(s: Self) -> Answer | None:
+    server = s.server
+    if s.facts.system_id and server.system_id and server.system_id != s.facts.system_id:
+        return (
+            f"the data directory belongs to system identifier {server.system_id}, the cluster is "
+            f"{s.facts.system_id}: it is left untouched; move it away to let this node be rebuilt",
+            None,
+        )
+    return None
+
+
+def later_promise(s: Self) -> Answer | None:
+    if s.promises.promise > s.facts.term:
+        return f"promised term {s.promises.promise}; the ledger here is at {s.facts.term}", None
+    return None
+
+
+def hung(s: Self) -> Answer | None:
+    if s.server.state is Server.HUNG and s.facts.phase is not Phase.STABLE:
+        return "the server takes no connection", act.StopServer("it takes no connection")
+    if s.server.state is Server.HUNG and not leads(s):
+        return "the server takes no connection", act.StopServer("it takes no connection")
+    if s.server.state is Server.STARTING:
+        return "the server is starting", None
+    return None
+
+
+def found(s: Self) -> Answer | None:
+    if s.facts.system_id or s.facts.founder != s.me or s.server.state is not Server.NONE:
+        return None
+    return "this node makes the cluster", act.InitDb()
+
+
+def wait_for_birth(s: Self) -> Answer | None:
+    if s.facts.phase is not Phase.UNBORN:
+        return None
+    return f"waits for {s.facts.founder or 'the founder'} to make the cluster", None
+
+
+RULES: tuple[MemberRule, ...] = (
+    MemberRule(11, "A node that is no data member runs no server.", not_mine),
+    MemberRule(12, "A data directory that must not be started is left alone.", unusable),
+    MemberRule(13, "Another cluster's data directory is left alone.", other_cluster),
+    MemberRule(14, "A member acts for no term below its promise.", later_promise),
+    MemberRule(15, "A hung server is stopped, unless its own term has to end first.", hung),
+    MemberRule(21, "The founder makes the first data directory.", found),
+    MemberRule(22, "Before the first term everybody waits.", wait_for_birth),
+)
