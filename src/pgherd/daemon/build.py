@@ -6,13 +6,17 @@ Owns the order of construction, start and stop. Holds no logic of its own beyond
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from pgherd import __version__
 from pgherd.act.executor import Executor
 from pgherd.act.hands import Hands
+from pgherd.config.fields import Change
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.config.reload import diff
@@ -34,6 +38,7 @@ from pgherd.observe.server import ServerWatch
 from pgherd.peer.peers import Peers
 from pgherd.postgres.binaries import find
 from pgherd.postgres.conf import write_passfile
+from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import make_directory
 from pgherd.postgres.identity import resolve
 from pgherd.postgres.memory import ServerMemory
@@ -63,6 +68,7 @@ class Node:
         self.me = NodeId(settings.node.name)
         self.failure: PgherdError | None = None
         self._failed = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.journal = Journal(settings.raft.data_dir / "events.jsonl")
         self.metrics = Metrics(node=self.me, version=__version__)
@@ -141,7 +147,7 @@ class Node:
             socket_dir=pg.socket_directory(),
             binaries=find(str(pg.bin_dir), user=user),
             user=user,
-            settings=translate.server_settings(settings, user=user),
+            settings=translate.server_settings(settings),
             log_file=pg.data_dir.parent / "postgresql.log",
         )
         memory = ServerMemory()
@@ -293,20 +299,41 @@ class Node:
     def reload(self) -> None:
         """SIGHUP: read the file again and say per key what became of it."""
         try:
-            new = load(self.config)
+            new = load(self.config, os.environ)
         except ConfigError as error:
-            log.error("config.rejected", reason=str(error))
+            log.error("config.rejected", reason=str(error), kept="the settings in force")
             return
-        changes = diff(self.settings, new)
-        for change in changes:
-            log.info("config.changed", key=change.key, change=change.change.value)
-        self.settings = new
+        for change in diff(self.settings, new):
+            effect = "needs a restart" if change.change is Change.RESTART else "applied"
+            log.info("config.changed", key=change.key, effect=effect)
         self.agent.policy = translate.policy(new)
-        self.agent.own_record = translate.own_record(new)
+        self.agent.own_record = msgspec.structs.replace(
+            translate.own_record(new), address=translate.address(self.settings)
+        )
         logs.set_level(new.log.level)
         self.guard.replace(translate.tokens(new))
         if self.control is not None:
-            self.control.configure(translate.proxy_settings(new))
+            listeners = translate.proxy_settings(self.settings).listeners
+            self.control.configure(
+                msgspec.structs.replace(translate.proxy_settings(new), listeners=listeners)
+            )
+        self._reloading = asyncio.create_task(self._reload_server(new))
+
+    async def _reload_server(self, new: Settings) -> None:
+        """PostgreSQL's own part; what the server cannot take up alone waits for its restart."""
+        if self.server is None:
+            return
+        place = self.server.settings
+        wanted = msgspec.structs.replace(
+            translate.server_settings(new), listen=place.listen, passfile=place.passfile
+        )
+        try:
+            await self.server.reconfigure(wanted)
+            if self.server.is_running():
+                waits = await self.server.pending_restart()
+                log.info("server.reloaded", needs_restart=waits)
+        except (PgherdError, PostgresError) as error:
+            log.error("server.reload_failed", reason=str(error))
 
     async def stop(self, *, stop_server: bool) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""

@@ -18,7 +18,6 @@ from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import Policy
 from pgherd.pki.files import TlsFiles
-from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.messages import ListenerSettings, ProxySettings
 from pgherd.route.choose import Route
@@ -85,7 +84,7 @@ def peer_tls(settings: Settings) -> TlsFiles | None:
     return TlsFiles(certificate=str(tls.cert), key=str(tls.key), ca=str(tls.ca))
 
 
-def server_settings(settings: Settings, *, user: PostgresUser | None) -> ServerSettings:
+def server_settings(settings: Settings) -> ServerSettings:
     """What PostgreSQL is run with."""
     pg = settings.postgresql
     rewind = pg.rewind.password or pg.replication.password

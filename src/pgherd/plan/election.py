@@ -20,7 +20,7 @@ from pgherd.plan.look import (
     sealed,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
-from pgherd.plan.suspicion import begin
+from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
 
 
 def electing(s: Situation) -> bool:
@@ -68,11 +68,7 @@ def false_alarm(s: Situation) -> Decision | None:
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
         return Decision(303, f"{facts.leader.node} stays; waits for {names(waiting)} to seal")
-    k = min(facts.sync.k or num_sync(facts, s.policy), len(others))
-    if k == 0 and is_strict(facts):
-        k = num_sync(facts, s.policy)
-    voters = facts.sync.voters or tuple(others)
-    voters = voters if k and len(voters) >= k else ()
+    voters, k = next_set(s, facts.leader, others)
     reason = f"{facts.leader.node} is alive and keeps the lead"
     return elect(
         s,
@@ -81,7 +77,7 @@ def false_alarm(s: Situation) -> Decision | None:
         start=position,
         promoted=False,
         voters=voters,
-        k=k if voters else 0,
+        k=k,
         reason=reason,
     )
 
@@ -142,6 +138,29 @@ def streamers(
     return found
 
 
+def next_set(
+    s: Situation, winner: MemberKey, others: list[MemberKey]
+) -> tuple[tuple[MemberKey, ...], int]:
+    """V' and k' of F5: everybody who may hold something, and as many as will stream.
+
+    Who seals may still not stream (its WAL is gone from the winner): a term that was not
+    established in time is followed by one of the same leader that wants one less.
+    Mode strict never wants fewer than num_sync; where there are not so many members at all, V' is
+    empty and the names stay closed until there are.
+    """
+    facts, wanted = s.facts, num_sync(s.facts, s.policy)
+    voters = {*facts.sync.voters, *others}
+    voters |= {facts.leader} if facts.leader is not None else set()
+    k = min(wanted, len(others))
+    if facts.rule == NOT_ESTABLISHED and winner == facts.leader:
+        k = min(k, max(0, facts.sync.k - 1))
+    if is_strict(facts):
+        k = wanted
+        voters |= {m.key for m in data_members(facts) if m.incarnation}
+        k = k if len(voters - {winner}) >= k else 0
+    return (tuple(sorted(voters - {winner})), k) if k else ((), 0)
+
+
 def names(keys: list[MemberKey]) -> str:
     return ", ".join(key.node for key in keys)
 
@@ -186,14 +205,7 @@ def choose(s: Situation) -> Decision | None:
     if wanted is None:
         return Decision(305, f"nobody who may lead has reached {target}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
-    k = min(num_sync(facts, s.policy), len(others))
-    voters: tuple[MemberKey, ...] = ()
-    if k == 0 and is_strict(facts):
-        k = num_sync(facts, s.policy)
-    if k:
-        base = set(facts.sync.voters) | set(others)
-        base |= {facts.leader} if facts.leader is not None else set()
-        voters = tuple(sorted(base - {wanted}))
+    voters, k = next_set(s, wanted, others)
     reason = f"{wanted.node} has everything up to {target}"
     return elect(
         s,

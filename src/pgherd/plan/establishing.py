@@ -7,7 +7,7 @@ from pgherd.model.facts import Phase
 from pgherd.model.observation import Server
 from pgherd.plan.look import is_strict, leader_report, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
-from pgherd.plan.suspicion import begin
+from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
 
 
 def establish(s: Situation) -> Decision | None:
@@ -54,7 +54,7 @@ def voters_gone(s: Situation) -> Decision | None:
         return Decision(
             402, f"waits until {node} is promoted and its epoch record on {facts.sync.k} voters"
         )
-    return begin(s, 402, f"{node} could not establish term {facts.term}")
+    return begin(s, NOT_ESTABLISHED, f"{node} could not establish term {facts.term}")
 
 
 RULES = (

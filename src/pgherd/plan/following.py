@@ -6,7 +6,7 @@ from pgherd.ledger.lineage import contains, fork_of
 from pgherd.model import action as act
 from pgherd.model.facts import Member, Phase
 from pgherd.model.observation import Server
-from pgherd.plan.own import Answer, MemberRule, Self, follows
+from pgherd.plan.own import Answer, MemberRule, Self, follows, serves_copies
 
 
 def follow_demote(s: Self) -> Answer | None:
@@ -38,7 +38,7 @@ def follow_copy(s: Self) -> Answer | None:
     broken = s.promises.dirty_rewind or s.dead_end
     if not empty and not broken:
         return None
-    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
+    if not serves_copies(s) or s.leader_report is None:
         return "waits for a leader to copy from", None
     return "copies the leader" if empty else "copies the leader anew", copy(s)
 
@@ -95,7 +95,7 @@ def rejoin(s: Self) -> Answer | None:
         return None
     if server.position is None:
         return "waits until its position is known", None
-    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
+    if not serves_copies(s) or s.leader_report is None:
         return f"is at {server.position}, off the leader's history; waits for the leader", None
     if s.leader_report.server.checkpointed_term < s.facts.term:
         return "waits for the leader's checkpoint", None

@@ -6,7 +6,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import CLOSED_NAME, slot_name
 from pgherd.model.observation import Server
-from pgherd.plan.own import Answer, MemberRule, Self, leads
+from pgherd.plan.own import Answer, MemberRule, Self, leads, serves_copies
 
 
 def names_text(facts: Facts) -> str:
@@ -106,7 +106,7 @@ def lead_settle(s: Self) -> Answer | None:
 
 
 def lead_checkpoint(s: Self) -> Answer | None:
-    if not leads(s) or s.server.state is not Server.PRIMARY or s.facts.phase is not Phase.STABLE:
+    if not leads(s) or s.server.state is not Server.PRIMARY or not serves_copies(s):
         return None
     wish = s.facts.switchover
     if wish is not None and s.server.checkpointed_for != wish.id:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Phase
+from pgherd.model.facts import Facts, Mode, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, MemberKey, NodeId
 from pgherd.model.observation import Observation, ServerSeen
 from pgherd.model.policy import Policy
@@ -66,3 +66,13 @@ def elects(s: Self) -> bool:
 
 def closed(s: Self) -> bool:
     return s.server.names == f'"{CLOSED_NAME}"'
+
+
+def serves_copies(s: Self) -> bool:
+    """Whether members may be rewound and copied from the leader now.
+
+    In a stable term; and in mode strict before it, because there the term may wait for them.
+    """
+    return s.facts.phase is Phase.STABLE or (
+        s.facts.phase is Phase.ESTABLISHING and s.facts.mode is Mode.STRICT
+    )

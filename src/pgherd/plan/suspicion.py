@@ -17,6 +17,9 @@ from pgherd.plan.look import (
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
+NOT_ESTABLISHED = 402
+"""The rule that ends a term which nobody could establish (`establishing`)."""
+
 
 def begin(s: Situation, rule: int, reason: str) -> Decision:
     command = cmd.Begin(expected=s.facts.term, elector=s.view.me, rule=rule, reason=reason)

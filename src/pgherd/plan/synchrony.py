@@ -155,7 +155,7 @@ def restore(s: Situation) -> Decision | None:
         return None
     wanted = wanted_set(s, report)
     k = min(num_sync(s.facts, s.policy), len(wanted))
-    if k == 0:
+    if k == 0 or (is_strict(s.facts) and k < num_sync(s.facts, s.policy)):
         return None
     new = changed(sync, names=wanted, names_k=k)
     return step(s, 503, f"synchrony returns: {describe(wanted, k)}", new)

@@ -91,12 +91,16 @@ def write_for_start(
     if purged:
         write_atomic(data_dir / AUTO_CONF, cleared, user=user)
     write_values(data_dir, values, user=user, durable=True)
-    peers = peer_names(user)
-    write_atomic(data_dir / HBA_FILE, access.hba_text(settings), user=user)
-    write_atomic(data_dir / IDENT_FILE, access.ident_text(settings, peers), user=user)
+    write_access(data_dir, settings, user=user)
     _include(data_dir, user=user)
-    write_passfile(settings, user=user)
     return purged
+
+
+def write_access(data_dir: Path, settings: ServerSettings, *, user: PostgresUser | None) -> None:
+    """Write who may log in, and the passwords that we log in to peers with."""
+    write_atomic(data_dir / HBA_FILE, access.hba_text(settings), user=user)
+    write_atomic(data_dir / IDENT_FILE, access.ident_text(settings, peer_names(user)), user=user)
+    write_passfile(settings, user=user)
 
 
 def write_values(

@@ -203,6 +203,19 @@ class PostgresServer:
         """Change live parameters and return when the server was seen to use them."""
         await self._apply({**self.live, **changes})
 
+    async def reconfigure(self, settings: ServerSettings) -> None:
+        """Take new settings; a running server reloads, and tells what waits for a restart."""
+        self.settings = settings
+        if not self.is_running():
+            return
+        await asyncio.to_thread(conf.write_access, self.data_dir, settings, user=self.user)
+        await self._apply(self.live)
+
+    async def pending_restart(self) -> tuple[str, ...]:
+        """Parameters whose new values wait for a restart of the server."""
+        rows = await self.acting.rows("SELECT name FROM pg_settings WHERE pending_restart")
+        return tuple(sorted(name for (name,) in rows))
+
     async def set_upstream(self, conninfo: str | None, slot: str | None) -> None:
         """Name the upstream; None: none, and nothing that would hold replay back."""
         await self._apply(_live(self.live["synchronous_standby_names"], conninfo, slot))

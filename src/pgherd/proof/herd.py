@@ -126,6 +126,20 @@ class LocalHerd(HerdView):
             shutil.rmtree(place.socket_directory, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def reload_node(self, name: str, changes: dict[str, Any]) -> None:
+        """Lay changes over a node's settings file and send its daemon SIGHUP."""
+        place = self.places[name]
+        layout.write_settings(place, layout.merge(layout.read_settings(place), changes))
+        self._running[name].send_signal(signal.SIGHUP)
+
+    def terminate_node(self, name: str, *, within_s: float = STOP_GRACE_S) -> int:
+        """Ask a node's daemon to stop, as systemd would; its exit code."""
+        daemon = self._running[name]
+        daemon.send_signal(signal.SIGTERM)
+        code = daemon.wait(within_s)
+        del self._running[name]
+        return code
+
     def restart_node(self, name: str) -> None:
         """Start a node again that was killed."""
         self.start_node(name)

@@ -259,6 +259,12 @@ def write_settings(place: Place, values: dict[str, Any]) -> None:
     place.config.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
+def read_settings(place: Place) -> dict[str, Any]:
+    """Read one node's YAML file back."""
+    values: dict[str, Any] = yaml.safe_load(place.config.read_text())
+    return values
+
+
 def _blocks(nodes: int, start: int) -> list[Ports]:
     last = start + nodes * PORTS_PER_NODE
     if start < 1024 or last > 65_535:

@@ -143,7 +143,7 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     must(position_of(agent) == a.expected and settled(server), "not at the expected position")
     yield from save(agent, adopted=a.term, adopted_leader=agent.node)
     server.promote()
-    yield from wait(lambda: server.primary, limit_ms=10_000)
+    yield from wait(lambda: server.primary or server.proc is None, limit_ms=10_000)
     must(server.primary, "promotion took too long")
     yield from write_epoch(agent, a.term)
 

@@ -33,6 +33,8 @@ TICK = 100 * MS
 REPORT_MS = 200
 PROPOSAL_PATIENCE_MS = 1500
 RETRY_MS = 300
+IMAGE_EVERY = 12
+IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
 
 
@@ -155,10 +157,15 @@ class Agent:
             self.world.checks.on_facts(self.node, self.replica)
             self._note_facts()
             self.poke()
-            image = self.replica.image_due()
-            if image is not None:
-                self.store.make_snapshot(*image)
-                self.store.compact(self.replica.compact_to(image[0]))
+            self._keep_image()
+
+    def _keep_image(self) -> None:
+        """Keep a snapshot and cut the log, far more often than a daemon would."""
+        replica, applied = self.replica, self.replica.node.applied
+        if applied - self.store.snapshot().index < IMAGE_EVERY:
+            return
+        image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
+        self.store.compact(image.index - IMAGE_KEPT)
 
     def _note_facts(self) -> None:
         facts, now = self.replica.facts, Instant(self.clock.ms)

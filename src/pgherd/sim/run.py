@@ -9,7 +9,7 @@ from random import Random
 
 import msgspec
 
-from pgherd.model.facts import Facts, Phase
+from pgherd.model.facts import Facts, Mode, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
 from pgherd.sim.clock import SECOND
@@ -61,9 +61,12 @@ def size_of(seed: int) -> int:
 
 def run_seed(seed: int, *, verbose: bool = False, size: int | None = None) -> Result:
     """Run one seed to its end or to the first broken invariant."""
-    world = World(seed, size=size or size_of(seed))
+    chance = Random(seed * 7919 + 1)
+    mode = Mode.STRICT if chance.random() < 0.12 else Mode.QUORUM
+    world = World(seed, size=size or size_of(seed), mode=mode)
+    world.stale_chance = chance.choice([0.0, 0.02, 0.2])
     world.verbose = verbose
-    chaos = Chaos(world, Random(seed * 7919 + 1))
+    chaos = Chaos(world, chance)
     return judge(world, lambda: live(world, chaos))
 
 
@@ -111,7 +114,7 @@ def result(world: World, *, broken: str, text: str) -> Result:
 def live(world: World, chaos: Chaos) -> None:
     """Birth, a calm start, the storm, then the time in which everything must come right."""
     begin(world)
-    count = 3 + chaos.rng.randrange(7)
+    count = chaos.rng.choice([3, 4, 5, 6, 8, 12, 20])
     chaos.schedule(first=0, last=STORM - 2 * SECOND, count=count)
     world.clock.run_until(world.clock.now + STORM)
     chaos.end()

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from pgherd.model.action import Action
-from pgherd.model.facts import Address, Facts, Kind, Member
+from pgherd.model.facts import Address, Facts, Kind, Member, Mode
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
@@ -84,13 +84,16 @@ class Node:
 class World:
     """Everything of one run."""
 
-    def __init__(self, seed: int, *, size: int, policy: Policy | None = None) -> None:
+    def __init__(
+        self, seed: int, *, size: int, policy: Policy | None = None, mode: Mode = Mode.QUORUM
+    ) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.clock = Clock()
         self.net = Network(self.clock, self.rng)
         self.policy = policy or Policy()
         self.cluster = "sim"
+        self.mode = mode
         self.stats = Stats()
         self.checks = Checks(self)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
@@ -117,7 +120,10 @@ class World:
             for node in self.nodes.values()
         }
         facts = Facts(
-            cluster=self.cluster, members=members, next_raft_id=RaftId(len(members) + 1)
+            cluster=self.cluster,
+            members=members,
+            next_raft_id=RaftId(len(members) + 1),
+            mode=self.mode,
         )
         for node in self.nodes.values():
             store = MemoryStore(node.disk)

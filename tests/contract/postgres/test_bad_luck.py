@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,9 +82,7 @@ def test_a_directory_that_is_not_ours_is_refused_and_left_alone(lab, play):
 def test_a_pid_file_that_names_a_stranger_harms_nobody(lab, play):
     """A re-used pid (same user, and root) is neither adopted nor killed, and does not block."""
     server = lab.server("a")
-    stranger = subprocess.Popen(
-        [sys.executable if lab.user is None else "/bin/sleep", "60"], **as_user(lab.user)
-    )
+    stranger = subprocess.Popen(["/bin/sleep", "60"], **as_user(lab.user))
 
     async def story():
         await server.initdb("a00001")
