@@ -48,10 +48,9 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
 }
-CANCELLABLE = (act.Settle, act.Rebuild, act.Checkpoint, act.Rewind)
-"""Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short."""
-
-HOPELESS_ON_FAILURE = (act.Rewind,)
+CANCELLABLE = (act.Settle, act.Rebuild, act.Checkpoint, act.Rewind, act.DrainAndStop)
+"""Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short,
+but for the parts in which they say so (`Hands.uncut`)."""
 
 
 class Executor:
@@ -73,6 +72,7 @@ class Executor:
         self._task: asyncio.Task[None] | None = None
         self._pause_ms = 0
         self._not_before = 0
+        self._looking = False
         self._failed_action: Action | None = None
 
     @property
@@ -90,6 +90,7 @@ class Executor:
         assert planned.action is not None
         assert not self.is_busy
         self.current = planned
+        self.hands.uncut = self._looking = False
         self._task = asyncio.create_task(self._run(planned, planned.action), name="act")
 
     def overtaken(self, term: Term) -> None:
@@ -97,15 +98,28 @@ class Executor:
         action = self.current.action if self.current is not None else None
         mine = getattr(action, "term", None)
         late = mine is not None and mine < term
-        if late and self._task is not None and isinstance(action, CANCELLABLE):
+        if late and self._may_cut(action):
+            self._cut()
+
+    def make_way(self, action: Action) -> None:
+        """Cut short a checkpoint for something that cannot wait; it is asked for again."""
+        now = self.current.action if self.current is not None else None
+        if isinstance(now, act.Checkpoint) and not isinstance(action, act.Checkpoint):
+            self._cut()
+
+    def _may_cut(self, action: Action | None) -> bool:
+        return isinstance(action, CANCELLABLE) and not self.hands.uncut
+
+    def _cut(self) -> None:
+        if self._task is not None and not self._looking:
             self._task.cancel()
 
     async def stop(self) -> None:
         """Wait for the act in progress, or cut it short where that is safe."""
         if self._task is None or self._task.done():
             return
-        if self.current is not None and isinstance(self.current.action, CANCELLABLE):
-            self._task.cancel()
+        if self.current is not None and self._may_cut(self.current.action):
+            self._cut()
         await asyncio.wait({self._task})
 
     async def _run(self, planned: Planned, action: Action) -> None:
@@ -122,17 +136,22 @@ class Executor:
             log.info("act.stale", act=name, reason=str(stale))
         except (ActFailed, PostgresError, OperatorError, PgherdError, OSError) as error:
             self._failed(action, error)
-        finally:
-            log.info("act.ended", act=name, done=done, ms=now_ms() - began)
+        except Exception as error:
+            log.error("act.broken", act=name, exc_info=error)
+            self._failed(action, error)
+        log.info("act.ended", act=name, done=done, ms=now_ms() - began)
         # The next decision must see what this act did, or it would be decided again.
-        await self._look()
-        self.current = None
-        self.hands.progress(-1)
-        self._finished(planned, done)
+        self._looking = True
+        try:
+            await self._look()
+        finally:
+            self.current = None
+            self.hands.progress(-1)
+            self._finished(planned, done)
 
     def _succeeded(self, action: Action) -> None:
         self.failure, self._failed_action, self._pause_ms = "", None, 0
-        if isinstance(action, act.Rebuild | act.Follow):
+        if isinstance(action, act.Rebuild | act.Follow | act.Promote):
             self.dead_end = False
 
     def _failed(self, action: Action, error: Exception) -> None:
@@ -141,6 +160,6 @@ class Executor:
         self._pause_ms = min(PAUSE_MAX_MS, self._pause_ms * 2) if again else PAUSE_FIRST_MS
         self._failed_action = action
         self._not_before = now_ms() + self._pause_ms
-        if isinstance(action, HOPELESS_ON_FAILURE):
+        if isinstance(error, ActFailed) and error.hopeless:
             self.dead_end = True
         log.warning("act.failed", act=type(action).__name__, reason=str(error))

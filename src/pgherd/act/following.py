@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Position, Term
-from pgherd.postgres import clone, rewind, sealing
+from pgherd.postgres import clone, pgcontrol, rewind, sealing
 from pgherd.postgres.datadir import DirKind
+from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.rewind import RewindOutcome
 from pgherd.postgres.settings import CLOSED_NAMES, conninfo
 
@@ -42,7 +46,7 @@ async def seal(hands: Hands, a: act.Seal) -> None:
     await hands.promise(a.term, a.elector)
     position = await sealing.seal(hands.server, timeout_s=hands.seal_timeout_s)
     hands.guard(a.term)
-    await hands.change(frozen=Frozen(a.term, position))
+    await hands.change(frozen=Frozen(a.term, hands.position(position)))
 
 
 async def follow(hands: Hands, a: act.Follow) -> None:
@@ -71,7 +75,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
     floor = max(a.floor, known.position) if known is not None else a.floor
     await _adopt(hands, a.term, a)
     await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True)
-    await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
+    await hands.server.stop("fast", timeout_s=hands.patient_stop_s)
     result = await rewind.rewind(
         hands.server.data_dir,
         binaries=hands.server.binaries,
@@ -102,7 +106,7 @@ async def _catch_up_after_rewind(hands: Hands, a: act.Rewind) -> None:
         names=CLOSED_NAMES,
         conninfo=hands.conninfo(a.host, a.port, a.term),
         slot=hands.slot,
-        deadline_s=hands.start_deadline_s,
+        deadline_s=hands.rewound_start_s,
     )
     if not started.accepting:
         raise ActFailed("the rewound server did not become consistent in time")
@@ -128,10 +132,12 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
         on_progress=hands.progress,
     )
     hands.guard(a.term)
+    hands.uncut = True  # from here on directory and promises change together
     last = await _last_position(hands)
+    settled = await _settled(hands, a.term, side)
     await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
     swapped = await clone.swap_in(
-        side, hands.server.data_dir, user=hands.server.user, last=last, settled=None
+        side, hands.server.data_dir, user=hands.server.user, last=last, settled=settled
     )
     log.info("rebuild.swapped", kept=str(swapped.kept or ""))
     await _adopt(hands, a.term, a)
@@ -139,9 +145,19 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
 
 
 async def _last_position(hands: Hands) -> Position | None:
-    if (await hands.server.state()).kind is not DirKind.RUNNING:
-        return None
-    return (await hands.server.look()).position
+    """The end of the old directory, or no less than it; None when that is not known."""
+    floor = hands.promises().floor
+    if (await hands.server.state()).kind is DirKind.RUNNING:
+        with contextlib.suppress(PostgresError):  # it starts or hangs
+            return hands.position((await hands.server.look()).position)
+    return floor.position if floor is not None else None
+
+
+async def _settled(hands: Hands, term: Term, side: Path) -> Position:
+    """What a new copy of a stable leader holds for certain: older copies up to there may go."""
+    server = hands.server
+    control = await pgcontrol.read(server.binaries.bin_dir, side, user=server.user)
+    return Position(term, control.checkpoint)
 
 
 async def stop_server(hands: Hands, a: act.StopServer) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
+from pgherd.ledger.lineage import attributed
+from pgherd.model.facts import Reign
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
 from pgherd.model.promises import Promises
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -32,18 +34,25 @@ class ActFailed(Exception):
 
 @dataclass(slots=True)
 class Hands:
-    """The local server, the promises, and who we are."""
+    """The local server, the promises, and who we are.
+
+    uncut: the act in progress has come to a part that must not be cut short.
+    """
 
     me: NodeId
     server: PostgresServer
     memory: ServerMemory
     promises: Callable[[], Promises]
     save: Callable[[Promises], Awaitable[None]]
+    history: Callable[[], tuple[Reign, ...]]
     new_incarnation: Callable[[], str]
     progress: Callable[[int], None]
     seal_timeout_s: float = 20.0
     start_deadline_s: float = 30.0
     stop_timeout_s: float = 3.0
+    patient_stop_s: float = 60.0
+    rewound_start_s: float = 300.0
+    uncut: bool = False
 
     @property
     def key(self) -> MemberKey:
@@ -55,12 +64,17 @@ class Hands:
         if promise > term:
             raise StaleAct(f"term {promise} was promised; an act of term {term} is not done")
 
-    async def promise(self, term: Term, elector: NodeId) -> None:
-        """Save a promise before anything depends on it; a term goes to one elector only."""
+    def may_promise(self, term: Term, elector: NodeId) -> None:
+        """Refuse an act of a term that was promised to somebody else, or of one below."""
         now = self.promises()
         self.guard(term)
         if now.promise == term and now.promise_elector not in (None, elector):
             raise StaleAct(f"term {term} was promised to {now.promise_elector}")
+
+    async def promise(self, term: Term, elector: NodeId) -> None:
+        """Save a promise before anything depends on it; a term goes to one elector only."""
+        self.may_promise(term, elector)
+        now = self.promises()
         if now.promise < term or now.promise_elector is None:
             await self.save(
                 msgspec.structs.replace(now, promise=term, promise_elector=elector, frozen=None)
@@ -69,6 +83,10 @@ class Hands:
     async def change(self, **fields: object) -> None:
         """Save some promises anew."""
         await self.save(msgspec.structs.replace(self.promises(), **fields))
+
+    def position(self, seen: Position) -> Position:
+        """A position by the epoch records in the WAL and by whom this member adopted."""
+        return attributed(self.history(), self.promises().adopted, seen)
 
     def conninfo(self, host: str, port: int, term: Term) -> str:
         """How this member streams from a leader in a term."""

@@ -11,7 +11,7 @@ from functools import partial
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import Lsn, Position, Term, slot_name
+from pgherd.model.ids import Lsn, Position, Term, parse_token, slot_name
 from pgherd.postgres import admin, processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.look import Look, SenderSeen
@@ -24,10 +24,17 @@ CATCH_UP_S = 3.0
 
 
 async def close_gate(hands: Hands, a: act.CloseGate) -> None:
-    """Promise, closed names, client sessions ended; the server stays up."""
-    await hands.promise(a.term, a.elector)
+    """Closed names, client sessions ended, a commit seen to wait; only then the promise.
+
+    The elector takes promise and names together for a closed gate, so the proof comes before both
+    are there: commits of a server whose names were empty wait only once its checkpointer has seen
+    the new ones (PROTOCOL.md 0.10).
+    """
+    hands.may_promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
     await admin.close_gate(hands.server)
+    await (await admin.commit_waits_probe(hands.server)).release()
+    await hands.promise(a.term, a.elector)
 
 
 async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
@@ -37,11 +44,12 @@ async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
     await admin.close_gate(hands.server)
     look = await hands.server.look()
     senders = await _candidate_caught_up(hands, a, look.insert_lsn)
+    hands.uncut = True
     await _fast_stop(hands, [s.pid for s in senders if not _is(s, a)], a.limit_ms / 1000)
     state = await hands.server.state()
     if state.kind is not DirKind.STOPPED or not state.clean or state.control is None:
         raise ActFailed("the server did not stop in order")
-    position = Position(look.epoch, Lsn(state.control.checkpoint + 1))
+    position = hands.position(Position(look.epoch, Lsn(state.control.checkpoint + 1)))
     await hands.change(frozen=Frozen(a.term, position))
 
 
@@ -76,11 +84,13 @@ async def promote(hands: Hands, a: act.Promote) -> None:
     """F6: from the sealed position to primary under closed names, with the epoch record."""
     hands.guard(a.term)
     look = await hands.server.look()
-    here = look.position
+    here = hands.position(look.position)
     if not look.in_recovery or here != a.expected:
         raise ActFailed(f"is at {here}, was elected at {a.expected}")
     if look.names != CLOSED_NAMES or look.conninfo:
         raise ActFailed("is not sealed under closed names")
+    # What it writes from here on is of this reign, even if it dies before the epoch record.
+    await hands.change(adopted=a.term, adopted_leader=hands.me)
     await hands.server.promote()
     if hands.promises().promise > a.term:
         await hands.server.stop("immediate")
@@ -132,8 +142,11 @@ async def _switch_on(hands: Hands, a: act.Settle) -> None:
 
 
 async def _renew_walsenders(hands: Hands, a: act.Settle) -> None:
-    """End the walsenders that may act on an older set, one at a time, each back before the next."""
-    stale = list((await hands.server.look()).senders)
+    """End the walsenders that may act on an older set, one at a time, each back before the next.
+
+    Only members' connections can match a set; base backups and the like go on undisturbed.
+    """
+    stale = [s for s in (await hands.server.look()).senders if parse_token(s.token) is not None]
     wanted = {key.token(a.term) for key in a.members}
     stale.sort(key=lambda sender: sender.token in wanted)
     for old in stale:

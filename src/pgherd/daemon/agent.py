@@ -54,6 +54,7 @@ class Agent:
         submit: Callable[[AnyCommand], Awaitable[Outcome]],
         on_facts: Callable[[Facts], None],
         on_applied: Callable[[Applied], None],
+        consistent: Callable[[], Awaitable[bool]],
         proxy_healthy: Callable[[], bool],
     ) -> None:
         self.me = me
@@ -78,11 +79,15 @@ class Agent:
         self._submit = submit
         self._on_facts = on_facts
         self._on_applied = on_applied
+        self._consistent = consistent
+        self.caught_up = False
+        self.removed = False
         self._proxy_healthy = proxy_healthy
         self._wake = asyncio.Event()
         self._report_due = True
         self._proposal: asyncio.Task[None] | None = None
         self._record: asyncio.Task[None] | None = None
+        self._catching: asyncio.Task[None] | None = None
         self._reported_at = Instant(0)
 
     # --- facts and reports arrive ----------------------------------------------------------------
@@ -121,6 +126,12 @@ class Agent:
         self._report_due = True
         self._wake.set()
 
+    def was_removed(self) -> None:
+        """This node is no member any more: it takes part in nothing and tells nobody anything."""
+        self.removed = True
+        self.consensus.retire()
+        self._wake.set()
+
     def act_finished(self, planned: Planned, done: bool) -> None:
         """The executor is free again."""
         if self.watch is not None:
@@ -141,8 +152,20 @@ class Agent:
 
     # --- the loop --------------------------------------------------------------------------------
 
+    async def _catch_up(self) -> None:
+        """Learn the ledger as of this start: our own log may know less than we did before it."""
+        while not self.caught_up:
+            try:
+                self.caught_up = await self._consistent()
+            except Exception as error:
+                log.error("ledger.unknown", exc_info=error)
+                await asyncio.sleep(RECORD_RETRY_S)
+        log.info("ledger.caught-up", term=self.facts.term, phase=self.facts.phase.value)
+        self._wake.set()
+
     async def run(self) -> None:
         """For ever: see, decide, do, tell."""
+        self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
         while True:
             try:
                 pause_ms = LEADER_MS if self.consensus.replica.leads else REPORT_MS
@@ -161,7 +184,10 @@ class Agent:
         if self.watch is None:
             return
         seen = self.watch.seen
-        upstream = (seen.upstream, seen.upstream_term, seen.pid, seen.receiver is not None)
+        reached = seen.position.lsn if seen.position is not None else 0
+        if seen.receiver is not None:
+            reached = max(reached, seen.receiver.flush_lsn)
+        upstream = (seen.upstream, seen.upstream_term, seen.pid, reached)
         if upstream != self._upstream_seen:
             self._upstream_seen, self.following_since = upstream, now_ms()
 
@@ -184,14 +210,20 @@ class Agent:
                 leader_report=heard.report if heard is not None and fresh else None,
                 following_since=self.following_since,
                 dead_end=self.executor.dead_end,
+                caught_up=self.caught_up,
+                removed=self.removed,
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
             log.debug("member.planned", rule=planned.rule, reason=planned.reason)
         self.planned = planned
-        if planned.action is not None and self.executor.may_start(planned.action):
+        if planned.action is None:
+            return
+        if self.executor.may_start(planned.action):
             self.executor.start(planned)
             self._report_due = True
+        else:
+            self.executor.make_way(planned.action)
 
     def view(self, now: Instant) -> HerdView:
         """What the herd decider looks at now."""
@@ -211,7 +243,7 @@ class Agent:
     def _herd_step(self) -> None:
         if self._proposal is not None and not self._proposal.done():
             return
-        if not self.consensus.is_ready_to_decide():
+        if self.removed or not self.consensus.is_ready_to_decide():
             self.decided = Decision(0, "")
             return
         now = now_ms()
@@ -239,6 +271,9 @@ class Agent:
         except (NotLeader, TimeoutError) as error:
             log.info("proposal.lost", command=type(command).__name__, reason=str(error))
             return
+        except Exception as error:
+            log.error("proposal.broken", command=type(command).__name__, exc_info=error)
+            return
         finally:
             self._wake.set()
         if isinstance(outcome, Refused):
@@ -255,10 +290,15 @@ class Agent:
         """Keep this node's own record in the ledger as its file says."""
         mine = self.facts.members.get(self.me)
         own = self.own_record
-        if mine is None or (mine.kind, mine.address, mine.tags) == (
-            own.kind,
-            own.address,
-            own.tags,
+        if (
+            self.removed
+            or mine is None
+            or (mine.kind, mine.address, mine.tags)
+            == (
+                own.kind,
+                own.address,
+                own.tags,
+            )
         ):
             return
         if self._record is None or self._record.done():
@@ -300,7 +340,7 @@ class Agent:
 
     def _tell(self) -> None:
         now = now_ms()
-        if not self._report_due and now - self._reported_at < REPORT_MS:
+        if self.removed or (not self._report_due and now - self._reported_at < REPORT_MS):
             return
         self._report_due, self._reported_at = False, now
         self._send_report(self._make_report(now))

@@ -46,7 +46,6 @@ from pgherd.postgres.server import PostgresServer
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
-from pgherd.store.base import StoreFailed
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import LoopLag, now_ms
@@ -57,6 +56,7 @@ log = logs.get("daemon")
 
 PUBLISH_S = 0.5
 STOP_ACT_S = 20.0
+CATCH_UP_S = 5.0
 
 
 class Node:
@@ -90,7 +90,7 @@ class Node:
             listen=(settings.node.address.bound("raft"), settings.raft.port),
             tls=translate.peer_tls(settings),
             on_raft=self._receive,
-            on_report=lambda _, report: self.agent.report_arrived(report),
+            on_report=self._report,
             on_request=self.requests.answer,
             on_unreachable=self._unreachable,
         )
@@ -100,7 +100,7 @@ class Node:
             client=f"{self.me}-{secrets.token_hex(6)}",
             send=self._send,
             changed=lambda applied: self.agent.facts_changed(applied),
-            failed=self._store_failed,
+            failed=self._consensus_failed,
             fsynced=self.metrics.fsynced,
         )
         self.server, self.watch, self.executor = self._data_member()
@@ -119,7 +119,8 @@ class Node:
             send_report=self.peers.send_report,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
             on_facts=self._on_facts,
-            on_applied=self.stories.applied,
+            on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
+            consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
         )
         self.port = Port(
@@ -155,6 +156,7 @@ class Node:
             server,
             memory=memory,
             promises=self.consensus.store.promises,
+            history=lambda: self.consensus.replica.facts.history,
             is_busy=lambda: self.agent.is_busy(),
             changed=lambda: self.agent.observed(),
             probe_interval_ms=settings.failover.probe.interval_ms,
@@ -167,6 +169,7 @@ class Node:
             memory=memory,
             promises=self.consensus.store.promises,
             save=self._save_promises,
+            history=lambda: self.consensus.replica.facts.history,
             new_incarnation=lambda: secrets.token_hex(3),
             progress=self._progress,
         )
@@ -189,10 +192,17 @@ class Node:
         if message.to == self.raft_id and self._node_of(message.frm) == node:
             self.consensus.receive(message)
 
+    def _report(self, node: NodeId, report: Observation) -> None:
+        """Take a report from whom it is of, nobody else; a removed namesake is somebody else."""
+        if report.node == node and not self.agent.facts.was_removed(report.raft_id):
+            self.agent.report_arrived(report)
+
     def _node_of(self, raft_id: int) -> NodeId | None:
         for node, member in self.consensus.replica.facts.members.items():
             if member.raft_id == raft_id:
                 return node
+        if self.consensus.replica.facts.was_removed(RaftId(raft_id)):
+            return None
         return next((seat.node for seat in self.seeds if seat.raft_id == raft_id), None)
 
     def _unreachable(self, node: NodeId) -> None:
@@ -207,12 +217,13 @@ class Node:
     def _progress(self, percent: int) -> None:
         self.agent.progress = percent
 
-    def _store_failed(self, failure: StoreFailed) -> None:
+    def _consensus_failed(self, failure: PgherdError) -> None:
         self.failure = failure
         self._failed.set()
 
     def _on_facts(self, facts: Facts) -> None:
-        addresses = {seat.node: seat.address.raft() for seat in self.seeds}
+        seeds = [seat for seat in self.seeds if not facts.was_removed(seat.raft_id)]
+        addresses = {seat.node: seat.address.raft() for seat in seeds}
         addresses |= {node: member.address.raft() for node, member in facts.members.items()}
         addresses.pop(self.me, None)
         self.peers.set_peers(addresses)
@@ -255,9 +266,10 @@ class Node:
         await asyncio.wait([*ends, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
-        return self._why_ended()
+        return self._why_ended(asked=stop.is_set())
 
-    def _why_ended(self) -> int:
+    def _why_ended(self, *, asked: bool) -> int:
+        """0 only when somebody asked for it: then, and only then, PostgreSQL stops too."""
         if self.failure is not None:
             log.error("agent.failed", reason=str(self.failure))
             return 1
@@ -265,7 +277,7 @@ class Node:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 log.error("agent.broken", exc_info=task.exception())
                 return 1
-        return 0
+        return 0 if asked else 1
 
     def _write_passfile(self) -> None:
         """The passwords that the first copy needs, before there is a server."""
@@ -328,10 +340,11 @@ class Node:
             translate.server_settings(new), listen=place.listen, passfile=place.passfile
         )
         try:
-            await self.server.reconfigure(wanted)
             if self.server.is_running():
-                waits = await self.server.pending_restart()
+                waits = await self.server.reconfigure(wanted)
                 log.info("server.reloaded", needs_restart=waits)
+            else:
+                self.server.settings = wanted
         except (PgherdError, PostgresError) as error:
             log.error("server.reload_failed", reason=str(error))
 

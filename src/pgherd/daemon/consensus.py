@@ -1,37 +1,51 @@
 """Drives one replica on the event loop: ticks, rounds, proposals and quorum reads.
 
-The disk is written on one dedicated thread; messages that may leave before the fsync do. Nothing
-here blocks the loop. Owns no decision: when to propose is the agent's business.
+The disk is written on one dedicated thread; messages that may leave before the fsync do, and those
+that come up while it lasts do not wait for it either: a slow disk delays acknowledgements, never
+heartbeats. A disk that takes far too long makes the node silent, so that the others go on without
+it. Nothing here blocks the loop. Owns no decision: when to propose is the agent's business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
+from pgherd.model.errors import BugError, PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
-from pgherd.raft.types import Msg, ProposalDropped
+from pgherd.raft.types import Hard, Msg, ProposalDropped
 from pgherd.store.base import Store, StoreFailed
 from pgherd.store.replica import Applied, Replica, Round
+from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
+
+log = logs.get("daemon")
 
 PROPOSALS_MAX = 256
 READS_MAX = 256
 SNAPSHOT_S = 2.0
+DISK_S_MAX = 5.0
+"""A disk that is busy for longer counts as hung: the node says nothing more until it is back."""
+COMMIT_SAVE_S = 0.1
+"""How long a moved commit index alone waits for company on its way to the disk."""
 
 
 class NotLeader(Exception):
     """This node is not the Raft leader; `leader` says who is, if known."""
 
-    def __init__(self, leader: NodeId | None) -> None:
-        super().__init__(f"the Raft leader is {leader or 'unknown'}")
+    def __init__(self, leader: NodeId | None, why: str = "") -> None:
+        super().__init__(why or f"the Raft leader is {leader or 'unknown'}")
         self.leader = leader
+
+
+class TooManyWait(NotLeader):
+    """The leader takes no more for the moment; asking again later is right, as after NotLeader."""
 
 
 class Consensus:
@@ -45,7 +59,7 @@ class Consensus:
         client: str,
         send: Callable[[Msg], None],
         changed: Callable[[Sequence[Applied]], None],
-        failed: Callable[[StoreFailed], None],
+        failed: Callable[[PgherdError], None],
         fsynced: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.replica = replica
@@ -65,6 +79,9 @@ class Consensus:
         self._applied_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.leader_since = now_ms()
         self._led = False
+        self._late_hard: Hard | None = None
+        self._late_at = 0.0
+        self._disk_busy: list[float] = []
         self.stopped = False
 
     def start(self) -> None:
@@ -89,19 +106,32 @@ class Consensus:
         """Take a message from a peer."""
         if not self.stopped:
             self.replica.step(message)
-            self._work.set()
+            self._stirred()
 
     def unreachable(self, raft_id: int) -> None:
         """A peer's connection is gone."""
         if not self.stopped:
             self.replica.node.report_unreachable(raft_id)
             self.replica.node.report_snapshot(raft_id, ok=False)
-            self._work.set()
+            self._stirred()
 
     def transfer(self, raft_id: int) -> None:
         """Hand Raft leadership to a voter that has caught up."""
         self.replica.node.transfer_leader(raft_id)
         self._work.set()
+
+    def hand_to(self, node: NodeId) -> None:
+        """Hand Raft leadership to a member by its name. Raises NotLeader."""
+        member = self.replica.facts.members.get(node)
+        if not self.replica.leads or member is None:
+            raise NotLeader(self.replica.leader_node())
+        self.transfer(member.raft_id)
+
+    def retire(self) -> None:
+        """Take no part any more: this node was removed. Promises can still be read and saved."""
+        self.stopped = True
+        for task in self._tasks:
+            task.cancel()
 
     def change_membership(self, verb: str, raft_id: int) -> None:
         """Propose a single-server change; dropped silently when not leader any more."""
@@ -115,9 +145,13 @@ class Consensus:
         return await self.propose(Proposal(self._client, self._seq, unix_ms(), command))
 
     async def propose(self, proposal: Proposal) -> Outcome:
-        """Put a proposal through consensus from here; the caller bounds the wait."""
+        """Put a proposal through consensus from here; the caller bounds the wait.
+
+        Raises NotLeader, TooManyWait, or ProposalTooLarge.
+        """
         if len(self._waiting) >= PROPOSALS_MAX:
-            raise NotLeader(self.replica.leader_node())
+            leader, waiting = self.replica.leader_node(), len(self._waiting)
+            raise TooManyWait(leader, f"{waiting} proposals wait already")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         key = (proposal.client, proposal.seq)
         try:
@@ -125,7 +159,7 @@ class Consensus:
         except ProposalDropped as dropped:
             raise NotLeader(self.replica.leader_node()) from dropped
         self._waiting[key] = future
-        self._work.set()
+        self._stirred()
         try:
             return await future
         finally:
@@ -140,7 +174,7 @@ class Consensus:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._reads[context] = future
         self.replica.node.read_index(context)
-        self._work.set()
+        self._stirred()
         try:
             await self.applied(await future)
         finally:
@@ -156,28 +190,55 @@ class Consensus:
 
     async def save_promises(self, promises: Promises) -> None:
         """Make promises durable. Raises StoreFailed."""
-        await self._on_writer(partial(self.store.save, promises=promises))
+        with self._noticed("promises", again=True):
+            await self._on_writer(partial(self.store.save, promises=promises))
         self.store.remember()
 
     # --- output ----------------------------------------------------------------------------------
 
     async def _ticks(self) -> None:
         """One tick per interval; a late loop ticks once, it does not catch up in a burst."""
-        while True:
-            await asyncio.sleep(self._tick_s)
-            self.replica.node.tick()
-            self._work.set()
+        with self._noticed("ticks"):
+            while True:
+                await asyncio.sleep(self._tick_s)
+                self.replica.node.tick()
+                self._stirred()
+
+    def _stirred(self) -> None:
+        """After any input: have a round soon; what need not wait for a busy disk leaves now."""
+        self._work.set()
+        if not self._disk_busy:
+            return
+        is_hung = asyncio.get_running_loop().time() - self._disk_busy[0] > DISK_S_MAX
+        for message in self.replica.node.urgent():
+            if not is_hung:
+                self._post(message)
 
     async def _rounds(self) -> None:
-        try:
+        with self._noticed("rounds"):
             while True:
                 await self._work.wait()
                 self._work.clear()
                 while await self._round():
                     pass
+                await self._save_late()
+
+    @contextlib.contextmanager
+    def _noticed(self, what: str, *, again: bool = False) -> Iterator[None]:
+        """Whatever ends one of our tasks ends our part in consensus, and is told."""
+        try:
+            yield
         except StoreFailed as failure:
             self.stopped = True
             self._failed(failure)
+            if again:
+                raise
+        except Exception as error:
+            self.stopped = True
+            log.error("consensus.broken", task=what, exc_info=error)
+            self._failed(BugError(f"consensus {what}: {error!r}"))
+            if again:
+                raise
 
     async def _round(self) -> bool:
         ready = self.replica.begin()
@@ -186,7 +247,12 @@ class Consensus:
         for message in self.replica.early(ready):
             self._post(message)
         if self.replica.needs_disk(ready):
-            await self._on_writer(partial(self.store.save, **self.replica.durable(ready)))
+            durable = self.replica.durable(ready)
+            durable["hard"] = durable["hard"] or self._late_hard
+            self._late_hard = None
+            await self._on_writer(partial(self.store.save, **durable))
+        elif ready.hard is not None:
+            self._save_later(ready.hard)
         done = self.replica.finish(ready)
         for message in done.messages:
             self._post(message)
@@ -194,6 +260,19 @@ class Consensus:
         self._answer(done)
         await self._compact()
         return True
+
+    def _save_later(self, hard: Hard) -> None:
+        """Keep a commit index before long, so that a restart knows most of what was applied."""
+        if self._late_hard is None:
+            self._late_at = asyncio.get_running_loop().time() + COMMIT_SAVE_S
+        self._late_hard = hard
+
+    async def _save_late(self) -> None:
+        if self._late_hard is None or asyncio.get_running_loop().time() < self._late_at:
+            return
+        hard, self._late_hard = self._late_hard, None
+        await self._on_writer(partial(self.store.save, hard=hard))
+        self.store.remember()
 
     def _post(self, message: Msg) -> None:
         """Send; of a snapshot the core must hear what became of it, or it waits for ever."""
@@ -253,9 +332,14 @@ class Consensus:
         self.store.remember()
 
     async def _on_writer(self, work: Callable[[], Any]) -> None:
-        began = asyncio.get_running_loop().time()
-        await asyncio.get_running_loop().run_in_executor(self._writer, work)
-        self._fsynced(asyncio.get_running_loop().time() - began)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._disk_busy.append(began)
+        try:
+            await loop.run_in_executor(self._writer, work)
+        finally:
+            self._disk_busy.remove(began)
+        self._fsynced(loop.time() - began)
 
     def is_ready_to_decide(self) -> bool:
         """Whether this node leads and has applied everything up to its own Raft term."""

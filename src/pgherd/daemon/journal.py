@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
-from pgherd.model.ids import NodeId, Term
+from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.journal import Journal
@@ -26,9 +27,15 @@ KINDS: dict[type, str] = {
     cmd.RequestFailover: "failover.requested",
     cmd.AddMember: "member.added",
     cmd.UpdateMember: "member.updated",
+    cmd.AskLeave: "member.leaving",
+    cmd.RemoveMember: "member.removed",
     cmd.IssueToken: "token.issued",
     cmd.SetMode: "mode.set",
 }
+
+
+SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
+"""The fields that say most of a command, the best first."""
 
 
 class Storyteller:
@@ -40,14 +47,14 @@ class Storyteller:
         self._metrics = metrics
         self._handover = False
 
-    def applied(self, each: Applied) -> None:
-        """One command took effect or was refused."""
+    def applied(self, each: Applied, facts: Facts) -> None:
+        """One command took effect or was refused; facts: as they are now."""
         if isinstance(each.outcome, cmd.Refused):
             return
         command = each.proposal.command
         kind = KINDS[type(command)]
-        text = str(getattr(command, "reason", "") or getattr(command, "outcome", ""))
-        term = getattr(command, "term", Term(0))
+        text = next((str(said) for name in SAYING if (said := getattr(command, name, ""))), "")
+        term = getattr(command, "term", facts.term)
         rule = getattr(command, "rule", 0)
         event = Event(
             at_ms=each.proposal.at_ms, node=self._me, kind=kind, text=text, term=term, rule=rule

@@ -21,6 +21,7 @@ from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
 from pgherd.daemon.supervise import CONTROL, LIFELINE
 from pgherd.model.errors import OperatorError, PgherdError
+from pgherd.postgres.errors import OperatorError as PostgresOperatorError
 from pgherd.telemetry import logs, sdnotify
 
 log = logs.get("daemon")
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(run(lambda: build(settings, config=options.config, control=control)))
-    except OperatorError as error:
+    except (OperatorError, PostgresOperatorError) as error:
         log.error("agent.refused", reason=error.message, next=error.hint)
         return 2
     except PgherdError as error:

@@ -7,6 +7,7 @@ under the asker's own (client, seq), so that asking again cannot apply it twice.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Callable
 
@@ -29,18 +30,21 @@ from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
 from pgherd.model.errors import PeerError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
-from pgherd.model.ids import Instant, NodeId
+from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
+from pgherd.store.replica import ProposalTooLarge
 from pgherd.telemetry.boottime import now_ms, unix_ms
 from pgherd.telemetry.journal import Journal
 
 RETRY_S = 0.1
 PROPOSE = "propose"
 READ_INDEX = "read-index"
+WAS_REMOVED = "was-removed"
+TRANSFER = "transfer"
 NOT_LEADER = "not the Raft leader"
 
 
@@ -61,6 +65,13 @@ class Requests:
         """Answer one request of a peer."""
         consensus = self._agent().consensus
         try:
+            if kind == WAS_REMOVED:
+                asker = msgspec.msgpack.decode(body, type=int)
+                removed = consensus.replica.facts.was_removed(RaftId(asker))
+                return msgspec.msgpack.encode(removed)
+            if kind == TRANSFER:
+                consensus.hand_to(NodeId(msgspec.msgpack.decode(body, type=str)))
+                return b""
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -70,6 +81,8 @@ class Requests:
                 return msgspec.msgpack.encode(consensus.replica.node.applied)
         except NotLeader as error:
             raise PeerRefused(f"{NOT_LEADER}: {error}") from error
+        except ProposalTooLarge as error:
+            raise PeerRefused(str(error)) from error
         raise PeerRefused(f"unknown request {kind}")
 
 
@@ -108,10 +121,12 @@ class Port(Herd):
         role = RaftRole.CANDIDATE if status.role == "precandidate" else RaftRole(status.role)
         if status.id in status.conf.learners:
             role = RaftRole.LEARNER
+        if self._agent.removed:
+            role = RaftRole.REMOVED
         return RaftSeen(
             role=role,
             term=status.term,
-            leader=self._agent.consensus.replica.leader_node(),
+            leader=None if self._agent.removed else self._agent.consensus.replica.leader_node(),
             commit=status.commit,
             applied=status.applied,
             voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
@@ -164,10 +179,12 @@ class Port(Herd):
             raise TimedOut("the command was not committed in time", "pgherd status") from error
 
     async def _until_done(self, proposal: Proposal) -> Outcome:
-        body = msgspec.msgpack.encode(proposal)
         consensus = self._agent.consensus
+        body = consensus.replica.encode(proposal)
+        strangers = itertools.cycle(self._peers.connected() or [None])
         while True:
-            leader = consensus.replica.leader_node()
+            # Who moved to another address hears of no leader until the leader knows of the move.
+            leader = consensus.replica.leader_node() or next(strangers)
             try:
                 if leader == self.node:
                     return await consensus.propose(proposal)
@@ -204,6 +221,31 @@ class Port(Herd):
         except (NotLeader, PeerError):
             pass  # asked again until the time is up
         return False
+
+    async def transfer(self, to: NodeId, *, timeout_s: float) -> None:
+        body = msgspec.msgpack.encode(to)
+        replica = self._agent.consensus.replica
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (leader := replica.leader_node()) != to:
+                    try:
+                        if leader == self.node:
+                            self._agent.consensus.hand_to(to)
+                        elif leader is not None:
+                            await self._peers.request(leader, TRANSFER, body, timeout_s=2.0)
+                    except (NotLeader, PeerError):
+                        pass  # leadership is on the move; asking the next leader again is harmless
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError as error:
+            if replica.leader_node() is None:
+                raise NoQuorum("consensus has no leader", "pgherd status") from error
+            raise TimedOut(f"{to} did not take over", "pgherd raft peers") from error
+
+    async def was_removed(self, peer: NodeId, raft_id: RaftId, timeout_s: float) -> bool:
+        """Whether a peer knows that this Raft id is nobody's any more. Raises PeerError."""
+        body = msgspec.msgpack.encode(int(raft_id))
+        raw = await self._peers.request(peer, WAS_REMOVED, body, timeout_s=timeout_s)
+        return msgspec.msgpack.decode(raw, type=bool)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:

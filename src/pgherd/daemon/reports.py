@@ -85,7 +85,9 @@ class Reports:
             server=server,
             promises=promises,
             heard_ms={
-                node: now - heard.at for node, heard in self.newest.items() if node != self.me
+                node: self.age_ms(node, now=now)
+                for node in {*self.newest, *facts.members}
+                if node != self.me
             },
             missing_ms=self.missing(facts, server, now=now) if facts.is_leader(self.me) else {},
             applied_index=applied,

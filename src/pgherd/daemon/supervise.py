@@ -114,7 +114,7 @@ def run(config: str, arguments: list[str]) -> int:
             elif number != signal.SIGCHLD and not stopping:
                 notify("STOPPING=1")
                 stopping = time.monotonic() + STOP_S
-                agent.send(signal.SIGTERM)
+                (agent if agent.pid else proxy).send(signal.SIGTERM)
         for pid, status in ended_children():
             for child in children:
                 if child.pid != pid:

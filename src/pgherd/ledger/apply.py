@@ -17,7 +17,9 @@ from pgherd.model.facts import (
     Facts,
     Forced,
     JoinToken,
+    Kind,
     Member,
+    Mode,
     Note,
     Phase,
     Reign,
@@ -145,7 +147,19 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         rule=c.rule,
         reason=c.reason,
     )
-    return note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule), cmd.Done()
+    facts = note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule)
+    return keep_winner(facts, c.winner.node, at_ms), cmd.Done()
+
+
+def keep_winner(facts: Facts, node: NodeId, at_ms: int) -> Facts:
+    """A leaving member that had to be elected stays: it may be the only one with everything."""
+    member = facts.members[node]
+    if not member.leaving:
+        return facts
+    stays = replace(member, leaving=False)
+    facts = replace(facts, members={**facts.members, node: stays})
+    text = f"{node} was elected and does not leave any more"
+    return note(facts, at_ms=at_ms, kind="member.stays", text=text)
 
 
 def establish(facts: Facts, c: cmd.Establish, at_ms: int) -> Result:
@@ -194,7 +208,7 @@ def change_sync(facts: Facts, c: cmd.ChangeSync, at_ms: int) -> Result:
     in_use = () if c.settled else old.in_use
     if changed:
         past = SyncUse(generation=old.generation, names=old.names, k=old.names_k)
-        in_use = (*in_use, past)
+        in_use = tuple({(use.names, use.k): use for use in (*in_use, past)}.values())
     if not c.voters:
         in_use = tuple(use for use in in_use if use.k == 0)
     sync = SyncState(
@@ -222,10 +236,12 @@ def unknown_voter(facts: Facts, c: cmd.ChangeSync) -> str:
 
 
 def counted(facts: Facts, key: MemberKey) -> bool:
-    """Whether an incarnation still stands for data somewhere in the facts."""
-    sync = facts.sync
-    uses = [use.names for use in sync.in_use]
-    return key == facts.leader or any(key in group for group in (sync.voters, sync.names, *uses))
+    """Whether only this incarnation, and no other of its node, may have what the ledger needs.
+
+    That is the leader's. A voter that was lost stays in V under its old name, where it never seals
+    again, until the set is changed; its new name has to be admitted like a newcomer's.
+    """
+    return key == facts.leader
 
 
 def register_incarnation(facts: Facts, c: cmd.RegisterIncarnation, at_ms: int) -> Result:
@@ -312,8 +328,60 @@ def update_member(facts: Facts, c: cmd.UpdateMember, at_ms: int) -> Result:
     member = facts.members.get(c.node)
     if member is None:
         return refuse(facts, "unknown_node", f"{c.node} is no member")
+    if member.kind is not c.kind and member.incarnation:
+        return refuse(facts, "holds_data", f"{c.node} holds data: remove it, then join it anew")
     member = replace(member, kind=c.kind, address=c.address, tags=c.tags)
     return replace(facts, members={**facts.members, c.node: member}), cmd.Done()
+
+
+def ask_leave(facts: Facts, c: cmd.AskLeave, at_ms: int) -> Result:
+    member = facts.members.get(c.node)
+    if member is None:
+        return refuse(facts, "unknown_node", f"{c.node} is no member")
+    if member.leaving:
+        return facts, cmd.Done(str(member.raft_id))
+    why = cannot_leave(facts, member)
+    if why is not None:
+        return facts, why
+    member = replace(member, leaving=True)
+    facts = replace(facts, members={**facts.members, c.node: member})
+    text = f"{c.node} is to leave, asked for by {c.requested_by}"
+    facts = note(facts, at_ms=at_ms, kind="member.leaving", text=text)
+    return facts, cmd.Done(str(member.raft_id))
+
+
+def cannot_leave(facts: Facts, member: Member) -> cmd.Refused | None:
+    """Why a member has to stay for now; None when it may go."""
+    node = member.node
+    if facts.phase is not Phase.STABLE:
+        return cmd.Refused("not_stable", f"term {facts.term} is {facts.phase.value}")
+    if facts.is_leader(node):
+        return cmd.Refused("is_primary", f"{node} is the primary: switch over first")
+    if facts.switchover is not None and facts.switchover.candidate == node:
+        return cmd.Refused("busy", f"a switchover to {node} is under way")
+    left = [m for m in facts.members.values() if not m.leaving and m.node != node]
+    copies = sum(m.kind is Kind.DATA for m in left) - 1
+    wanted = max(1, facts.num_sync) if facts.mode is Mode.STRICT else 0
+    if member.kind is Kind.DATA and copies < wanted:
+        text = f"mode strict needs {wanted} copies beside the primary, {copies} would be left"
+        return cmd.Refused("too_few_copies", text)
+    return None
+
+
+def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
+    member = facts.members.get(c.node)
+    if member is None or member.raft_id != c.raft_id:
+        return refuse(facts, "unknown_node", f"{c.node} is no member under Raft id {c.raft_id}")
+    if not member.leaving:
+        return refuse(facts, "not_leaving", f"{c.node} was not asked to leave")
+    if facts.phase is not Phase.STABLE:
+        return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
+    if counted(facts, member.key):
+        return refuse(facts, "in_use", f"{member.key} is still counted")
+    left = {node: one for node, one in facts.members.items() if node != c.node}
+    facts = replace(facts, members=left)
+    text = f"{c.node} (Raft id {member.raft_id}) is no member any more"
+    return note(facts, at_ms=at_ms, kind="member.removed", text=text), cmd.Done()
 
 
 def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
@@ -346,6 +414,8 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RequestFailover: request_failover,
     cmd.AddMember: add_member,
     cmd.UpdateMember: update_member,
+    cmd.AskLeave: ask_leave,
+    cmd.RemoveMember: remove_member,
     cmd.IssueToken: issue_token,
     cmd.SetMode: set_mode,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 
 
 class Command(msgspec.Struct, frozen=True, tag=True):
@@ -144,6 +144,23 @@ class UpdateMember(Command, frozen=True, tag=True):
     tags: Tags
 
 
+class AskLeave(Command, frozen=True, tag=True):
+    """Ask a member to leave for good. Refused for the primary and where nobody could go on."""
+
+    node: NodeId
+    requested_by: str
+
+
+class RemoveMember(Command, frozen=True, tag=True):
+    """Forget a leaving member that is out of consensus and counted nowhere any more.
+
+    raft_id: the one it was asked under, so that a late command spares its namesake.
+    """
+
+    node: NodeId
+    raft_id: RaftId
+
+
 class IssueToken(Command, frozen=True, tag=True):
     """Make a single-use join token known by its hash."""
 
@@ -173,6 +190,8 @@ AnyCommand = (
     | RequestFailover
     | AddMember
     | UpdateMember
+    | AskLeave
+    | RemoveMember
     | IssueToken
     | SetMode
 )

@@ -77,7 +77,10 @@ class Tags(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A node in the ledger. incarnation: of its data directory, "" until it has one."""
+    """A node in the ledger. incarnation: of its data directory, "" until it has one.
+
+    leaving: somebody asked to remove it; it counts for nothing new and goes step by step.
+    """
 
     node: NodeId
     raft_id: RaftId
@@ -86,6 +89,7 @@ class Member(msgspec.Struct, frozen=True):
     incarnation: str = ""
     tags: Tags = Tags()
     voter: bool = True
+    leaving: bool = False
 
     @property
     def key(self) -> MemberKey:
@@ -198,6 +202,11 @@ class Facts(msgspec.Struct, frozen=True):
         """The member of this name if it still has this incarnation."""
         found = self.members.get(key.node)
         return found if found is not None and found.incarnation == key.incarnation else None
+
+    def was_removed(self, raft_id: RaftId) -> bool:
+        """Whether a Raft id was given away here once and belongs to nobody any more."""
+        given = 0 < raft_id < self.next_raft_id
+        return given and all(m.raft_id != raft_id for m in self.members.values())
 
     def is_leader(self, node: NodeId) -> bool:
         """Whether the ledger names this node as the leader of the current term."""

@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline, parse_token
+from pgherd.ledger.lineage import attributed
+from pgherd.model.facts import Reign
+from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.postgres.datadir import DirKind, DirState
@@ -42,6 +44,7 @@ class ServerWatch:
         *,
         memory: ServerMemory,
         promises: Callable[[], Promises],
+        history: Callable[[], tuple[Reign, ...]],
         is_busy: Callable[[], bool],
         changed: Callable[[], None],
         probe_interval_ms: int,
@@ -52,6 +55,7 @@ class ServerWatch:
         self.memory = memory
         self.seen = ServerSeen(state=Server.STARTING)
         self._promises = promises
+        self._history = history
         self._is_busy = is_busy
         self._changed = changed
         self._probe_every_ms = probe_interval_ms
@@ -87,7 +91,7 @@ class ServerWatch:
         async with self._looking:
             try:
                 seen = await self._see()
-            except (PostgresError, OperatorError) as error:
+            except (PostgresError, OperatorError, OSError) as error:
                 seen = replace(self.seen, healthy=False, problem=str(error))
             if seen.state is not self.seen.state or seen.pid != self.seen.pid:
                 seen = replace(seen, since=now_ms())
@@ -201,13 +205,14 @@ class ServerWatch:
         state = Server.STANDBY if look.in_recovery else Server.PRIMARY
         adopted = parse_token(look.upstream_token)
         follows = adopted is not None and adopted[1] == promises.adopted
-        recorded = look.epoch == memory.epoch_record_term
+        position = attributed(self._history(), promises.adopted, look.position)
+        recorded = look.epoch == memory.epoch_record_term == position.epoch
         return ServerSeen(
             state=state,
             system_id=look.system_id,
             major=self.server.binaries.major,
             timeline=look.timeline,
-            position=Position(look.epoch, look.position.lsn),
+            position=position,
             drained=self._is_drained(look),
             receiver=_receiver(look, promises),
             upstream=promises.adopted_leader if follows else None,

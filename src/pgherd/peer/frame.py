@@ -86,6 +86,11 @@ class Splitter:
         self.limit = limit
         self._buffer = bytearray()
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes of an unfinished frame are kept."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[tuple[Channel, bytes]]:
         """The frames that are complete now."""
         buffer = self._buffer

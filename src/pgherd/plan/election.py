@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.lineage import contains
-from pgherd.model.facts import Phase, Reign
+from pgherd.model.facts import Handover, Phase, Reign
 from pgherd.model.ids import CLOSED_NAME, MemberKey, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
@@ -52,7 +52,16 @@ def limit_reached(s: Situation) -> Decision | None:
     drains = facts.handover is not None and facts.handover.drained is None
     if drains and facts.leader is not None and fresh(s, facts.leader.node) is None:
         return begin(s, 302, f"{facts.leader.node} went silent during its switchover")
+    if facts.handover is not None and candidate_gone(s, facts.handover):
+        return begin(s, 302, f"{facts.handover.candidate} was lost during the switchover to it")
     return None
+
+
+def candidate_gone(s: Situation, handover: Handover) -> bool:
+    """Whether who should take over is silent, or has no standby before the old leader stopped."""
+    report = fresh(s, handover.candidate)
+    runs = report is not None and report.server.state is Server.STANDBY
+    return report is None or (handover.drained is None and not runs)
 
 
 def false_alarm(s: Situation) -> Decision | None:
@@ -145,8 +154,8 @@ def next_set(
 
     Who seals may still not stream (its WAL is gone from the winner): a term that was not
     established in time is followed by one of the same leader that wants one less.
-    Mode strict never wants fewer than num_sync; where there are not so many members at all, V' is
-    empty and the names stay closed until there are.
+    Mode strict never wants fewer than num_sync: where not so many stream, V' is empty, the names
+    stay closed, and the set returns when there are enough.
     """
     facts, wanted = s.facts, num_sync(s.facts, s.policy)
     voters = {*facts.sync.voters, *others}
@@ -154,10 +163,8 @@ def next_set(
     k = min(wanted, len(others))
     if facts.rule == NOT_ESTABLISHED and winner == facts.leader:
         k = min(k, max(0, facts.sync.k - 1))
-    if is_strict(facts):
-        k = wanted
-        voters |= {m.key for m in data_members(facts) if m.incarnation}
-        k = k if len(voters - {winner}) >= k else 0
+    if is_strict(facts) and k < wanted:
+        k = 0
     return (tuple(sorted(voters - {winner})), k) if k else ((), 0)
 
 
@@ -236,9 +243,10 @@ def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
-    def rank(key: MemberKey) -> tuple[bool, int, str]:
+    def rank(key: MemberKey) -> tuple[bool, bool, int, str]:
         member = facts.members[key.node]
-        return key == facts.leader, -member.tags.failover_priority, key.node
+        old = key == facts.leader
+        return member.leaving, old, -member.tags.failover_priority, key.node
 
     return min(able, key=rank, default=None)
 

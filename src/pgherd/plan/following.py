@@ -1,12 +1,12 @@
-"""Rules 51-59: what a member does under another leader (PROTOCOL.md F7)."""
+"""Rules 51-61: what a member does under another leader (PROTOCOL.md F7)."""
 
 from __future__ import annotations
 
 from pgherd.ledger.lineage import contains, fork_of
 from pgherd.model import action as act
-from pgherd.model.facts import Member, Phase
+from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.observation import Server
-from pgherd.plan.own import Answer, MemberRule, Self, follows, serves_copies
+from pgherd.plan.own import Answer, MemberRule, Self, follows, my_key, starts_for_ever
 
 
 def follow_demote(s: Self) -> Answer | None:
@@ -38,7 +38,7 @@ def follow_copy(s: Self) -> Answer | None:
     broken = s.promises.dirty_rewind or s.dead_end
     if not empty and not broken:
         return None
-    if not serves_copies(s) or s.leader_report is None:
+    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
         return "waits for a leader to copy from", None
     return "copies the leader" if empty else "copies the leader anew", copy(s)
 
@@ -61,11 +61,14 @@ def follow_stop_old(s: Self) -> Answer | None:
 
 
 def same_server_leads(s: Self) -> bool:
-    """Whether the present upstream kept its server and leads on: nothing can have diverged."""
+    """Whether the present upstream kept its server and leads on: nothing can have diverged.
+
+    Its server must not have been promoted since we took it for our upstream.
+    """
     leader = s.facts.leader
-    return (
-        leader is not None and s.server.upstream == leader.node and not s.facts.history[-1].promoted
-    )
+    since = [reign for reign in s.facts.history if reign.term > s.server.upstream_term]
+    kept = not any(reign.promoted for reign in since)
+    return leader is not None and s.server.upstream == leader.node and kept
 
 
 def follow(s: Self) -> Answer | None:
@@ -95,7 +98,7 @@ def rejoin(s: Self) -> Answer | None:
         return None
     if server.position is None:
         return "waits until its position is known", None
-    if not serves_copies(s) or s.leader_report is None:
+    if s.facts.phase is not Phase.STABLE or s.leader_report is None:
         return f"is at {server.position}, off the leader's history; waits for the leader", None
     if s.leader_report.server.checkpointed_term < s.facts.term:
         return "waits for the leader's checkpoint", None
@@ -122,16 +125,45 @@ def follow_floor(s: Self) -> Answer | None:
 
 
 def follow_stuck(s: Self) -> Answer | None:
-    """Its upstream is there and it does not stream for long: its WAL there is gone."""
-    server = s.server
-    if not follows(s) or server.state is not Server.STANDBY or server.receiver is not None:
-        return None
+    """Its upstream is there and it gets nothing for long: its WAL there is gone.
+
+    Whether it streams is for the leader to say: a receiver that is refused comes and goes.
+    """
     leader = s.leader_report
-    if leader is None or leader.server.state is not Server.PRIMARY:
+    if not follows(s) or s.server.state is not Server.STANDBY or leader is None:
+        return None
+    streams = any(
+        sender.member == my_key(s) and sender.term == s.facts.term and sender.state == "streaming"
+        for sender in leader.server.senders
+    )
+    if streams or leader.server.state is not Server.PRIMARY:
         return None
     if s.now - s.following_since < s.policy.stuck_after_ms or s.facts.phase is not Phase.STABLE:
         return None
+    if is_counted(s):
+        return "does not stream; is copied anew once it has left the synchronous set", None
     return "does not stream although the leader is there: copies it", copy(s)
+
+
+def follow_endless_start(s: Self) -> Answer | None:
+    """A start that never ends: the WAL that it would need is not there."""
+    if not follows(s) or not starts_for_ever(s):
+        return None
+    if s.facts.phase is not Phase.STABLE or s.leader_report is None or is_counted(s):
+        return "does not come up; waits for a leader to copy from", None
+    return "does not come up: copies the leader", copy(s)
+
+
+def is_counted(s: Self) -> bool:
+    """Whether the ledger still counts on this directory; mode strict cannot let go of it."""
+    return my_key(s) in s.facts.sync.voters and s.facts.mode is not Mode.STRICT
+
+
+def follow_slots(s: Self) -> Answer | None:
+    """Slots of an earlier reign would keep WAL here for ever."""
+    if not follows(s) or s.server.state is not Server.STANDBY or not s.server.slots:
+        return None
+    return "drops the slots of its own reign", act.KeepSlots(())
 
 
 def follow_steady(s: Self) -> Answer | None:
@@ -149,5 +181,7 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(56, "A member off the leader's history is rewound, or copied.", rejoin),
     MemberRule(57, "A floor that is regained is forgotten.", follow_floor),
     MemberRule(58, "A follower that cannot stream for long is copied anew.", follow_stuck),
+    MemberRule(61, "A follower that never comes up is copied anew.", follow_endless_start),
+    MemberRule(60, "A follower keeps no slots of ours.", follow_slots),
     MemberRule(59, "A follower with nothing to do follows.", follow_steady),
 )

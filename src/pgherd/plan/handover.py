@@ -23,6 +23,8 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
         return f"{key.node} does not report"
     if member.tags.nofailover:
         return f"{key.node} is tagged nofailover"
+    if member.leaving:
+        return f"{key.node} is to leave the cluster"
     if report.server.state is not Server.STANDBY:
         return f"{key.node} runs no standby ({report.server.state.value})"
     if sender is None:
@@ -52,34 +54,55 @@ def pick(s: Situation, leader: Observation) -> tuple[MemberKey | None, str]:
     return None, "; ".join(unfit(s, leader, key) for key in keys)
 
 
-def start(s: Situation) -> Decision | None:
-    facts = s.facts
-    if facts.phase is not Phase.STABLE or facts.switchover is None:
+def asked(s: Situation) -> Observation | None:
+    """The primary's report, when a switchover is asked for and could start."""
+    if s.facts.phase is not Phase.STABLE or s.facts.switchover is None:
         return None
-    report = leader_report(s)
+    return leader_report(s)
+
+
+def find_candidate(s: Situation) -> Decision | None:
+    if s.facts.phase is not Phase.STABLE or s.facts.switchover is None:
+        return None
+    report = asked(s)
     if report is None:
         return Decision(601, "waits for the primary's report")
     candidate, problem = pick(s, report)
+    return refused(s, 601, f"switchover refused: {problem}") if candidate is None else None
+
+
+def checkpoint_first(s: Situation) -> Decision | None:
+    report, wish = asked(s), s.facts.switchover
+    if report is None or wish is None or report.server.checkpointed_for == wish.id:
+        return None
+    candidate, _ = pick(s, report)
+    to = candidate.node if candidate is not None else "a candidate"
+    return Decision(602, f"the primary checkpoints before it hands over to {to}")
+
+
+def start(s: Situation) -> Decision | None:
+    facts, report = s.facts, asked(s)
+    wish = facts.switchover
+    if report is None or wish is None or report.server.checkpointed_for != wish.id:
+        return None
+    candidate, _ = pick(s, report)
     if candidate is None:
-        return refused(s, 601, f"switchover refused: {problem}")
-    if report.server.checkpointed_for != facts.switchover.id:
-        return Decision(602, f"the primary checkpoints before it hands over to {candidate.node}")
-    reason = f"switchover to {candidate.node} asked for by {facts.switchover.requested_by}"
+        return None
+    reason = f"switchover to {candidate.node} asked for by {wish.requested_by}"
     command = cmd.Begin(
         expected=facts.term,
         elector=s.view.me,
         rule=603,
         reason=reason,
-        handover=Handover(switchover=facts.switchover.id, candidate=candidate.node),
+        handover=Handover(switchover=wish.id, candidate=candidate.node),
     )
     return Decision(603, reason, command)
 
 
 RULES = (
     HerdRule(
-        601,
-        "A switchover starts when a fit candidate streams and the primary has "
-        "checkpointed; it is refused, with the reason, when none is fit.",
-        start,
+        601, "A switchover without a fit candidate is refused, with the reason.", find_candidate
     ),
+    HerdRule(602, "The primary checkpoints before it hands over.", checkpoint_first),
+    HerdRule(603, "A switchover begins a term in which the old primary drains first.", start),
 )

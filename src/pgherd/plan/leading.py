@@ -6,7 +6,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import CLOSED_NAME, slot_name
 from pgherd.model.observation import Server
-from pgherd.plan.own import Answer, MemberRule, Self, leads, serves_copies
+from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
 def names_text(facts: Facts) -> str:
@@ -61,15 +61,6 @@ def lead_slots(s: Self) -> Answer | None:
     return "keeps one slot per member", act.KeepSlots(others)
 
 
-def lead_behind(s: Self) -> Answer | None:
-    """After a restart an agent may know an older set than its server uses: never go back."""
-    if not leads(s) or s.server.state is not Server.PRIMARY:
-        return None
-    if s.server.names_generation <= s.facts.sync.generation:
-        return None
-    return "its server uses a newer synchronous set than the ledger known here", None
-
-
 def lead_open(s: Self) -> Answer | None:
     if not leads(s) or s.facts.phase is not Phase.STABLE or s.server.state is not Server.PRIMARY:
         return None
@@ -106,7 +97,7 @@ def lead_settle(s: Self) -> Answer | None:
 
 
 def lead_checkpoint(s: Self) -> Answer | None:
-    if not leads(s) or s.server.state is not Server.PRIMARY or not serves_copies(s):
+    if not leads(s) or s.server.state is not Server.PRIMARY or s.facts.phase is not Phase.STABLE:
         return None
     wish = s.facts.switchover
     if wish is not None and s.server.checkpointed_for != wish.id:
@@ -125,7 +116,6 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(42, "The winner promotes from its sealed position.", lead_promote),
     MemberRule(43, "A leader writes the epoch record of its term.", lead_record),
     MemberRule(44, "A leader keeps one slot per data member.", lead_slots),
-    MemberRule(49, "A leader that knows an older set than its server uses waits.", lead_behind),
     MemberRule(45, "The leader of a stable term uses the ledger's synchronous set.", lead_open),
     MemberRule(46, "A half-done change of the set gets its barriers.", lead_settle),
     MemberRule(

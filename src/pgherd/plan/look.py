@@ -33,7 +33,14 @@ def data_members(facts: Facts) -> list[Member]:
 
 def num_sync(facts: Facts, policy: Policy) -> int:
     """How many acknowledgements are wanted: configured, or half of the data members."""
-    return facts.num_sync or policy.num_sync or len(data_members(facts)) // 2
+    staying = [m for m in data_members(facts) if not m.leaving]
+    return facts.num_sync or policy.num_sync or len(staying) // 2
+
+
+def is_leaving(facts: Facts, key: MemberKey) -> bool:
+    """Whether this member was asked to leave."""
+    member = facts.member(key)
+    return member is not None and member.leaving
 
 
 def leader_report(s: Situation) -> Observation | None:
@@ -123,7 +130,7 @@ def is_strict(facts: Facts) -> bool:
 def wants_sync(s: Situation, key: MemberKey) -> bool:
     """Whether a member may be in the sync set at all: able, reporting lately, above its floor."""
     member = s.facts.member(key)
-    if member is None or member.kind is not Kind.DATA or member.tags.nosync:
+    if member is None or member.kind is not Kind.DATA or member.tags.nosync or member.leaving:
         return False
     heard = s.view.reports.get(key.node)
     patience = s.policy.detect_ms + s.policy.sync_timeout_ms

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import msgspec
 
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Mode, Phase
+from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, MemberKey, NodeId
-from pgherd.model.observation import Observation, ServerSeen
+from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
 
@@ -19,7 +19,9 @@ class Self(msgspec.Struct, frozen=True):
 
     leader_report: the leader's newest report if it is not silent · following_since: since when the
     server has had its present upstream · dead_end: the last attempt to follow or rewind failed for
-    good, so that only a new copy helps.
+    good, so that only a new copy helps · caught_up: the facts are at least those of the moment when
+    this agent started, by a quorum read (a restarted agent must not act on what was agreed before)
+    · removed: the others know that this node is no member any more; the facts here are of before.
     """
 
     me: NodeId
@@ -31,6 +33,8 @@ class Self(msgspec.Struct, frozen=True):
     leader_report: Observation | None = None
     following_since: Instant = Instant(0)
     dead_end: bool = False
+    caught_up: bool = True
+    removed: bool = False
 
 
 Answer = tuple[str, act.Action | None]
@@ -64,15 +68,11 @@ def elects(s: Self) -> bool:
     return s.facts.phase is Phase.ELECTING
 
 
+def starts_for_ever(s: Self) -> bool:
+    """Whether the server has been starting for longer than any start may take."""
+    long = s.now - s.server.since >= s.policy.start_timeout_ms
+    return s.server.state is Server.STARTING and long
+
+
 def closed(s: Self) -> bool:
     return s.server.names == f'"{CLOSED_NAME}"'
-
-
-def serves_copies(s: Self) -> bool:
-    """Whether members may be rewound and copied from the leader now.
-
-    In a stable term; and in mode strict before it, because there the term may wait for them.
-    """
-    return s.facts.phase is Phase.STABLE or (
-        s.facts.phase is Phase.ESTABLISHING and s.facts.mode is Mode.STRICT
-    )

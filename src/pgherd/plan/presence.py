@@ -5,7 +5,16 @@ from __future__ import annotations
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.observation import Server
-from pgherd.plan.own import Answer, MemberRule, Self, leads
+from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, starts_for_ever
+
+
+def gone(s: Self) -> Answer | None:
+    """Its data stays; nobody may read it as the cluster's from now on."""
+    if not s.removed:
+        return None
+    if s.server.state in (Server.NONE, Server.UNUSABLE, Server.STOPPED):
+        return "this node was removed from the cluster; its data is left as it is", None
+    return "this node was removed from the cluster", act.StopServer("this node was removed")
 
 
 def not_mine(s: Self) -> Answer | None:
@@ -40,12 +49,21 @@ def later_promise(s: Self) -> Answer | None:
     return None
 
 
+def behind(s: Self) -> Answer | None:
+    """An agent's own log says what was agreed on when it died, not what has been since."""
+    if s.caught_up:
+        return None
+    return "waits until it knows the ledger as of its own start", None
+
+
 def hung(s: Self) -> Answer | None:
     if s.server.state is Server.HUNG and s.facts.phase is not Phase.STABLE:
         return "the server takes no connection", act.StopServer("it takes no connection")
     if s.server.state is Server.HUNG and not leads(s):
         return "the server takes no connection", act.StopServer("it takes no connection")
-    if s.server.state is Server.STARTING:
+    if s.server.state is Server.STARTING and s.promises.dirty_rewind:
+        return "was rewound half way and may never come up", act.StopServer("half rewound")
+    if s.server.state is Server.STARTING and not (follows(s) and starts_for_ever(s)):
         return "the server is starting", None
     return None
 
@@ -63,10 +81,12 @@ def wait_for_birth(s: Self) -> Answer | None:
 
 
 RULES: tuple[MemberRule, ...] = (
+    MemberRule(17, "A node that was removed stops its server and does nothing more.", gone),
     MemberRule(11, "A node that is no data member runs no server.", not_mine),
     MemberRule(12, "A data directory that must not be started is left alone.", unusable),
     MemberRule(13, "Another cluster's data directory is left alone.", other_cluster),
     MemberRule(14, "A member acts for no term below its promise.", later_promise),
+    MemberRule(16, "After a start a member does nothing until its ledger has caught up.", behind),
     MemberRule(15, "A hung server is stopped, unless its own term has to end first.", hung),
     MemberRule(21, "The founder makes the first data directory.", found),
     MemberRule(22, "Before the first term everybody waits.", wait_for_birth),

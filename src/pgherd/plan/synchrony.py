@@ -11,12 +11,24 @@ from pgherd.ledger.syncset import seal_count
 from pgherd.model.facts import Phase, SyncState
 from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Observation
-from pgherd.plan.look import is_strict, leader_report, num_sync, streaming, wants_sync
+from pgherd.plan.look import (
+    is_leaving,
+    is_strict,
+    leader_report,
+    num_sync,
+    streaming,
+    wants_sync,
+)
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 
-def stable_leader(s: Situation) -> Observation | None:
-    if s.facts.phase is not Phase.STABLE or s.facts.switchover is not None:
+def stable_leader(s: Situation, *, weaker: bool = False) -> Observation | None:
+    """The leader's report when the set may change now.
+
+    weaker: by a step in the ledger alone, which ends no walsender; any other would end the stream
+    of the candidate that a switchover waits for.
+    """
+    if s.facts.phase is not Phase.STABLE or (s.facts.switchover is not None and not weaker):
         return None
     return leader_report(s)
 
@@ -127,10 +139,11 @@ def describe(names: tuple[MemberKey, ...], k: int) -> str:
 
 def degrade(s: Situation) -> Decision | None:
     """S -> nothing: the ledger first, then PostgreSQL; only in mode quorum."""
-    report, sync = stable_leader(s), s.facts.sync
+    report, sync = stable_leader(s, weaker=True), s.facts.sync
     if report is None or not sync.voters or is_strict(s.facts):
         return None
-    alive = [key for key in sync.names if key in streaming(report, s.facts.term)]
+    streams = streaming(report, s.facts.term)
+    alive = [key for key in sync.names if key in streams and not is_leaving(s.facts, key)]
     if wanted_set(s, report) or alive:
         return None
     if not quiet_for(s, sync.voters):
@@ -140,12 +153,16 @@ def degrade(s: Situation) -> Decision | None:
 
 
 def quiet_for(s: Situation, keys: tuple[MemberKey, ...]) -> bool:
-    """Whether none of these has streamed for the sync timeout, by the leader's own record."""
+    """Whether none of these has streamed for the sync timeout, by the leader's own record.
+
+    A leaving member is not waited for.
+    """
     report = leader_report(s)
     if report is None:
         return False
     limit = s.policy.sync_timeout_ms
-    return all(report.missing_ms.get(str(key), 0) >= limit for key in keys)
+    waited = [key for key in keys if not is_leaving(s.facts, key)]
+    return all(report.missing_ms.get(str(key), 0) >= limit for key in waited)
 
 
 def restore(s: Situation) -> Decision | None:
@@ -163,7 +180,7 @@ def restore(s: Situation) -> Decision | None:
 
 def lower_k(s: Situation) -> Decision | None:
     """Fewer acknowledgements: the ledger first (R+1), then PostgreSQL."""
-    report, sync = stable_leader(s), s.facts.sync
+    report, sync = stable_leader(s, weaker=True), s.facts.sync
     if report is None or not sync.voters or sync.k < 2 or is_strict(s.facts):
         return None
     alive = wanted_set(s, report)
@@ -203,9 +220,10 @@ def remove_voter(s: Situation) -> Decision | None:
         for key in sync.names
         if key not in wanted and (quiet_for(s, (key,)) or not wants_sync(s, key))
     ]
-    if not gone or len(sync.names) - 1 < sync.names_k:
+    left = tuple(key for key in sync.names if key != gone[0]) if gone else ()
+    alive = [key for key in left if key in streaming(report, s.facts.term)]
+    if len(alive) < max(1, sync.names_k):
         return None
-    left = tuple(key for key in sync.names if key != gone[0])
     new = changed(sync, names=left)
     return step(s, 506, f"{gone[0].node} leaves the sync set", new)
 
@@ -231,6 +249,10 @@ RULES = (
     HerdRule(503, "Synchrony returns as soon as a standby streams.", restore),
     HerdRule(504, "Too few standbys for k lower k, in the ledger first.", lower_k),
     HerdRule(505, "A standby that streams and is close joins the sync set.", add_voter),
-    HerdRule(506, "A voter silent for the sync timeout leaves the sync set.", remove_voter),
+    HerdRule(
+        506,
+        "A voter silent for the sync timeout, or asked to leave, leaves the sync set.",
+        remove_voter,
+    ),
     HerdRule(507, "k rises to num_sync when enough voters stream.", raise_k),
 )

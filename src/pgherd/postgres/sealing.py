@@ -9,7 +9,9 @@ it has looked at the local WAL anew.
 Why the second look needs a proof of its own: a startup process whose receiver has just died goes to
 its retry wait *before* it reads what that receiver left on disk (PostgreSQL's
 WaitForWALToBecomeAvailable tests WalRcvStreaming first), so two samples within one wait prove
-nothing. While sealed the wait is 20 ms, and the kernel counts each time a process falls asleep.
+nothing, however far apart. While sealed the wait is 10 ms, and the kernel counts how often a
+process falls asleep: parked in a later sleep, with replay where it was, means that it looked at the
+local WAL again and found no more.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 POLL_S = 0.004
 RECEIVER_TERM_S = 0.1
 RECEIVER_KILL_S = 0.3
-PARKED_AGAIN_S = 0.1
+PARKED_AGAIN_S = 0.02
 PARKED_AGAIN_BLIND_S = 0.5
 SLEEPS_BETWEEN_LOOKS = 3
 """One sleep may belong to the first sample, one be a stray signal; the third follows a look."""

@@ -184,6 +184,17 @@ class PostgresServer:
         await self.kill_tree()
         return took
 
+    async def shut_down_in_order(self, timeout_s: float = 60.0) -> None:
+        """Leave a stopped, clean directory: a crashed one replays its WAL as a standby first."""
+        await self.stop("fast", timeout_s=timeout_s)
+        if not (await self.state()).clean:
+            if not (await self.start(deadline_s=timeout_s)).accepting:
+                raise PostgresError("crash recovery did not end in time")
+            await self.stop("fast", timeout_s=timeout_s)
+        state = await self.state()
+        if not state.clean:
+            raise PostgresError(f"it does not shut down in order: {state.problem or state.kind}")
+
     async def kill_tree(self) -> None:
         """SIGKILL every process of this data directory and wait until none is left."""
         deadline = asyncio.get_running_loop().time() + KILL_TIMEOUT_S
@@ -203,19 +214,6 @@ class PostgresServer:
         """Change live parameters and return when the server was seen to use them."""
         await self._apply({**self.live, **changes})
 
-    async def reconfigure(self, settings: ServerSettings) -> None:
-        """Take new settings; a running server reloads, and tells what waits for a restart."""
-        self.settings = settings
-        if not self.is_running():
-            return
-        await asyncio.to_thread(conf.write_access, self.data_dir, settings, user=self.user)
-        await self._apply(self.live)
-
-    async def pending_restart(self) -> tuple[str, ...]:
-        """Parameters whose new values wait for a restart of the server."""
-        rows = await self.acting.rows("SELECT name FROM pg_settings WHERE pending_restart")
-        return tuple(sorted(name for (name,) in rows))
-
     async def set_upstream(self, conninfo: str | None, slot: str | None) -> None:
         """Name the upstream; None: none, and nothing that would hold replay back."""
         await self._apply(_live(self.live["synchronous_standby_names"], conninfo, slot))
@@ -223,6 +221,17 @@ class PostgresServer:
     async def set_names(self, text: str) -> None:
         """Set synchronous_standby_names."""
         await self.reload(synchronous_standby_names=text)
+
+    async def reconfigure(self, settings: ServerSettings) -> tuple[str, ...]:
+        """Use new settings as far as a reload can; return the parameters that wait for a restart.
+
+        Access lines and passfile count at once.
+        """
+        self.settings = settings
+        await asyncio.to_thread(conf.write_access, self.data_dir, settings=settings, user=self.user)
+        await self._apply(self.live)
+        rows = await self.acting.rows("SELECT name FROM pg_settings WHERE pending_restart")
+        return tuple(sorted(name for (name,) in rows))
 
     async def check_settings(self) -> str:
         """What is wrong with the parameters that safety rests on; "" when nothing is."""

@@ -24,7 +24,7 @@ KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_COUNT = 3
 TCP_USER_TIMEOUT_MS = 10_000
-SEALED_RETRY_MS = 20
+SEALED_RETRY_MS = 10
 """wal_retrieve_retry_interval while a standby is sealed: how soon local WAL is looked at again."""
 
 PURGED_FROM_AUTO_CONF = frozenset(

@@ -37,14 +37,18 @@ def limit_size(entries: Sequence[Entry], max_bytes: int | None) -> list[Entry]:
 
 
 class RaftLog:
-    """Positions: applied <= handed_over <= commit <= last_index()."""
+    """Positions: applied <= handed_over <= commit <= last_index().
+
+    What a snapshot shows as applied was agreed on, even if the stored commit index lags behind it:
+    storing a moved commit index alone is not required.
+    """
 
     def __init__(self, storage: Storage, *, commit: int, applied: int) -> None:
         base = storage.first_index() - 1
         self.storage = storage
         self.unstable = Unstable(storage.last_index() + 1)
-        self.commit = max(commit, base)
         self.applied = max(applied, base)
+        self.commit = max(commit, self.applied)
         self.handed_over = self.applied
         assert self.applied <= self.commit <= self.last_index(), (
             f"stored log does not fit: applied {self.applied}, commit {self.commit}, "

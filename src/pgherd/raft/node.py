@@ -71,6 +71,7 @@ class _Handed(NamedTuple):
     """What a Ready handed out, for `advance` to conclude."""
 
     own_replies: tuple[Msg, ...]
+    moves_term_or_vote: bool
     term: int
     last: tuple[int, int] | None
     snapshot_index: int
@@ -107,6 +108,11 @@ class RaftNode:
     def term(self) -> int:
         """Its Raft term."""
         return self._core.term
+
+    @property
+    def conf(self) -> ConfState:
+        """The configuration in force: the last one that was applied."""
+        return self._core.conf
 
     @property
     def commit(self) -> int:
@@ -246,15 +252,29 @@ class RaftNode:
             messages=(*core.messages, *replies_out),
             read_states=tuple(core.read_states),
         )
-        self._hand_out(ready)
+        self._hand_out(ready, moves_term_or_vote=hard[:2] != told[:2])
         return ready
 
-    def _hand_out(self, ready: Ready) -> None:
+    def urgent(self) -> tuple[Msg, ...]:
+        """Messages that may leave at once while the disk is busy with a Ready or a snapshot.
+
+        They promise nothing that is not durable: heartbeats and their answers, appends, reads.
+        None while a new term or vote is not stored. With an idle disk take the next Ready instead.
+        """
+        handed, core = self._handed, self._core
+        is_moving = handed is not None and handed.moves_term_or_vote
+        if is_moving or core.hard()[:2] != self._hard_told[:2]:
+            return ()
+        messages, core.messages = core.messages, []
+        return tuple(messages)
+
+    def _hand_out(self, ready: Ready, *, moves_term_or_vote: bool) -> None:
         """Note what is on its way out, so that it is not handed out again."""
         core = self._core
         log, unstable = core.log, core.log.unstable
         self._handed = _Handed(
             own_replies=tuple(reply for reply in core.replies if reply.to == core.id),
+            moves_term_or_vote=moves_term_or_vote,
             term=core.term,
             last=(log.last_index(), log.last_term()) if unstable.entries else None,
             snapshot_index=ready.snapshot.index if ready.snapshot else 0,

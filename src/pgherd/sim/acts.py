@@ -15,7 +15,7 @@ import msgspec
 from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.look import position_of
@@ -89,7 +89,8 @@ def seal(agent: Agent, a: act.Seal) -> Task:
     yield from wait(lambda: settled(server), limit_ms=10_000)
     yield 5 * MS
     position = position_of(agent)
-    must(settled(server) and position is not None, "replay did not drain")
+    must(settled(server), "replay did not drain")
+    assert position is not None
     must(agent.promises.promise == a.term, "promised more meanwhile")
     yield from save(agent, frozen=Frozen(a.term, position))
 
@@ -116,7 +117,7 @@ def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
     server = agent.server
     must(server.primary, "no primary")
     server.reload_names(CLOSED)
-    agent.memory.settled = 0
+    agent.memory.names_generation = agent.memory.settled = 0
     server.drop_sessions(silent=False)
 
     def caught_up() -> bool:
@@ -184,6 +185,7 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
     must(agent.server.primary, "no primary")
     agent.memory.stale_streams = list(agent.server.streams)
     agent.server.reload_names(Names(text, term=term, generation=generation))
+    agent.memory.names_generation = generation
 
 
 def settle(agent: Agent, a: act.Settle) -> Task:
@@ -224,7 +226,7 @@ def close_and_probe(agent: Agent) -> Task:
     server = agent.server
     must(server.primary, "no primary")
     server.reload_names(CLOSED)
-    agent.memory.settled = 0
+    agent.memory.names_generation = agent.memory.settled = 0
     for _ in range(200):
         record = server.write_local("note")
         yield from flushed(server, record)
@@ -331,8 +333,6 @@ def stop_server(agent: Agent, a: act.StopServer) -> Task:
 
 
 def keep_slots(agent: Agent, a: act.KeepSlots) -> Task:
-    from pgherd.model.ids import slot_name
-
     yield 5 * MS
     if agent.server.dir is not None:
         agent.server.dir.slots = tuple(slot_name(node) for node in a.nodes)

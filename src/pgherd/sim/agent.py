@@ -6,6 +6,7 @@ do, one executor. Its memory is lost with its process; its promises are not.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +34,7 @@ TICK = 100 * MS
 REPORT_MS = 200
 PROPOSAL_PATIENCE_MS = 1500
 RETRY_MS = 300
+BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
@@ -42,6 +44,7 @@ class Memory:
     """What an agent knows of its own doings and would not know after a restart."""
 
     def __init__(self) -> None:
+        self.names_generation = 0
         self.settled = 0
         self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
         self.checkpointed_term = Term(0)
@@ -50,10 +53,17 @@ class Memory:
         self.missing_since: dict[MemberKey, Instant] = {}
         self.following_since = Instant(0)
         self.dead_end = False
+        self.since = Instant(0)
+        self._state = ""
+
+    def note_state(self, state: str, now: Instant) -> None:
+        """Remember since when the server is in its state."""
+        if state != self._state:
+            self._state, self.since = state, now
 
     def forget_server(self) -> None:
         """The server process is another one now: what was set on the old one is void."""
-        self.settled = 0
+        self.names_generation = self.settled = 0
         self.epoch_record = Term(0), Lsn(0)
         self.stale_streams = []
 
@@ -85,6 +95,7 @@ class Agent:
         self._seq = 0
         self._in_flight: tuple[int, int] | None = None
         self._round_open = False
+        self._read_index: int | None = None
         self._leading_since: Instant | None = None
         self._phase: tuple[object, ...] = ()
         self._phase_since = self._names_since = Instant(self.clock.ms)
@@ -118,8 +129,15 @@ class Agent:
 
     def _tick(self) -> None:
         self.replica.node.tick()
+        if self._read_index is None:
+            self.replica.node.read_index(BOOT)
         self._pump()
         self.clock.after(TICK, self._tick, proc=self.proc)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the ledger here is at least as new as it was when this process began."""
+        return self._read_index is not None and self.replica.node.applied >= self._read_index
 
     def on_message(self, message: Msg) -> None:
         self.replica.step(message)
@@ -135,7 +153,7 @@ class Agent:
             self._send(replica.early(ready))
             if replica.needs_disk(ready):
                 self._round_open = True
-                self.writer.save(replica.durable(ready), lambda ready=ready: self._saved(ready))
+                self.writer.save(replica.durable(ready), partial(self._saved, ready))
                 return
             self.store.save(**replica.durable(ready))
             self._finish(replica.finish(ready))
@@ -147,6 +165,9 @@ class Agent:
 
     def _finish(self, done: Round) -> None:
         self._send(done.messages)
+        if done.reads and self._read_index is None:
+            self._read_index = done.reads[0][0]
+            self.poke()
         for applied in done.applied:
             self.world.checks.on_applied(self.node, applied.index, applied.outcome)
             if applied.proposal.client == self.client and self._in_flight:
@@ -199,6 +220,7 @@ class Agent:
         if self.server.proc is not self._server_proc:
             self._server_proc = self.server.proc
             self.memory.forget_server()
+        self.memory.note_state(self.server.state.value, Instant(self.clock.ms))
         seen = see_server(self)
         self._report(seen)
         self._decide_for_herd()
@@ -260,9 +282,7 @@ class Agent:
         if self._in_flight is not None and now - self._in_flight[1] < PROPOSAL_PATIENCE_MS:
             return
         view = self._view(self._leading_since)
-        decision = herd.decide(
-            self.replica.facts, view=view, policy=self.world.policy, now=now
-        )
+        decision = herd.decide(self.replica.facts, view=view, policy=self.world.policy, now=now)
         self._tell("herd", decision.rule, decision.reason)
         self._carry_out(decision, now)
 
@@ -330,6 +350,7 @@ class Agent:
                 leader_report=None if silent or heard is None else heard.report,
                 following_since=self.memory.following_since,
                 dead_end=self.memory.dead_end,
+                caught_up=self.caught_up,
             )
         )
         self._tell("member", planned.rule, planned.reason)

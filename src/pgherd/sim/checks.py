@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.ledger.commands import Outcome
-from pgherd.model.facts import Facts, Phase, SyncState
+from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.sim.names import Names

@@ -11,8 +11,9 @@ from random import Random
 
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
+from pgherd.model.facts import Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim.clock import MS, SECOND
+from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.world import Node, World
 
 Strike = Callable[["Chaos"], bool]
@@ -272,8 +273,10 @@ def slow_fsync(chaos: Chaos) -> bool:
 
 
 def lose_data(chaos: Chaos) -> bool:
-    """A replica's data directory is gone."""
-    node = chaos.other()
+    """A replica's data directory is gone; never in the middle of an election, which may name it."""
+    node, facts = chaos.other(), chaos.world.facts()
+    if facts is None or facts.phase is not Phase.STABLE:
+        return False
     if node is None or node.server.dir is None or node.server.primary:
         return False
     if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
@@ -305,6 +308,22 @@ def hang(chaos: Chaos) -> bool:
     return True
 
 
+def burst(chaos: Chaos) -> bool:
+    """A primary, perhaps one that nobody follows any more, writes much that no client asked for."""
+    primaries = [n for n in chaos.world.nodes.values() if n.server.primary and n.server.up]
+    if not primaries:
+        return False
+    node = chaos.rng.choice(primaries)
+    chaos.world.clock.spawn(node.server.proc, write_much(node, chaos.rng.randrange(50, 400)))
+    return True
+
+
+def write_much(node: Node, count: int) -> Task:
+    for _ in range(count):
+        node.server.write_local("note")
+        yield 2 * MS
+
+
 def switchover(chaos: Chaos) -> bool:
     agent = chaos.world.raft_leader()
     if agent is None:
@@ -326,7 +345,8 @@ def kill_raft_leader(chaos: Chaos) -> bool:
 
 def crash_all(chaos: Chaos) -> bool:
     """The power fails everywhere."""
-    return any([crash_node(chaos, node) for node in chaos.world.nodes.values()])
+    struck = [crash_node(chaos, node) for node in chaos.world.nodes.values()]
+    return any(struck)
 
 
 def ambush(kinds: tuple[type[act.Action], ...], *, low_ms: int, high_ms: int) -> Strike:
@@ -373,6 +393,7 @@ KINDS: dict[str, Strike] = {
     "fsync.slow": slow_fsync,
     "data.lost": lose_data,
     "wal.recycled": recycle,
+    "wal.burst": burst,
     "server.hung": hang,
     "switchover": switchover,
     "failover": ordered_failover,

@@ -23,7 +23,11 @@ def see_server(agent: Agent) -> ServerSeen:
         return ServerSeen()
     if state in (Server.STOPPED, Server.STARTING):
         return ServerSeen(
-            state=state, system_id=directory.system_id, major=MAJOR, clean=server.clean
+            state=state,
+            system_id=directory.system_id,
+            major=MAJOR,
+            clean=server.clean,
+            since=memory.since,
         )
     primary = state is Server.PRIMARY
     replayed = max(1, server.replayed)
@@ -43,13 +47,14 @@ def see_server(agent: Agent) -> ServerSeen:
         upstream_term=server.upstream.term if server.upstream else Term(0),
         senders=see_senders(server),
         names=server.names.text,
-        names_generation=server.names.generation,
+        names_generation=memory.names_generation,
         settled=memory.settled,
         epoch_record_end=record_end if primary and current else Lsn(0),
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
         insert_lsn=directory.wal[-1].end,
         slots=directory.slots,
+        since=memory.since,
     )
 
 

@@ -1,2 +1,386 @@
-MUTANTS = {}
-def run_mutant(*a, **k): ...
+"""Planted errors: each takes one rule of the protocol away, and a named invariant must notice.
+
+They are installed in the deciders, the ledger or the simulated hands while a run lasts, and never
+exist in product code. A mutant may bring the faults that make its window likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from typing import Any
+
+import msgspec
+
+from pgherd.ledger import apply, syncset
+from pgherd.ledger import commands as cmd
+from pgherd.model import action as act
+from pgherd.model.facts import Frozen
+from pgherd.model.ids import MemberKey, Position, Term
+from pgherd.plan import election, herd, member, synchrony
+from pgherd.plan.look import sealed
+from pgherd.plan.rule import Decision, Situation
+from pgherd.sim import acts, look
+from pgherd.sim.agent import Agent
+from pgherd.sim.clock import MS, SECOND, Failed, Task
+from pgherd.sim.faults import Chaos
+from pgherd.sim.names import CLOSED, Names
+from pgherd.sim.run import STORM, Result, begin, judge, recover
+from pgherd.sim.world import World
+
+replace = msgspec.structs.replace
+Patch = Callable[[], Iterator[None]]
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """One planted error. faults: the kinds that may strike; stale: see World.stale_chance."""
+
+    sentence: str
+    install: Callable[[ExitStack], None]
+    faults: tuple[str, ...]
+    caught_by: tuple[str, ...]
+    size: int = 3
+    count: int = 10
+    stale: float = 0.02
+
+
+def run_mutant(name: str, *, first: int, seeds: int, verbose: bool = False) -> Result | None:
+    """Run seeds with the error planted, until one of the expected invariants notices it."""
+    mutant = MUTANTS[name]
+    for seed in range(first, first + seeds):
+        with ExitStack() as stack:
+            mutant.install(stack)
+            result = run_one(mutant, seed, verbose=verbose)
+        if result.broken in mutant.caught_by:
+            return result
+    return None
+
+
+def run_one(mutant: Mutant, seed: int, *, verbose: bool = False) -> Result:
+    """One seed under the mutant's own faults."""
+    world = World(seed, size=mutant.size)
+    world.stale_chance, world.verbose = mutant.stale, verbose
+    chaos = Chaos(world, Random(seed))
+    chaos.kinds = {kind: chaos.kinds[kind] for kind in mutant.faults}
+
+    def story() -> None:
+        begin(world)
+        chaos.schedule(first=0, last=STORM - 2 * SECOND, count=mutant.count)
+        world.clock.run_until(world.clock.now + STORM)
+        chaos.end()
+        recover(world)
+
+    return judge(world, story)
+
+
+# --- ways to plant -------------------------------------------------------------------------------
+
+
+@contextmanager
+def attribute(where: object, name: str, value: object) -> Iterator[None]:
+    old = getattr(where, name)
+    setattr(where, name, value)
+    try:
+        yield
+    finally:
+        setattr(where, name, old)
+
+
+@contextmanager
+def item(where: dict[Any, Any], key: object, value: object) -> Iterator[None]:
+    old = where[key]
+    where[key] = value
+    try:
+        yield
+    finally:
+        where[key] = old
+
+
+def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
+    """Exchange a row of the herd decider."""
+    for table in ("RULES", "URGENT"):
+        rows = getattr(herd, table)
+        new = tuple(replace(r, decide=decide) if r.number == number else r for r in rows)
+        stack.enter_context(attribute(herd, table, new))
+
+
+def without_member_rule(stack: ExitStack, number: int) -> None:
+    rows = tuple(rule for rule in member.RULES if rule.number != number)
+    stack.enter_context(attribute(member, "RULES", rows))
+
+
+def plant_act(stack: ExitStack, kind: type[act.Action], task: Any) -> None:
+    stack.enter_context(item(acts.ACTS, kind, task))
+
+
+def unguarded_ledger(stack: ExitStack) -> None:
+    """The ledger believes its deciders."""
+    stack.enter_context(attribute(syncset, "broken_rule", lambda sync: ""))
+
+
+# --- the errors ----------------------------------------------------------------------------------
+
+
+def no_seal(stack: ExitStack) -> None:
+    def seal(agent: Agent, a: act.Seal) -> Task:
+        yield from acts.promise(agent, a.term, a.elector)
+        position = look.position_of(agent)
+        if position is None:
+            raise Failed("no position")
+        yield from acts.save(agent, frozen=Frozen(a.term, position))
+
+    plant_act(stack, act.Seal, seal)
+
+
+def open_gate(stack: ExitStack) -> None:
+    def promote(agent: Agent, a: act.Promote) -> Task:
+        for delay in acts.promote(agent, a):
+            if agent.server.primary and agent.server.names.closed:
+                open_now(agent, a.term)
+            yield delay
+
+    plant_act(stack, act.Promote, promote)
+
+
+def open_now(agent: Agent, term: Term) -> None:
+    sync = agent.replica.facts.sync
+    listed = ", ".join(f'"{key.token(term)}"' for key in sync.voters)
+    text = f"ANY {sync.k} ({listed})" if sync.k else ""
+    agent.server.reload_names(Names(text, term=term))
+
+
+def kd_not_carried(stack: ExitStack) -> None:
+    def elect(facts: Any, c: cmd.Elect, at_ms: int) -> Any:
+        new, outcome = apply.elect(facts, c, at_ms)
+        if isinstance(outcome, cmd.Done):
+            needed = syncset.seal_count(len(c.voters), c.k)
+            new = replace(new, sync=replace(new.sync, kd=c.k, r=needed))
+        return new, outcome
+
+    stack.enter_context(item(apply.HANDLERS, cmd.Elect, elect))
+
+
+def kd_not_lowered(stack: ExitStack) -> None:
+    def lower(s: Situation) -> Decision | None:
+        decision = synchrony.lower_k(s)
+        if decision is None or not isinstance(decision.command, cmd.ChangeSync):
+            return decision
+        return replace(decision, command=replace(decision.command, kd=s.facts.sync.kd))
+
+    unguarded_ledger(stack)
+    herd_rule(stack, 504, lower)
+
+
+def no_promise_fsync(stack: ExitStack) -> None:
+    def save(agent: Agent, **changes: Any) -> Task:
+        new = replace(agent.promises, **changes)
+        agent.writer.save({"promises": new}, lambda: None)
+        agent.take_promises(new)
+        yield 0
+
+    stack.enter_context(attribute(acts, "save", save))
+
+
+class LsnOnly(Position, frozen=True, order=False):
+    """A position that forgets its epoch when it is compared."""
+
+    def __lt__(self, other: Position) -> bool:
+        return self.lsn < other.lsn
+
+    def __ge__(self, other: Position) -> bool:
+        return self.lsn >= other.lsn
+
+    def __gt__(self, other: Position) -> bool:
+        return self.lsn > other.lsn
+
+
+def lsn_only(stack: ExitStack) -> None:
+    def by_lsn(s: Situation) -> dict[MemberKey, Position]:
+        return {key: LsnOnly(at.epoch, at.lsn) for key, at in sealed(s).items()}
+
+    stack.enter_context(attribute(election, "sealed", by_lsn))
+
+
+def empty_is_async(stack: ExitStack) -> None:
+    def lenient(s: Situation) -> Situation:
+        facts = s.facts
+        if facts.sync.voters or facts.leader is None:
+            return s
+        voters = tuple(m.key for m in facts.members.values() if m.key != facts.leader)
+        return replace(s, facts=replace(facts, sync=replace(facts.sync, voters=voters, r=1)))
+
+    herd_rule(stack, 304, lambda s: election.not_enough_sealed(lenient(s)))
+    herd_rule(stack, 305, lambda s: election.choose(lenient(s)))
+
+
+def postgres_first(stack: ExitStack) -> None:
+    def add(s: Situation) -> Decision | None:
+        decision = synchrony.add_voter(s)
+        if decision is None or not isinstance(decision.command, cmd.ChangeSync):
+            return decision
+        sync = s.facts.sync
+        return replace(decision, command=replace(decision.command, voters=sync.voters, r=sync.r))
+
+    unguarded_ledger(stack)
+    herd_rule(stack, 505, add)
+
+
+def store_first(stack: ExitStack) -> None:
+    def remove(s: Situation) -> Decision | None:
+        decision = synchrony.remove_voter(s)
+        if decision is None or not isinstance(decision.command, cmd.ChangeSync):
+            return decision
+        names = decision.command.names
+        needed = syncset.seal_count(len(names), s.facts.sync.k)
+        return replace(decision, command=replace(decision.command, voters=names, r=needed))
+
+    unguarded_ledger(stack)
+    herd_rule(stack, 506, remove)
+
+
+def emptied_names(stack: ExitStack) -> None:
+    def close(agent: Agent, a: act.CloseGate) -> Task:
+        yield from acts.promise(agent, a.term, a.elector)
+        acts.must(agent.server.primary, "no primary")
+        agent.server.reload_names(Names(""))
+        yield 50 * MS
+        yield from acts.close_gate(agent, a)
+
+    plant_act(stack, act.CloseGate, close)
+
+
+def unrecorded_wal(stack: ExitStack) -> None:
+    for where in (look, acts):
+        keep = attribute(where, "attributed", lambda history, adopted, seen: seen)
+        stack.enter_context(keep)
+
+
+def acts_behind(stack: ExitStack) -> None:
+    without_member_rule(stack, 16)
+
+
+def no_probe(stack: ExitStack) -> None:
+    def close(agent: Agent) -> Task:
+        acts.must(agent.server.primary, "no primary")
+        agent.server.reload_names(CLOSED)
+        agent.memory.names_generation = agent.memory.settled = 0
+        yield MS
+
+    stack.enter_context(attribute(acts, "close_and_probe", close))
+
+
+def no_barrier(stack: ExitStack) -> None:
+    def settle(agent: Agent, a: act.Settle) -> Task:
+        acts.check_term(agent, a.term)
+        acts.use_names(agent, term=a.term, generation=a.generation, text=a.names)
+        yield MS
+        agent.memory.settled = a.generation
+
+    plant_act(stack, act.Settle, settle)
+
+
+DEATHS = (
+    "primary.postmaster.killed",
+    "primary.node.crashed",
+    "primary.isolated",
+    "primary.node.paused",
+    "ambush.promote",
+)
+SETS = ("standby.node.crashed", "standby.postmaster.killed", "data.lost", "ambush.names")
+
+MUTANTS: dict[str, Mutant] = {
+    "no-seal": Mutant(
+        "A seal answers with its position and goes on receiving.",
+        no_seal,
+        ("primary.node.paused", "failover", "agent.paused", "network.partial"),
+        ("I7", "I8", "I10", "I12"),
+    ),
+    "open-gate": Mutant(
+        "The names are set at the promotion, not after STABLE.",
+        open_gate,
+        DEATHS,
+        ("I9", "I19"),
+    ),
+    "kd-not-carried": Mutant(
+        "A larger k of an unfinished term makes the next seal set smaller.",
+        kd_not_carried,
+        (*DEATHS, "standby.node.crashed", "network.slow", "raft.leader.killed", "fsync.slow"),
+        ("I7", "I8", "I10"),
+        size=5,
+        count=24,
+    ),
+    "kd-not-lowered": Mutant(
+        "kd stays when k is lowered.",
+        kd_not_lowered,
+        ("standby.node.crashed", "network.split"),
+        ("I7", "I8", "I10"),
+        size=5,
+        count=16,
+    ),
+    "no-promise-fsync": Mutant(
+        "A promise counts before it is durable.",
+        no_promise_fsync,
+        ("ambush.seal", "failover", "disk.slow", "primary.node.crashed"),
+        ("I13", "I12", "I7", "I8", "I11"),
+    ),
+    "lsn-only": Mutant(
+        "Positions are compared by LSN alone.",
+        lsn_only,
+        ("primary.isolated", "wal.burst", "primary.isolated", "all.crashed"),
+        ("I7", "I8", "I10", "I18"),
+        count=24,
+    ),
+    "empty-is-async": Mutant(
+        "No voters is taken for asynchronous mode: anybody may lead.",
+        empty_is_async,
+        (*DEATHS, "standby.node.crashed", "network.split"),
+        ("I7", "I8", "I10", "I20"),
+    ),
+    "postgres-first": Mutant(
+        "A voter is added in PostgreSQL before the ledger.",
+        postgres_first,
+        SETS,
+        ("I10",),
+    ),
+    "store-first": Mutant(
+        "A voter is removed in the ledger before PostgreSQL.",
+        store_first,
+        SETS,
+        ("I10",),
+    ),
+    "emptied-names": Mutant(
+        "A gate is closed through empty names.",
+        emptied_names,
+        ("agent.paused", "failover", "network.partial", "primary.isolated"),
+        ("I9", "I19", "I10"),
+    ),
+    "unrecorded-wal": Mutant(
+        "WAL between a promotion and its epoch record is taken for the old epoch's.",
+        unrecorded_wal,
+        (*DEATHS, "network.flaps"),
+        ("I18", "I7", "I8", "I11"),
+    ),
+    "acts-behind": Mutant(
+        "A restarted agent acts on the ledger as it was when it died.",
+        acts_behind,
+        ("ambush.names", "standby.node.crashed", "data.lost", "agent.killed"),
+        ("I10", "I19"),
+        count=16,
+    ),
+    "no-probe": Mutant(
+        "Names that were empty are taken for closed when they are written.",
+        no_probe,
+        (*SETS, "primary.isolated", "network.split", "primary.node.paused"),
+        ("I10", "I19", "I9"),
+        stale=0.3,
+        count=16,
+    ),
+    "no-barrier": Mutant(
+        "A set counts as settled when it is written.",
+        no_barrier,
+        SETS,
+        ("I10", "I19"),
+        stale=0.3,
+    ),
+}

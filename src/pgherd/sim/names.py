@@ -12,6 +12,7 @@ from pgherd.model.ids import CLOSED_NAME, MemberKey, Term, parse_token
 QUORUM = re.compile(r"ANY (\d+) \((.*)\)")
 QUOTED = re.compile(r'"([^"]*)"')
 
+NO_TERM = Term(0)
 Token = tuple[MemberKey, Term]
 
 
@@ -20,7 +21,7 @@ class Names:
 
     __slots__ = ("generation", "k", "term", "text", "tokens")
 
-    def __init__(self, text: str, *, term: Term = Term(0), generation: int = 0) -> None:
+    def __init__(self, text: str, *, term: Term = NO_TERM, generation: int = 0) -> None:
         self.text = text
         self.term = term
         self.generation = generation

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline, slot_name
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, SECOND, Failed, Proc
 from pgherd.sim.commits import Commits
@@ -239,6 +239,8 @@ class Server(Commits):
             return False
         if mine is None or server.dir is None or not server.accepts_standby():
             return False
+        if slot_name(self.node) not in server.dir.slots:
+            return False
         start = len(mine.wal)
         if mine.timeline > server.dir.timeline or start > server.dir.flushed:
             return False
@@ -348,6 +350,7 @@ class Server(Commits):
         assert mine is not None
         assert theirs is not None
         mine.cut(mine.last_checkpoint(forked))
+        mine.slots = ()
         mine.needs = theirs.flushed
         mine.known = max(mine.known, theirs.known)
 

@@ -105,9 +105,7 @@ def result(world: World, *, broken: str, text: str) -> Result:
         events=world.clock.events,
         broken=broken,
         text=text,
-        journal=tuple(render(line) for line in list(world.journal)[-LINES_KEPT:])
-        if broken
-        else (),
+        journal=tuple(render(line) for line in list(world.journal)[-LINES_KEPT:]) if broken else (),
     )
 
 
@@ -140,12 +138,19 @@ def recover(world: World) -> None:
     world.checks.final()
 
 
+def orders_end(world: World) -> int:
+    """How long an operator's order that nobody can fulfil may hold everything up."""
+    facts = world.facts()
+    pending = facts is not None and (facts.forced or facts.switchover or facts.handover)
+    return world.policy.hold_timeout_ms * 1000 + 2 * SECOND if pending else 0
+
+
 def must_become(world: World, condition: object, *, within: int, name: str) -> None:
     """Run until the condition holds; a liveness invariant is broken when it never does."""
     assert callable(condition)
     limit = world.clock.now + within
     while not condition(world):
-        if world.clock.now >= limit:
+        if world.clock.now >= limit + orders_end(world):
             raise Violation(name, f"not within {within // SECOND} s: {situation(world)}")
         world.clock.run_until(world.clock.now + STEP)
 

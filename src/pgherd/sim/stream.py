@@ -38,7 +38,7 @@ class Stream:
         self.up_heard = self.down_heard = self.clock.now
         self.began = self.clock.now
         self._busy = False
-        self.names = up.names
+        self.names: Names = up.names
         self.counts = False
         self.load()
         self.clock.after(SECOND, self._beat)
@@ -49,7 +49,7 @@ class Stream:
         """Read the synchronous names anew, and release who is released by them."""
         if not self.up_open:
             return
-        self.names: Names = self.up.names
+        self.names = self.up.names
         self.counts = (self.key, self.term) in self.names.tokens
         self.up.world.checks.on_sender_names(self.up)
         self.up.release(self)

@@ -1,19 +1,26 @@
 """The store's directory: made with its lock, and the mark file beside the database.
 
-Owns the lock file (one process at a time) and the mark. Leaves the database to `sqlite`.
+Owns the lock file (one process at a time), the mark, and the question whether there is room to
+work at all. Leaves the database to `sqlite`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 
 from pgherd.store import codec
-from pgherd.store.base import StoreBusy, StoreUnusable
+from pgherd.store.base import StoreBusy, StoreFailed, StoreUnusable
 from pgherd.store.codec import MARK_SLOT_BYTES, Mark
 
 MARK_SLOTS = 2
+ROOM_BYTES_MIN = 4 * 1024 * 1024
+"""A start needs this much: with less it would take part until its first writes fail, and again."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FAILS = NO_ROOM | {errno.EIO, errno.EROFS}
+"""Troubles of the disk that may pass: worth another start, unlike wrong permissions."""
 
 
 class StoreDirectory:
@@ -28,8 +35,15 @@ class StoreDirectory:
             make_directory(path)
             self._lock = take_lock(path / "lock")
             self._mark = open_mark(path / "acknowledged")
+            require_room(path)
+        except StoreFailed:
+            self.close()
+            raise
         except OSError as error:
             self.close()
+            if error.errno in DISK_FAILS:
+                full = error.errno in NO_ROOM
+                raise StoreFailed(f"{path}: {error.strerror}", full=full) from error
             hint = "check owner, permissions and the mount of this directory"
             raise StoreUnusable(f"cannot use {path}: {error.strerror or error}", hint) from error
 
@@ -61,6 +75,15 @@ def make_directory(path: Path) -> None:
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True)
         sync_directory(path.parent)
+
+
+def require_room(path: Path) -> None:
+    """Raise StoreFailed when the file system is as good as full."""
+    state = os.statvfs(path)
+    free = state.f_bavail * state.f_frsize
+    if free < ROOM_BYTES_MIN:
+        needed = f"{free // 1024} KiB are free, a start needs {ROOM_BYTES_MIN // 1024}"
+        raise StoreFailed(f"{path}: {needed}", full=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Read a whole database back and believe it only if every record is vouched for.
 
 Owns the checks at open: CRC of every record, the unbroken chain of the log from base to end, and
-that all records are those that the state record names. Anything else is StoreDamaged.
+that all records are those that the state record names. Anything else is StoreDamaged. Leaves what
+SQLite itself complains of to its caller.
 """
 
 from __future__ import annotations
@@ -25,11 +26,8 @@ T = TypeVar("T")
 
 def read_image(database: sqlite3.Connection) -> tuple[State, Image, list[int]]:
     """The state record, the content of the store, and the CRC of each log entry."""
-    try:
-        named = dict(database.execute("SELECT name, record FROM named"))
-        rows = database.execute("SELECT idx, record, crc FROM log ORDER BY idx").fetchall()
-    except sqlite3.DatabaseError as error:
-        raise StoreDamaged(str(error)) from error
+    named = dict(database.execute("SELECT name, record FROM named"))
+    rows = database.execute("SELECT idx, record, crc FROM log ORDER BY idx").fetchall()
     state = read_state(named.pop("state", None))
     if named.keys() != state.others.keys():
         raise StoreDamaged("a record is missing or does not belong there")

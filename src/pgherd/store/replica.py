@@ -20,6 +20,7 @@ import msgspec
 
 from pgherd.ledger.commands import Outcome, Proposal
 from pgherd.ledger.machine import Ledger
+from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.raft.confchange import decode_conf_change
@@ -46,6 +47,19 @@ CAUGHT_UP_ENTRIES = 100
 MESSAGE_BYTES_MAX = 512 * 1024
 INFLIGHT_MAX = 64
 COMMITTED_BYTES_MAX = 1024 * 1024
+PROPOSAL_BYTES_MAX = 256 * 1024
+UNCOMMITTED_BYTES_MAX = 16 * 1024 * 1024
+"""What a leader holds without a quorum; more is dropped as if it did not lead."""
+
+
+class ProposalTooLarge(OperatorError):
+    """A command that would not fit into the log."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"this command takes {size} bytes of the log, the limit is {PROPOSAL_BYTES_MAX}",
+            "send less at once: shorter texts, fewer settings",
+        )
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -113,6 +127,7 @@ class Replica:
                 max_size_per_msg=MESSAGE_BYTES_MAX,
                 max_inflight=INFLIGHT_MAX,
                 max_committed_size_per_ready=COMMITTED_BYTES_MAX,
+                max_uncommitted_size=UNCOMMITTED_BYTES_MAX,
                 applied=snapshot.index,
             ),
             store,
@@ -158,7 +173,14 @@ class Replica:
 
     def propose(self, proposal: Proposal) -> None:
         """Append a command; raises ProposalDropped unless this node is the Raft leader."""
-        self.node.propose(self.ledger.encode(proposal))
+        self.node.propose(self.encode(proposal))
+
+    def encode(self, proposal: Proposal) -> bytes:
+        """The bytes of its log entry. Raises ProposalTooLarge."""
+        data = self.ledger.encode(proposal)
+        if len(data) > PROPOSAL_BYTES_MAX:
+            raise ProposalTooLarge(len(data))
+        return data
 
     def change_membership(self, verb: str, raft_id: RaftId) -> None:
         """Propose one single-server change: `learner`, `voter` or `remove`."""

@@ -12,7 +12,6 @@ pages that an earlier failed fsync left only in the kernel's cache become truly 
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import sys
@@ -22,7 +21,7 @@ from pgherd.store import codec
 from pgherd.store.base import StoreBusy, StoreDamaged, StoreFailed, StoreUnusable
 from pgherd.store.cached import CachedStore
 from pgherd.store.codec import Mark, State
-from pgherd.store.directory import StoreDirectory, sync_directory
+from pgherd.store.directory import NO_ROOM, StoreDirectory, sync_directory
 from pgherd.store.image import Change, Image
 from pgherd.store.recovery import read_image
 
@@ -45,28 +44,37 @@ class SqliteStore(CachedStore):
         self._directory = StoreDirectory(Path(path))
         self._database: sqlite3.Connection | None = None
         try:
-            self._database = self._open_database()
-            self._state, image, self._crcs = read_image(self._database)
-            self._check_mark()
+            image = self._recover()
         except BaseException:
             self.close()
             raise
         super().__init__(image)
 
+    def _recover(self) -> Image:
+        """Open the database and read everything back; whatever goes wrong gets its proper name."""
+        try:
+            self._database = self._open_database()
+            self._state, image, self._crcs = read_image(self._database)
+            self._check_mark()
+        except sqlite3.Error as error:
+            raise opening_failure(error, self._directory.database) from error
+        except UnicodeDecodeError as error:  # SQLite's complaint quotes the damaged bytes
+            raise StoreDamaged(f"{self._directory.database}: malformed schema") from error
+        except OSError as error:
+            raise failure(error) from error
+        return image
+
     def _open_database(self) -> sqlite3.Connection:
         path = self._directory.database
-        try:
-            database = self._database = connect(path)
-            configure(database)
-            if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                if self._directory.read_mark().sequence:
-                    raise StoreDamaged(f"{path} is missing, and it had acknowledged writes")
-                create(database)
-                sync_directory(path.parent)
-            check_format(database, path)
-            verify(database)
-        except sqlite3.Error as error:
-            raise opening_failure(error, path) from error
+        database = self._database = connect(path)
+        configure(database)
+        if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            if self._directory.read_mark().sequence:
+                raise StoreDamaged(f"{path} is missing, and it had acknowledged writes")
+            create(database)
+            sync_directory(path.parent)
+        check_format(database, path)
+        verify(database)
         return database
 
     def _check_mark(self) -> None:
@@ -230,5 +238,5 @@ def opening_failure(error: sqlite3.Error, path: Path) -> Exception:
 def failure(error: sqlite3.Error | OSError) -> StoreFailed:
     """Say what a failed write means."""
     code = getattr(error, "sqlite_errorcode", 0)
-    full = code & 0xFF == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC
+    full = code & 0xFF == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in NO_ROOM
     return StoreFailed(str(error), full=full)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import msgspec
 import psycopg
 import pytest
 
@@ -145,6 +146,28 @@ def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
         seen = await server.look()
         assert (seen.conninfo, seen.names) == ("", CLOSED_NAMES)
         assert (await server.acting.row("SHOW work_mem")) == ("9MB",)
+
+    play(story())
+
+
+def test_new_settings_count_at_once_or_are_named_as_waiting(lab, play):
+    """A reload takes what it can, says what needs a restart, and access lines change with it."""
+
+    async def story():
+        server = await lab.primary("a")
+        wishes = {"work_mem": "8MB", "shared_buffers": "20MB"}
+        line = "host all nobody 192.0.2.1/32 reject"
+        new = msgspec.structs.replace(server.settings, parameters=wishes, hba=(line,))
+        assert await server.reconfigure(new) == ("shared_buffers",)
+        assert (await server.acting.row("SHOW work_mem")) == ("8MB",)
+        rows = await server.acting.rows(
+            "SELECT auth_method FROM pg_hba_file_rules WHERE address = '192.0.2.1'"
+        )
+        assert rows == [("reject",)]
+        await server.kill_tree()
+        assert not (await server.state()).clean
+        await server.shut_down_in_order()
+        assert (await server.state()).clean
 
     play(story())
 

@@ -1,4 +1,7 @@
-"""Prove that the store on disk believes only what it can vouch for, whatever happened to files."""
+"""Prove that the store on disk believes only what it can vouch for, whatever happened to files.
+
+Cuts and flipped bits in great number are in test_damage.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,6 @@ from pgherd.store.base import Identity, StoreBusy, StoreDamaged, StoreFailed, St
 from pgherd.store.sqlite import SqliteStore
 
 CONF = ConfState(voters=(1, 2, 3))
-FLIPS = 700
-CUTS = 300
 
 
 def content(store: SqliteStore) -> tuple[object, ...]:
@@ -58,90 +59,12 @@ def fill(store: SqliteStore, count: int = 12) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def crashed(tmp_path: Path) -> tuple[Path, list[tuple[object, ...]]]:
-    """The files of a store as a crash leaves them, with its WAL, and what it held over time."""
-    store = SqliteStore(tmp_path / "live")
-    seen = fill(store)
-    shutil.copytree(tmp_path / "live", tmp_path / "crashed")
-    store.close()
-    return tmp_path / "crashed", seen
-
-
-@pytest.fixture
 def closed(tmp_path: Path) -> tuple[Path, list[tuple[object, ...]]]:
     """The files of a store that was closed: all of it is in the database file."""
     store = SqliteStore(tmp_path / "closed")
     seen = fill(store)
     store.close()
     return tmp_path / "closed", seen
-
-
-def opened(source: Path, scratch: Path, name: str, data: bytes) -> tuple[object, ...] | None:
-    """What a copy of the store holds whose one file has other bytes; None when it is refused."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(source, scratch)
-    (scratch / name).write_bytes(data)
-    try:
-        store = SqliteStore(scratch)
-    except (StoreDamaged, StoreUnusable):
-        return None
-    held = content(store)
-    store.save(hard=Hard(9, 1, store.last_index()))
-    store.close()
-    return held
-
-
-@pytest.mark.parametrize("state", ["crashed", "closed"])
-@pytest.mark.parametrize("name", ["store.sqlite", "store.sqlite-wal", "acknowledged"])
-def test_a_flipped_bit_is_noticed_or_harmless(
-    request: pytest.FixtureRequest, tmp_path: Path, state: str, name: str
-) -> None:
-    """Any flipped bit in any file: refused as damaged, or every acknowledged byte is there."""
-    source, seen = request.getfixturevalue(state)
-    if not (source / name).exists():
-        return
-    data = (source / name).read_bytes()
-    chance = random.Random(f"{state} {name}")
-    refused = 0
-    for _ in range(min(FLIPS, len(data) * 8)):
-        at, bit = chance.randrange(len(data)), chance.randrange(8)
-        flipped = data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
-        held = opened(source, tmp_path / "scratch", name, flipped)
-        assert held is None or held == seen[-1], f"bit {bit} of byte {at} of {name} was believed"
-        refused += held is None
-    in_wal = state == "crashed" and name == "store.sqlite"  # where every page is newer in the WAL
-    assert refused or in_wal or name == "acknowledged"
-
-
-@pytest.mark.parametrize("name", ["store.sqlite", "store.sqlite-wal"])
-def test_a_cut_file_is_noticed(
-    crashed: tuple[Path, list[object]], tmp_path: Path, name: str
-) -> None:
-    """A file that lost its end, while the mark knows better: refused, or all is there."""
-    source, seen = crashed
-    data = (source / name).read_bytes()
-    chance = random.Random(name)
-    for size in [0, *(chance.randrange(len(data)) for _ in range(CUTS))]:
-        held = opened(source, tmp_path / "scratch", name, data[:size])
-        assert held is None or held == seen[-1], f"{name} cut to {size} bytes was believed"
-
-
-def test_a_torn_tail_beyond_the_mark_is_cut_to_whole_transactions(
-    crashed: tuple[Path, list[object]], tmp_path: Path
-) -> None:
-    """Power loss during a write: what was never acknowledged goes, whole transactions at a time."""
-    source, seen = crashed
-    (source / "acknowledged").unlink()
-    data = (source / "store.sqlite-wal").read_bytes()
-    chance = random.Random(7)
-    lengths = set()
-    for _ in range(CUTS):
-        held = opened(
-            source, tmp_path / "scratch", "store.sqlite-wal", data[: chance.randrange(len(data))]
-        )
-        assert held is None or held in seen
-        lengths.add(seen.index(held) if held in seen else -1)
-    assert len(lengths) > 5
 
 
 def test_a_lost_database_is_noticed(closed: tuple[Path, list[object]]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,13 +15,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgherd.model.ids import NodeId
+from pgherd.model.facts import Floor
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term
+from pgherd.model.observation import Observation, Sender, ServerSeen
+from pgherd.model.promises import Promises
 from pgherd.peer import frame as frames
-from pgherd.peer.frame import HEADER, Channel, FrameError, Hello, Splitter, encode, pack
+from pgherd.peer.frame import (
+    FRAME_BYTES_MAX,
+    HEADER,
+    Channel,
+    FrameError,
+    Hello,
+    Splitter,
+    encode,
+    pack,
+)
 from pgherd.peer.outbox import RAFT_FRAMES_MAX, Outbox
-from pgherd.raft.types import Entry, Msg
+from pgherd.raft.types import ConfState, Entry, Msg, Snapshot
 
 A, B = NodeId("a"), NodeId("b")
+FRAMES = 2_000_000 if os.environ.get("PGHERD_FULL") else 200_000
 DECODERS = (
     frames.decode_hello,
     frames.decode_text,
@@ -123,6 +140,111 @@ def garbage(chance: random.Random) -> bytes:
             )
         case _:
             return pack(Channel.HELLO, encode(Hello(B, A, chance.randint(-5, 5))))
+
+
+READERS: dict[Channel, Callable[[bytes], Any]] = {
+    Channel.HELLO: frames.decode_hello,
+    Channel.WELCOME: frames.decode_text,
+    Channel.REFUSED: frames.decode_text,
+    Channel.RAFT: frames.decode_message,
+    Channel.REPORT: frames.decode_report,
+    Channel.REQUEST: frames.decode_request,
+    Channel.RESPONSE: frames.decode_response,
+    Channel.PING: frames.decode_number,
+    Channel.PONG: frames.decode_number,
+}
+"""What a channel's body is read with."""
+
+
+def samples() -> list[bytes]:
+    """Right frames of every channel, to be spoilt."""
+    entries = tuple(Entry(3, n, "normal", b"data" * n) for n in range(1, 6))
+    snapshot = Snapshot(9, 2, ConfState(voters=(1, 2, 3), learners=(4,)), b"state" * 50)
+    report = Observation(
+        node=B,
+        raft_id=RaftId(2),
+        sequence=7,
+        server=ServerSeen(
+            senders=(Sender(MemberKey(A, "f00d"), Term(3), "streaming", Lsn(8), Lsn(8)),)
+        ),
+        promises=Promises(promise=Term(7), floor=Floor(Position(Term(5), Lsn(9)), Lsn(8))),
+        heard_ms={A: 12},
+        alarms=("disk",),
+    )
+    bodies: list[tuple[Channel, Any]] = [
+        (Channel.HELLO, Hello(B, A, 1)),
+        (Channel.WELCOME, "a"),
+        (Channel.REFUSED, "this is a, not c"),
+        (Channel.RAFT, Msg(type="App", frm=1, to=2, term=3, index=9, entries=entries, commit=8)),
+        (Channel.RAFT, Msg(type="Snap", frm=1, to=2, term=3, snapshot=snapshot)),
+        (Channel.RAFT, Msg(type="AppResp", frm=2, to=1, term=3, index=9, reject=True)),
+        (Channel.RAFT, Msg(type="ReadIndex", frm=2, to=1, term=3, context=b"a:1")),
+        (Channel.REPORT, report),
+        (Channel.REQUEST, frames.Request(4, "propose", b"body" * 20)),
+        (Channel.RESPONSE, frames.Response(4, b"body", None)),
+        (Channel.PING, 2**40),
+        (Channel.PONG, 2**40),
+    ]
+    return [pack(channel, encode(body)) for channel, body in bodies]
+
+
+def spoilt(frame: bytes, chance: random.Random) -> bytes:
+    """A frame with a few bits, bytes or lengths that are not as they were sent."""
+    data = bytearray(frame)
+    for _ in range(chance.choice((0, 1, 1, 1, 2, 4))):
+        at = chance.randrange(len(data))
+        match chance.randrange(6):
+            case 0:
+                data[at] ^= 1 << chance.randrange(8)
+            case 1:
+                data[at] = chance.choice(
+                    b"\x00\x7f\x80\x90\xc0\xc1\xc6\xc9\xcf\xd3\xdb\xdd\xdf\xff"
+                )
+            case 2:
+                del data[at : at + chance.randint(1, 8)]
+            case 3:
+                data[at:at] = chance.randbytes(chance.randint(1, 8))
+            case 4:
+                data[at:] = chance.randbytes(len(data) - at)
+            case _:
+                data[at:at] = data[at : at + chance.randint(1, 40)]
+        if not data:
+            return b""
+    if chance.random() < 0.7 and len(data) >= HEADER.size:  # let the body be read at all
+        HEADER.pack_into(data, 0, len(data) - HEADER.size, 1, frame[5])
+    return bytes(data)
+
+
+@pytest.mark.timeout(180)
+def test_fuzzed_frames_are_read_or_refused(count: Callable[..., None]) -> None:
+    """200,000 spoilt frames: no other exception, no long wait, no memory kept for any of them."""
+    chance = random.Random("frames")
+    right, splitter = samples(), Splitter(FRAME_BYTES_MAX)
+    refused = read = 0
+    slowest_s = 0.0
+    tracemalloc.start()
+    for number in range(FRAMES):
+        if number == FRAMES // 10:
+            settled = tracemalloc.get_traced_memory()[0]
+        began = time.perf_counter()
+        try:
+            for channel, body in splitter.feed(spoilt(chance.choice(right), chance)):
+                READERS[channel](body)
+                read += 1
+        except FrameError:
+            refused += 1
+            splitter = Splitter(FRAME_BYTES_MAX)  # the connection is closed with it
+        if splitter.waiting > 4096:  # as its silence is, one day
+            splitter = Splitter(FRAME_BYTES_MAX)
+        slowest_s = max(slowest_s, time.perf_counter() - began)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused > FRAMES // 10
+    assert read > FRAMES // 10
+    assert kept - settled < 256 * 1024, "memory grows with the frames"
+    assert peak < 8 * 1024 * 1024, "one frame takes far more memory than it has bytes"
+    assert slowest_s < 1.0
+    count(frames=FRAMES)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

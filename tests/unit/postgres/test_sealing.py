@@ -45,8 +45,8 @@ def test_two_samples_within_one_sleep_prove_nothing():
         first = later(receive=receive)
         assert not is_drained(first, later(receive=receive, at=10.5, sleeps=50))
         assert not is_drained(first, later(receive=receive, at=10.5, sleeps=52))
-        assert not is_drained(first, later(receive=receive, at=10.05, sleeps=60))
-        assert is_drained(first, later(receive=receive, at=10.11, sleeps=53))
+        assert not is_drained(first, later(receive=receive, at=10.01, sleeps=60))
+        assert is_drained(first, later(receive=receive, at=10.03, sleeps=53))
 
 
 def test_without_the_kernels_count_it_takes_longer():

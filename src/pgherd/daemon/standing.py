@@ -1,0 +1,75 @@
+"""Whether this node still belongs to the cluster: asked of the peers, who may know better.
+
+A removed node is told nothing more by consensus, so its own ledger goes on naming it as a member.
+Raft ids are given once and never again: who knows of the id and has no member under it says that
+the node was removed. Asked at every start, and whenever no Raft leader is heard for a while. Once
+removed is removed for good; what follows from it is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from pgherd.model.errors import PeerError
+from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.telemetry import logs
+
+log = logs.get("daemon")
+
+ASK_S = 0.5
+ANSWER_S = 1.0
+LEADERLESS_ROUNDS = 4
+"""For so many rounds without a leader nobody is asked: elections happen."""
+
+
+class Standing:
+    """One node's place among the members. `removed` only ever goes from False to True."""
+
+    def __init__(
+        self,
+        *,
+        raft_id: RaftId,
+        facts: Callable[[], Facts],
+        has_leader: Callable[[], bool],
+        peers: Callable[[], Iterable[NodeId]],
+        ask: Callable[[NodeId, RaftId, float], Awaitable[bool]],
+        changed: Callable[[], None],
+    ) -> None:
+        self.removed = False
+        self._raft_id = raft_id
+        self._facts = facts
+        self._has_leader = has_leader
+        self._peers = peers
+        self._ask = ask
+        self._changed = changed
+        self._answered: set[NodeId] = set()
+
+    async def run(self) -> None:
+        """Return once this node is known to have been removed; else never."""
+        leaderless = 0
+        while not self._facts().was_removed(self._raft_id):
+            leaderless = 0 if self._has_leader() else leaderless + 1
+            everybody = set(self._peers())
+            asked = everybody if leaderless > LEADERLESS_ROUNDS else everybody - self._answered
+            said = await asyncio.gather(*(self._asked(node) for node in sorted(asked)))
+            if any(said):
+                break
+            await asyncio.sleep(ASK_S)
+        self.removed = True
+        log.warning("member.removed", raft_id=self._raft_id, next=NEXT)
+        self._changed()
+        await asyncio.Event().wait()
+
+    async def _asked(self, node: NodeId) -> bool:
+        """Whether a peer says that we were removed; silence and refusals say nothing."""
+        try:
+            removed = await self._ask(node, self._raft_id, ANSWER_S)
+        except PeerError:
+            return False
+        self._answered.add(node)
+        return removed
+
+
+NEXT = "to use this machine again, move the node's directories away and join anew: pgherd join"

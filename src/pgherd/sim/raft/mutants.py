@@ -1,0 +1,299 @@
+"""The mutants: which mistake of RAFT.md 2 replaces what, and which invariant must notice.
+
+Owns the table, the planting (for the length of a `with` only) and the search for a seed that shows
+a mutant. M24 (deserialising objects) and M26 (pitfalls of Python) cannot be expressed here: the
+frame decoder's tests and the determinism test stand for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from pgherd.raft import (
+    core,
+    election,
+    follower,
+    leader,
+    log,
+    membership,
+    node,
+    progress,
+    reads,
+    replicate,
+)
+from pgherd.sim.raft import machine, planted, server
+from pgherd.sim.raft.group import Options
+from pgherd.sim.raft.run import Profile, Result, run_seed
+
+SEEDS_MAX = 2000
+
+Patch = tuple[Any, str, Any]
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """One mistake. caught_by: the invariants that may notice; profile: what brings it out."""
+
+    name: str
+    mistake: str
+    patches: tuple[Patch, ...]
+    caught_by: tuple[str, ...]
+    profile: Profile = Profile()
+
+
+def _everywhere(name: str, wrong: Any, *modules: Any) -> tuple[Patch, ...]:
+    return tuple((module, name, wrong) for module in modules)
+
+
+TABLE = (
+    Mutant(
+        "M1",
+        "the vote is not durable",
+        ((core.Core, "hard", planted.hard_without_vote),),
+        ("I5",),
+    ),
+    Mutant(
+        "M2",
+        "an append is acknowledged before fsync",
+        (
+            (core.Core, "send", planted.send_acknowledgement_at_once),
+            (server.Server, "waits", planted.acknowledgement_need_not_wait),
+        ),
+        ("I5",),
+    ),
+    Mutant(
+        "M3",
+        "the leader counts its own write before it is durable",
+        ((leader, "append_own", planted.append_own_and_count),),
+        ("I3",),
+    ),
+    Mutant(
+        "M4",
+        "entries of older terms are committed by counting",
+        _everywhere("count", planted.count_any_term, leader, membership, replicate),
+        ("I3",),
+    ),
+    Mutant(
+        "M5",
+        "commit is clamped by the length of the log",
+        ((log.RaftLog, "append_from_leader", planted.append_and_commit_by_length),),
+        ("A1", "I3", "I4", "I5"),
+    ),
+    Mutant(
+        "M5b",
+        "a heartbeat's commit is not clamped to the match",
+        ((leader, "heartbeat_all", planted.heartbeat_with_own_commit),),
+        ("A1", "I3", "I4", "I5"),
+    ),
+    Mutant(
+        "M6",
+        "any append truncates",
+        ((log.RaftLog, "append_from_leader", planted.append_and_cut),),
+        ("A1", "I3", "I4", "I5"),
+    ),
+    Mutant(
+        "M7",
+        "a new leader may change members at once",
+        ((core.Core, "become_leader", planted.become_leader_free_to_change),),
+        ("C1",),
+        Profile(kinds=("member_added", "member_removed", "crash_leader", "isolate"), count=14),
+    ),
+    Mutant(
+        "M8",
+        "a change is in force at append",
+        ((membership, "checked", planted.checked_and_applied),),
+        ("C2", "I3"),
+        Profile(kinds=("member_added", "member_removed", "crash_leader"), count=14),
+    ),
+    Mutant(
+        "M9",
+        "a learner refuses its vote",
+        ((election, "on_vote_request", planted.learners_refuse),),
+        ("L1",),
+        Profile(options=Options(size=1, spare=2), kinds=("change_and_crash",), count=6),
+    ),
+    Mutant(
+        "M10",
+        "a removed leader goes on",
+        ((membership, "_lead_on", planted.lead_on_outside),),
+        ("C3",),
+        Profile(kinds=("member_removed", "member_added"), count=10),
+    ),
+    Mutant(
+        "M11",
+        "older terms get no answer",
+        ((election, "_answer_older", planted.no_answer_to_older),),
+        ("L1", "L2"),
+        Profile(kinds=("transfer", "late_transfer", "isolate", "one_way", "loss"), count=14),
+    ),
+    Mutant(
+        "M12",
+        "own votes and acknowledgements of older terms count",
+        ((node.RaftNode, "advance", planted.advance_believing_old_replies),),
+        ("I3", "I5", "A1"),
+        Profile(kinds=("slow_disk", "hung_disk", "transfer", "isolate", "flapping"), count=14),
+    ),
+    Mutant(
+        "M13",
+        "a read is answered without asking anyone",
+        ((reads, "ask", planted.read_without_asking),),
+        ("R1",),
+        Profile(kinds=("isolate", "split", "pause", "one_way"), count=12),
+    ),
+    Mutant(
+        "M14",
+        "a read is answered before an entry of the own term is committed",
+        ((reads, "ask", planted.read_before_own_term),),
+        ("R1",),
+        Profile(kinds=("crash_leader", "slow_disk", "transfer", "loss"), count=14),
+    ),
+    Mutant(
+        "M15",
+        "reads by lease",
+        ((reads, "_serve", planted.serve_by_lease),),
+        ("R1",),
+        Profile(kinds=("isolate", "one_way", "transfer", "clock_drift", "pause"), count=14),
+    ),
+    Mutant(
+        "M16",
+        "a stale leader ends leases",
+        (
+            (machine.Machine, "may_expire", planted.any_lease_may_expire),
+            (server.Server, "expire_leases", planted.expire_leases_as_anyone),
+            (server.Server, "propose_end", planted.forward_the_end),
+        ),
+        ("T1",),
+        Profile(kinds=("isolate", "pause", "transfer"), count=12),
+    ),
+    Mutant(
+        "M17",
+        "a snapshot replaces a newer log",
+        ((follower, "_snapshot_is_needed", planted.snapshot_is_always_needed),),
+        ("A1", "I3", "I4", "I5"),
+        Profile(kinds=("duplication", "reordering", "late_messages", "crash"), count=12),
+    ),
+    Mutant(
+        "M17b",
+        "a snapshot's term is not compared",
+        ((follower, "_snapshot_is_needed", planted.snapshot_is_needed_by_index),),
+        ("A1", "I3", "I4", "I5"),
+        Profile(
+            options=Options(snapshot_every=5, entries_kept=0),
+            kinds=("burst", "isolate", "split"),
+            count=16,
+        ),
+    ),
+    Mutant(
+        "M17c",
+        "a lost snapshot is waited for",
+        ((progress, "snapshot_reported", planted.snapshot_report_is_ignored),),
+        ("L1",),
+        Profile(
+            options=Options(snapshot_every=5, entries_kept=0),
+            kinds=("loss", "lost_type", "isolate", "crash", "member_replaced"),
+            count=14,
+        ),
+    ),
+    Mutant(
+        "M18",
+        "a retry is applied again",
+        ((machine.Machine, "session_of", planted.no_session),),
+        ("I6",),
+    ),
+    Mutant(
+        "M18b",
+        "snapshots leave sessions out",
+        ((machine.Machine, "sessions_for_snapshot", planted.no_sessions_in_snapshot),),
+        ("I6", "I4"),
+        Profile(
+            options=Options(snapshot_every=5, entries_kept=0),
+            kinds=("loss", "crash", "isolate", "crash_leader"),
+            count=14,
+        ),
+    ),
+    Mutant(
+        "M19",
+        "a damaged log is cut",
+        ((server.Server, "open_store", planted.open_cutting_what_is_damaged),),
+        ("I5",),
+        Profile(kinds=("bit_flip",), count=4),
+    ),
+    Mutant(
+        "M20",
+        "a failed fsync is retried",
+        ((server.Server, "sync", planted.sync_again_after_an_error),),
+        ("I5",),
+        Profile(kinds=("io_error", "torn_write", "disk_full"), count=6),
+    ),
+    Mutant(
+        "M21",
+        "no quorum check",
+        (
+            (election, "_leader_is_heard", planted.no_leader_is_heard),
+            (leader, "_check_quorum", planted.quorum_is_not_checked),
+        ),
+        ("L2",),
+        Profile(options=Options(), kinds=("crash",), count=3, partial=True),
+    ),
+    Mutant(
+        "M22",
+        "heartbeats wait for the disk",
+        ((node.RaftNode, "urgent", planted.nothing_is_urgent),),
+        ("S1",),
+        Profile(options=Options(), kinds=("crash",), count=3, slow_disk=True),
+    ),
+    Mutant(
+        "M23",
+        "a learner stands for election",
+        ((core.Core, "can_stand", planted.anyone_can_stand),),
+        ("C4",),
+        Profile(kinds=("member_added", "member_replaced", "isolate", "lost_type"), count=12),
+    ),
+    Mutant(
+        "M25",
+        "timers run on the wall clock",
+        ((server.Server, "next_tick", planted.next_tick_by_wall_clock),),
+        ("L1", "S1"),
+        Profile(kinds=("wall_clock_step", "crash"), count=4),
+    ),
+)
+MUTANTS = {mutant.name: mutant for mutant in TABLE}
+
+
+@contextmanager
+def planted_in(mutant: Mutant) -> Iterator[None]:
+    """Make the mistake for the length of this block."""
+    right = [(where, name, getattr(where, name)) for where, name, _ in mutant.patches]
+    try:
+        for where, name, wrong in mutant.patches:
+            setattr(where, name, wrong)
+        yield
+    finally:
+        for where, name, was in right:
+            setattr(where, name, was)
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """How a mutant was caught: after how many seeds, and by which run. None = it was not."""
+
+    mutant: Mutant
+    tried: int
+    result: Result | None
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether one of the invariants that should notice did."""
+        return self.result is not None and self.result.broken in self.mutant.caught_by
+
+
+def catch(mutant: Mutant, *, first: int = 1, seeds: int = SEEDS_MAX) -> Catch:
+    """Run seeds until an invariant notices the mistake."""
+    with planted_in(mutant):
+        for seed in range(first, first + seeds):
+            result = run_seed(seed, mutant.profile)
+            if result.broken:
+                return Catch(mutant, seed - first + 1, result)
+    return Catch(mutant, seeds, None)

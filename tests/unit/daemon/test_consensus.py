@@ -1,0 +1,227 @@
+"""Prove that a running node's heartbeats never wait for its disk, and that its queues have limits.
+
+Three nodes in one process: the production loop, replica and core; a network of plain calls; the
+store's twin in memory, whose writes take as long as a test wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pgherd.daemon import consensus as module
+from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
+from pgherd.ledger.commands import Done, IssueToken
+from pgherd.model.errors import PgherdError
+from pgherd.model.facts import Address, Facts, Kind, Member
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.promises import Promises
+from pgherd.raft.types import Msg
+from pgherd.store.base import Identity, StoreFailed
+from pgherd.store.memory import MemoryDisk, MemoryStore
+from pgherd.store.replica import PROPOSAL_BYTES_MAX, ProposalTooLarge, Replica, give_birth
+
+TICK_MS = 50
+ELECTION_TICKS = 10
+SLOW_S = 3.0
+DEADLINE_S = 15.0
+
+
+def token(text: str) -> IssueToken:
+    """A command that is right at any time."""
+    return IssueToken(text, "0" * 64, 2**53)
+
+
+class SlowStore(MemoryStore):
+    """A store whose every write takes delay_s, on the writer's thread."""
+
+    delay_s = 0.0
+
+    def save(self, **what: Any) -> None:
+        time.sleep(self.delay_s)
+        super().save(**what)
+
+
+class Herd:
+    """Three nodes, joined by calls in a later turn of the loop."""
+
+    def __init__(self) -> None:
+        names = [NodeId(name) for name in "abc"]
+        members = {
+            name: Member(name, RaftId(number), Kind.DATA, Address("127.0.0.1", number))
+            for number, name in enumerate(names, start=1)
+        }
+        self.failures: list[PgherdError] = []
+        self.nodes: dict[int, Consensus] = {}
+        self.stores: dict[int, SlowStore] = {}
+        for name, member in members.items():
+            store = self.stores[member.raft_id] = SlowStore(MemoryDisk())
+            identity = Identity("test", name, member.raft_id, f"{name}0")
+            give_birth(store, Facts(cluster="test", members=members), identity)
+            self.nodes[member.raft_id] = self._node(member.raft_id, store)
+
+    def _node(self, raft_id: RaftId, store: SlowStore) -> Consensus:
+        replica = Replica(
+            store,
+            raft_id=raft_id,
+            cluster="test",
+            election_tick=ELECTION_TICKS,
+            heartbeat_tick=1,
+            rng=lambda low, high: low + (high - low) * (raft_id - 1) // 3,
+        )
+        return Consensus(
+            replica,
+            tick_ms=TICK_MS,
+            client=f"client-{raft_id}",
+            send=self._send,
+            changed=lambda applied: None,
+            failed=self.failures.append,
+        )
+
+    def _send(self, message: Msg) -> None:
+        target = self.nodes[message.to]
+        asyncio.get_running_loop().call_soon(target.receive, message)
+
+    def leader(self) -> Consensus | None:
+        found = [node for node in self.nodes.values() if node.replica.leads and not node.stopped]
+        return max(found, key=lambda node: node.replica.node.term, default=None)
+
+    def terms(self) -> set[int]:
+        return {node.replica.node.term for node in self.nodes.values()}
+
+    async def leads(self, *, other_than: Consensus | None = None) -> Consensus:
+        """A leader that is ready to take proposals."""
+
+        def found() -> bool:
+            one = self.leader()
+            return one is not None and one is not other_than and one.is_ready_to_decide()
+
+        await until(found)
+        leader = self.leader()
+        assert leader is not None
+        return leader
+
+    async def settled(self) -> Consensus:
+        """The leader that all three know."""
+        leader = await self.leads()
+        lead = leader.replica.node.id
+        await until(lambda: all(node.replica.node.lead == lead for node in self.nodes.values()))
+        return leader
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def play(story: Callable[[Herd], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        herd = Herd()
+        for node in herd.nodes.values():
+            node.start()
+        try:
+            await story(herd)
+        finally:
+            for store in herd.stores.values():
+                store.delay_s = 0.0
+            for node in herd.nodes.values():
+                await node.stop()
+
+    asyncio.run(whole())
+
+
+@contextmanager
+def slow(stores: Sequence[SlowStore], *, seconds: float = SLOW_S) -> Iterator[None]:
+    for store in stores:
+        store.delay_s = seconds
+    try:
+        yield
+    finally:
+        for store in stores:
+            store.delay_s = 0.0
+
+
+@pytest.mark.parametrize("who", ["leader", "followers", "all"])
+def test_a_slow_disk_makes_no_election(who: str) -> None:
+    """A save takes six election timeouts: the same leader leads, and the entry is committed."""
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        before, lead = herd.terms(), leader.replica.node.id
+        own = herd.stores[lead]
+        others = [store for store in herd.stores.values() if store is not own]
+        stores = {"leader": [own], "followers": others, "all": [own, *others]}[who]
+        began = time.monotonic()
+        with slow(stores):
+            assert isinstance(await leader.submit(token("slow")), Done)
+        assert time.monotonic() - began >= SLOW_S
+        assert herd.terms() == before
+        assert leader.replica.leads
+        assert isinstance(await leader.submit(token("next")), Done)
+
+    play(story)
+
+
+def test_a_hung_disk_makes_the_others_go_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that could only send heartbeats would block all for ever: it falls silent."""
+    monkeypatch.setattr(module, "DISK_S_MAX", 0.5)
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        store = herd.stores[old.replica.node.id]
+        with slow([store], seconds=4.0):
+            lost = asyncio.create_task(old.submit(token("lost or not")))
+            new = await herd.leads(other_than=old)
+            assert isinstance(await new.submit(token("goes on")), Done)
+        await asyncio.gather(lost, return_exceptions=True)
+        await until(lambda: old.replica.node.lead == new.replica.node.id)
+
+    play(story)
+
+
+def test_proposals_are_limited_in_size_and_number() -> None:
+    """One that is too long says its size; too many are refused while the others wait."""
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        text = "x" * PROPOSAL_BYTES_MAX
+        with pytest.raises(ProposalTooLarge, match=r"takes 262\d+ bytes .* limit is 262144"):
+            await leader.submit(token(text))
+        stores = list(herd.stores.values())
+        with slow(stores, seconds=1.0):
+            waiting = [
+                asyncio.create_task(leader.submit(token("next")))
+                for _ in range(module.PROPOSALS_MAX)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(TooManyWait, match="256 proposals wait already"):
+                await leader.submit(token("next"))
+        await asyncio.gather(*waiting)
+        follower = next(node for node in herd.nodes.values() if node is not leader)
+        with pytest.raises(NotLeader, match="the Raft leader is"):
+            await follower.submit(token("next"))
+
+    play(story)
+
+
+def test_a_failed_write_of_promises_ends_the_part_in_consensus() -> None:
+    """What the disk holds is unknown then: the caller is told, and so is the owner."""
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        store = herd.stores[leader.replica.node.id]
+        store.disk.fail_next("full")
+        with pytest.raises(StoreFailed):
+            await leader.save_promises(Promises(incarnation="f00d"))
+        assert leader.stopped
+        assert [failure.full for failure in herd.failures] == [True]  # type: ignore[attr-defined]
+        await herd.leads(other_than=leader)
+
+    play(story)
