@@ -37,7 +37,7 @@ class Stable:
     """The herd of one version: made when first asked for, made anew when it does not recover."""
 
     def __init__(self, postgres_bin: Path) -> None:
-        self._postgres_bin = postgres_bin
+        self.postgres_bin = postgres_bin
         self._herd: LocalHerd | None = None
 
     def whole(self) -> LocalHerd:
@@ -50,7 +50,7 @@ class Stable:
             except HerdError as error:
                 print(f"replacing a herd that did not recover: {error}")
                 self._herd.stop(graceful=False)
-        self._herd = LocalHerd(3, postgres_bin=self._postgres_bin)
+        self._herd = LocalHerd(3, postgres_bin=self.postgres_bin)
         self._herd.start()
         self._herd.wait_stable(START_DEADLINE_S)
         return self._herd

@@ -24,6 +24,8 @@ log = logs.get("act")
 
 PAUSE_FIRST_MS = 100
 PAUSE_MAX_MS = 5000
+STARTS_MAX = 4
+"""Starts that fail in a row before a directory is taken for broken: a follower then copies."""
 
 
 async def _keep_leading(hands: Hands, a: act.KeepLeading) -> None:
@@ -73,6 +75,7 @@ class Executor:
         self._pause_ms = 0
         self._not_before = 0
         self._looking = False
+        self._starts_failed = 0
         self._failed_action: Action | None = None
 
     @property
@@ -151,6 +154,8 @@ class Executor:
 
     def _succeeded(self, action: Action) -> None:
         self.failure, self._failed_action, self._pause_ms = "", None, 0
+        if isinstance(action, act.StartStandby):
+            self._starts_failed = 0
         if isinstance(action, act.Rebuild | act.Follow | act.Promote):
             self.dead_end = False
 
@@ -160,6 +165,8 @@ class Executor:
         self._pause_ms = min(PAUSE_MAX_MS, self._pause_ms * 2) if again else PAUSE_FIRST_MS
         self._failed_action = action
         self._not_before = now_ms() + self._pause_ms
-        if isinstance(error, ActFailed) and error.hopeless:
+        self._starts_failed += isinstance(action, act.StartStandby)
+        never_starts = isinstance(error, PostgresError) and self._starts_failed >= STARTS_MAX
+        if never_starts or (isinstance(error, ActFailed) and error.hopeless):
             self.dead_end = True
         log.warning("act.failed", act=type(action).__name__, reason=str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from pgherd.act.ghosts import end as end_ghosts
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
@@ -25,6 +26,7 @@ async def init_db(hands: Hands, a: act.InitDb) -> None:
 
 async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     """Start under closed names and without upstream."""
+    await _end_ghosts(hands)
     left = (await hands.server.state()).leftovers
     if left:
         log.warning("server.leftovers", pids=left)
@@ -39,6 +41,14 @@ async def start_standby(hands: Hands, a: act.StartStandby) -> None:
         purged=started.purged,
         overridden=started.overridden,
     )
+    if started.accepting:
+        await hands.server.look()  # it is this server that takes connections, and it answers
+
+
+async def _end_ghosts(hands: Hands) -> None:
+    ghosts = await end_ghosts(hands.server.data_dir)
+    if ghosts:
+        log.warning("server.ghosts", pids=ghosts)
 
 
 async def seal(hands: Hands, a: act.Seal) -> None:
@@ -116,6 +126,7 @@ async def _catch_up_after_rewind(hands: Hands, a: act.Rewind) -> None:
 async def rebuild(hands: Hands, a: act.Rebuild) -> None:
     """A new copy beside the old directory, then a swap by rename; nothing is deleted ahead."""
     hands.guard(a.term)
+    await _end_ghosts(hands)
     incarnation = hands.new_incarnation()
     side = await clone.basebackup(
         hands.server.data_dir,

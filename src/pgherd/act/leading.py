@@ -43,7 +43,7 @@ async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
     hands.memory.names_generation = hands.memory.settled = 0
     await admin.close_gate(hands.server)
     look = await hands.server.look()
-    senders = await _candidate_caught_up(hands, a, look.insert_lsn)
+    senders = await _candidate_caught_up(hands, a, look.flush_lsn)
     hands.uncut = True
     await _fast_stop(hands, [s.pid for s in senders if not _is(s, a)], a.limit_ms / 1000)
     state = await hands.server.state()
@@ -123,7 +123,8 @@ async def settle(hands: Hands, a: act.Settle) -> None:
     else:
         await _renew_walsenders(hands, a)
     tokens = {key.token(a.term) for key in a.members}
-    end = (await hands.server.look()).insert_lsn
+    # What was acknowledged is flushed here; WAL of reads alone may stay unflushed for long.
+    end = (await hands.server.look()).flush_lsn
     await _until(hands, lambda look: flushed(look, tokens, end) >= a.k, CATCH_UP_S)
     hands.memory.names_generation = a.generation
     hands.memory.settled = a.generation

@@ -30,7 +30,7 @@ from pgherd.ledger.commands import (
     RequestFailover,
     RequestSwitchover,
 )
-from pgherd.model.facts import Facts, Phase
+from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import fingerprint
 from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
@@ -98,16 +98,20 @@ async def issue_join_token(
     services: ServicesDep, caller: AdminDep, body: schema.TokenRequest | None = None
 ) -> schema.TokenAnswer:
     """Make a single-use token for `pgherd join`; it leads to this node."""
+    return await make_join_token(services, body or schema.TokenRequest())
+
+
+async def make_join_token(services: Services, request: schema.TokenRequest) -> schema.TokenAnswer:
+    """Commit the token's hash, and put the token together."""
     ca = services.ca_pem()
     me = services.herd.facts().members.get(services.herd.node)
-    if ca is None or me is None:
+    if ca is None or me is None or me.kind is Kind.WITNESS:
         raise Problem(
             412,
             "no_authority",
-            "this node has no certificate authority, so nobody can be admitted",
-            hint="make the cluster with: pgherd init",
+            "this node has no certificate authority, so it can admit nobody",
+            hint="ask a data member; a cluster made by pgherd init has one on each",
         )
-    request = body or schema.TokenRequest()
     expires = int(services.unix_s()) + request.ttl_seconds
     secret, token_id = new_secret(), secrets.token_hex(4)
     await submit(

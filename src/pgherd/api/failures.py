@@ -35,6 +35,13 @@ REFUSAL_STATUS = {
 }
 """The ledger's refusals; any other word is a precondition that failed, 412."""
 
+REFUSAL_HINTS = {
+    "is_primary": "hand the lead over first: pgherd switchover",
+    "too_few_copies": "add a node first: pgherd add-node; or leave mode strict",
+    "not_stable": "wait until pgherd status says operational",
+}
+"""What to do about a refusal, where it is more than to look."""
+
 JOIN_STATUS = {
     "token_unknown": 403,
     "token_expired": 403,
@@ -96,7 +103,8 @@ class Problem(Exception):
 def refused(outcome: Refused) -> Problem:
     """The ledger said no."""
     status = REFUSAL_STATUS.get(outcome.code, 412)
-    return Problem(status, outcome.code, outcome.reason, hint=STATUS_HINT)
+    hint = REFUSAL_HINTS.get(outcome.code, STATUS_HINT)
+    return Problem(status, outcome.code, outcome.reason, hint=hint)
 
 
 def install(app: FastAPI) -> None:

@@ -26,6 +26,7 @@ class RaftRole(StrEnum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEARNER = "learner"
+    REMOVED = "removed"
 
 
 class RaftSeen(msgspec.Struct, frozen=True):
@@ -202,6 +203,10 @@ class Herd(Protocol):
 
     async def consistent(self, *, timeout_s: float) -> bool:
         """Wait until the applied facts include all that was committed before this call."""
+        ...
+
+    async def transfer(self, to: NodeId, *, timeout_s: float) -> None:
+        """Hand Raft leadership to a voter and wait for it. Raises NoQuorum, TimedOut."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

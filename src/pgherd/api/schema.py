@@ -254,14 +254,15 @@ class RaftState(Model):
 
 
 class RaftPeer(Model):
-    """A member of consensus."""
+    """A member of consensus. witness: votes and holds no data."""
 
     node: NodeName
     raft_id: int
     address: str
-    suffrage: Literal["voter", "learner", "none"]
+    suffrage: Literal["voter", "witness", "learner", "none"]
     kind: str
     is_leader: bool
+    is_leaving: bool
     last_seen: str | None
 
 
@@ -283,6 +284,55 @@ class TokenAnswer(Model):
     id: str
     token: str
     expires_at: str
+
+
+class NodeWanted(TokenRequest):
+    """A node that is to join: its name and kind only fill in the command line."""
+
+    name: NodeName | None = Field(
+        default=None, max_length=64, validation_alias=AliasChoices("name", "node", "id")
+    )
+    address: str | None = Field(default=None, max_length=256)
+    witness: bool = False
+
+
+class NodeInvited(TokenAnswer):
+    """A join token, and the command that uses it on the new machine."""
+
+    command: str
+
+
+class NodeUnwanted(Model):
+    """Which member to remove."""
+
+    node: NodeName = Field(
+        max_length=64, validation_alias=AliasChoices("node", "name", "id", "node_id")
+    )
+
+
+class NodeRemoved(Model):
+    """What became of a removal."""
+
+    status: Literal["done", "accepted"]
+    node: NodeName
+    raft_id: int
+    members: list[NodeName]
+
+
+class LeadershipRequest(Model):
+    """Who is to lead consensus; nobody named: a voter that is not the primary."""
+
+    to: NodeName | None = Field(
+        default=None, max_length=64, validation_alias=AliasChoices("to", "node", "candidate")
+    )
+
+
+class LeadershipMoved(Model):
+    """Who led consensus before, and who leads it now."""
+
+    status: Literal["done"] = "done"
+    old_leader: NodeName | None
+    new_leader: NodeName
 
 
 class JoinBody(Model):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pgherd.api import schema
 from pgherd.api.views import Seen, has_quorum, iso, members, primary_of, problems
-from pgherd.model.facts import Facts, Member, Note, Reign
+from pgherd.model.facts import Facts, Kind, Member, Note, Reign
 from pgherd.model.ids import format_lsn
 
 
@@ -92,9 +92,9 @@ def raft_peers(seen: Seen) -> schema.RaftPeers:
 def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
     host, port = member.address.raft()
     heard = seen.reports.get(member.node)
-    suffrage: Literal["voter", "learner", "none"] = "none"
+    suffrage: Literal["voter", "witness", "learner", "none"] = "none"
     if member.raft_id in seen.raft.voters:
-        suffrage = "voter"
+        suffrage = "witness" if member.kind is Kind.WITNESS else "voter"
     elif member.raft_id in seen.raft.learners:
         suffrage = "learner"
     return schema.RaftPeer(
@@ -104,5 +104,6 @@ def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
         suffrage=suffrage,
         kind=member.kind.value,
         is_leader=seen.raft.leader == member.node,
+        is_leaving=member.leaving,
         last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
     )

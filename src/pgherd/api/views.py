@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from pgherd.api import schema
-from pgherd.api.herd import ProxySeen, RaftSeen
+from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
@@ -310,7 +310,8 @@ def failover_state(seen: Seen) -> schema.FailoverState:
 
 def synchronous(facts: Facts) -> schema.Synchronous:
     """The promise in force, and whether it is less than what is wanted."""
-    wanted = facts.num_sync or len(data_members(facts)) // 2
+    staying = [member for member in data_members(facts) if not member.leaving]
+    wanted = facts.num_sync or len(staying) // 2
     return schema.Synchronous(
         mode=facts.mode.value,
         voters=[key.node for key in facts.sync.voters],
@@ -323,6 +324,8 @@ def synchronous(facts: Facts) -> schema.Synchronous:
 def problems(seen: Seen) -> list[str]:
     """Why the herd is not fully operational, one sentence each."""
     facts, found = seen.facts, []
+    if seen.raft.role is RaftRole.REMOVED:
+        return [f"{seen.me} was removed from this cluster; what is shown here is of before"]
     if not has_quorum(seen):
         found.append("no quorum: consensus has no leader that this node hears")
     if facts.phase is Phase.UNBORN:
@@ -332,6 +335,8 @@ def problems(seen: Seen) -> list[str]:
     elif not can_write(seen):
         found.append("commits are not acknowledged now")
     for member in members(facts):
+        if member.leaving:
+            found.append(f"{member.node} is being removed")
         if not is_healthy(seen, member):
             more = problem_of(seen.newest(member.node))
             found.append(

@@ -87,7 +87,7 @@ def asking(command: Command) -> Command:
 
 def build() -> typer.Typer:
     """All commands."""
-    from pgherd.cli import changing, configuring, making, watching
+    from pgherd.cli import changing, configuring, making, membership, watching
 
     app = typer.Typer(
         name="pgherd",
@@ -98,12 +98,13 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, making):
+    for room in (watching, changing, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     for name, help_text, commands in (
         ("config", "Check and write configuration files.", configuring.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
+        ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
     ):
         group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
         for inner, command in commands.items():

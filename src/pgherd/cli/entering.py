@@ -103,6 +103,8 @@ def first_values(place: Place, wish: Entering) -> dict[str, Any]:
         place, name=wish.name, address=wish.address, cluster="main", base_port=wish.base_port
     )
     values["node.witness"] = wish.witness
+    if wish.witness:
+        values["proxy.listeners"] = []
     return values | wish.values
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
-from pgherd.act.executor import Executor
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.reports import Reports
 from pgherd.ledger.commands import AnyCommand, Begin, Done, Outcome, Refused, UpdateMember
@@ -19,13 +19,16 @@ from pgherd.model.facts import Facts, Member, Phase
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Heard, HerdView, Observation, Server, ServerSeen
 from pgherd.model.policy import Policy
-from pgherd.observe.server import ServerWatch
 from pgherd.plan import herd, member
 from pgherd.plan.rule import Decision
 from pgherd.plan.synchrony import half_done
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
+
+if TYPE_CHECKING:
+    from pgherd.act.executor import Executor
+    from pgherd.observe.server import ServerWatch
 
 log = logs.get("daemon")
 

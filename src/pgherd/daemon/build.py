@@ -10,12 +10,11 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pgherd import __version__
-from pgherd.act.executor import Executor
-from pgherd.act.hands import Hands
 from pgherd.config.fields import Change
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
@@ -29,28 +28,31 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
-from pgherd.model.errors import PgherdError
+from pgherd.daemon.standing import Standing
+from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
-from pgherd.observe.server import ServerWatch
 from pgherd.peer.peers import Peers
-from pgherd.postgres.binaries import find
+from pgherd.peer.storemarks import StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import make_directory
-from pgherd.postgres.identity import resolve
-from pgherd.postgres.memory import ServerMemory
-from pgherd.postgres.server import PostgresServer
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
+from pgherd.store.base import StoreDamaged
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import LoopLag, now_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from pgherd.act.executor import Executor
+    from pgherd.observe.server import ServerWatch
+    from pgherd.postgres.server import PostgresServer
 
 log = logs.get("daemon")
 
@@ -93,6 +95,8 @@ class Node:
             on_report=self._report,
             on_request=self.requests.answer,
             on_unreachable=self._unreachable,
+            store=self._store_mark,
+            on_went_back=self._went_back,
         )
         self.consensus = Consensus(
             replica,
@@ -131,54 +135,34 @@ class Node:
             snapshot=self._snapshot,
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
         )
+        self.standing = Standing(
+            raft_id=self.raft_id,
+            facts=lambda: self.agent.facts,
+            has_leader=lambda: replica.leader_node() is not None,
+            peers=self.peers.connected,
+            ask=self.port.was_removed,
+            removed=self.agent.was_removed,
+        )
         self.api, self.guard = translate.api(settings, self.port, self.metrics)
         self._facts_seen: Facts | None = None
 
     def _data_member(
         self,
     ) -> tuple[PostgresServer | None, ServerWatch | None, Executor | None]:
-        settings = self.settings
-        if settings.node.witness:
+        if self.settings.node.witness:
             return None, None, None
-        pg = settings.postgresql
-        user = resolve(pg.user)
-        server = PostgresServer(
-            data_dir=pg.data_dir,
-            port=pg.port,
-            socket_dir=pg.socket_directory(),
-            binaries=find(str(pg.bin_dir), user=user),
-            user=user,
-            settings=translate.server_settings(settings),
-            log_file=pg.data_dir.parent / "postgresql.log",
-        )
-        memory = ServerMemory()
-        watch = ServerWatch(
-            server,
-            memory=memory,
-            promises=self.consensus.store.promises,
-            history=lambda: self.consensus.replica.facts.history,
-            is_busy=lambda: self.agent.is_busy(),
-            changed=lambda: self.agent.observed(),
-            probe_interval_ms=settings.failover.probe.interval_ms,
-            probe_timeout_ms=settings.failover.probe.timeout_ms,
-            probe_failures=settings.failover.probe.failures,
-        )
-        hands = Hands(
-            me=self.me,
-            server=server,
-            memory=memory,
+        from pgherd.daemon import datamember
+
+        return datamember.make(
+            self.settings,
             promises=self.consensus.store.promises,
             save=self._save_promises,
             history=lambda: self.consensus.replica.facts.history,
-            new_incarnation=lambda: secrets.token_hex(3),
+            is_busy=lambda: self.agent.is_busy(),
+            changed=lambda: self.agent.observed(),
+            finished=lambda plan, done: self.agent.act_finished(plan, done),
             progress=self._progress,
         )
-        executor = Executor(
-            hands,
-            look=watch.look,
-            finished=lambda plan, done: self.agent.act_finished(plan, done),
-        )
-        return server, watch, executor
 
     # --- wires -----------------------------------------------------------------------------------
 
@@ -216,6 +200,17 @@ class Node:
 
     def _progress(self, percent: int) -> None:
         self.agent.progress = percent
+
+    def _store_mark(self) -> StoreMark:
+        store = self.consensus.store
+        identity = store.identity()
+        assert identity is not None, "open_store gives every store one"
+        return StoreMark(identity.raft_id, identity.store_incarnation, store.sequence())
+
+    def _went_back(self, node: NodeId, why: str) -> None:
+        """A peer knows that our store has been further than it is."""
+        self._consensus_failed(StoreDamaged(f"{node} says: {why}"))
+        self.consensus.stopped = True
 
     def _consensus_failed(self, failure: PgherdError) -> None:
         self.failure = failure
@@ -257,6 +252,7 @@ class Node:
         self.agent.facts_changed([])
         self.consensus.start()
         jobs = [self.agent.run(), self.api.run(), self._publish_often(), self._measure_lag()]
+        jobs.append(self.standing.run())
         if self.watch is not None:
             jobs.append(self.watch.run())
         self._tasks = [asyncio.create_task(job) for job in jobs]
@@ -271,8 +267,8 @@ class Node:
     def _why_ended(self, *, asked: bool) -> int:
         """0 only when somebody asked for it: then, and only then, PostgreSQL stops too."""
         if self.failure is not None:
-            log.error("agent.failed", reason=str(self.failure))
-            return 1
+            log.error("agent.failed", reason=self.failure.message, next=self.failure.hint)
+            return 2 if isinstance(self.failure, OperatorError) else 1
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 log.error("agent.broken", exc_info=task.exception())

@@ -19,7 +19,7 @@ from typing import Any
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
-from pgherd.daemon.supervise import CONTROL, LIFELINE
+from pgherd.daemon.supervise import CONTROL, LIFELINE, PROXY_WANTED, UNWANTED, WANTED
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.postgres.errors import OperatorError as PostgresOperatorError
 from pgherd.telemetry import logs, sdnotify
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("agent.refused", reason=error.message, next=error.hint)
         return 2
     except PgherdError as error:
-        log.error("agent.failed", reason=str(error))
+        log.error("agent.failed", reason=error.message, next=error.hint)
         return 1
     finally:
         writer.close()
@@ -66,6 +66,7 @@ async def run(make: Callable[[], Node]) -> int:
         loop.add_signal_handler(number, stop.set)
     node = make()
     loop.add_signal_handler(signal.SIGHUP, node.reload)
+    tell_supervisor(has_proxy=node.control is not None)
     orphaned = watch_lifeline(loop, stop)
     give_back_memory()
     code = await node.run(stop, ready=sdnotify.ready)
@@ -78,6 +79,13 @@ def give_back_memory() -> None:
     """What start-up left over goes back to the system, and what stays is not scanned again."""
     gc.collect()
     gc.freeze()
+
+
+def tell_supervisor(*, has_proxy: bool) -> None:
+    """Say whether this node needs a proxy process."""
+    number = os.environ.get(PROXY_WANTED)
+    if number is not None:
+        os.write(int(number), WANTED if has_proxy else UNWANTED)
 
 
 def watch_lifeline(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Callable[[], bool]:

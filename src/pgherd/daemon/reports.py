@@ -32,7 +32,13 @@ class Reports:
         self.newest[report.node] = Heard(report, now)
         if known is None:
             return True
-        blank = {"sequence": 0, "heard_ms": {}, "missing_ms": {}, "uptime_seconds": 0}
+        blank = {
+            "sequence": 0,
+            "heard_ms": {},
+            "missing_ms": {},
+            "uptime_seconds": 0,
+            "store_sequence": 0,
+        }
         old = msgspec.structs.replace(known.report, **blank)
         return old != msgspec.structs.replace(report, **blank)
 

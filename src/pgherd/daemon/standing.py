@@ -25,7 +25,7 @@ LEADERLESS_ROUNDS = 4
 
 
 class Standing:
-    """One node's place among the members. `removed` only ever goes from False to True."""
+    """One node's place among the members."""
 
     def __init__(
         self,
@@ -35,19 +35,18 @@ class Standing:
         has_leader: Callable[[], bool],
         peers: Callable[[], Iterable[NodeId]],
         ask: Callable[[NodeId, RaftId, float], Awaitable[bool]],
-        changed: Callable[[], None],
+        removed: Callable[[], None],
     ) -> None:
-        self.removed = False
         self._raft_id = raft_id
         self._facts = facts
         self._has_leader = has_leader
         self._peers = peers
         self._ask = ask
-        self._changed = changed
+        self._removed = removed
         self._answered: set[NodeId] = set()
 
     async def run(self) -> None:
-        """Return once this node is known to have been removed; else never."""
+        """For ever: ask while a doubt is left, and tell when it is certain."""
         leaderless = 0
         while not self._facts().was_removed(self._raft_id):
             leaderless = 0 if self._has_leader() else leaderless + 1
@@ -57,9 +56,8 @@ class Standing:
             if any(said):
                 break
             await asyncio.sleep(ASK_S)
-        self.removed = True
         log.warning("member.removed", raft_id=self._raft_id, next=NEXT)
-        self._changed()
+        self._removed()
         await asyncio.Event().wait()
 
     async def _asked(self, node: NodeId) -> bool:

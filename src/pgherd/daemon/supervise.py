@@ -21,6 +21,10 @@ STOP_S = 60.0
 AGENT_REFUSED = 2
 LIFELINE = "PGHERD_LIFELINE"
 CONTROL = "PGHERD_CONTROL"
+PROXY_WANTED = "PGHERD_PROXY_WANTED"
+"""The pipe on which an agent says, once it has read its configuration, whether a proxy is needed:
+WANTED or UNWANTED. Until then one is started, so that clients need not wait for the agent."""
+WANTED, UNWANTED = b"1", b"0"
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -34,6 +38,16 @@ class Child:
         self.started = 0.0
         self.failures = 0
         self.start_at = 0.0
+        self.wanted = True
+
+    def want(self, wanted: bool) -> None:
+        """Have it run from now on, or have it end and stay away."""
+        if wanted and not self.wanted and not self.pid:
+            self.start_at = time.monotonic()
+        elif not wanted:
+            self.start_at = 0.0
+            self.send(signal.SIGTERM)
+        self.wanted = wanted
 
     def start(self) -> None:
         self.pid = os.posix_spawn(
@@ -55,8 +69,11 @@ class Child:
         lived = time.monotonic() - self.started
         self.failures = 0 if lived > QUICK_S else self.failures + 1
         pause = PAUSES_S[min(self.failures, len(PAUSES_S) - 1)]
-        self.start_at = time.monotonic() + pause
         code = os.waitstatus_to_exitcode(status)
+        if not self.wanted:
+            tell(f"{self.name} ended with {code}; it is not needed here")
+            return code
+        self.start_at = time.monotonic() + pause
         tell(f"{self.name} ended with {code} after {lived:.1f} s; starts again in {pause:g} s")
         return code
 
@@ -83,8 +100,10 @@ def run(config: str, arguments: list[str]) -> int:
     control = control_path(config)
     os.environ[CONTROL] = control
     lifeline, keep = os.pipe()
-    os.set_inheritable(lifeline, True)
-    os.environ[LIFELINE] = str(lifeline)
+    said, say = os.pipe()
+    for name, end in ((LIFELINE, lifeline), (PROXY_WANTED, say)):
+        os.set_inheritable(end, True)
+        os.environ[name] = str(end)
     agent = Child("agent", [python, "-m", "pgherd.daemon.main", "--config", config, *arguments])
     proxy = Child(
         "proxy", [python, "-m", "pgherd.relay.main", "--control", control, "--with-parent"]
@@ -107,8 +126,10 @@ def run(config: str, arguments: list[str]) -> int:
         if stopping and (not any(child.pid for child in children) or now > stopping):
             break
         pause = pause_until(children, bool(stopping), now)
-        ready, _, _ = select.select([wake_read], [], [], pause)
-        for number in os.read(wake_read, 64) if ready else b"":
+        ready, _, _ = select.select([wake_read, said], [], [], pause)
+        if said in ready:
+            proxy.want(os.read(said, 64)[-1:] == WANTED and not stopping)
+        for number in os.read(wake_read, 64) if wake_read in ready else b"":
             if number == signal.SIGHUP:
                 agent.send(signal.SIGHUP)
             elif number != signal.SIGCHLD and not stopping:

@@ -376,7 +376,7 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
         return refuse(facts, "not_leaving", f"{c.node} was not asked to leave")
     if facts.phase is not Phase.STABLE:
         return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
-    if counted(facts, member.key):
+    if syncset.stands_for_data(facts, c.node):
         return refuse(facts, "in_use", f"{member.key} is still counted")
     left = {node: one for node, one in facts.members.items() if node != c.node}
     facts = replace(facts, members=left)

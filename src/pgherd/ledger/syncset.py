@@ -5,8 +5,8 @@ One inequality instead of folklore: any k acknowledging standbys meet any R seal
 
 from __future__ import annotations
 
-from pgherd.model.facts import SyncState
-from pgherd.model.ids import MemberKey
+from pgherd.model.facts import Facts, SyncState
+from pgherd.model.ids import MemberKey, NodeId
 
 
 def seal_count(voters: int, k: int) -> int:
@@ -17,6 +17,12 @@ def seal_count(voters: int, k: int) -> int:
 def uses(sync: SyncState) -> list[tuple[tuple[MemberKey, ...], int]]:
     """Every (set, k) that some walsender may act on: the current one and the unsettled ones."""
     return [(sync.names, sync.names_k), *((use.names, use.k) for use in sync.in_use)]
+
+
+def stands_for_data(facts: Facts, node: NodeId) -> bool:
+    """Whether a node leads, or a commit may still be acknowledged or elected by a copy of it."""
+    groups = [facts.sync.voters, *(names for names, _ in uses(facts.sync))]
+    return facts.is_leader(node) or any(key.node == node for group in groups for key in group)
 
 
 def weakest_k(sync: SyncState) -> int:

@@ -93,6 +93,7 @@ class Observation(msgspec.Struct, frozen=True):
     `sequence` orders reports of one process; they are idempotent.
     missing_ms: on a leader, for how long each member of the sync set has not streamed.
     doing: the action in progress and its progress in percent (-1 unknown), for people.
+    store_incarnation, store_sequence: which Raft store, and how many transactions it has.
     """
 
     node: NodeId
@@ -111,6 +112,8 @@ class Observation(msgspec.Struct, frozen=True):
     witness: bool = False
     uptime_seconds: int = 0
     disk_free_bytes: int = -1
+    store_incarnation: str = ""
+    store_sequence: int = 0
 
 
 class Heard(msgspec.Struct, frozen=True):

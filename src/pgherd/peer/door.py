@@ -27,6 +27,7 @@ from pgherd.peer.frame import (
 )
 from pgherd.peer.link import SILENT_TICKS_MAX
 from pgherd.peer.listener import Listener, bind
+from pgherd.peer.storemarks import StoreMarks
 from pgherd.peer.wire import Wire, explain
 from pgherd.pki.contexts import Contexts
 from pgherd.telemetry import logs
@@ -54,9 +55,11 @@ class Door:
         on_frame: OnGuestFrame,
         on_request: OnRequest,
         on_arrival: Callable[[NodeId], None],
+        marks: StoreMarks,
     ) -> None:
         self._me, self._listen, self._contexts = me, listen, contexts
         self._on_frame, self._on_request, self._on_arrival = on_frame, on_request, on_arrival
+        self._marks = marks
         self._listener: Listener | None = None
         self._strangers: set[Guest] = set()
         self._guests: dict[tuple[NodeId, int], Wire] = {}
@@ -137,6 +140,9 @@ class Door:
             raise PeerRefused(f"this is {self._me}, not {hello.to}")
         if hello.node == self._me:
             raise PeerRefused(f"another daemon runs under this node's name, {self._me}")
+        if went_back := self._marks.problem(hello.store):
+            raise PeerRefused(went_back)
+        self._marks.note(hello.store)
         key = (hello.node, int(Lane(hello.lane)) if hello.lane in (0, 1) else 0)
         older = self._guests.pop(key, None)
         if older is None and len(self._guests) >= GUESTS_MAX:

@@ -14,6 +14,7 @@ import msgspec
 
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation
+from pgherd.peer.storemarks import StoreMark
 from pgherd.raft.types import LOCAL_TYPES, Msg
 
 VERSION = 1
@@ -49,11 +50,12 @@ class FrameError(Exception):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame of whoever connects: who it is and whom it wants."""
+    """The first frame of whoever connects: who it is, whom it wants, and how far its store is."""
 
     node: NodeId
     to: NodeId
     lane: int = 0
+    store: StoreMark = StoreMark()
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

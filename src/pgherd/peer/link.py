@@ -31,6 +31,7 @@ from pgherd.peer.frame import (
 )
 from pgherd.peer.outbox import Outbox
 from pgherd.peer.resolve import Resolver
+from pgherd.peer.storemarks import StoreMark
 from pgherd.peer.wire import Wire, explain
 from pgherd.pki.contexts import Contexts
 
@@ -59,6 +60,7 @@ class Link:
         contexts: Contexts | None,
         resolver: Resolver,
         on_change: Callable[[Link, str | None], None],
+        store: Callable[[], StoreMark],
     ) -> None:
         self.me, self.peer, self.address, self.lane = me, peer, address, lane
         self.is_up = False
@@ -68,6 +70,7 @@ class Link:
         self._contexts = contexts
         self._resolver = resolver
         self._on_change = on_change
+        self._store = store
         self._wire: Wire | None = None
         self._lost: asyncio.Future[str] | None = None
         self._welcome: asyncio.Future[None] | None = None
@@ -220,7 +223,7 @@ class Link:
                 raise PeerRefused(f"the certificate at {host}:{port} is of {name}")
             self.certificate_ends_unix = wire.certificate_ends_unix()
         self._hello_at = time.monotonic()
-        hello = Hello(node=self.me, to=self.peer, lane=int(self.lane))
+        hello = Hello(node=self.me, to=self.peer, lane=int(self.lane), store=self._store())
         wire.send_now(pack(Channel.HELLO, frames.encode(hello)))
 
     def _on_frame(self, wire: Wire, channel: Channel, body: bytes) -> None:

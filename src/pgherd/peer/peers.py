@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
+
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation
 from pgherd.peer import frame as frames
@@ -17,6 +19,7 @@ from pgherd.peer.errors import PeerUnreachable
 from pgherd.peer.frame import Channel, FrameError, Lane, pack
 from pgherd.peer.link import Link
 from pgherd.peer.resolve import Resolver
+from pgherd.peer.storemarks import WENT_BACK, StoreMark, StoreMarks
 from pgherd.pki.contexts import Contexts
 from pgherd.pki.files import TlsFiles
 from pgherd.raft.types import Msg
@@ -31,7 +34,10 @@ log = logs.get("peer")
 
 
 class Peers:
-    """The transport between nodes. Plain TCP when tls is None: tests only."""
+    """The transport between nodes. Plain TCP when tls is None: tests only.
+
+    store: how far this node's store is now · on_went_back: a peer knows that it was further.
+    """
 
     def __init__(
         self,
@@ -43,10 +49,14 @@ class Peers:
         on_report: Callable[[NodeId, Observation], None],
         on_request: Callable[[NodeId, str, bytes], Awaitable[bytes]],
         on_unreachable: Callable[[NodeId], None],
+        store: Callable[[], StoreMark] = StoreMark,
+        on_went_back: Callable[[NodeId, str], None] = lambda node, why: None,
     ) -> None:
         self._me = me
         self._contexts = Contexts(tls) if tls is not None else None
         self._on_raft, self._on_report, self._on_unreachable = on_raft, on_report, on_unreachable
+        self._store, self._on_went_back = store, on_went_back
+        self._marks = StoreMarks()
         self._door = Door(
             me=me,
             listen=listen,
@@ -54,6 +64,7 @@ class Peers:
             on_frame=self._on_frame,
             on_request=on_request,
             on_arrival=self._on_arrival,
+            marks=self._marks,
         )
         self._links: dict[tuple[NodeId, Lane], Link] = {}
         self._addresses: dict[NodeId, tuple[str, int]] = {}
@@ -121,6 +132,10 @@ class Peers:
 
     def send_report(self, report: Observation) -> None:
         """Queue a report for every peer; it replaces one that still waits."""
+        mark = self._store()
+        report = msgspec.structs.replace(
+            report, store_incarnation=mark.incarnation, store_sequence=mark.sequence
+        )
         frame = pack(Channel.REPORT, frames.encode(report))
         for (_, lane), link in self._links.items():
             if lane is Lane.MAIN:
@@ -162,6 +177,7 @@ class Peers:
             contexts=self._contexts,
             resolver=self._resolver,
             on_change=self._on_change,
+            store=self._store,
         )
 
     def _close(self, link: Link) -> None:
@@ -184,6 +200,8 @@ class Peers:
         report = frames.decode_report(body)
         if report.node != node:
             raise FrameError(f"a report of {report.node} from {node}")
+        mark = StoreMark(report.raft_id, report.store_incarnation, report.store_sequence)
+        self._marks.note(mark)
         self._guard(lambda: self._on_report(node, report))
 
     def _guard(self, callback: Callable[[], None]) -> None:
@@ -205,6 +223,8 @@ class Peers:
             return
         if problem is not None:
             self._tell_unreachable(link.peer)
+            if WENT_BACK in problem:
+                self._guard(lambda: self._on_went_back(link.peer, problem))
         if link.lane is Lane.BULK:
             return
         if problem is None:

@@ -104,12 +104,13 @@ def is_closed_leader(s: Situation, report: Observation) -> bool:
 
 
 def unsealed_standbys(s: Situation) -> list[MemberKey]:
-    """Fresh running standbys of this cluster that have not sealed yet."""
+    """Fresh running standbys of this cluster that have not sealed, or were not seen drained yet."""
     done = sealed(s)
     found = []
     for member in data_members(s.facts):
         report = fresh(s, member.node)
-        if member.key in done or report is None or member.key == s.facts.leader:
+        sealed_and_seen = member.key in done and able_to_run(s, member.key)
+        if sealed_and_seen or report is None or member.key == s.facts.leader:
             continue
         if report.server.state is Server.STANDBY and not report.promises.dirty_rewind:
             found.append(member.key)

@@ -40,6 +40,8 @@ def follow_copy(s: Self) -> Answer | None:
         return None
     if s.facts.phase is not Phase.STABLE or s.leader_report is None:
         return "waits for a leader to copy from", None
+    if s.dead_end and is_counted(s):
+        return "is copied anew once it has left the synchronous set", None
     return "copies the leader" if empty else "copies the leader anew", copy(s)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import counted
+from pgherd.ledger.syncset import stands_for_data
 from pgherd.model.facts import Member, Phase
 from pgherd.model.ids import NodeId
 from pgherd.plan.look import fresh
@@ -63,7 +64,7 @@ def leave_consensus(s: Situation) -> Decision | None:
     for node, member in sorted(s.facts.members.items()):
         if not member.leaving or not in_consensus(s, member):
             continue
-        if counted(s.facts, member.key):
+        if stands_for_data(s.facts, node):
             return Decision(704, f"waits until {node} has left the sync set")
         if node == s.view.me:
             return hand_on(s)
@@ -99,7 +100,8 @@ def forget(s: Situation) -> Decision | None:
     if s.facts.phase is not Phase.STABLE:
         return None
     for node, member in sorted(s.facts.members.items()):
-        if member.leaving and not in_consensus(s, member) and not counted(s.facts, member.key):
+        counts = stands_for_data(s.facts, node)
+        if member.leaving and not in_consensus(s, member) and not counts:
             command = cmd.RemoveMember(node, member.raft_id)
             return Decision(705, f"{node} is no member any more", command)
     return None

@@ -39,6 +39,11 @@ class HerdError(PgherdError):
     """The herd did not reach what was waited for; the message carries the ends of the logs."""
 
 
+def set_aside(names: tuple[str, ...], others: set[str]) -> list[str]:
+    """Names without some of them, in their order."""
+    return [name for name in names if name not in others]
+
+
 class HerdView:
     """The nodes of a herd as they are seen from outside. silent: nodes that are not to be asked."""
 
@@ -47,11 +52,18 @@ class HerdView:
         self.secrets = secrets
         self.places: dict[str, Place] = {}
         self.silent: set[str] = set()
+        self.witnesses: set[str] = set()
+        self.removed: set[str] = set()
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The names of all nodes."""
         return tuple(self.places)
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The names of the members that hold data."""
+        return tuple(set_aside(self.nodes, self.witnesses | self.removed))
 
     def ask(self, path: str, *, name: str | None = None, **more: Any) -> Any:
         """Ask one node's API, or the first that answers."""
@@ -104,8 +116,8 @@ class HerdView:
         except (NoAnswer, psycopg.Error):
             return False
         recovering, names, streaming, counted = row
-        others = len(self.nodes) - 1
-        voters = min(others, 2 * (len(self.nodes) // 2))
+        others = len(self.data) - 1
+        voters = min(others, 2 * (len(self.data) // 2))
         return (
             not recovering
             and str(names) != CLOSED_NAMES
@@ -167,11 +179,11 @@ class HerdView:
 
     def dsn_direct(self) -> str:
         """All servers in one string; libpq finds the primary."""
-        return self._dsn([place.ports.postgres for place in self.places.values()])
+        return self._dsn([self.places[name].ports.postgres for name in self.data])
 
     def dsn_proxy(self) -> str:
         """All proxies' primary listeners in one string; any of them leads to the primary."""
-        ports = [place.ports.proxy_primary for place in self.places.values()]
+        ports = [self.places[name].ports.proxy_primary for name in self.data]
         return self._dsn(ports, read_write=False)
 
     def dsn_node(self, name: str) -> str:

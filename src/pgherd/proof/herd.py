@@ -36,6 +36,7 @@ class LocalHerd(HerdView):
         self,
         nodes: int = 3,
         *,
+        witnesses: int = 0,
         directory: Path | None = None,
         base_port: int | None = None,
         preferred_port: int | None = None,
@@ -61,6 +62,7 @@ class LocalHerd(HerdView):
                 for number, mine in enumerate(ports)
             )
         }
+        self.witnesses = set(self.nodes[nodes - witnesses :])
         self._write(user=user, bin_dir=str(postgres_bin), overrides=overrides or {})
         (self.directory / "herd.json").write_text(
             json.dumps({"nodes": nodes, "base_port": ports[0].base})
@@ -139,6 +141,13 @@ class LocalHerd(HerdView):
         code = daemon.wait(within_s)
         del self._running[name]
         return code
+
+    def remove_node(self, name: str, *, via: str | None = None) -> dict[str, Any]:
+        """Have a member removed from the cluster; its daemon runs on. The API's answer."""
+        path = f"/cluster/nodes/{name}"
+        found: dict[str, Any] = self.ask(path, name=via, method="DELETE", timeout_s=60.0)
+        self.removed.add(name)
+        return found
 
     def restart_node(self, name: str) -> None:
         """Start a node again that was killed."""
@@ -255,6 +264,8 @@ class LocalHerd(HerdView):
                 bin_dir=bin_dir,
                 token=self.secrets.token,
             )
+            if place.name in self.witnesses:
+                values = layout.witness(values)
             layout.write_settings(place, layout.merge(values, overrides))
 
 

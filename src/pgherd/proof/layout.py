@@ -242,6 +242,12 @@ def settings(
     }
 
 
+def witness(values: dict[str, Any]) -> dict[str, Any]:
+    """The same node without PostgreSQL and without a way in for clients."""
+    kept = {key: value for key, value in values.items() if key != "postgresql"}
+    return merge(kept, {"node": {"witness": True}, "proxy": {"listeners": []}})
+
+
 def merge(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Lay one tree of settings over another."""
     merged = dict(base)

@@ -93,7 +93,7 @@ def rows_everywhere(herd: LocalHerd, *, deadline_s: float = 30.0) -> list[Row]:
     primary = herd.wait_primary()
     rows = read_rows(herd.dsn_node(primary))
     [[end]] = herd.query(primary, "SELECT pg_current_wal_flush_lsn()")
-    for name in herd.nodes:
+    for name in herd.data:
         if name == primary:
             continue
         statement = f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{end}'"

@@ -73,6 +73,11 @@ def _on_snapshot(core: Core, message: Msg) -> None:
 
 
 def _snapshot_is_needed(core: Core, snapshot: Snapshot) -> bool:
+    """Whether it replaces the log. Not under the hands of who applies committed entries.
+
+    Their changes of configuration would come on top of the snapshot's, which is newer. The leader
+    asks again.
+    """
     if snapshot.index <= core.log.commit:
         return False
     conf = snapshot.conf
@@ -81,6 +86,9 @@ def _snapshot_is_needed(core: Core, snapshot: Snapshot) -> bool:
         return False
     if core.log.matches(snapshot.index, snapshot.term):
         core.log.commit_to(snapshot.index)
+        return False
+    if core.log.handed_over > core.log.applied:
+        core.say("INFO", f"takes the snapshot at {snapshot.index} later: entries are being applied")
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""`python -m pgherd.sim herd`: run seeds, replay one, or run a mutant."""
+"""`python -m pgherd.sim herd`, or `raft` (raft/cli.py): run seeds, replay one, or run a mutant."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import time
 from collections import Counter
 
 from pgherd.sim.mutants import MUTANTS, run_mutant
+from pgherd.sim.raft.cli import main as raft
 from pgherd.sim.run import Result, run_seed
 
 
 def main() -> int:
     """Run what the command line asks for; 1 when an invariant broke."""
+    if sys.argv[1:2] == ["raft"]:
+        return raft(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m pgherd.sim")
     parser.add_argument("what", choices=["herd"])
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds must count")

@@ -34,6 +34,7 @@ TICK = 100 * MS
 REPORT_MS = 200
 PROPOSAL_PATIENCE_MS = 1500
 RETRY_MS = 300
+SNAPSHOT_TAKES = 1000 * MS
 BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
@@ -198,6 +199,13 @@ class Agent:
     def _send(self, messages: tuple[Msg, ...]) -> None:
         for message in messages:
             self.world.send_message(self.node, message)
+            if message.type == "Snap":
+                self.clock.after(SNAPSHOT_TAKES, self._snapshot_sent, message.to, proc=self.proc)
+
+    def _snapshot_sent(self, raft_id: int) -> None:
+        """Nobody answers a snapshot that was lost: after a while the core tries anew."""
+        if self.replica.leads:
+            self.replica.node.report_snapshot(raft_id, ok=True)
 
     # -- seeing and telling ----------------------------------------------------------------------
 

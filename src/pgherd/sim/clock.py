@@ -12,7 +12,6 @@ from typing import Any
 
 MS = 1000
 SECOND = 1_000_000
-DEFERRED_MAX = 400
 
 Task = Generator[int, None, None]
 
@@ -69,8 +68,7 @@ class Clock:
                 if not proc.alive:
                     continue
                 if proc.paused:
-                    if len(proc.deferred) < DEFERRED_MAX:
-                        proc.deferred.append((act, args))
+                    proc.deferred.append((act, args))
                     continue
             act(*args)
         self.now = max(self.now, end)

@@ -13,6 +13,9 @@ from typing import Any
 from pgherd.model.ids import NodeId
 from pgherd.sim.clock import MS, Clock, Proc
 
+DEFERRED_MAX = 400
+"""How much waits for a paused process before more of it is lost."""
+
 Link = tuple[NodeId, NodeId]
 
 
@@ -67,6 +70,8 @@ class Network:
     ) -> None:
         """Run act(*args) on the target's process, perhaps late, twice or never."""
         if self.blocked(source, target) or (self.loss and self._rng.random() < self.loss):
+            return
+        if proc is not None and proc.paused and len(proc.deferred) > DEFERRED_MAX:
             return
         self._clock.after(self.delay(source, target), act, *args, proc=proc)
         if self.repeat and self._rng.random() < self.repeat:

@@ -149,8 +149,10 @@ def must_become(world: World, condition: object, *, within: int, name: str) -> N
     """Run until the condition holds; a liveness invariant is broken when it never does."""
     assert callable(condition)
     limit = world.clock.now + within
+    order = 0
     while not condition(world):
-        if world.clock.now >= limit + orders_end(world):
+        order = max(order, orders_end(world))
+        if world.clock.now >= limit + order:
             raise Violation(name, f"not within {within // SECOND} s: {situation(world)}")
         world.clock.run_until(world.clock.now + STEP)
 

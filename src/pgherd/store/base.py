@@ -54,8 +54,9 @@ class StoreDamaged(OperatorError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"the Raft store is damaged: {what}",
-            "this node must not vote with it; keep a copy, move the directory away and let the "
-            "node join again as a new member",
+            "PostgreSQL is left as it is, but this node must not vote again with what it forgot; "
+            "on another node: pgherd remove-node --name of this one; here: move the Raft "
+            "directory and the configuration away, keep them, and pgherd join again",
         )
 
 
@@ -99,6 +100,9 @@ class Store(Protocol):
 
     def identity(self) -> Identity | None:
         """Whose store this is; None while it is new."""
+
+    def sequence(self) -> int:
+        """How many transactions this store has, counted since it was made; it never goes back."""
 
     def remember(self) -> None:
         """Show readers everything that became durable since the last call."""

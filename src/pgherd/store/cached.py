@@ -19,7 +19,8 @@ from pgherd.store.image import Change, Image
 class CachedStore:
     """The base of the twins. `_written` belongs to the writer thread, `_shown` to the loop."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, *, sequence: int) -> None:
+        self._sequence = sequence
         self._written = image
         self._shown = image.copy()
         self._durable: deque[Change] = deque()
@@ -59,10 +60,15 @@ class CachedStore:
         """Whose store this is."""
         return self._shown.identity
 
+    def sequence(self) -> int:
+        """How many transactions there are."""
+        return self._sequence
+
     def remember(self) -> None:
         """Show readers everything that became durable."""
         while self._durable:
             self._shown.apply(self._durable.popleft())
+            self._sequence += 1
 
     def save(
         self,

@@ -54,7 +54,7 @@ class MemoryStore(CachedStore):
             raise StoreDamaged(disk.damage)
         if disk.sequence < disk.acknowledged:
             raise StoreDamaged("transactions that were acknowledged are missing")
-        super().__init__(disk.image.copy())
+        super().__init__(disk.image.copy(), sequence=disk.sequence)
         self.disk = disk
         disk.opened_by = self
         self._manual_sync = manual_sync

@@ -48,7 +48,7 @@ class SqliteStore(CachedStore):
         except BaseException:
             self.close()
             raise
-        super().__init__(image)
+        super().__init__(image, sequence=self._state.sequence)
 
     def _recover(self) -> Image:
         """Open the database and read everything back; whatever goes wrong gets its proper name."""

@@ -95,6 +95,19 @@ def test_readers_see_a_change_only_after_remember(disk: Any) -> None:
     store.close()
 
 
+def test_the_sequence_counts_durable_transactions_for_ever(disk: Any) -> None:
+    """It moves with `remember`, one for each change, and survives: peers tell a restored copy."""
+    store = filled(disk)
+    assert store.sequence() == 4
+    store.save(hard=Hard(3, 1, 10))
+    assert store.sequence() == 4
+    store.remember()
+    assert store.sequence() == 5
+    disk.crash()
+    assert disk.open().sequence() == 5
+    disk.store.close()
+
+
 def test_reads_outside_of_the_log_are_told_apart(disk: Any) -> None:
     """Compacted below, Unavailable beyond; the position before the first entry has a term."""
     store = filled(disk)

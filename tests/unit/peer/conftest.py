@@ -17,6 +17,7 @@ from pgherd.model.observation import Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
+from pgherd.peer.storemarks import StoreMark
 from pgherd.pki.authority import Authority, make_ca, make_node_certificate
 from pgherd.pki.files import TlsFiles, write_private
 from pgherd.raft.types import Msg
@@ -35,11 +36,21 @@ async def until(condition: Callable[[], bool], what: str, *, seconds: float = DE
 class Node:
     """One Peers object and everything that it was told."""
 
-    def __init__(self, name: str, tls: TlsFiles | None, *, port: int = 0, me: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        tls: TlsFiles | None,
+        *,
+        port: int = 0,
+        me: str = "",
+        mark: StoreMark | None = None,
+    ) -> None:
         self.name = NodeId(name)
         self.raft: list[tuple[NodeId, Msg]] = []
         self.reports: list[Observation] = []
         self.unreachable: list[NodeId] = []
+        self.mark = mark or StoreMark()
+        self.went_back: list[tuple[NodeId, str]] = []
         self.serve: Callable[[NodeId, str, bytes], Awaitable[bytes]] = self._echo
         self.peers = Peers(
             me=NodeId(me or name),
@@ -49,6 +60,8 @@ class Node:
             on_report=lambda node, report: self.reports.append(report),
             on_request=lambda node, kind, body: self.serve(node, kind, body),
             on_unreachable=self.unreachable.append,
+            store=lambda: self.mark,
+            on_went_back=lambda node, why: self.went_back.append((node, why)),
         )
 
     @property
@@ -58,7 +71,7 @@ class Node:
     def report(self, sequence: int) -> Observation:
         return Observation(
             node=self.name,
-            raft_id=RaftId(1),
+            raft_id=RaftId(self.mark.raft_id or 1),
             sequence=sequence,
             server=ServerSeen(),
             promises=Promises(),
@@ -93,9 +106,16 @@ class Herd:
         write_private(files.ca, signer.certificate_pem)
         return files
 
-    async def start(self, name: str, *, files: TlsFiles | None = None, port: int = 0) -> Node:
+    async def start(
+        self,
+        name: str,
+        *,
+        files: TlsFiles | None = None,
+        port: int = 0,
+        mark: StoreMark | None = None,
+    ) -> Node:
         tls = files or (self.files(name) if self.ca is not None else None)
-        node = self.nodes[name] = Node(name, tls, port=port)
+        node = self.nodes[name] = Node(name, tls, port=port, mark=mark)
         await node.peers.start()
         return node
 

@@ -5,7 +5,7 @@
     I3 completeness         what is committed is durable on a quorum, of the leader's own term, and
                             in the log of every later leader
     I4 state machines       equal at equal applied index
-    I5 durability           hard state never goes back, one vote in a term, no reply before its fsync
+    I5 durability           hard state never goes back, one vote in a term, no reply before fsync
     I6 exactly once         each (client, seq) takes effect once, whoever retries
     R1 reads                see everything that was acknowledged before they were asked
     C1 to C4 configuration  one change at a time; as the log says; no leader outside; voters lead

@@ -37,6 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     spare: int = 1
     clients: int = 4
     pause_ms: int = 700
+    operator_ms: int = 700
+    pre_vote: bool = True
     election_tick: int = 10
     heartbeat_tick: int = 1
     max_inflight: int = 64
@@ -67,7 +69,7 @@ class Group:
             self._add(slot, slot)
         founders = tuple(range(1, options.size + 1))
         self.checker = Checker(self, ConfState(voters=founders))
-        self.operator = Operator(self, set(founders))
+        self.operator = Operator(self, set(founders), every_us=options.operator_ms * MS)
         self.clients = [
             Client(self, one, pause_us=options.pause_ms * MS)
             for one in range(1, options.clients + 1)
@@ -103,9 +105,7 @@ class Group:
 
     def leader(self) -> Server | None:
         """The leader of the highest term, if it runs."""
-        leading = [
-            one for one in self.up() if one.node.role == "leader" and not one.proc.paused
-        ]
+        leading = [one for one in self.up() if one.node.role == "leader" and not one.proc.paused]
         return max(leading, key=lambda one: one.node.term) if leading else None
 
     def members(self) -> list[Server]:

@@ -16,7 +16,7 @@ SET, APPEND, RENEW, EXPIRE = range(4)
 
 
 class Command(NamedTuple):
-    """SET key=value, APPEND value to the list of key, RENEW a lease, EXPIRE it (value = renewal)."""
+    """SET key=value, APPEND value to a list, RENEW a lease, EXPIRE it (value = renewal)."""
 
     kind: int
     client: int

@@ -27,7 +27,7 @@ from pgherd.raft import (
 )
 from pgherd.sim.raft import machine, planted, server
 from pgherd.sim.raft.group import Options
-from pgherd.sim.raft.run import Profile, Result, run_seed
+from pgherd.sim.raft.run import Profile, Result, run_seeds
 
 SEEDS_MAX = 2000
 
@@ -79,8 +79,16 @@ TABLE = (
     Mutant(
         "M5",
         "commit is clamped by the length of the log",
-        ((log.RaftLog, "append_from_leader", planted.append_and_commit_by_length),),
+        (
+            (log.RaftLog, "append_from_leader", planted.append_and_commit_by_length),
+            (progress, "rejected", planted.rejected_far),
+        ),
         ("A1", "I3", "I4", "I5"),
+        Profile(
+            options=Options(max_size_per_msg=0, snapshot_every=400, entries_kept=100),
+            kinds=("burst", "isolate", "split", "one_way", "lost_type", "transfer"),
+            count=16,
+        ),
     ),
     Mutant(
         "M5b",
@@ -99,13 +107,17 @@ TABLE = (
         "a new leader may change members at once",
         ((core.Core, "become_leader", planted.become_leader_free_to_change),),
         ("C1",),
-        Profile(kinds=("member_added", "member_removed", "crash_leader", "isolate"), count=14),
+        Profile(
+            options=Options(size=3, spare=2, operator_ms=40),
+            kinds=("member_added", "member_removed", "crash_leader", "lost_type", "slow_disk"),
+            count=16,
+        ),
     ),
     Mutant(
         "M8",
         "a change is in force at append",
         ((membership, "checked", planted.checked_and_applied),),
-        ("C2", "I3"),
+        ("C1", "C2", "I3"),
         Profile(kinds=("member_added", "member_removed", "crash_leader"), count=14),
     ),
     Mutant(
@@ -134,7 +146,11 @@ TABLE = (
         "own votes and acknowledgements of older terms count",
         ((node.RaftNode, "advance", planted.advance_believing_old_replies),),
         ("I3", "I5", "A1"),
-        Profile(kinds=("slow_disk", "hung_disk", "transfer", "isolate", "flapping"), count=14),
+        Profile(
+            options=Options(size=1, spare=0, pre_vote=False),
+            kinds=("slow_disk", "hung_disk", "crash"),
+            count=14,
+        ),
     ),
     Mutant(
         "M13",
@@ -257,7 +273,7 @@ TABLE = (
         "timers run on the wall clock",
         ((server.Server, "next_tick", planted.next_tick_by_wall_clock),),
         ("L1", "S1"),
-        Profile(kinds=("wall_clock_step", "crash"), count=4),
+        Profile(kinds=("wall_clock_step", "crash"), count=4, partial=False),
     ),
 )
 MUTANTS = {mutant.name: mutant for mutant in TABLE}
@@ -292,8 +308,7 @@ class Catch(msgspec.Struct, frozen=True):
 def catch(mutant: Mutant, *, first: int = 1, seeds: int = SEEDS_MAX) -> Catch:
     """Run seeds until an invariant notices the mistake."""
     with planted_in(mutant):
-        for seed in range(first, first + seeds):
-            result = run_seed(seed, mutant.profile)
+        for result in run_seeds(range(first, first + seeds), mutant.profile):
             if result.broken:
-                return Catch(mutant, seed - first + 1, result)
+                return Catch(mutant, result.seed - first + 1, result)
     return Catch(mutant, seeds, None)

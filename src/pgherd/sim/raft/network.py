@@ -1,7 +1,7 @@
 """The links between servers: directed, and each may block, lose, delay, repeat and reorder.
 
 Owns what happens to a message on its way. A message that is late arrives even at a server that was
-restarted meanwhile. Blocks are counted per directed link, so that overlapping faults end one by one.
+restarted meanwhile. Blocks are counted per directed link: overlapping faults end one by one.
 """
 
 from __future__ import annotations

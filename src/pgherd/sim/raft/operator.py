@@ -11,13 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.raft.types import ConfState
-from pgherd.sim.clock import MS
 
 if TYPE_CHECKING:
     from pgherd.sim.raft.group import Group
     from pgherd.sim.raft.server import Server
 
-EVERY = 700 * MS
 CAUGHT_UP_ENTRIES = 10
 TAIL_ENTRIES = 400
 
@@ -25,17 +23,18 @@ TAIL_ENTRIES = 400
 class Operator:
     """Looks at the leader now and then, and asks it for the next step."""
 
-    def __init__(self, group: Group, wanted: set[int]) -> None:
+    def __init__(self, group: Group, wanted: set[int], *, every_us: int) -> None:
         self._group = group
+        self._every = every_us
         self.wanted = wanted
         self.crash_at_change = False
 
     def start(self) -> None:
         """Begin to look."""
-        self._group.clock.after(EVERY, self._look)
+        self._group.clock.after(self._every, self._look)
 
     def _look(self) -> None:
-        self._group.clock.after(int(EVERY * (0.6 + 0.8 * self._group.random())), self._look)
+        self._group.clock.after(int(self._every * (0.6 + 0.8 * self._group.random())), self._look)
         leader = self._group.leader()
         if leader is not None:
             self._act(leader)

@@ -12,8 +12,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pgherd.raft import election, leader, membership, reads, replicate
+from pgherd.raft import election, membership, reads, replicate
 from pgherd.raft import progress as flow
+from pgherd.raft.confchange import decode_conf_change
 from pgherd.raft.core import Core
 from pgherd.raft.log import RaftLog
 from pgherd.raft.majority import committed_index
@@ -21,7 +22,6 @@ from pgherd.raft.node import RaftNode
 from pgherd.raft.readindex import Read
 from pgherd.raft.types import (
     PERSISTENT_REPLIES,
-    ConfState,
     Entry,
     Hard,
     Msg,
@@ -41,6 +41,8 @@ RIGHT_BECOME_LEADER = Core.become_leader
 RIGHT_ADVANCE = RaftNode.advance
 RIGHT_CHECKED = membership.checked
 RIGHT_ON_VOTE = election.on_vote_request
+RIGHT_REJECTED = flow.rejected
+FAR_BACK = 5
 RIGHT_OPEN = Server.open_store
 RIGHT_SYNC = Server.sync
 
@@ -126,6 +128,15 @@ def append_and_commit_by_length(
     return prev + len(entries)
 
 
+def rejected_far(progress: Progress, *, index: int, hint: int) -> Progress | None:
+    """No mistake: a leader that goes back further than it must, as M5 needs to be seen."""
+    right = RIGHT_REJECTED(progress, index=index, hint=hint)
+    if right is None or right.state != "probe":
+        return right
+    following = max(right.next - FAR_BACK, right.match + 1)
+    return replace(right, next=following, sent_commit=min(right.sent_commit, following - 1))
+
+
 def heartbeat_with_own_commit(core: Core) -> None:
     """M5b: a heartbeat tells a commit index beyond what is known to match."""
     for node in core.peers():
@@ -179,7 +190,7 @@ def checked_and_applied(core: Core, entry: Entry, *, at: int) -> Entry:
     """M8: the leader applies a change when it appends it, and never takes it back."""
     checked = RIGHT_CHECKED(core, entry, at=at)
     if checked.type != "normal" and checked.data:
-        ops, transition = membership.decode_conf_change(checked)
+        ops, transition = decode_conf_change(checked)
         membership.apply(core, ops, transition)
     return checked
 
@@ -291,6 +302,3 @@ def no_session(machine: Machine, command: Command) -> int | None:
 def no_sessions_in_snapshot(machine: Machine) -> list[tuple[int, int, int]]:
     """M18b: a replica that was restored does not know retries."""
     return []
-
-
-__all__ = ["ConfState", "flow", "leader"]

@@ -115,7 +115,7 @@ class Server:
             rng=self.group.draw,
             election_tick=options.election_tick,
             heartbeat_tick=options.heartbeat_tick,
-            pre_vote=True,
+            pre_vote=options.pre_vote,
             check_quorum=True,
             step_down_on_removal=True,
             max_inflight=options.max_inflight,

@@ -1,0 +1,71 @@
+"""What a data member has and a witness has not: the server, the watch over it, and the hands.
+
+Imported only where there is a PostgreSQL to run: a witness never loads a driver for one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from pgherd.act.executor import Executor
+from pgherd.act.hands import Hands
+from pgherd.config.settings import Settings
+from pgherd.daemon import translate
+from pgherd.model.action import Planned
+from pgherd.model.facts import Reign
+from pgherd.model.ids import NodeId
+from pgherd.model.promises import Promises
+from pgherd.observe.server import ServerWatch
+from pgherd.postgres.binaries import find
+from pgherd.postgres.identity import resolve
+from pgherd.postgres.memory import ServerMemory
+from pgherd.postgres.server import PostgresServer
+
+
+def make(
+    settings: Settings,
+    *,
+    promises: Callable[[], Promises],
+    save: Callable[[Promises], Awaitable[None]],
+    history: Callable[[], tuple[Reign, ...]],
+    is_busy: Callable[[], bool],
+    changed: Callable[[], None],
+    finished: Callable[[Planned, bool], None],
+    progress: Callable[[int], None],
+) -> tuple[PostgresServer, ServerWatch, Executor]:
+    """The parts of a data member. Raises OperatorError where no server can be run."""
+    pg = settings.postgresql
+    user = resolve(pg.user)
+    server = PostgresServer(
+        data_dir=pg.data_dir,
+        port=pg.port,
+        socket_dir=pg.socket_directory(),
+        binaries=find(str(pg.bin_dir), user=user),
+        user=user,
+        settings=translate.server_settings(settings),
+        log_file=pg.data_dir.parent / "postgresql.log",
+    )
+    memory = ServerMemory()
+    watch = ServerWatch(
+        server,
+        memory=memory,
+        promises=promises,
+        history=history,
+        is_busy=is_busy,
+        changed=changed,
+        probe_interval_ms=settings.failover.probe.interval_ms,
+        probe_timeout_ms=settings.failover.probe.timeout_ms,
+        probe_failures=settings.failover.probe.failures,
+    )
+    hands = Hands(
+        me=NodeId(settings.node.name),
+        server=server,
+        memory=memory,
+        promises=promises,
+        save=save,
+        history=history,
+        new_incarnation=lambda: secrets.token_hex(3),
+        progress=progress,
+    )
+    return server, watch, Executor(hands, look=watch.look, finished=finished)

@@ -1,0 +1,172 @@
+"""`python -m pgherd.sim raft`: run seeds, replay one as a message diagram, or try the mutants."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from pgherd.sim.raft.diagram import Diagram
+from pgherd.sim.raft.faults import KINDS
+from pgherd.sim.raft.mutants import MUTANTS, SEEDS_MAX, Catch, Mutant, catch, planted_in
+from pgherd.sim.raft.run import Profile, Result, run_seed, run_seeds
+
+BATCH = 25
+EVERY_KIND_FROM = 400
+"""From so many seeds on, a kind of fault that never struck is a failure of the simulator."""
+
+
+def main(words: list[str]) -> int:
+    """Run what the command line asks for; 1 when an invariant broke."""
+    parser = argparse.ArgumentParser(prog="python -m pgherd.sim raft", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds must count")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
+    parser.add_argument("--seed", type=int, help="replay this one and draw its messages")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="replay with a planted mistake")
+    parser.add_argument("--mutants", action="store_true", help="catch all mutants, print a table")
+    parser.add_argument("--all-messages", action="store_true", help="draw heartbeats too")
+    options = parser.parse_args(words)
+    if options.mutants or (options.mutant and options.seed is None):
+        chosen = [options.mutant] if options.mutant else list(MUTANTS)
+        seeds = options.seeds if options.seeds != parser.get_default("seeds") else SEEDS_MAX
+        return try_mutants(chosen, first=options.first_seed, seeds=seeds, jobs=options.jobs)
+    if options.seed is not None:
+        mutant = MUTANTS.get(options.mutant)
+        return replay(options.seed, mutant=mutant, all_kinds=options.all_messages)
+    return many(first=options.first_seed, count=options.seeds, jobs=options.jobs)
+
+
+def replay(seed: int, *, mutant: Mutant | None, all_kinds: bool) -> int:
+    """Draw one run."""
+    diagram = Diagram(out=print, all_kinds=all_kinds)
+    if mutant is None:
+        result = run_seed(seed, Profile(), watch=diagram.watch)
+    else:
+        with planted_in(mutant):
+            result = run_seed(seed, mutant.profile, watch=diagram.watch)
+    print(f"seed {seed}: {f'{result.broken} broken: {result.text}' if result.broken else 'holds'}")
+    return 1 if result.broken else 0
+
+
+# -- many ----------------------------------------------------------------------------------------
+
+
+def many(*, first: int, count: int, jobs: int) -> int:
+    """Run seeds until so many have counted; void ones are run and replaced."""
+    began = time.perf_counter()
+    results: list[Result] = []
+    void = failed = 0
+    for result in seeds_from(first, count=count, jobs=jobs):
+        if result.void:
+            void += 1
+            continue
+        results.append(result)
+        if result.broken:
+            failed += 1
+            print_failure(result)
+        if len(results) >= count:
+            break
+    seconds = time.perf_counter() - began
+    print_sum(results, void=void, seconds=seconds)
+    missing = missing_kinds(results)
+    if missing:
+        print(f"never struck: {' '.join(missing)}")
+    return 1 if failed or missing else 0
+
+
+def seeds_from(first: int, *, count: int, jobs: int) -> Iterator[Result]:
+    """Results of consecutive seeds, in their order, without end."""
+    if jobs <= 1:
+        while True:
+            yield from run_batch(first)
+            first += BATCH
+    size = count // BATCH + jobs
+    with ProcessPoolExecutor(jobs) as pool:
+        while True:
+            for batch in pool.map(run_batch, range(first, first + size * BATCH, BATCH)):
+                yield from batch
+            first += size * BATCH
+            size = jobs
+
+
+def run_batch(first: int) -> list[Result]:
+    """Some seeds in one go."""
+    return list(run_seeds(range(first, first + BATCH)))
+
+
+def missing_kinds(results: list[Result]) -> list[str]:
+    """Kinds of faults that never struck, once there were enough seeds for all."""
+    struck = {kind for result in results for kind in result.faults}
+    return [kind for kind in KINDS if kind not in struck] if len(results) >= EVERY_KIND_FROM else []
+
+
+def print_failure(result: Result) -> None:
+    """The end of a failing run, and how to see it again."""
+    diagram = Diagram(all_kinds=False)
+    again = run_seed(result.seed, watch=diagram.watch)
+    print("\n".join(diagram.lines))
+    if (again.broken, again.text) != (result.broken, result.text):
+        print(f"NOT REPRODUCED: {again.broken} {again.text}")
+    print(f"seed {result.seed}: {result.broken} broken: {result.text}")
+    print(f"replay: python -m pgherd.sim raft --seed {result.seed}  # at {commit()}", flush=True)
+
+
+def commit() -> str:
+    """The commit that a seed belongs to."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return "an unknown commit"
+    return done.stdout.strip() or "an unknown commit"
+
+
+def print_sum(results: list[Result], *, void: int, seconds: float) -> None:
+    """The counts of a run."""
+    faults: Counter[str] = Counter()
+    for result in results:
+        faults.update(result.faults)
+    hours = sum(result.simulated_seconds for result in results) / 3600
+    print(f"raft_seeds={len(results)} void={void} failed={sum(bool(r.broken) for r in results)}")
+    print(f"simulated_hours={hours:.2f} in {seconds:.0f} s, {len(results) / seconds:.2f} seeds/s")
+    print(f"raft_elections={sum(r.elections for r in results)}")
+    print(f"raft_acks={sum(r.acks for r in results)} raft_reads={sum(r.reads for r in results)}")
+    print(f"raft_checks={sum(r.evaluated for r in results)}")
+    print(f"raft_faults={sum(faults.values())}")
+    for name, number in sorted(faults.items()):
+        print(f"  {name:28} {number}")
+
+
+# -- mutants -------------------------------------------------------------------------------------
+
+
+def try_mutants(names: list[str], *, first: int, seeds: int, jobs: int) -> int:
+    """Catch them and print a table; 1 if one got away or was noticed by the wrong invariant."""
+    catches: list[Catch] = []
+    with ProcessPoolExecutor(jobs) as pool:
+        for name, tried, result in pool.map(
+            try_mutant, names, [first] * len(names), [seeds] * len(names)
+        ):
+            catches.append(Catch(MUTANTS[name], tried, result))
+            print(table_line(catches[-1]), flush=True)
+    caught = sum(one.is_as_expected for one in catches)
+    print(f"raft_mutants={caught} of {len(catches)}")
+    return 0 if caught == len(catches) else 1
+
+
+def try_mutant(name: str, first: int, seeds: int) -> tuple[str, int, Result | None]:
+    """One mutant, in a process of the pool."""
+    found = catch(MUTANTS[name], first=first, seeds=seeds)
+    return name, found.tried, found.result
+
+
+def table_line(found: Catch) -> str:
+    """Name, mistake, who noticed, after how many seeds."""
+    mutant, result = found.mutant, found.result
+    noticed = result.broken if result is not None else "nobody"
+    wrong = "" if found.is_as_expected else f"  WRONG, expected {'/'.join(mutant.caught_by)}"
+    return f"{mutant.name:5} {mutant.mistake:64} {noticed:7} {found.tried:5} seeds{wrong}"

@@ -1,0 +1,307 @@
+"""Fill the disk under a node's Raft directory, make it read-only, damage it, set it back in time.
+
+Real file systems: each node's Raft directory is an ext4 image of its own, mounted over a loop
+device (a tmpfs of limited size where there is none). Needs root. One PostgreSQL version is enough:
+what is broken here is below pgherd, not below PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.layout import Place
+from pgherd.proof.trials import WRITES_BACK_S, conclude
+from pgherd.proof.writers import Writers, create_table
+
+Count = Callable[..., None]
+DISK_MB = 24
+BALLAST = "ballast"
+CANNOT_WRITE = "the Raft store cannot write"
+ENDED = "agent ended with 1"
+
+
+class Disk:
+    """A small file system of its own, at the place of one node's Raft directory."""
+
+    def __init__(self, place: Place) -> None:
+        self.path = place.directory / "raft"
+        self._image = place.directory / "raft.img"
+        self.path.mkdir(mode=0o700)
+        if not self._mount_image():
+            run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "tmpfs", str(self.path))
+
+    def _mount_image(self) -> bool:
+        with self._image.open("wb") as file:
+            file.truncate(DISK_MB << 20)
+        try:
+            run("mkfs.ext4", "-q", "-m", "0", str(self._image))
+            run("mount", "-o", "loop", str(self._image), str(self.path))
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        shutil.rmtree(self.path / "lost+found")
+        return True
+
+    def fill(self) -> None:
+        """Leave no byte: with small steps at the end, since a few KiB are many log entries."""
+        with (self.path / BALLAST).open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+            with contextlib.suppress(OSError):
+                os.fsync(file.fileno())
+
+    def empty(self) -> None:
+        (self.path / BALLAST).unlink()
+
+    def set_writable(self, writable: bool) -> bool:
+        """Remount; False when files that are open for writing forbid it."""
+        how = "remount,rw" if writable else "remount,ro"
+        return not subprocess.run(["mount", "-o", how, str(self.path)], check=False).returncode
+
+    def close(self) -> None:
+        subprocess.run(["umount", "-l", str(self.path)], check=False)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+class DiskHerd(LocalHerd):
+    """A herd whose nodes have small disks for their Raft directories."""
+
+    disks: dict[str, Disk]
+    zones = 0
+
+    def mark_of(self, name: str) -> int:
+        """Where a node's log ends now."""
+        return self.places[name].log.stat().st_size
+
+    def said(self, name: str, text: str, *, since: int = 0) -> int:
+        """How often a node's log says something after a mark."""
+        return self.places[name].log.read_bytes()[since:].count(text.encode())
+
+    def command(self, besides: str) -> None:
+        """Put a harmless command through consensus: another node changes its zone's name."""
+        via = next(name for name in self.nodes if name != besides)
+        self.zones += 1
+        self.reload_node(via, {"node": {"tags": {"zone": f"z{self.zones}"}}})
+
+    def raft_leader(self, *, other_than: str = "") -> str:
+        def found() -> str | None:
+            leader = self.status().get("raft_leader")
+            return str(leader) if leader and leader != other_than else None
+
+        leader = self.wait_for(found, f"Raft leader other than {other_than}", deadline_s=20)
+        assert leader is not None
+        return leader
+
+    def agents_gone(self, name: str, *, since: int, times: int) -> None:
+        """Commands go on until this node's agent has ended so many times for want of its disk."""
+
+        def gone() -> bool:
+            self.command(name)
+            time.sleep(0.2)  # each is an entry of its own
+            return self.said(name, ENDED, since=since) >= times
+
+        self.wait_for(gone, f"end of the agent of {name}", deadline_s=30)
+
+    def end_daemon(self, name: str) -> None:
+        """SIGKILL the supervisor: the agent follows it, PostgreSQL goes on."""
+        self._running.pop(name).kill()
+        self.wait_for(lambda: self.part_pid(name, "agent") is None, "end of agent", deadline_s=20)
+
+
+@pytest.fixture(scope="module")
+def disk_herd() -> Iterator[DiskHerd]:
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting small file systems needs root")
+    herd = DiskHerd(3)
+    herd.disks = {}
+    try:
+        for name, place in herd.places.items():
+            herd.disks[name] = Disk(place)
+    except (OSError, subprocess.CalledProcessError) as error:
+        for disk in herd.disks.values():
+            disk.close()
+        herd.remove()
+        pytest.skip(f"no file system can be mounted here: {error}")
+    try:
+        herd.start()
+        herd.wait_stable(60)
+        yield herd
+    finally:
+        herd.stop(graceful=False)
+        for disk in herd.disks.values():
+            disk.close()
+        herd.remove()
+
+
+@pytest.fixture
+def writers(disk_herd: DiskHerd) -> Iterator[Writers]:
+    """Writers at every server, on an empty table, while all is well."""
+    disk_herd.wait_stable(60)
+    create_table(disk_herd.dsn_direct())
+    with Writers(disk_herd.dsn_direct()) as started:
+        started.start()
+        yield started
+
+
+def follower_of(herd: DiskHerd) -> str:
+    """A node that leads neither consensus nor PostgreSQL."""
+    leaders = {herd.raft_leader(), herd.primary()}
+    return next(name for name in herd.nodes if name not in leaders)
+
+
+def whole_again(herd: DiskHerd, writers: Writers, name: str) -> None:
+    """By itself: the node takes part, everything streams, every row is accounted for."""
+    herd.silent.clear()
+    herd.wait_stable(60)
+    assert herd.part_pid(name, "agent") is not None
+    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    report = conclude(herd, writers, [])
+    assert report.verdict.clean, str(report.verdict)
+
+
+def test_a_full_disk_takes_a_follower_out_and_room_brings_it_back(
+    disk_herd: DiskHerd, writers: Writers, count: Count
+) -> None:
+    """It says why, ends with 1, is tried again ever more rarely; PostgreSQL and writes go on."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    postmaster, since = herd.postmaster_pid(name), herd.mark_of(name)
+    herd.silent.add(name)
+    writers.mark("disk of a follower full")
+    herd.disks[name].fill()
+    herd.agents_gone(name, since=since, times=3)
+    assert herd.said(name, CANNOT_WRITE, since=since) >= 3
+    assert herd.said(name, "free some space", since=since)
+    assert herd.said(name, "starts again in 2 s", since=since) == 1, "the pauses grow"
+    assert herd.postmaster_pid(name) == postmaster
+    assert writers.idle_s() < 1.0, "the others write on"
+    herd.command(name)
+    herd.disks[name].empty()
+    whole_again(herd, writers, name)
+    count(disks_full=1)
+
+
+def test_a_full_disk_of_the_leader_lets_another_lead(
+    disk_herd: DiskHerd, writers: Writers, count: Count
+) -> None:
+    """The Raft leader's disk: consensus moves on, writes come back, its PostgreSQL runs on."""
+    herd, name = disk_herd, disk_herd.raft_leader()
+    postmaster, since = herd.postmaster_pid(name), herd.mark_of(name)
+    writers.mark("disk of the leader full")
+    herd.disks[name].fill()
+    herd.agents_gone(name, since=since, times=2)
+    herd.silent.add(name)
+    assert herd.raft_leader(other_than=name) != name
+    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=30)
+    herd.command(name)
+    assert herd.postmaster_pid(name) == postmaster
+    herd.disks[name].empty()
+    whole_again(herd, writers, name)
+    count(disks_full=1)
+
+
+def test_a_read_only_disk_is_said_and_survived(disk_herd: DiskHerd, writers: Writers) -> None:
+    """A Raft directory that cannot be written: ends with 1 and the reason, returns by itself."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    postmaster, since = herd.postmaster_pid(name), herd.mark_of(name)
+    herd.silent.add(name)
+    writers.mark("disk of a follower read-only")
+
+    def remounted() -> bool:  # possible only while no agent has its store open
+        with contextlib.suppress(Exception):
+            herd.kill_agent(name)
+        return herd.disks[name].set_writable(False)
+
+    herd.wait_for(remounted, "read-only disk", deadline_s=20)
+    herd.wait_for(
+        lambda: herd.said(name, "Read-only file system", since=since) >= 2,
+        "word of the read-only disk",
+        deadline_s=20,
+    )
+    assert herd.said(name, ENDED, since=since) >= 2
+    assert herd.postmaster_pid(name) == postmaster
+    assert writers.idle_s() < 1.0
+    assert herd.disks[name].set_writable(True)
+    whole_again(herd, writers, name)
+
+
+def refused_start(herd: DiskHerd, name: str) -> str:
+    """Start a node that must refuse with 2; what its log says of it."""
+    since = herd.mark_of(name)
+    herd.start_node(name)
+    assert herd._running[name].wait(30) == 2
+    del herd._running[name]
+    return herd.places[name].log.read_bytes()[since:].decode()
+
+
+def test_a_damaged_store_refuses_and_leaves_postgresql_alone(
+    disk_herd: DiskHerd, writers: Writers
+) -> None:
+    """Exit code 2, the reason, the way out; PostgreSQL streams on; a good store goes on."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    postmaster, store = herd.postmaster_pid(name), herd.disks[name].path / "store.sqlite"
+    herd.end_daemon(name)
+    good = store.read_bytes()
+    store.write_bytes(good[: len(good) // 2] + bytes(1000) + good[len(good) // 2 + 1000 :])
+    said = refused_start(herd, name)
+    assert "the Raft store is damaged" in said
+    assert "pgherd remove-node" in said
+    assert "pgherd join" in said
+    assert herd.postmaster_pid(name) == postmaster
+    assert writers.idle_s() < 1.0
+    for file in store.parent.glob("store.sqlite*"):
+        file.unlink()
+    store.write_bytes(good)
+    herd.start_node(name)
+    whole_again(herd, writers, name)
+
+
+def test_a_store_from_an_old_copy_is_refused_by_its_peers(
+    disk_herd: DiskHerd, writers: Writers
+) -> None:
+    """All of the directory is from before: its own checks cannot know, its peers do; as with an
+    empty directory, which would make the node a founder once more."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    path, aside = herd.disks[name].path, herd.places[name].directory / "aside"
+    postmaster = herd.postmaster_pid(name)
+    herd.end_daemon(name)
+    old = herd.places[name].directory / "old"
+    shutil.copytree(path, old)
+    herd.start_node(name)
+    herd.wait_for(lambda: herd.ask("/health", name=name), "agent", deadline_s=20)
+    for _ in range(5):
+        herd.command(name)
+    time.sleep(1)  # several reports
+    herd.end_daemon(name)
+    shutil.copytree(path, aside)
+    for wrong in (old, None):
+        replace(path, wrong)
+        said = refused_start(herd, name)
+        assert "your Raft store went back in time" in said
+        assert "pgherd remove-node" in said
+        assert herd.postmaster_pid(name) == postmaster
+    replace(path, aside)
+    herd.start_node(name)
+    whole_again(herd, writers, name)
+    shutil.rmtree(old)
+    shutil.rmtree(aside)
+
+
+def replace(path: Path, source: Path | None) -> None:
+    """Put the files of `source`, or none, into a directory."""
+    for file in path.iterdir():
+        file.unlink()
+    for file in source.iterdir() if source is not None else ():
+        shutil.copy2(file, path)

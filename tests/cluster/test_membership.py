@@ -1,0 +1,172 @@
+"""Members that go, move and only vote: no acknowledged row is lost and nobody is left stuck."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgherd.proof import layout
+from pgherd.proof.client import NoAnswer
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.trials import WRITES_BACK_S, conclude
+from pgherd.proof.writers import Writers, create_table
+
+WITNESS_RSS_BYTES_MAX = 75_000_000
+
+Make = Callable[..., LocalHerd]
+
+
+@pytest.fixture
+def make(stable: Any) -> Iterator[Make]:
+    """Herds of this test's own, which may lose members."""
+    made: list[LocalHerd] = []
+
+    def start(nodes: int = 3, *, witnesses: int = 0) -> LocalHerd:
+        herd = LocalHerd(nodes, witnesses=witnesses, postgres_bin=stable.postgres_bin)
+        made.append(herd)
+        herd.start()
+        herd.wait_stable(90)
+        return herd
+
+    yield start
+    for herd in made:
+        herd.stop(graceful=False)
+        herd.remove()
+
+
+def writing(herd: LocalHerd) -> Writers:
+    create_table(herd.dsn_direct())
+    writers = Writers(herd.dsn_direct(), count=4)
+    writers.start()
+    return writers
+
+
+def finish(herd: LocalHerd, writers: Writers) -> None:
+    """Writes go on, and every acknowledged row is on every member that is left."""
+    herd.wait_stable(60)
+    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    report = conclude(herd, writers, [])
+    writers.stop()
+    assert report.verdict.clean, str(report.verdict)
+
+
+def refusal(herd: LocalHerd, name: str) -> str:
+    with pytest.raises(NoAnswer) as caught:
+        herd.remove_node(name)
+    herd.removed.discard(name)
+    assert caught.value.status == 412
+    return str(caught.value)
+
+
+def knows_it_is_gone(herd: LocalHerd, name: str) -> bool:
+    """Whether a daemon says that it was removed, and its server has ended."""
+    problems = herd.ask("/cluster/status", name=name)["problems"]
+    try:
+        herd.query(name, "SELECT 1")
+    except psycopg.OperationalError:
+        return any("was removed from this cluster" in text for text in problems)
+    return False
+
+
+def test_replicas_leave_one_by_one(make: Make) -> None:
+    """From three to one under load: sync set, slot, consensus, ledger; the primary may not go.
+
+    The first to go leads consensus, so that it has to hand over before.
+    """
+    herd = make()
+    writers = writing(herd)
+    primary = herd.wait_primary()
+    assert "is_primary" in refusal(herd, primary)
+    lead = herd.wait_for(
+        lambda: (found := herd.status()["raft_leader"]) != primary and found,
+        "Raft leader off the primary",
+        deadline_s=15,
+    )
+    answer = herd.remove_node(lead, via=primary)
+    assert answer["status"] == "done"
+    assert lead not in answer["members"]
+    herd.wait_for(lambda: knows_it_is_gone(herd, lead), "word of the removal", deadline_s=15)
+    assert writers.idle_s() < WRITES_BACK_S
+    slots = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pgherd_{lead}'"
+    herd.wait_for(lambda: herd.query(primary, slots) == [(0,)], "dropped slot", deadline_s=15)
+    peers = herd.ask("/cluster/status", name=primary)
+    assert peers["node_count"] == 2
+    [last] = [name for name in herd.data if name != primary]
+    herd.remove_node(last, via=last)
+    herd.wait_for(
+        lambda: herd.query(primary, "SHOW synchronous_standby_names") == [("",)],
+        "degraded primary",
+        deadline_s=15,
+    )
+    status = herd.ask("/cluster/status", name=primary)
+    assert (status["status"], status["has_quorum"]) == ("operational", True)
+    finish(herd, writers)
+    herd.terminate_node(lead, within_s=30)
+    herd.start_node(lead)
+    herd.wait_for(lambda: knows_it_is_gone(herd, lead), "word after a restart", deadline_s=20)
+
+
+def test_a_dead_member_is_removed_and_quorum_is_kept(make: Make) -> None:
+    """A living voter stays while a dead one counts; the dead one may go, and then the other."""
+    herd = make()
+    primary = herd.wait_primary()
+    dead, alive = (name for name in herd.data if name != primary)
+    herd.kill_node(dead)
+    herd.wait_for(
+        lambda: any(dead in text for text in herd.ask("/cluster/status", name=primary)["problems"]),
+        "dead member",
+        deadline_s=10,
+    )
+    assert "would_lose_quorum" in refusal(herd, alive)
+    began = time.monotonic()
+    herd.remove_node(dead, via=primary)
+    assert time.monotonic() - began < 15
+    herd.wait_stable(30)
+    herd.remove_node(alive, via=primary)
+    assert herd.query(primary, "CREATE TABLE still_writable (n int)") == []
+
+
+def test_an_address_changes(make: Make) -> None:
+    """A node comes back at another port; the others learn of it through the ledger."""
+    herd = make()
+    name = next(one for one in herd.data if one != herd.wait_primary())
+    place = herd.places[name]
+    herd.terminate_node(name, within_s=30)
+    moved = place.ports.base + 7
+    layout.write_settings(
+        place, layout.merge(layout.read_settings(place), {"raft": {"port": moved}})
+    )
+    herd.start_node(name)
+    herd.wait_stable(60)
+    herd.kill_node(next(one for one in herd.data if one not in (name, herd.wait_primary())))
+    time.sleep(2)
+    assert herd.status()["has_quorum"]
+
+
+def test_a_witness_decides(make: Make) -> None:
+    """Two data members and a witness: the primary dies, the other takes over by the third vote."""
+    herd = make(witnesses=1)
+    [witness] = herd.witnesses
+    seen = {node["name"]: node for node in herd.node_states()}
+    assert (seen[witness]["role"], seen[witness]["is_voter"]) == ("witness", True)
+    usage = herd.usage(witness)
+    with open(os.environ.get("PGHERD_COUNTS", os.devnull), "a", encoding="utf-8") as counts:
+        counts.write(f"witness_rss_bytes={usage.rss_bytes}\n")
+    assert usage.processes == 2, "supervisor and agent; no proxy"
+    assert usage.rss_bytes <= WITNESS_RSS_BYTES_MAX
+    primary = herd.wait_primary()
+    [other] = [name for name in herd.data if name != primary]
+    assert herd.status()["synchronous"]["voters"] == [other]
+    writers = writing(herd)
+    time.sleep(1)
+    writers.mark("primary killed")
+    herd.kill_node(primary)
+    assert herd.wait_primary(other_than=primary) == other
+    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    herd.restart_node(primary)
+    finish(herd, writers)

@@ -1,0 +1,366 @@
+"""Every rule of the herd decider, as a table: what is seen, which rule decides, and what it says."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from plan_values import (
+    CLOSED,
+    NOW,
+    SYSTEM,
+    TERM,
+    electing,
+    establishing,
+    facts,
+    key,
+    late,
+    look,
+    member,
+    parked,
+    pos,
+    primary,
+    promises,
+    replace,
+    report,
+    sealed,
+    sender,
+    standby,
+    sync,
+    unborn,
+)
+
+from pgherd.ledger import commands as cmd
+from pgherd.ledger.apply import apply_command
+from pgherd.model.facts import Forced, Handover, Mode, Phase, Switchover, SyncUse
+from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.observation import Server, ServerSeen
+from pgherd.plan import herd
+from pgherd.plan.rule import Membership, Situation
+
+
+class Case(NamedTuple):
+    """rule: which must decide · does: the command's type, a verb of membership, or None to wait."""
+
+    story: str
+    rule: int
+    does: object
+    seen: Situation
+
+
+EMPTY = ServerSeen()
+WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
+ORDER = Forced(id="f1", candidate=None, requested_by="ann")
+HANDOVER = Handover(switchover="s1", candidate=NodeId("n2"))
+READY = primary(checkpointed_for="s1")
+STOPPED = ServerSeen(state=Server.STOPPED, system_id=SYSTEM)
+SEAL2 = report(2, parked(pos(3, 5000)), sealed(2, pos(3, 5000)))
+SEAL3 = report(3, parked(pos(3, 4000)), sealed(3, pos(3, 4000)))
+DEAD1 = late(report(1, STOPPED))
+CLOSED1 = report(1, primary(names=CLOSED), promises(1, promise=Term(4)))
+UNSEALED3 = report(3, standby())
+ALONE = primary(senders=())
+HALF = sync(2, 3, names=(key(2),), generation=5, in_use=(SyncUse(4, (key(2), key(3)), 1),))
+FIVE = {NodeId(f"n{n}"): member(n) for n in range(1, 6)}
+FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
+
+
+def joined(**changes: object) -> Situation:
+    """n4 is a member of the ledger; consensus does not know it."""
+    four = {**facts().members, NodeId("n4"): member(4, **changes)}
+    return look(facts(members=four), report(4, EMPTY))
+
+
+CASES = (
+    Case(
+        "an empty herd",
+        101,
+        cmd.ChooseFounder,
+        look(unborn(), *(report(n, EMPTY) for n in (1, 2, 3))),
+    ),
+    Case("a directory is there already", 101, None, look(unborn())),
+    Case(
+        "the founder is done",
+        102,
+        cmd.Born,
+        look(unborn(founder=NodeId("n1")), report(1, STOPPED)),
+    ),
+    Case(
+        "the founder has a directory and no incarnation yet",
+        102,
+        None,
+        look(unborn(founder=NodeId("n1")), report(1, STOPPED, promises(1, incarnation=""))),
+    ),
+    Case("born", 103, cmd.Begin, look(unborn(founder=NodeId("n1"), system_id=SYSTEM))),
+    Case("an operator's order", 201, cmd.Begin, look(facts(forced=ORDER))),
+    Case("the postmaster died", 202, cmd.Begin, look(facts(), report(1, STOPPED))),
+    Case(
+        "the primary hangs",
+        202,
+        cmd.Begin,
+        look(facts(), report(1, replace(STOPPED, state=Server.HUNG))),
+    ),
+    Case(
+        "the primary came back as a standby",
+        202,
+        cmd.Begin,
+        look(facts(), report(1, parked(pos(3, 5000)))),
+    ),
+    Case(
+        "the winner promoted, crashed and is a standby again",
+        202,
+        cmd.Begin,
+        look(establishing(), report(2, parked(pos(4, 5300)))),
+    ),
+    Case(
+        "the winner is about to promote",
+        402,
+        None,
+        look(establishing(), SEAL2, phase_since=Instant(NOW - 100)),
+    ),
+    Case(
+        "two have not heard the leader",
+        203,
+        cmd.Begin,
+        look(
+            facts(), late(report(1, primary())), report(3, standby(), heard_ms={NodeId("n1"): 9000})
+        ),
+    ),
+    Case("only one has not heard the leader", 203, None, look(facts(), late(report(1, primary())))),
+    Case("the elector is gone", 204, cmd.Begin, look(electing(elector=NodeId("n3")))),
+    Case(
+        "the old leader has drained",
+        301,
+        cmd.Drained,
+        look(electing(handover=HANDOVER), report(1, STOPPED, sealed(1, pos(3, 5100)))),
+    ),
+    Case("a switchover takes too long", 302, cmd.Begin, look(electing(handover=HANDOVER))),
+    Case(
+        "the old leader falls silent while it drains",
+        302,
+        cmd.Begin,
+        look(electing(handover=HANDOVER), DEAD1, phase_since=NOW),
+    ),
+    Case("a false alarm", 303, cmd.Elect, look(electing(), CLOSED1, SEAL2, SEAL3)),
+    Case(
+        "a false alarm, one not sealed yet",
+        303,
+        None,
+        look(electing(), CLOSED1, SEAL2, UNSEALED3, phase_since=NOW),
+    ),
+    Case("too few sealed", 304, None, look(electing(), DEAD1, SEAL2, UNSEALED3)),
+    Case(
+        "no voters, and the leader is not sealed",
+        304,
+        None,
+        look(electing(sync=sync()), DEAD1, SEAL2, SEAL3),
+    ),
+    Case("enough sealed", 305, cmd.Elect, look(electing(), DEAD1, SEAL2, SEAL3)),
+    Case(
+        "enough sealed, another may follow",
+        305,
+        None,
+        look(electing(sync=sync(2)), DEAD1, SEAL2, UNSEALED3, phase_since=NOW),
+    ),
+    Case(
+        "the epoch record is on a voter",
+        401,
+        cmd.Establish,
+        look(
+            establishing(),
+            report(
+                2,
+                primary(
+                    position=pos(4, 5300),
+                    epoch_record_end=Lsn(5300),
+                    senders=(sender(3, term=Term(4), flush=Lsn(5300)),),
+                ),
+            ),
+        ),
+    ),
+    Case(
+        "nobody takes the epoch record",
+        402,
+        cmd.Begin,
+        look(establishing(), report(2, primary(senders=()))),
+    ),
+    Case("the barrier is not done", 501, None, look(facts(sync=HALF), names_since=NOW)),
+    Case(
+        "the barrier is done",
+        501,
+        cmd.ChangeSync,
+        look(facts(sync=HALF), report(1, primary(settled=5, names_generation=5))),
+    ),
+    Case("the barrier cannot end", 508, cmd.ChangeSync, look(facts(sync=HALF), report(1, ALONE))),
+    Case(
+        "nobody streams any more",
+        502,
+        cmd.ChangeSync,
+        look(facts(), report(1, ALONE, missing_ms={str(key(2)): 4000, str(key(3)): 4000})),
+    ),
+    Case("nobody streams since just now", 502, None, look(facts(), report(1, ALONE))),
+    Case("somebody streams again", 503, cmd.ChangeSync, look(facts(sync=sync()))),
+    Case(
+        "too few for k",
+        504,
+        cmd.ChangeSync,
+        look(
+            facts(members=FIVE, sync=sync(2, 3, 4, k=2)),
+            report(
+                1, primary(senders=(sender(2),)), missing_ms={str(key(3)): 4000, str(key(4)): 4000}
+            ),
+            *FIVE_QUIET,
+        ),
+    ),
+    Case("a new standby is close", 505, cmd.ChangeSync, look(facts(sync=sync(2)))),
+    Case(
+        "a voter is silent",
+        506,
+        cmd.ChangeSync,
+        look(facts(), report(1, primary(senders=(sender(2),)), missing_ms={str(key(3)): 4000})),
+    ),
+    Case(
+        "enough for a larger k",
+        507,
+        cmd.ChangeSync,
+        look(facts(members=FIVE, sync=sync(2, 3, k=1)), *FIVE_QUIET),
+    ),
+    Case(
+        "nobody is fit to take over",
+        601,
+        cmd.EndSwitchover,
+        look(facts(switchover=WISH), report(1, ALONE)),
+    ),
+    Case("a switchover is asked for", 602, None, look(facts(switchover=WISH))),
+    Case(
+        "and the primary has checkpointed",
+        603,
+        cmd.Begin,
+        look(facts(switchover=WISH), report(1, READY)),
+    ),
+    Case(
+        "a rebuilt replica that counts nowhere",
+        701,
+        cmd.RegisterIncarnation,
+        look(
+            facts(sync=sync(2)),
+            report(1, primary(senders=(sender(2),))),
+            report(3, standby(), promises(3, incarnation="b3")),
+        ),
+    ),
+    Case("a new member", 702, "learner", joined()),
+    Case(
+        "a learner has caught up",
+        703,
+        "voter",
+        look(facts(), raft_voters=(RaftId(1), RaftId(2)), raft_learners=(RaftId(3),)),
+    ),
+    Case(
+        "a member leaves consensus",
+        704,
+        "remove",
+        look(
+            facts(sync=sync(2), members={**facts().members, NodeId("n3"): member(3, leaving=True)}),
+            report(1, primary(senders=(sender(2),))),
+        ),
+    ),
+    Case("a member has left", 705, cmd.RemoveMember, joined(leaving=True)),
+    Case("the primary leads consensus", 801, "transfer", look(facts(), me=1)),
+    Case("all is well", 900, None, look(facts())),
+)
+
+
+def act_of(seen: Situation) -> tuple[int, object]:
+    """Which rule decided, and to do what."""
+    decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+    if decision.command is not None:
+        return decision.rule, type(decision.command)
+    if isinstance(decision.membership, Membership):
+        return decision.rule, decision.membership.verb
+    return decision.rule, "transfer" if decision.transfer_to else None
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.story}")
+def test_rule_decides(case: Case) -> None:
+    """The case's rule decides, and does what the case says."""
+    assert act_of(case.seen) == (case.rule, case.does)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.story}")
+def test_ledger_takes_what_is_decided(case: Case) -> None:
+    """Whatever a rule decides, the ledger accepts for the facts that it was decided from."""
+    seen = case.seen
+    decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+    if decision.command is not None:
+        _, outcome = apply_command(seen.facts, decision.command, at_ms=0)
+        assert isinstance(outcome, cmd.Done), outcome
+
+
+def test_every_rule_has_a_case() -> None:
+    """No row of the table goes untested."""
+    assert {rule.number for rule in herd.RULES} <= {case.rule for case in CASES}
+
+
+def elect(seen: Situation) -> cmd.Elect:
+    decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+    assert isinstance(decision.command, cmd.Elect), decision
+    return decision.command
+
+
+def test_winner_has_the_greatest_position() -> None:
+    """By epoch first: a longer log of an older epoch loses."""
+    longer = report(3, parked(pos(2, 9000)), sealed(3, pos(2, 9000)))
+    command = elect(look(electing(), DEAD1, SEAL2, longer))
+    assert (command.winner, command.start) == (key(2), pos(3, 5000))
+
+
+def test_k_counts_only_who_can_stream() -> None:
+    """A sealed member off the winner's history must be rewound first: it raises no k'."""
+    diverged = report(3, parked(pos(2, 9000)), sealed(3, pos(2, 9000)))
+    command = elect(look(electing(), DEAD1, SEAL2, diverged))
+    assert (command.voters, command.k) == ((), 0)
+    assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).voters == (key(1), key(3))
+
+
+def test_a_term_that_failed_wants_one_less() -> None:
+    """After rule 402 the same leader asks for fewer acknowledgements, so that it comes to an end."""
+    again = electing(rule=402)
+    assert elect(look(again, CLOSED1, SEAL2, SEAL3)).k == 0
+
+
+def test_strict_never_wants_less_than_num_sync() -> None:
+    """In mode strict a herd of five with one streamer keeps its names closed: V' is empty."""
+    known = electing(members=FIVE, sync=sync(2, 3, 4, 5, k=2), mode=Mode.STRICT)
+    off = [report(n, parked(pos(2, 9000)), sealed(n, pos(2, 9000))) for n in (4, 5)]
+    command = elect(look(known, DEAD1, SEAL2, SEAL3, *off))
+    assert (command.voters, command.k) == ((), 0)
+
+
+def test_rebuilt_and_half_rewound_members_are_not_counted() -> None:
+    """Another incarnation, a floor not regained and a dirty rewind count for nothing (F3)."""
+    for broken in (
+        replace(sealed(3, pos(3, 4000)), incarnation="b3"),
+        replace(sealed(3, pos(3, 4000)), dirty_rewind=True),
+    ):
+        seen = look(electing(), DEAD1, SEAL2, report(3, parked(pos(3, 4000)), broken))
+        assert act_of(seen) == (304, None)
+
+
+def test_suspicion_of_the_same_node_is_rare() -> None:
+    """Silence of a node that was suspected a moment ago waits for the minimum interval."""
+    old, new = facts().history[0], replace(facts().history[0], term=Term(4), rule=203)
+    lately = facts(history=(old, replace(new, began_at_ms=NOW - 5000)), term=Term(4))
+    seen = look(
+        lately, late(report(1, primary())), report(3, standby(), heard_ms={NodeId("n1"): 9000})
+    )
+    assert act_of(seen) == (203, None)
+
+
+def test_waits_keep_the_first_reason() -> None:
+    """With nothing to do a decision says what it waits for, and is no act."""
+    seen = look(facts(), report(1, ALONE))
+    decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+    assert not herd.is_act(decision)
+    assert "timeout" in decision.reason
+    assert seen.facts.phase is Phase.STABLE
+    assert seen.facts.term == TERM
