@@ -31,7 +31,7 @@ def switchover(common: Common, to: ToOption = None, yes: YesOption = False) -> N
     state, members = look(common)
     target = choose(members, to)
     say(f"plan: switchover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
-    say("      new writes wait, the rest reaches the new primary, then clients are led there")
+    say("      new writes wait, the rest reaches the new primary, then clients connect there")
     agree(yes)
     body = {"candidate": target["name"]} if target is not None and to is not None else {}
     finish(common, ask(common, "/api/v1/cluster/switchover", body))

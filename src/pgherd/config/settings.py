@@ -440,7 +440,7 @@ class Api(Section):
     tls: Annotated[ServerTls | None, Key("Serve HTTPS with these files.", RELOAD)] = None
     tokens: Annotated[
         tuple[Token, ...],
-        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", RESTART),
+        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", LIVE),
     ] = ()
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 REPORT_MS = 200
+STALL_MS = 1000
+"""A loop that was late by this much was stopped: it has to hear the others anew first."""
+
 LEADER_MS = 100
 """How often the Raft leader looks for silence."""
 PROPOSAL_S = 3.0
@@ -92,6 +95,7 @@ class Agent:
         self._record: asyncio.Task[None] | None = None
         self._catching: asyncio.Task[None] | None = None
         self._reported_at = Instant(0)
+        self._looped_at = now_ms()
 
     # --- facts and reports arrive ----------------------------------------------------------------
 
@@ -177,11 +181,19 @@ class Agent:
             except TimeoutError:
                 pass
             self._wake.clear()
+            self._notice_stall()
             self._follow_upstream()
             self._member_step()
             self._herd_step()
             self._record_step()
             self._tell()
+
+    def _notice_stall(self) -> None:
+        now = now_ms()
+        if now - self._looped_at > STALL_MS:
+            self.reports.awake_since = now
+            log.warning("agent.stalled", ms=now - self._looped_at)
+        self._looped_at = now
 
     def _follow_upstream(self) -> None:
         if self.watch is None:
@@ -250,6 +262,8 @@ class Agent:
             self.decided = Decision(0, "")
             return
         now = now_ms()
+        if now - self.reports.awake_since < self.policy.detect_ms:
+            return
         own = self.reports.newest.get(self.me)
         if own is None or own.at < now - REPORT_MS:
             self._make_report(now)

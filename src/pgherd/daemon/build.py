@@ -112,10 +112,29 @@ class Node:
         self.control = (
             ProxyControl(control, translate.proxy_settings(settings)) if has_proxy else None
         )
-        self.agent = Agent(
+        self.agent = self._make_agent()
+        self.port = Port(
+            self.agent,
+            peers=self.peers,
+            journal=self.journal,
+            control=self.control,
+            snapshot=self._snapshot,
+            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
+        )
+        self.standing = self._make_standing()
+        self.api, self.guard = translate.api(
+            settings,
+            self.port,
+            self.metrics,
+            failover_enabled=lambda: self.agent.policy.failover_enabled,
+        )
+        self._facts_seen: Facts | None = None
+
+    def _make_agent(self) -> Agent:
+        return Agent(
             me=self.me,
-            policy=translate.policy(settings),
-            own_record=translate.own_record(settings),
+            policy=translate.policy(self.settings),
+            own_record=translate.own_record(self.settings),
             consensus=self.consensus,
             reports=Reports(self.me, started=now_ms()),
             watch=self.watch,
@@ -127,24 +146,16 @@ class Node:
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
         )
-        self.port = Port(
-            self.agent,
-            peers=self.peers,
-            journal=self.journal,
-            control=self.control,
-            snapshot=self._snapshot,
-            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
-        )
-        self.standing = Standing(
+
+    def _make_standing(self) -> Standing:
+        return Standing(
             raft_id=self.raft_id,
             facts=lambda: self.agent.facts,
-            has_leader=lambda: replica.leader_node() is not None,
+            is_led=self.consensus.replica.is_led,
             peers=self.peers.connected,
             ask=self.port.was_removed,
             removed=self.agent.was_removed,
         )
-        self.api, self.guard = translate.api(settings, self.port, self.metrics)
-        self._facts_seen: Facts | None = None
 
     def _data_member(
         self,

@@ -38,6 +38,9 @@ SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
 """The fields that say most of a command, the best first."""
 
 
+FIRST_TERM = 1
+
+
 class Storyteller:
     """Records what consensus applied on this node."""
 
@@ -46,6 +49,7 @@ class Storyteller:
         self._journal = journal
         self._metrics = metrics
         self._handover = False
+        self._moved = False
 
     def applied(self, each: Applied, facts: Facts) -> None:
         """One command took effect or was refused; facts: as they are now."""
@@ -66,9 +70,10 @@ class Storyteller:
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):
             self._handover = command.handover is not None
-        elif isinstance(command, cmd.Elect) and command.promoted:
-            if command.winner.node == self._me:
+        elif isinstance(command, cmd.Elect):
+            self._moved = command.promoted and command.term > FIRST_TERM
+            if command.promoted and command.winner.node == self._me:
                 self._metrics.promoted()
-        elif isinstance(command, cmd.Establish):
+        elif isinstance(command, cmd.Establish) and self._moved:
             kind = "switchover" if self._handover else "failover"
             self._metrics.failed_over(kind=kind, result="done")

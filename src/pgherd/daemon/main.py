@@ -70,7 +70,6 @@ async def run(make: Callable[[], Node]) -> int:
     orphaned = watch_lifeline(loop, stop)
     give_back_memory()
     code = await node.run(stop, ready=sdnotify.ready)
-    sdnotify.stopping()
     await node.stop(stop_server=code == 0 and not orphaned())
     return code
 

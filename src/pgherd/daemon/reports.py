@@ -21,6 +21,8 @@ class Reports:
     def __init__(self, me: NodeId, *, started: Instant) -> None:
         self.me = me
         self.newest: dict[NodeId, Heard] = {}
+        self.awake_since = started
+        """Since when this node has been able to hear: a stall of its own is nobody's silence."""
         self._started = started
         self._sequence = 0
         self._missing_since: dict[str, Instant] = {}
@@ -91,7 +93,7 @@ class Reports:
             server=server,
             promises=promises,
             heard_ms={
-                node: self.age_ms(node, now=now)
+                node: min(self.age_ms(node, now=now), now - self.awake_since)
                 for node in {*self.newest, *facts.members}
                 if node != self.me
             },

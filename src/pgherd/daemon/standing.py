@@ -2,8 +2,8 @@
 
 A removed node is told nothing more by consensus, so its own ledger goes on naming it as a member.
 Raft ids are given once and never again: who knows of the id and has no member under it says that
-the node was removed. Asked at every start, and whenever no Raft leader is heard for a while. Once
-removed is removed for good; what follows from it is decided elsewhere.
+the node was removed. Asked at every start, and whenever this node has not been led by a Raft leader
+for a while. Once removed is removed for good; what follows from it is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Standing:
         *,
         raft_id: RaftId,
         facts: Callable[[], Facts],
-        has_leader: Callable[[], bool],
+        is_led: Callable[[], bool],
         peers: Callable[[], Iterable[NodeId]],
         ask: Callable[[NodeId, RaftId, float], Awaitable[bool]],
         removed: Callable[[], None],
     ) -> None:
         self._raft_id = raft_id
         self._facts = facts
-        self._has_leader = has_leader
+        self._is_led = is_led
         self._peers = peers
         self._ask = ask
         self._removed = removed
@@ -49,7 +49,7 @@ class Standing:
         """For ever: ask while a doubt is left, and tell when it is certain."""
         leaderless = 0
         while not self._facts().was_removed(self._raft_id):
-            leaderless = 0 if self._has_leader() else leaderless + 1
+            leaderless = 0 if self._is_led() else leaderless + 1
             everybody = set(self._peers())
             asked = everybody if leaderless > LEADERLESS_ROUNDS else everybody - self._answered
             said = await asyncio.gather(*(self._asked(node) for node in sorted(asked)))

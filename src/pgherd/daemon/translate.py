@@ -130,7 +130,9 @@ def tokens(settings: Settings) -> list[ApiToken]:
     ]
 
 
-def api(settings: Settings, port: Herd, metrics: Metrics) -> tuple[ApiServer, Guard]:
+def api(
+    settings: Settings, port: Herd, metrics: Metrics, *, failover_enabled: Callable[[], bool]
+) -> tuple[ApiServer, Guard]:
     """The REST API, bound, and its guard, which takes new tokens at a reload.
 
     Without TLS nothing is handed out that a joining node would have to trust.
@@ -141,7 +143,7 @@ def api(settings: Settings, port: Herd, metrics: Metrics) -> tuple[ApiServer, Gu
         port,
         tokens=tokens(settings),
         version=__version__,
-        failover_enabled=lambda: settings.failover.enabled,
+        failover_enabled=failover_enabled,
         ca_pem=lambda: ca.read_bytes() if tls is not None and ca and ca.exists() else None,
         metrics=metrics,
     )

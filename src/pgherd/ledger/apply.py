@@ -229,7 +229,8 @@ def change_sync(facts: Facts, c: cmd.ChangeSync, at_ms: int) -> Result:
 
 
 def unknown_voter(facts: Facts, c: cmd.ChangeSync) -> str:
-    for key in set(c.voters) - set(facts.sync.voters) | set(c.names) - set(facts.sync.names):
+    new = set(c.voters) - set(facts.sync.voters) | set(c.names) - set(facts.sync.names)
+    for key in sorted(new):
         if facts.member(key) is None or key == facts.leader:
             return f"{key} cannot be in the sync set"
     return ""

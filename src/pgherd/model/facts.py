@@ -163,12 +163,11 @@ class Handover(msgspec.Struct, frozen=True):
 
 
 class Forced(msgspec.Struct, frozen=True):
-    """An operator's order to fail over now, and what loss was accepted with it."""
+    """An operator's order to fail over now."""
 
     id: str
     candidate: NodeId | None
     requested_by: str
-    accept_data_loss: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True):

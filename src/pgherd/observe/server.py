@@ -30,6 +30,9 @@ log = logs.get("observe")
 REST_MS = 1000
 BUSY_MS = 40
 LOOK_TIMEOUT_S = 1.0
+UNANSWERED_MS = 10_000
+"""A server that takes sessions and lets no look succeed for so long serves nobody either."""
+
 YOUNG_MS = 10_000
 """How long after its start a postmaster may not have opened its socket yet."""
 replace = msgspec.structs.replace
@@ -65,6 +68,7 @@ class ServerWatch:
         self._last_probe = Probe.ALIVE
         self._probed_at = Instant(0)
         self._pid_since = Instant(0)
+        self._answered_at = Instant(0)
         self._parked_at: Lsn | None = None
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
@@ -123,7 +127,7 @@ class ServerWatch:
         if not self.server.is_running():
             return await self._see_directory()
         if self.server.pid != self.memory.pid:
-            self._pid_since = now_ms()
+            self._pid_since = self._answered_at = now_ms()
         self.memory.belongs_to(self.server.pid)
         await self._probe_if_due()
         if self._failures >= self._failures_max:
@@ -135,11 +139,13 @@ class ServerWatch:
                 problem="it takes no new connection",
             )
         if self._last_probe is Probe.STARTING:
+            self._answered_at = now_ms()
             return replace(self.seen, state=Server.STARTING, pid=self.server.pid)
         try:
             look = await self.server.look(timeout_s=LOOK_TIMEOUT_S)
         except PostgresError as error:
             return self._unanswered(error)
+        self._answered_at = now_ms()
         return self._from_look(look)
 
     def _unanswered(self, error: PostgresError) -> ServerSeen:
@@ -156,6 +162,8 @@ class ServerWatch:
                 problem=str(error),
             )
         self._probed_at = Instant(0)
+        if now_ms() - self._answered_at >= UNANSWERED_MS:
+            return replace(self.seen, state=Server.HUNG, healthy=False, problem=str(error))
         return replace(self.seen, problem=str(error))
 
     async def _see_directory(self) -> ServerSeen:

@@ -228,11 +228,12 @@ def choose(s: Situation) -> Decision | None:
 
 
 def may_win(s: Situation, key: MemberKey) -> bool:
+    """Whether a member may lead: able, not excluded by its tags, an order or the policy."""
     member = s.facts.member(key)
     if member is None or member.tags.nofailover or not able_to_run(s, key):
         return False
-    forced = s.facts.forced
-    return forced is None or key != s.facts.leader
+    again = key == s.facts.leader
+    return not again or (s.facts.forced is None and s.policy.restart_in_place)
 
 
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:

@@ -77,9 +77,10 @@ def changed(
 
 
 def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
-    """Who should be in V: streaming, able and close; at most twice num_sync, members of V first.
+    """Who should be in V: streaming, able and close; at most twice num_sync.
 
-    A voter that streams stays whatever its lag is: leaving is for the silent.
+    Members of V first, then other zones than the leader's. A voter that streams stays whatever its
+    lag is: leaving is for the silent.
     """
     sync, server = s.facts.sync, report.server
     near = server.insert_lsn - s.policy.admission_lag_bytes
@@ -88,7 +89,9 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
         for key, sender in streaming(report, s.facts.term).items()
         if wants_sync(s, key) and (key in sync.voters or sender.flush_lsn >= near)
     ]
-    found.sort(key=lambda key: (key not in sync.voters, key))
+    members = s.facts.members
+    home = members[report.node].tags.zone if report.node in members else ""
+    found.sort(key=lambda key: (key not in sync.voters, members[key.node].tags.zone == home, key))
     return tuple(sorted(found[: 2 * num_sync(s.facts, s.policy)]))
 
 
@@ -254,5 +257,5 @@ RULES = (
         "A voter silent for the sync timeout, or asked to leave, leaves the sync set.",
         remove_voter,
     ),
-    HerdRule(507, "k rises to num_sync when enough voters stream.", raise_k),
+    HerdRule(507, "The wanted k rises to num_sync when enough voters stream.", raise_k),
 )

@@ -32,7 +32,7 @@ def check_socket_path(socket_dir: Path, port: int) -> None:
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
         raise OperatorError(
             f"the socket path {path} is longer than {SOCKET_PATH_BYTES_MAX} bytes",
-            "set node.run_dir (or the demo's directory) to a shorter path",
+            "set postgresql.socket_dir to a shorter path",
         )
 
 

@@ -95,9 +95,9 @@ class Checks:
         """I11: promise and adopted never go back; no two electors for one promise."""
         if new.promise < old.promise or new.adopted < old.adopted:
             self.fail("I11", f"{node} went back from {old} to {new}")
-        if new.promise == old.promise and new.promise_elector != old.promise_elector:
-            if old.promise_elector is not None:
-                self.fail("I11", f"{node} promised {new.promise} twice")
+        again = new.promise == old.promise and old.promise_elector is not None
+        if again and new.promise_elector != old.promise_elector:
+            self.fail("I11", f"{node} promised {new.promise} twice")
         if new.adopted > new.promise:
             self.fail("I11", f"{node} adopted {new.adopted} above its promise {new.promise}")
 

@@ -153,6 +153,14 @@ class Replica:
                 return node
         return None
 
+    def is_led(self) -> bool:
+        """Whether this node takes part in consensus under a leader that it knows.
+
+        Who was removed keeps the last leader in mind, for it never stands for election again.
+        """
+        conf = self.node.status().conf
+        return self.node.lead != 0 and self.node.id in (*conf.voters, *conf.learners)
+
     def caught_up(self) -> tuple[RaftId, ...]:
         """On the leader: members whose log is within reach of its own."""
         status = self.node.status()
@@ -160,7 +168,9 @@ class Replica:
         near = [
             RaftId(raft_id)
             for raft_id, progress in status.progress.items()
-            if progress.match + CAUGHT_UP_ENTRIES >= last and progress.state != "snapshot"
+            if progress.match > 0
+            and progress.match + CAUGHT_UP_ENTRIES >= last
+            and progress.state == "replicate"
         ]
         return tuple(near)
 

@@ -61,6 +61,7 @@ class FakeHerd:
         self.clock_ms = 1_000_000
         self.unix_ms = UNIX_MS
         self.has_quorum = True
+        self.lead = N2
         self.current = Facts(cluster="main")
         self.heard: dict[NodeId, Heard] = {}
         self.proxy_seen: ProxySeen | None = ProxySeen(
@@ -86,7 +87,7 @@ class FakeHerd:
         return RaftSeen(
             role=RaftRole.FOLLOWER,
             term=7,
-            leader=N2 if self.has_quorum else None,
+            leader=self.lead if self.has_quorum else None,
             commit=41,
             applied=40,
             voters=tuple(RaftId(member.raft_id) for member in self.current.members.values()),
@@ -113,6 +114,9 @@ class FakeHerd:
 
     async def consistent(self, *, timeout_s: float) -> bool:
         return self.has_quorum
+
+    async def transfer(self, to: NodeId, *, timeout_s: float) -> None:
+        self.lead = to
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:

@@ -1,4 +1,4 @@
-"""Every rule of the herd decider, as a table: what is seen, which rule decides, and what it says."""
+"""Every rule of the herd decider, as a table: what is seen, which rule decides, and to do what."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Forced, Handover, Mode, Phase, Switchover, SyncUse
+from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.plan import herd
@@ -67,7 +67,7 @@ FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
 
 def joined(**changes: object) -> Situation:
     """n4 is a member of the ledger; consensus does not know it."""
-    four = {**facts().members, NodeId("n4"): member(4, **changes)}
+    four = {**facts().members, NodeId("n4"): member(4, kind=Kind.WITNESS, **changes)}
     return look(facts(members=four), report(4, EMPTY))
 
 
@@ -323,7 +323,7 @@ def test_k_counts_only_who_can_stream() -> None:
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
-    """After rule 402 the same leader asks for fewer acknowledgements, so that it comes to an end."""
+    """After rule 402 the same leader asks for fewer acknowledgements, so that it ends."""
     again = electing(rule=402)
     assert elect(look(again, CLOSED1, SEAL2, SEAL3)).k == 0
 

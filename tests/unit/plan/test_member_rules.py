@@ -1,4 +1,4 @@
-"""Every rule of the member decider, as a table: what a node knows, which rule decides, which act."""
+"""Every rule of the member decider, as a table: what a node knows, and which rule decides what."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Floor, Handover, Kind, Mode, Switchover, SyncUse
 from pgherd.model.ids import Instant, MemberKey, NodeId, Term, Timeline
 from pgherd.model.observation import Server, ServerSeen
+from pgherd.model.promises import Promises
 from pgherd.plan import member as decider
 from pgherd.plan.member import Self, names_text
 
@@ -86,8 +87,15 @@ CASES = (
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),
     Case("starting half rewound", 15, act.StopServer, me(2, facts(), STARTING, promises=DIRTY)),
-    Case("the founder", 21, act.InitDb, me(1, unborn(founder=NodeId("n1")), NONE)),
-    Case("not the founder", 22, None, me(2, unborn(founder=NodeId("n1")), NONE)),
+    Case(
+        "the founder",
+        21,
+        act.InitDb,
+        me(1, unborn(founder=NodeId("n1")), NONE, promises=Promises()),
+    ),
+    Case(
+        "not the founder", 22, None, me(2, unborn(founder=NodeId("n1")), NONE, promises=Promises())
+    ),
     Case(
         "promised to another elector",
         31,

@@ -1,0 +1,1 @@
+"""What benches start: nodes of consensus without PostgreSQL, and etcd to compare them with."""

@@ -1,0 +1,192 @@
+"""The consensus core in simulation: no invariant breaks on the real code, every planted mistake is
+noticed by an invariant and by a told scenario or unit test, and a seed is a run.
+
+PGHERD_RAFT_SIM_SEEDS says how many seeds must count (default 1500), PGHERD_RAFT_SIM_FIRST where
+they begin; figures are appended to the file that PGHERD_COUNTS names. With PGHERD_FULL=1 all
+mutants are tried, else a sample that depends on the first seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from tests.sim.raft_script import played
+
+from pgherd.sim.raft.cli import BATCH, missing_kinds, run_batch
+from pgherd.sim.raft.diagram import Diagram
+from pgherd.sim.raft.mutants import MUTANTS, catch, planted_in
+from pgherd.sim.raft.run import Result, run_seed
+
+SEEDS = int(os.environ.get("PGHERD_RAFT_SIM_SEEDS", "1500"))
+FIRST = int(os.environ.get("PGHERD_RAFT_SIM_FIRST", "1"))
+IS_FULL = os.environ.get("PGHERD_FULL") == "1"
+PROCESSES = 2
+VOID_PART_MAX = 0.04
+SAMPLED = 6
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "tests" / "data" / "sim" / "raft").glob("*.txt"))
+UNIT = {
+    "M1": "election.py::test_a_vote_is_durable_before_it_is_said",
+    "M3": "replication.py::test_a_single_voter_commits_only_what_it_has_stored",
+    "M4": "replication.py::test_only_entries_of_the_own_term_are_committed_by_counting",
+    "M5": "log.py::test_commit_goes_no_further_than_what_the_message_verified",
+    "M5b": "replication.py::test_a_heartbeat_commits_only_what_is_known_to_match",
+    "M6": "log.py::test_only_a_conflict_cuts_the_log",
+    "M7": "membership.py::test_a_new_leader_changes_nothing_before_its_predecessors_log_is_applied",
+    "M8": "membership.py::test_a_node_joins_as_learner_and_is_promoted",
+    "M9": "election.py::test_learners_do_not_stand_but_vote_when_asked",
+    "M10": "membership.py::test_a_removed_leader_steps_down_and_the_rest_goes_on",
+    "M11": "election.py::test_a_candidate_stuck_at_a_higher_term_comes_back",
+    "M13": "readindex.py::test_a_deposed_leader_answers_nothing",
+    "M14": "readindex.py::test_no_read_is_served_before_an_entry_of_the_own_term_is_committed",
+    "M15": "readindex.py::test_a_deposed_leader_answers_nothing",
+    "M17": "membership.py::test_old_and_foreign_snapshots_are_not_taken",
+    "M17c": "membership.py::test_a_reported_snapshot_ends_the_waiting",
+    "M21": "election.py::test_a_leader_without_quorum_steps_down",
+    "M22": "found_by_simulation.py::test_heartbeats_leave_while_the_disk_is_busy",
+    "M23": "election.py::test_learners_do_not_stand_but_vote_when_asked",
+}
+"""mutant -> a test of tests/unit/raft that notices it."""
+
+TOLD = {
+    "M2": "slow-acknowledgement",
+    "M3": "slow-own-disk",
+    "M12": "slow-vote",
+    "M13": "stale-read",
+    "M15": "stale-read",
+    "M16": "stale-lease-end",
+    "M17b": "snapshot-of-another-term",
+    "M18": "exactly-once",
+    "M18b": "sessions-in-snapshots",
+    "M19": "damaged-log",
+    "M20": "failed-fsync",
+    "M25": "wall-clock",
+}
+"""mutant -> a told scenario that goes otherwise with it."""
+
+
+def sample(names: list[str]) -> list[str]:
+    """All of them in a full run, else a few."""
+    return names if IS_FULL else random.Random(FIRST).sample(sorted(names), SAMPLED)
+
+
+def write_counts(**counts: int) -> None:
+    path = os.environ.get("PGHERD_COUNTS")
+    if path:
+        with open(path, "a", encoding="utf-8") as out:
+            out.writelines(f"{name}={count}\n" for name, count in counts.items())
+
+
+@pytest.mark.timeout(1200)
+def test_seeds_hold_every_invariant() -> None:
+    """Every seed is safe and comes right again; enough of them count; all faults struck."""
+    room = SEEDS + int(SEEDS * VOID_PART_MAX) + BATCH
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        batches = list(pool.map(run_batch, range(FIRST, FIRST + room, BATCH)))
+    results = [result for batch in batches for result in batch]
+    broken = [result for result in results if result.broken]
+    assert not broken, failure(broken[0])
+    counted = [result for result in results if not result.void]
+    assert len(counted) >= SEEDS, f"only {len(counted)} of {len(results)} seeds count"
+    assert not missing_kinds(counted)
+    faults: Counter[str] = Counter()
+    for result in counted:
+        faults.update(result.faults)
+    write_counts(
+        raft_seeds=len(counted),
+        raft_faults=sum(faults.values()),
+        raft_elections=sum(result.elections for result in counted),
+        raft_acks=sum(result.acks for result in counted),
+        raft_reads=sum(result.reads for result in counted),
+        raft_checks=sum(result.evaluated for result in counted),
+    )
+
+
+def failure(result: Result) -> str:
+    """What a person needs to go on."""
+    diagram = Diagram(all_kinds=False)
+    run_seed(result.seed, watch=diagram.watch)
+    lines = "\n".join(diagram.lines)
+    return (
+        f"{lines}\nseed {result.seed} breaks {result.broken}: {result.text}\n"
+        f"replay: python -m pgherd.sim raft --seed {result.seed}"
+    )
+
+
+def test_same_seed_same_run() -> None:
+    """A seed reproduces its run, in another process with another hash seed too (M26)."""
+    code = "from pgherd.sim.raft.run import run_seed; print([run_seed(n) for n in (4, 6, 11)])"
+    here = str([run_seed(number) for number in (4, 6, 11)])
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == here
+
+
+def test_a_failing_seed_is_drawn() -> None:
+    """The diagram shows lanes, arrows and what was lost; drawing changes nothing."""
+    with planted_in(MUTANTS["M6"]):
+        found = catch(MUTANTS["M6"])
+        assert found.result is not None
+        diagram = Diagram()
+        again = run_seed(found.result.seed, MUTANTS["M6"].profile, watch=diagram.watch)
+    assert again == found.result
+    assert any("-->" in line or "<--" in line for line in diagram.lines)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sample(list(MUTANTS)))
+def test_planted_mistake_is_noticed(name: str) -> None:
+    """One of the invariants that should notice does, within 2,000 seeds."""
+    found = catch(MUTANTS[name])
+    assert found.is_as_expected, found
+    write_counts(raft_mutants=1)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_scenario_plays_as_written(path: Path) -> None:
+    """Full output, compared as text; `./dev golden` rewrites it."""
+    text = path.read_text(encoding="utf-8")
+    now = played(text)
+    assert "BROKEN" not in now
+    if os.environ.get("PGHERD_GOLDEN") == "1":
+        path.write_text(now, encoding="utf-8")
+    else:
+        assert now == text
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_scenario_goes_otherwise_with_the_mistake(name: str) -> None:
+    """The scenario that a mutant names would not pass with it."""
+    text = (ROOT / "tests" / "data" / "sim" / "raft" / f"{TOLD[name]}.txt").read_text()
+    with planted_in(MUTANTS[name]):
+        assert played(text) != text
+
+
+@pytest.mark.parametrize("name", sample(list(UNIT)))
+def test_unit_test_fails_with_the_mistake(name: str) -> None:
+    """The unit test that a mutant names would not pass with it, and does without."""
+    words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    words += [f"tests/unit/raft/test_{UNIT[name]}"]
+    environment = {**os.environ, "PGHERD_RAFT_MUTANT": name}
+    plain = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert plain.returncode == 0, plain.stdout
+    words += ["-p", "pgherd.sim.raft.plant"]
+    planted = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert planted.returncode == 1, planted.stdout
+
+
+def test_every_mutant_is_told_of() -> None:
+    """By a unit test or a scenario, besides the simulator."""
+    assert set(MUTANTS) == set(UNIT) | set(TOLD)
