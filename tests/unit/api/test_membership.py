@@ -78,7 +78,7 @@ def test_what_is_refused(herd, client):
     answer = client.delete("/api/v1/cluster/nodes/n3")
     assert (answer.status_code, answer.json()["code"]) == (412, "would_lose_quorum")
     assert "n2 does not" in answer.json()["message"]
-    assert not herd.submitted
+    assert not any(one.leaving for one in herd.current.members.values())
     herd.react = let_go
     assert client.delete("/api/v1/cluster/nodes/n2").status_code == 200, "the silent one may go"
     herd.has_quorum = False
