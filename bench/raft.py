@@ -41,6 +41,7 @@ BLOCK = 100
 AT_ONCE = 16
 PAYLOAD_BYTES = 100
 BULK_BYTES = 100 * 1000 * 1000
+BULKS = 5
 REST_S = 10.0
 ANSWER_S = 120.0
 SETTLE_S = 1.0
@@ -104,10 +105,11 @@ class Group:
             for number in range(1, NODES + 1)
         ]
         self.nodes: dict[int, Node] = {}
+        self._roles: dict[int, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
-        for plan in self.plans:
-            self.nodes[plan.number] = Node(plan, self._events)
+        for number in range(1, NODES + 1):
+            self.start(number)
         return self
 
     def __exit__(
@@ -119,21 +121,222 @@ class Group:
         for node in self.nodes.values():
             node.kill()
 
-    def leader(self, *, after: float = 0.0) -> tuple[Node, float]:
-        """Wait until a node says that it leads, later than `after`, and all others that they
-        follow it; the leader and when it said so."""
-        leads: dict[str, Any] = {}
-        followers: set[int] = set()
-        while not leads or len(followers) < len(self.nodes) - 1:
+    def start(self, number: int) -> None:
+        """Start a node, for the first time or again."""
+        self.nodes[number] = Node(self.plans[number - 1], self._events)
+
+    def kill(self, number: int) -> float:
+        """Kill a node; when."""
+        at = time.monotonic()
+        self.nodes.pop(number).kill()
+        self._roles.pop(number, None)
+        return at
+
+    def leader(self) -> tuple[int, float]:
+        """Wait until one node leads and all others follow it; its number and when it was ready."""
+        while True:
+            leads = [role for role in self._roles.values() if role["role"] == "leads"]
+            if leads:
+                newest = max(leads, key=lambda role: role["term"])
+                wanted = ("follows " + str(newest["number"]), newest["term"])
+                others = [role for role in self._roles.values() if role is not newest]
+                agreed = all((role["role"], role["term"]) == wanted for role in others)
+                if agreed and len(self._roles) == len(self.nodes):
+                    return newest["number"], newest["at"]
             event = self._events.get(timeout=ANSWER_S)
             if event["event"] != "role":
                 raise RuntimeError(f"node {event['number']}: {event}")
-            if event["at"] < after or event["number"] not in self.nodes:
-                continue
-            if event["role"] == "leads":
-                leads, followers = event, set()
-            elif leads and event["role"] == f"follows {leads['number']}":
-                followers.add(event["number"])
-            elif not leads:
-                self._early.append(event)
-        return self.nodes[leads["number"]], leads["at"]
+            if event["number"] in self.nodes:
+                self._roles[event["number"]] = event
+
+
+def main(words: list[str]) -> int:
+    """Run everything and print one table; 1 when a goal was missed."""
+    options = _options(words)
+    raft = Raft()
+    print(f"# {platform.machine()}, {_cores()} cores, Python {platform.python_version()},", end=" ")
+    print(f"heartbeat {raft.heartbeat_ms} ms, election timeout {raft.election_timeout_ms} ms")
+    rows: list[Row] = []
+    with _directory() as directory, Group(directory, _places(directory), raft=raft) as group:
+        lead, _ = group.leader()
+        time.sleep(SETTLE_S)
+        rows.append(at_rest(group))
+        rows += commits(group, lead, directory, puts=options.puts)
+        rows.append(beats(group, lead))
+        rows.append(elections(group, kills=options.kills))
+    print(table(rows))
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    return 0 if all(row.reached for row in rows) else 1
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One figure. goal: "" when there is none."""
+
+    what: str
+    found: str
+    goal: str = ""
+    reached: bool = True
+
+
+def commits(group: Group, lead: int, directory: Path, *, puts: int) -> list[Row]:
+    """Puts of ours and of etcd in turn, one client each; then ours with several under way."""
+    leader = group.nodes[lead]
+    leader.ask("put", count=BLOCK)
+    ours: list[float] = []
+    theirs: list[float] = []
+    reads: list[float] = []
+    with contextlib.ExitStack() as stack:
+        other: etcd.EtcdHerd | None = None
+        if etcd.installed():
+            homes = [directory / name_of(number) for number in range(1, NODES + 1)]
+            other = stack.enter_context(etcd.EtcdHerd(directory, homes, _free_ports(2 * NODES)))
+            other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
+        for _ in range(max(1, puts // BLOCK)):
+            ours += leader.ask("put", count=BLOCK)
+            if other is not None:
+                theirs += other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
+                reads += other.read(BLOCK // 4)
+        fsync = _fsync_s(directory)
+    many = leader.ask("put_together", count=puts, at_once=AT_ONCE)
+    p50, p99 = percentile(ours, 50), percentile(ours, 99)
+    rows = [
+        Row(f"one write and fsync of {PAYLOAD_BYTES} bytes here, p50", _ms(fsync)),
+        Row("commit, propose to applied on the leader, p50", _ms(p50), "<= 2 ms", p50 <= 0.002),
+        Row("the same, p99", _ms(p99), "<= 10 ms", p99 <= 0.010),
+        Row(
+            f"commits a second, {AT_ONCE} under way",
+            f"{len(many['latencies']) / many['seconds']:.0f} (p99 "
+            f"{_ms(percentile(many['latencies'], 99))})",
+        ),
+    ]
+    if not theirs:
+        return [*rows, Row("etcd, the same puts", "not installed: apt-get install etcd-server")]
+    return rows + against(ours, theirs, reads)
+
+
+def against(ours: list[float], theirs: list[float], reads: list[float]) -> list[Row]:
+    """Ours beside etcd's. Its puts come through HTTP: what that takes is told apart by reads."""
+    client = percentile(reads, 50)
+    rows = [Row("etcd: a read without consensus (client and HTTP alone), p50", _ms(client))]
+    for percent in (50, 99):
+        mine, its = percentile(ours, percent), percentile(theirs, percent)
+        net = max(its - client, 1e-9)
+        rows.append(Row(f"etcd put, p{percent}", f"{_ms(its)}, {_ms(net)} without HTTP"))
+        rows.append(
+            Row(f"ours / etcd, p{percent}", f"{mine / its:.2f}, {mine / net:.2f} without HTTP")
+        )
+    return rows
+
+
+def at_rest(group: Group) -> Row:
+    """Processor time of each node while nothing is proposed; the worst one counts."""
+    before = {number: node.ask("cpu") for number, node in group.nodes.items()}
+    time.sleep(REST_S)
+    used = [node.ask("cpu") - before[number] for number, node in group.nodes.items()]
+    percent = 100 * max(used) / REST_S
+    return Row("processor at rest, the busiest node", f"{percent:.2f} %", "<= 1 %", percent <= 1)
+
+
+def beats(group: Group, lead: int) -> Row:
+    """How late heartbeats arrive while the same two nodes move 100 MB on the other lane."""
+    to = next(number for number in group.nodes if number != lead)
+    group.nodes[to].ask("delays")
+    found = [group.nodes[lead].ask("beat", to=to, bulk_bytes=BULK_BYTES) for _ in range(BULKS)]
+    time.sleep(0.2)
+    delays = group.nodes[to].ask("delays")
+    p99, sent = percentile(delays, 99), sum(one["sent"] for one in found)
+    took = percentile([one["bulk_s"] for one in found], 50)
+    text = f"{_ms(p99)} (max {_ms(max(delays))}, {sent - len(delays)} of {sent} lost,"
+    text += f" {BULKS} transfers of {took:.2f} s)"
+    return Row("heartbeat delay beside 100 MB, p99", text, "<= 50 ms", p99 <= 0.050)
+
+
+def elections(group: Group, *, kills: int) -> Row:
+    """From the SIGKILL of the leader until another one may take commands."""
+    taken = []
+    for _ in range(kills):
+        lead, _ = group.leader()
+        for node in group.nodes.values():
+            node.ask("look", seconds=0.005)
+        time.sleep(SETTLE_S)
+        killed_at = group.kill(lead)
+        _, ready_at = group.leader()
+        taken.append(ready_at - killed_at)
+        group.start(lead)
+    p50 = percentile(taken, 50)
+    text = f"{p50:.2f} s (max {max(taken):.2f} s, n {kills})"
+    return Row("new leader after the leader was killed, p50", text, "<= 1.5 s", p50 <= 1.5)
+
+
+def table(rows: list[Row]) -> str:
+    """All figures."""
+    lines = ["| figure | found | goal |", "|---|---|---|"]
+    for row in rows:
+        goal = row.goal if row.reached else f"{row.goal} MISSED"
+        lines.append(f"| {row.what} | {row.found} | {goal} |")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory on a real disk, removed in the end."""
+    directory = Path(tempfile.mkdtemp(prefix="pgherd-bench-", dir="/var/tmp"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _places(directory: Path) -> list[int]:
+    """A home with certificates for each node; their ports."""
+    authority = make_ca("bench")
+    for number in range(1, NODES + 1):
+        home = directory / name_of(number)
+        home.mkdir()
+        issued = make_node_certificate(authority, name_of(number), ["127.0.0.1"])
+        write_private(home / "node.crt", issued.certificate_pem)
+        write_private(home / "node.key", issued.key_pem)
+        write_private(home / "ca.crt", authority.certificate_pem)
+    return _free_ports(NODES)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
+
+
+def _fsync_s(directory: Path) -> float:
+    """What the disk alone takes."""
+    taken = []
+    handle = os.open(directory / "probe", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for _ in range(BLOCK):
+        began = time.perf_counter()
+        os.write(handle, bytes(PAYLOAD_BYTES))
+        os.fdatasync(handle)
+        taken.append(time.perf_counter() - began)
+    os.close(handle)
+    return percentile(taken, 50)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="./dev bench raft", description=__doc__)
+    parser.add_argument("--puts", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    return parser.parse_args(words)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -31,11 +31,14 @@ from pgherd.raft.types import Msg
 from pgherd.store.base import Identity
 from pgherd.store.replica import Applied, Replica, give_birth
 from pgherd.store.sqlite import SqliteStore
+from pgherd.telemetry import logs
 
 STAMP = b"bench:"
 CHUNK_BYTES = 12 * 1024 * 1024
 """A large snapshot goes in frames of this size; the longest that is allowed has 16 MiB."""
 BEAT_S = 0.005
+LOOK_S = 0.5
+"""How often a node looks at its own role, until it is told to look more closely."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -65,6 +68,7 @@ class BenchNode:
         self.plan = plan
         self.delays_s: list[float] = []
         self._said = (-1, "")
+        self._watch_s = LOOK_S
         self._sequence = 0
         store = SqliteStore(plan.home / "raft")
         self.members = {
@@ -147,12 +151,11 @@ class BenchNode:
         took = time.perf_counter() - began
         return {"seconds": took, "latencies": [one for taken in lists for one in taken]}
 
-    async def do_beat(self, to: int, seconds: float, bulk_bytes: int) -> dict[str, Any]:
-        """Heartbeats at a high rate on the main lane, bulk_bytes meanwhile on the bulk lane."""
-        until = time.monotonic() + seconds
+    async def do_beat(self, to: int, bulk_bytes: int) -> dict[str, Any]:
+        """Heartbeats at a high rate while bulk_bytes are under way on the other lane."""
         bulk = asyncio.create_task(self._bulk(to, bulk_bytes))
         sent = 0
-        while time.monotonic() < until or not bulk.done():
+        while not bulk.done():
             stamp = STAMP + str(time.monotonic_ns()).encode()
             self.peers.send_raft(name_of(to), Msg(type="Heartbeat", context=stamp))
             sent += 1
@@ -172,6 +175,10 @@ class BenchNode:
         """The delays of heartbeats that came here since the last time."""
         found, self.delays_s = self.delays_s, []
         return found
+
+    async def do_look(self, seconds: float) -> None:
+        """Look at the own role that often."""
+        self._watch_s = seconds
 
     async def do_cpu(self) -> float:
         """Processor seconds of this process so far."""
@@ -205,7 +212,7 @@ class BenchNode:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self.plan.tick_ms / 1000)
+            await asyncio.sleep(self._watch_s)
             self._tell_role()
 
     def _tell_role(self) -> None:
@@ -234,6 +241,7 @@ def say(**what: Any) -> None:
 def main(text: str) -> None:
     """Run the node of a plan, which is JSON."""
     plan = msgspec.json.decode(text, type=Plan)
+    logs.set_up(level="error", node=name_of(plan.number))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(play(plan))
 

@@ -12,6 +12,7 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.changing import CHANGE_TIMEOUT_S, GRACE_S, YesOption, agree, choose, look
 from pgherd.cli.output import Format, emit, line, say, table
+from pgherd.cli.recovering import recover
 from pgherd.model.errors import OperatorError
 
 NameOption = Annotated[str | None, typer.Option("--name", help="The node's name.")]
@@ -143,4 +144,5 @@ RAFT_COMMANDS: dict[str, Command] = {
     "peers": peers,
     "state": state,
     "transfer": transfer,
+    "recover": recover,
 }

@@ -74,8 +74,9 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self.journal = Journal(settings.raft.data_dir / "events.jsonl")
         self.metrics = Metrics(node=self.me, version=__version__)
-        self.stories = Storyteller(self.me, self.journal, self.metrics)
         opened = open_store(settings)
+        told = opened.store.initial_state()[0].commit
+        self.stories = Storyteller(self.me, self.journal, self.metrics, told=told)
         self.seeds = opened.seeds
         self.raft_id = opened.raft_id
         replica = Replica(

@@ -44,8 +44,10 @@ FIRST_TERM = 1
 class Storyteller:
     """Records what consensus applied on this node."""
 
-    def __init__(self, me: NodeId, journal: Journal, metrics: Metrics) -> None:
+    def __init__(self, me: NodeId, journal: Journal, metrics: Metrics, *, told: int) -> None:
+        """told: the index up to which an earlier run of this node has recorded everything."""
         self._me = me
+        self._told = told
         self._journal = journal
         self._metrics = metrics
         self._handover = False
@@ -53,7 +55,7 @@ class Storyteller:
 
     def applied(self, each: Applied, facts: Facts) -> None:
         """One command took effect or was refused; facts: as they are now."""
-        if isinstance(each.outcome, cmd.Refused):
+        if isinstance(each.outcome, cmd.Refused) or each.index <= self._told:
             return
         command = each.proposal.command
         kind = KINDS[type(command)]

@@ -18,6 +18,10 @@ from pgherd.telemetry import logs
 
 log = logs.get("daemon")
 
+FIRST_S = 0.1
+FIRST_ROUNDS = 20
+"""At a start it is urgent: returned after it was given up, a node must not vote with its like."""
+
 ASK_S = 0.5
 ANSWER_S = 1.0
 LEADERLESS_ROUNDS = 4
@@ -47,15 +51,17 @@ class Standing:
 
     async def run(self) -> None:
         """For ever: ask while a doubt is left, and tell when it is certain."""
-        leaderless = 0
+        rounds = leaderless = 0
         while not self._facts().was_removed(self._raft_id):
-            leaderless = 0 if self._is_led() else leaderless + 1
+            leaderless = 0 if self._is_led() or rounds < FIRST_ROUNDS else leaderless + 1
             everybody = set(self._peers())
             asked = everybody if leaderless > LEADERLESS_ROUNDS else everybody - self._answered
             said = await asyncio.gather(*(self._asked(node) for node in sorted(asked)))
             if any(said):
                 break
-            await asyncio.sleep(ASK_S)
+            rounds += 1
+            hurry = rounds < FIRST_ROUNDS and not everybody <= self._answered
+            await asyncio.sleep(FIRST_S if hurry else ASK_S)
         log.warning("member.removed", raft_id=self._raft_id, next=NEXT)
         self._removed()
         await asyncio.Event().wait()

@@ -105,7 +105,8 @@ class Splitter:
             end = at + HEADER.size + length
             if end > size:
                 break
-            frames.append((Channel(channel), bytes(buffer[at + HEADER.size : end])))
+            with memoryview(buffer) as view:  # a slice of the buffer itself would be a second copy
+                frames.append((Channel(channel), bytes(view[at + HEADER.size : end])))
             at = end
         if at:
             del buffer[:at]

@@ -1,7 +1,8 @@
 """One TCP or TLS connection as an asyncio.Protocol: frames in, frames out, nothing of meaning.
 
 Frames put into the outbox in one turn of the loop leave in one write. When the kernel's buffer is
-full they wait in the outbox, where small ones overtake large ones.
+full they wait in the outbox, where small ones overtake large ones. A large frame leaves in pieces:
+encrypting it at once would hold up everything else on the loop.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Wire(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._error: Exception | None = None
+        self._rest = memoryview(b"")
         self._is_paused = False
         self._is_flushing = False
         self._is_lost = False
@@ -85,10 +87,12 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> None:
         self._is_flushing = False
         while not self._is_paused and self.transport is not None and not self._is_lost:
-            data = self.outbox.take(WRITE_BYTES)
-            if not data:
+            if not self._rest:
+                self._rest = memoryview(self.outbox.take(WRITE_BYTES))
+            if not self._rest:
                 return
-            self.transport.write(data)
+            piece, self._rest = self._rest[:WRITE_BYTES], self._rest[WRITE_BYTES:]
+            self.transport.write(piece)
 
     def send_now(self, frame: bytes) -> None:
         """Write ahead of what waits: greetings and refusals."""
@@ -114,7 +118,7 @@ class Wire(asyncio.Protocol):
     def has_backlog(self) -> bool:
         """Whether frames wait for the kernel to take them."""
         waits = self.transport is not None and self.transport.get_write_buffer_size() > 0
-        return waits or bool(self.outbox)
+        return waits or bool(self._rest) or bool(self.outbox)
 
     def peer_name(self) -> NodeId | None:
         """The name in the other side's verified certificate; None without TLS."""

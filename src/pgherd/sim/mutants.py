@@ -256,6 +256,15 @@ def unrecorded_wal(stack: ExitStack) -> None:
         stack.enter_context(keep)
 
 
+def adopts_before_rewind(stack: ExitStack) -> None:
+    def rewind(agent: Agent, a: act.Rewind) -> Task:
+        yield from acts.adopt(agent, a.term, a.leader)
+        yield 400 * MS
+        yield from acts.rewind(agent, a)
+
+    plant_act(stack, act.Rewind, rewind)
+
+
 def acts_behind(stack: ExitStack) -> None:
     without_member_rule(stack, 16)
 
@@ -360,6 +369,13 @@ MUTANTS: dict[str, Mutant] = {
         unrecorded_wal,
         (*DEATHS, "network.flaps"),
         ("I18", "I7", "I8", "I11"),
+    ),
+    "adopts-before-rewind": Mutant(
+        "A member adopts the leader before its own WAL is marked as another history.",
+        adopts_before_rewind,
+        (*DEATHS, "wal.burst", "ambush.follow", "ambush.follow"),
+        ("I18", "I10", "I7", "I8"),
+        count=24,
     ),
     "acts-behind": Mutant(
         "A restarted agent acts on the ledger as it was when it died.",

@@ -265,7 +265,7 @@ class Checker:
         if known.outcome != outcome:
             name = "I6" if outcome is not None and outcome.took_effect else "I4"
             self.broken(name, f"{server.id} has {outcome} at {index}, others {known.outcome}")
-        self._is_equal(server, known, index)
+        self._is_equal(server, known, index, server.node.conf)
 
     def _applied_first(
         self, server: Server, entry: Entry, command: Command | None, outcome: Outcome | None
@@ -303,20 +303,22 @@ class Checker:
         if server.node.role == "leader" and server.id not in voters:
             self.broken("C3", f"{server.id} leads on after it was removed")
 
-    def restored(self, server: Server) -> None:
-        """A server starts from a snapshot, its own or a leader's."""
+    def restored(self, server: Server, conf: ConfState) -> None:
+        """A server starts from a snapshot, its own or a leader's, that says this configuration.
+
+        The core may know a newer one by then: of the next snapshot, which arrived meanwhile.
+        """
         index = server.applied
         if index == 0:
             return
         if index > self.agreed:
             self.broken("I4", f"{server.id} has a snapshot at {index}, which nobody applied")
-        self._is_equal(server, self._agreed[index], index)
+        self._is_equal(server, self._agreed[index], index, conf)
 
-    def _is_equal(self, server: Server, known: _Agreed, index: int) -> None:
+    def _is_equal(self, server: Server, known: _Agreed, index: int, conf: ConfState) -> None:
         machine = server.machine
         if (machine.version, machine.chain) != (known.version, known.chain):
             self.broken("I4", f"the machine of {server.id} at {index} is another one")
-        conf = server.node.conf
         if conf is not known.conf and conf != known.conf:
             self.broken("C2", f"{server.id} at {index} has {conf}, the log says {known.conf}")
 

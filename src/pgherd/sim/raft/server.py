@@ -99,7 +99,7 @@ class Server:
         self.node = RaftNode(self.config(snapshot.index), self.store)
         self.up = True
         self.group.note(self, "starts")
-        self.group.checker.restored(self)
+        self.group.checker.restored(self, self.node.conf)
         self._after_ticks(self.group.random() * self.tick_us())
         self.poke()
 
@@ -328,7 +328,7 @@ class Server:
         if ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             self.applied = ready.snapshot.index
-            self.group.checker.restored(self)
+            self.group.checker.restored(self, ready.snapshot.conf)
         for entry in ready.committed:
             self._apply(entry)
         self.node.advance(ready)

@@ -1,0 +1,139 @@
+"""`pgherd raft recover`: go on with one node after the majority is lost for good. In two steps.
+
+The first step only looks, and says what to compare with the other nodes' directories; the second
+rewrites this node's consensus store. Owns the questions and the refusals around it; what is kept
+is `store.rescue`'s. The daemon must be stopped here, and nobody else may answer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgherd.cli.client import REFUSED, read_settings
+from pgherd.cli.output import Format, emit, line, say
+from pgherd.cli.start import CONFIG_DEFAULT, find_config
+from pgherd.model.errors import OperatorError, PgherdError
+
+if TYPE_CHECKING:
+    from pgherd.store.rescue import Found
+
+TRY_S = 1.0
+
+
+class NotCompared(PgherdError):
+    """The first step ends here: nothing was changed."""
+
+    exit_code = REFUSED
+
+
+class Alive(PgherdError):
+    """Somebody else is there: this is no lost quorum, or not yet."""
+
+    exit_code = REFUSED
+
+
+def recover(
+    config: Annotated[str | None, typer.Option("--config", "-c", help="This node's file.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep-this-node", help="Go on from this node's copy.")
+    ] = False,
+    compared: Annotated[
+        bool, typer.Option("--yes-i-compared", help="The second step: do it, give the rest up.")
+    ] = False,
+    output: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE,
+) -> None:
+    """Go on with this node alone after the majority is lost for good."""
+    from pgherd.store.sqlite import SqliteStore
+
+    path = find_config(config)
+    if path is None:
+        raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
+    directory = read_settings(path).raft.data_dir
+    if not (directory / "store.sqlite").exists():
+        raise OperatorError(f"there is no consensus store in {directory}", "see raft.data_dir")
+    again = f"pgherd raft recover --config {path} --keep-this-node --yes-i-compared"
+    store = SqliteStore(directory)
+    try:
+        from pgherd.store.rescue import look, rescue
+
+        found = look(store)
+        show(found, output)
+        refuse_while_alive(found)
+        if not keep or not compared:
+            raise NotCompared("nothing was changed yet", again)
+        kept = keep_copy(directory)
+        facts = rescue(store, found, at_ms=int(time.time() * 1000))
+    finally:
+        store.close()
+    say(f"{found.identity.node} is the only member now; term {facts.term} elects from its copy")
+    say(f"the store as it was: {kept}")
+    say(f"  next: pgherd start --config {path}, then pgherd add-node for each new one")
+    say("        never start a lost node again with its old directories: they belong to the past")
+
+
+def show(found: Found, form: Format) -> None:
+    """Where this node's log and copy end, and what is lost with the others."""
+    told = described(found)
+    if form is not Format.TABLE:
+        emit(told, form)
+        return
+    line(f"node      {told['node']} of cluster {told['cluster']}, Raft id {told['raft_id']}")
+    line(f"log       ends at {told['position']} (Raft term.index), committed {told['commit']}")
+    line(f"ledger    term {told['term']} is {told['phase']}, primary {told['primary'] or 'none'}")
+    line(f"promises  term {told['promised']}, copy {told['incarnation']}")
+    line(f"given up  {', '.join(told['lost']) or 'nobody'}")
+    say("WARNING: acknowledged commits that only the given up nodes hold will be lost for good.")
+    say(
+        "compare: run this on every other node that still has its directories, with pgherd stopped;"
+    )
+    say("         go on only where the log ends at the greatest position, by term, then index;")
+    say("         where positions are equal, prefer the node that the ledger names as primary")
+
+
+def described(found: Found) -> dict[str, Any]:
+    facts, identity = found.facts, found.identity
+    return {
+        "node": identity.node,
+        "cluster": identity.cluster,
+        "raft_id": identity.raft_id,
+        "position": found.position,
+        "commit": found.commit,
+        "term": facts.term,
+        "phase": facts.phase.value,
+        "primary": facts.leader.node if facts.leader is not None else None,
+        "promised": found.promises.promise,
+        "incarnation": found.promises.incarnation,
+        "lost": sorted(set(facts.members) - {identity.node}),
+    }
+
+
+def refuse_while_alive(found: Found) -> None:
+    """A member whose daemon answers is not lost."""
+    for node, member in sorted(found.facts.members.items()):
+        if node == found.identity.node:
+            continue
+        host, port = member.address.raft()
+        try:
+            socket.create_connection((host, port), timeout=TRY_S).close()
+        except OSError:
+            continue
+        raise Alive(
+            f"{node} answers at {host}:{port}: it is not lost",
+            f"start this node, and look: pgherd status; if {node} is to be given up, stop it first",
+        )
+
+
+def keep_copy(directory: Path) -> Path:
+    """A copy of the whole store beside it, before anything changes."""
+    kept = directory.with_name(f"{directory.name}.before-recover-{int(time.time())}")
+    try:
+        shutil.copytree(directory, kept)
+    except OSError as error:
+        raise OperatorError(f"cannot copy the store to {kept}: {error}", "make room") from error
+    return kept

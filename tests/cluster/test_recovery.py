@@ -1,0 +1,105 @@
+"""Lost quorum: one of three nodes is left and is made to go on; the dead do not rise again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.trials import judge, rows_everywhere
+from pgherd.proof.writers import Writers, create_table
+
+
+@pytest.fixture
+def own(stable: Any) -> Iterator[LocalHerd]:
+    """A herd of this test's own."""
+    herd = LocalHerd(3, postgres_bin=stable.postgres_bin)
+    try:
+        herd.start()
+        herd.wait_stable(90)
+        yield herd
+    finally:
+        herd.stop(graceful=False)
+        herd.remove()
+
+
+def recover(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pgherd.cli.main", "raft", "recover", "--config"]
+    return subprocess.run(
+        [*command, str(herd.places[name].config), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
+    """Two loud steps; then it leads by itself, and what it had acknowledged is there.
+
+    The survivor was a replica and had everything. The lost nodes, started
+    again by mistake, hear that they belong to the past before they can agree on anything.
+    """
+    herd = own
+    create_table(herd.dsn_direct())
+    writers = Writers(herd.dsn_direct(), count=2)
+    writers.start()
+    time.sleep(1)
+    writers.stop()
+    rows_everywhere(herd)
+    primary = herd.wait_primary()
+    term = herd.status()["epoch"]
+    survivor, other = (name for name in herd.data if name != primary)
+    running = recover(herd, survivor, "--keep-this-node", "--yes-i-compared")
+    assert (running.returncode, "is in use by process" in running.stderr) == (2, True), (
+        running.stderr
+    )
+    herd.terminate_node(survivor, within_s=30)
+    alive = recover(herd, survivor, "--keep-this-node", "--yes-i-compared")
+    assert alive.returncode == 3
+    assert f"{primary} answers" in alive.stderr or f"{other} answers" in alive.stderr
+    herd.kill_node(primary)
+    herd.kill_node(other)
+    looked = recover(herd, survivor)
+    assert looked.returncode == 3
+    assert "log       ends at" in looked.stdout
+    assert f"given up  {', '.join(sorted((primary, other)))}" in looked.stdout
+    assert "next: pgherd raft recover" in looked.stderr
+    position = json.loads(recover(herd, survivor, "--output", "json").stdout)["position"]
+    assert position in looked.stdout, "the first step changes nothing"
+    done = recover(herd, survivor, "--keep-this-node", "--yes-i-compared")
+    assert done.returncode == 0, done.stderr
+    herd.removed.update((primary, other))
+    herd.start_node(survivor)
+    assert herd.wait_primary(deadline_s=60) == survivor
+    herd.wait_for(
+        lambda: herd.status()["status"] == "operational", "operational survivor", deadline_s=30
+    )
+    status = herd.status()
+    assert status["epoch"] > term
+    assert (status["node_count"], status["synchronous"]["num_sync"]) == (1, 0)
+    notes = [note["kind"] for note in herd.ask("/history", name=survivor)["notes"]]
+    assert "cluster.recovered" in notes
+    verdict = judge(herd, writers.history())
+    assert verdict.clean, str(verdict)
+    assert verdict.acknowledged > 20
+    for name in (primary, other):
+        herd.start_node(name)
+    for name in (primary, other):
+        herd.wait_for(
+            lambda name=name: any(
+                "was removed" in text for text in herd.ask("/cluster/status", name=name)["problems"]
+            ),
+            f"word at {name}",
+            deadline_s=30,
+        )
+    for name in (primary, other):
+        assert herd.ask("/cluster/status", name=name)["epoch"] == term, "they began a reign"
+    assert herd.query(survivor, "CREATE TABLE after_all (n int)") == []
+    assert herd.primary() == survivor
