@@ -102,4 +102,5 @@ def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     for name in (primary, other):
         assert herd.ask("/cluster/status", name=name)["epoch"] == term, "they began a reign"
     assert herd.query(survivor, "CREATE TABLE after_all (n int)") == []
-    assert herd.primary() == survivor
+    assert herd.ask("/cluster/status", name=survivor)["primary_node_id"] == survivor
+    assert herd.ask("/cluster/status", name=primary)["primary_node_id"] is None

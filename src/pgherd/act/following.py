@@ -66,7 +66,10 @@ async def follow(hands: Hands, a: act.Follow) -> None:
     await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
 
 
-async def _adopt(hands: Hands, term: Term, a: act.Follow | act.Rewind | act.Rebuild) -> None:
+async def _adopt(
+    hands: Hands, term: Term, a: act.Follow | act.Rewind | act.Rebuild, **more: object
+) -> None:
+    """Save that this leader may be followed; what it streams from here on is of that term."""
     now = hands.promises()
     fields: dict[str, object] = {
         "adopted": term,
@@ -75,7 +78,7 @@ async def _adopt(hands: Hands, term: Term, a: act.Follow | act.Rewind | act.Rebu
     }
     if now.promise < term:
         fields |= {"promise": term, "promise_elector": None}
-    await hands.change(**fields)
+    await hands.change(**fields, **more)
 
 
 async def do_rewind(hands: Hands, a: act.Rewind) -> None:
@@ -83,8 +86,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
     hands.guard(a.term)
     known = hands.promises().floor
     floor = max(a.floor, known.position) if known is not None else a.floor
-    await _adopt(hands, a.term, a)
-    await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True)
+    await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True, frozen=None)
     await hands.server.stop("fast", timeout_s=hands.patient_stop_s)
     result = await rewind.rewind(
         hands.server.data_dir,
@@ -99,6 +101,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
             database=hands.server.settings.database,
         ),
         incarnation=hands.promises().incarnation,
+        fork=a.fork_lsn,
         on_progress=hands.progress,
     )
     log.info("rewind.ended", outcome=result.outcome.value, reason=result.reason)
@@ -107,6 +110,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
             await hands.change(dirty_rewind=False)
         raise ActFailed(f"pg_rewind: {result.outcome.value}: {result.reason}", hopeless=True)
     hands.guard(a.term)
+    await _adopt(hands, a.term, a)  # not before: until here its WAL was not of this leader
     await _catch_up_after_rewind(hands, a)
 
 
@@ -151,8 +155,7 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
         side, hands.server.data_dir, user=hands.server.user, last=last, settled=settled
     )
     log.info("rebuild.swapped", kept=str(swapped.kept or ""))
-    await _adopt(hands, a.term, a)
-    await hands.change(incarnation=incarnation, floor=None, dirty_rewind=False, frozen=None)
+    await _adopt(hands, a.term, a, incarnation=incarnation, floor=None, dirty_rewind=False)
 
 
 async def _last_position(hands: Hands) -> Position | None:

@@ -63,7 +63,8 @@ def is_primary(seen: Seen, node: NodeId) -> bool:
     """Whether the ledger says that this node leads now and the node says that it does."""
     facts, report = seen.facts, seen.fresh(node)
     return (
-        facts.phase is Phase.STABLE
+        seen.raft.role is not RaftRole.REMOVED
+        and facts.phase is Phase.STABLE
         and facts.leader is not None
         and facts.leader.node == node
         and report is not None
@@ -266,8 +267,10 @@ def has_quorum(seen: Seen) -> bool:
 
 
 def primary_of(seen: Seen) -> NodeId | None:
-    """The ledger's primary of an established term; None between two reigns."""
+    """The ledger's primary of an established term; None between two reigns, or who was removed."""
     facts = seen.facts
+    if seen.raft.role is RaftRole.REMOVED:
+        return None
     return facts.leader.node if facts.phase is Phase.STABLE and facts.leader is not None else None
 
 

@@ -20,6 +20,8 @@ from pgherd.peer.outbox import Outbox
 from pgherd.pki.contexts import certificate_name
 
 WRITE_BYTES = 64 * 1024
+TURN_BYTES = 256 * 1024
+"""After so much other connections have their turn, even if the kernel would take more."""
 KEEPALIVE_IDLE_S = 3
 KEEPALIVE_INTERVAL_S = 1
 KEEPALIVE_PROBES = 3
@@ -86,11 +88,16 @@ class Wire(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flushing = False
+        left = TURN_BYTES
         while not self._is_paused and self.transport is not None and not self._is_lost:
             if not self._rest:
                 self._rest = memoryview(self.outbox.take(WRITE_BYTES))
             if not self._rest:
                 return
+            if left <= 0:
+                self.flush_soon()
+                return
+            left -= WRITE_BYTES
             piece, self._rest = self._rest[:WRITE_BYTES], self._rest[WRITE_BYTES:]
             self.transport.write(piece)
 

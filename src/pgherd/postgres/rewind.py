@@ -10,12 +10,14 @@ Floor, dirty marker and the choice between rewind and rebuild are the caller's.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
+from pgherd.model.ids import Lsn, format_lsn, parse_lsn
 from pgherd.postgres import conf, pgcontrol, processes
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.clone import FOREIGN_FILES, OWN_FILES, percent
@@ -23,6 +25,8 @@ from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import read_text, write_atomic
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import run_tool
+
+DIVERGED = re.compile(r"diverged at WAL location ([0-9A-F]+/[0-9A-F]+)")
 
 
 class RewindOutcome(StrEnum):
@@ -48,10 +52,15 @@ async def rewind(
     user: PostgresUser | None,
     conninfo: str,
     incarnation: str,
+    fork: Lsn | None = None,
     on_progress: Callable[[int], None] | None = None,
     timeout_s: float = 3_600.0,
 ) -> RewindResult:
-    """Rewind a stopped server to the history of the primary at `conninfo` (with a dbname)."""
+    """Rewind a stopped server to the history of the primary at `conninfo` (with a dbname).
+
+    fork: where the ledger says that the histories part. The tool finds its own point by timeline
+    ids, which two isolated promotions choose alike: a dry run must find the same one first.
+    """
     if processes.of_directory(data_dir):
         raise PostgresError(f"a server runs in {data_dir}, it cannot be rewound")
     control = await pgcontrol.read(binaries.bin_dir, data_dir, user=user)
@@ -69,12 +78,29 @@ async def rewind(
         *("--no-ensure-shutdown", "--progress"),
     ]
     try:
+        if fork is not None:
+            tried = await run_tool([*argv, "--dry-run"], user=user, timeout_s=timeout_s)
+            problem = wrong_fork(tried.out + tried.err, fork)
+            if tried.code == 0 and problem:
+                return RewindResult(RewindOutcome.FAILED, problem)
         result = await run_tool(
             argv, user=user, timeout_s=timeout_s, on_error_line=_tell(on_progress)
         )
     finally:
         await asyncio.to_thread(_restore, data_dir, own, incarnation, user)
     return judge(result.code, result.out + result.err, result.last_words())
+
+
+def wrong_fork(said: str, fork: Lsn) -> str:
+    """What is wrong with the point that a dry run found; "" when it is the ledger's."""
+    if "no rewind required" in said:
+        return ""
+    match = DIVERGED.search(said)
+    found = parse_lsn(match[1]) if match is not None else None
+    if found == fork:
+        return ""
+    where = format_lsn(found) if found is not None else "nowhere"
+    return f"pg_rewind sees the histories part at {where}, the ledger at {format_lsn(fork)}"
 
 
 def judge(code: int, said: str, last_words: str) -> RewindResult:

@@ -68,7 +68,7 @@ class HerdView:
     def ask(self, path: str, *, name: str | None = None, **more: Any) -> Any:
         """Ask one node's API, or the first that answers."""
         trouble = NoAnswer(0, "no node runs")
-        for one in [name] if name else [one for one in self.nodes if one not in self.silent]:
+        for one in [name] if name else set_aside(self.nodes, self.silent | self.removed):
             try:
                 port = self.places[one].ports.api
                 return ask(HOST, port, f"/api/v1{path}", token=self.secrets.token, **more)

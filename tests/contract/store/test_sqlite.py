@@ -86,7 +86,9 @@ def test_an_older_copy_of_the_database_is_noticed(tmp_path: Path) -> None:
     store.save(hard=Hard(3, 2, 0))
     store.close()
     (tmp_path / "live" / "store.sqlite").write_bytes(old)
-    with pytest.raises(StoreDamaged, match=r"2 acknowledged transactions are missing.*remove-node.*join again"):
+    with pytest.raises(
+        StoreDamaged, match=r"2 acknowledged transactions are missing.*remove-node.*join again"
+    ):
         SqliteStore(tmp_path / "live")
 
 

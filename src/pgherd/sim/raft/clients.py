@@ -14,6 +14,7 @@ from pgherd.sim.raft.machine import APPEND, RENEW, SET, Command, Outcome
 
 if TYPE_CHECKING:
     from pgherd.sim.raft.group import Group
+    from pgherd.sim.raft.server import Reply
 
 ANSWER_WITHIN = 1500 * MS
 REDIRECTED_PAUSE = 60 * MS
@@ -88,7 +89,9 @@ class Client:
         else:
             group.clock.after(LINK_US, server.write, self._command, self._replier(number))
 
-    def _replier(self, number: int):  # type: ignore[no-untyped-def] # a Reply, see server.py
+    def _replier(self, number: int) -> Reply:
+        """How this attempt's answer comes back."""
+
         def reply(outcome: Outcome | None, leader: int) -> None:
             if not self._group.client_loses():
                 self._group.clock.after(LINK_US, self._answered, number, outcome, leader)

@@ -241,7 +241,7 @@ TABLE = (
         "M20",
         "a failed fsync is retried",
         ((server.Server, "sync", planted.sync_again_after_an_error),),
-        ("I5",),
+        ("A1", "I2", "I3", "I5"),
         Profile(kinds=("io_error", "torn_write", "disk_full"), count=6),
     ),
     Mutant(

@@ -1,0 +1,191 @@
+"""Nodes that come, go and come again, by the commands a person types: init, join, remove, recover.
+
+Everything here runs as on separate machines: own directories, TLS, tokens, no shared file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEADLINE_S = 60.0
+
+
+class Machines:
+    """Nodes made by the command line, each below a directory of its own."""
+
+    def __init__(self, ground: Path, postgres_bin: Path) -> None:
+        self.ground = ground
+        self.postgres_bin = postgres_bin
+        self.config: dict[str, Path] = {}
+
+    def pgherd(self, *words: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command line, and expect an exit code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pgherd.cli.main", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert code is None or done.returncode == code, f"{words}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def place(self, name: str, *, data: bool = True) -> list[object]:
+        """Options for a new directory and free ports."""
+        directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.ground))
+        directory.chmod(0o755)
+        self.config[name] = directory / "pgherd.yaml"
+        words = ["--name", name, "--dir", directory, "--base-port", free_base()]
+        if data:
+            words += ["--set", f"postgresql.bin_dir={self.postgres_bin}"]
+        return [*words, "--address", "127.0.0.1", "--start", "--timeout", "90"]
+
+    def join(self, name: str, *, via: str, witness: bool = False) -> None:
+        """Use what add-node prints, with this machine's places instead of the defaults."""
+        kind = ["--witness"] if witness else []
+        line = self.pgherd("add-node", "--name", name, *kind, "--config", self.config[via]).stdout
+        token = line.split("--token ")[1].split()[0]
+        self.pgherd("join", *kind, "--token", token, *self.place(name, data=not witness))
+
+    def ask(self, name: str, *words: str) -> Any:
+        """The JSON answer of a command, asked at a node."""
+        done = self.pgherd(*words, "--config", self.config[name], "--output", "json")
+        return json.loads(done.stdout)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL everything of a node, as when the machine burns down."""
+        end_all(self.config[name].parent, signal.SIGKILL)
+
+    def wait_operational(self, name: str, nodes: int) -> dict[str, Any]:
+        until = time.monotonic() + DEADLINE_S
+        while True:
+            status: dict[str, Any] = self.ask(name, "status")
+            if status["status"] == "operational" and status["node_count"] == nodes:
+                return status
+            assert time.monotonic() < until, status
+            time.sleep(0.3)
+
+
+def free_base() -> int:
+    """A port from which five are free, below those that the kernel gives out."""
+    for base in range(21_000 + os.getpid() % 500 * 10, 31_000, 10):
+        probes = [socket.socket() for _ in range(5)]
+        try:
+            for offset, probe in enumerate(probes):
+                probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        else:
+            return base
+        finally:
+            for probe in probes:
+                probe.close()
+    raise AssertionError("no free ports")
+
+
+def processes_of(directory: Path) -> list[int]:
+    """Every process whose command line names the directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if f"{directory}/".encode() in words and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def end_all(directory: Path, number: signal.Signals) -> None:
+    until = time.monotonic() + DEADLINE_S
+    while found := processes_of(directory):
+        assert time.monotonic() < until, f"{found} do not end"
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def machines(stable: Any) -> Iterator[Machines]:
+    """A place for nodes; whatever runs in it in the end is killed."""
+    ground = Path(tempfile.mkdtemp(prefix="pgherd-machines-", dir="/var/tmp"))
+    ground.chmod(0o755)
+    try:
+        yield Machines(ground, stable.postgres_bin)
+    finally:
+        end_all(ground, signal.SIGKILL)
+        shutil.rmtree(ground)
+
+
+def test_a_dead_node_is_replaced_under_its_name(machines: Machines) -> None:
+    """Two data members and a witness; one dies for good, is removed, and its name joins anew."""
+    machines.pgherd("init", *machines.place("n1"))
+    machines.join("n2", via="n1")
+    machines.join("w3", via="n1", witness=True)
+    status = machines.wait_operational("n1", 3)
+    assert (status["primary_node_id"], status["synchronous"]["voters"]) == ("n1", ["n2"])
+    peers = {peer["node"]: peer for peer in machines.ask("n2", "raft", "peers")}
+    assert {name: peer["suffrage"] for name, peer in peers.items()} == {
+        "n1": "voter",
+        "n2": "voter",
+        "w3": "witness",
+    }
+    machines.pgherd("raft", "transfer", "--to", "w3", "--config", machines.config["n1"])
+    assert machines.ask("n2", "raft", "state")["leader"] == "w3"
+    machines.kill("n2")
+    gone = machines.pgherd(
+        "remove-node", "--name", "n2", "--yes", "--config", machines.config["n1"]
+    )
+    assert "n2 is no member any more" in gone.stdout
+    assert "NO copy is left" in gone.stderr
+    machines.join("n2", via="n1")
+    status = machines.wait_operational("n1", 3)
+    assert status["synchronous"]["voters"] == ["n2"]
+    again = {peer["node"]: peer["raft_id"] for peer in machines.ask("n1", "raft", "peers")}
+    assert again["n2"] > max(peer["raft_id"] for peer in peers.values())
+
+
+def test_a_cluster_grows_again_after_lost_quorum(machines: Machines) -> None:
+    """The last of two recovers alone, leads, and a new node joins it."""
+    machines.pgherd("init", *machines.place("n1"))
+    machines.join("n2", via="n1")
+    machines.wait_operational("n1", 2)
+    machines.kill("n1")
+    end_all(machines.config["n2"].parent, signal.SIGTERM)
+    file = machines.config["n2"]
+    first = machines.pgherd("raft", "recover", "--config", file, code=3)
+    assert "given up  n1" in first.stdout
+    machines.pgherd("raft", "recover", "--config", file, "--keep-this-node", "--yes-i-compared")
+    with (file.parent / "pgherd.log").open("ab") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "pgherd.cli.main", "start", "--config", str(file)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    until = time.monotonic() + DEADLINE_S
+    while machines.pgherd("status", "--config", file, code=None).returncode:
+        assert time.monotonic() < until
+        time.sleep(0.3)
+    status = machines.wait_operational("n2", 1)
+    assert status["primary_node_id"] == "n2"
+    machines.join("n3", via="n2")
+    status = machines.wait_operational("n2", 2)
+    assert status["synchronous"]["voters"] == ["n3"]
+    ids = {peer["node"]: peer["raft_id"] for peer in machines.ask("n2", "raft", "peers")}
+    assert ids["n3"] > 1000, "ids that the lost majority may have given are skipped"
+    daemon.kill()
+    daemon.wait()
