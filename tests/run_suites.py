@@ -54,14 +54,29 @@ SUITES = (
             ("lint-imports", "--no-cache"),
         ),
     ),
-    Suite("unit", paths=("tests/unit",), budget_seconds=240, floors={"passed": 500}),
-    Suite("contract", paths=("tests/contract",), budget_seconds=300, floors={"passed": 30}),
-    Suite("sim", paths=("tests/sim",), budget_seconds=360, floors={"passed": 5, "seeds": 200}),
+    Suite(
+        "unit",
+        paths=("tests/unit",),
+        budget_seconds=300,
+        floors={"passed": 1000, "frames": 200_000},
+    ),
+    Suite(
+        "contract",
+        paths=("tests/contract",),
+        budget_seconds=360,
+        floors={"passed": 120, "store_cuts": 65_536, "store_flips": 20_000},
+    ),
+    Suite(
+        "sim",
+        paths=("tests/sim",),
+        budget_seconds=720,
+        floors={"passed": 50, "seeds": 300, "raft_seeds": 1500},
+    ),
     Suite(
         "cluster",
         paths=("tests/cluster",),
         budget_seconds=660,
-        floors={"passed": 10, "failovers": 8},
+        floors={"passed": 60, "failovers": 12},
     ),
 )
 """In this order; the budgets add up to 29 minutes."""

@@ -141,7 +141,7 @@ class Verifier:
 
     def is_voter(self) -> str:
         for peer in self._api.get("/raft/peers")["peers"]:
-            if peer["node"] == self.name and peer["suffrage"] == "voter":
+            if peer["node"] == self.name and peer["suffrage"] in ("voter", "witness"):
                 return f"Raft id {peer['raft_id']}"
         raise NotYet("it is not a voter yet")
 

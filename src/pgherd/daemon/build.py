@@ -247,7 +247,8 @@ class Node:
         )
 
     def _publish(self) -> None:
-        if self.control is not None:
+        """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
+        if self.control is not None and not self.agent.removed:
             self.control.publish(self._snapshot())
 
     # --- life ------------------------------------------------------------------------------------
