@@ -178,8 +178,7 @@ class Session:
         if self.client_ended or client.is_closing():
             client.close()
             return
-        if client.can_write_eof():
-            client.write_eof()
+        _end_of_data(client)
         _resume(client)
         self._later(linger_s, self._close_flushed)
 
@@ -291,8 +290,8 @@ class ClientSide(asyncio.BufferedProtocol):
         session.client_ended = True
         if session.closing or session.server is None:
             return False  # nothing is owed to it any more, or it gave up waiting
-        if session.server.can_write_eof() and not session.server.is_closing():
-            session.server.write_eof()
+        if not session.server.is_closing():
+            _end_of_data(session.server)
         return True
 
     def pause_writing(self) -> None:
@@ -367,6 +366,15 @@ def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
 def _pause(sender: asyncio.Transport | None) -> None:
     if sender is not None and not sender.is_closing() and sender.is_reading():
         sender.pause_reading()
+
+
+def _end_of_data(transport: asyncio.Transport) -> None:
+    """Say that nothing more comes; the peer may be gone before we know (asyncio raises then)."""
+    try:
+        if transport.can_write_eof():
+            transport.write_eof()
+    except OSError:
+        transport.abort()
 
 
 def _resume(sender: asyncio.Transport | None) -> None:
