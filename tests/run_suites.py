@@ -69,13 +69,13 @@ SUITES = (
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=480,
+        budget_seconds=420,
         floors={"passed": 50, "seeds": 300, "raft_seeds": 1500},
     ),
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=660,
+        budget_seconds=720,
         floors={"passed": 60, "failovers": 12},
     ),
 )
