@@ -36,8 +36,6 @@ REPORT_MS = 200
 STALL_MS = 1000
 """A loop that was late by this much was stopped: it has to hear the others anew first."""
 
-LEADER_MS = 100
-"""How often the Raft leader looks for silence."""
 PROPOSAL_S = 3.0
 RECORD_RETRY_S = 2.0
 NO_SERVER = ServerSeen()
@@ -175,8 +173,7 @@ class Agent:
         self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
         while True:
             try:
-                pause_ms = LEADER_MS if self.consensus.replica.leads else REPORT_MS
-                async with asyncio.timeout(pause_ms / 1000):
+                async with asyncio.timeout(REPORT_MS / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 pass

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 log = logs.get("daemon")
 
-PUBLISH_S = 0.5
+PUBLISH_S = 1.0
 STOP_ACT_S = 20.0
 CATCH_UP_S = 5.0
 

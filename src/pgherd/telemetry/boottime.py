@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from pgherd.model.ids import Instant
 
-LAG_INTERVAL_MS = 200
+LAG_INTERVAL_MS = 500
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
