@@ -80,7 +80,7 @@ def asking(command: Command) -> Command:
         return command(common, **given)
 
     merged = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + shared
-    called.__signature__ = signature.replace(parameters=merged)  # type: ignore[attr-defined]
+    called.__signature__ = signature.replace(parameters=merged)  # type: ignore[attr-defined] # for typer
     called.__annotations__ = {one.name: one.annotation for one in merged}
     return called
 

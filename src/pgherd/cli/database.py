@@ -66,4 +66,4 @@ def create(place: Place, settings: Settings, *, database: str, user: str) -> Non
 
 def exists(connection: object, query: str, name: str) -> bool:
     """Whether a catalog row is there."""
-    return connection.execute(query, (name,)).fetchone() is not None  # type: ignore[attr-defined]
+    return connection.execute(query, (name,)).fetchone() is not None  # type: ignore[attr-defined] # psycopg, lazily

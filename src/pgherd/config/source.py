@@ -111,7 +111,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call] # PyYAML has no types here
             raise yaml.MarkedYAMLError(
                 problem="aliases are not read", problem_mark=event.start_mark
             )

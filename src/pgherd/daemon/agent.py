@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.reports import Reports
 from pgherd.ledger.commands import AnyCommand, Begin, Done, Outcome, Refused, UpdateMember
+from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
 from pgherd.model.facts import Facts, Member, Phase
 from pgherd.model.ids import Instant, NodeId
@@ -21,7 +22,6 @@ from pgherd.model.observation import Heard, HerdView, Observation, Server, Serve
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, member
 from pgherd.plan.rule import Decision
-from pgherd.plan.synchrony import half_done
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms

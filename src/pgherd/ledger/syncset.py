@@ -30,6 +30,11 @@ def weakest_k(sync: SyncState) -> int:
     return min(k for _, k in uses(sync))
 
 
+def half_done(sync: SyncState) -> bool:
+    """Whether PostgreSQL was told a set that the store does not have yet."""
+    return set(sync.names) != set(sync.voters) or sync.names_k != sync.k
+
+
 def broken_rule(sync: SyncState) -> str:
     """Which safety rule this state breaks, in words; "" when it is sound.
 

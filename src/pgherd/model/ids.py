@@ -32,6 +32,9 @@ NODE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 CLOSED_NAME = "pgherd-closed"
 """The standby name that no connection may carry: under it no commit is acknowledged."""
 
+CLOSED_NAMES = f'"{CLOSED_NAME}"'
+"""synchronous_standby_names that hold it alone; quoted, it has a hyphen."""
+
 APPLICATION_NAME_BYTES_MAX = 63
 
 

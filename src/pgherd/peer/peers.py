@@ -242,4 +242,4 @@ class Peers:
     def _tell(self) -> None:
         nodes, self._to_tell = self._to_tell, set()
         for node in sorted(nodes):
-            self._guard(lambda node=node: self._on_unreachable(node))  # type: ignore[misc]
+            self._guard(lambda node=node: self._on_unreachable(node))  # type: ignore[misc] # binds node

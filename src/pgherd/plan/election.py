@@ -8,7 +8,7 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Handover, Phase, Reign
-from pgherd.model.ids import CLOSED_NAME, MemberKey, Position
+from pgherd.model.ids import CLOSED_NAMES, MemberKey, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
     able_to_run,
@@ -99,7 +99,7 @@ def is_closed_leader(s: Situation, report: Observation) -> bool:
         and server.position is not None
         and promises.promise == s.facts.term
         and promises.promise_elector == s.facts.elector
-        and server.names == f'"{CLOSED_NAME}"'
+        and server.names == CLOSED_NAMES
     )
 
 

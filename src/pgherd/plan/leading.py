@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pgherd.ledger.syncset import half_done
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
-from pgherd.model.ids import CLOSED_NAME, slot_name
+from pgherd.model.ids import CLOSED_NAMES, slot_name
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
@@ -16,7 +17,7 @@ def names_text(facts: Facts) -> str:
     """
     sync = facts.sync
     if sync.names_k == 0:
-        return f'"{CLOSED_NAME}"' if facts.mode == "strict" else ""
+        return CLOSED_NAMES if facts.mode == "strict" else ""
     listed = ", ".join(f'"{key.token(facts.term)}"' for key in sync.names)
     return f"ANY {sync.names_k} ({listed})"
 
@@ -82,8 +83,7 @@ def lead_settle(s: Self) -> Answer | None:
     if not leads(s) or s.facts.phase is not Phase.STABLE or s.server.state is not Server.PRIMARY:
         return None
     sync = s.facts.sync
-    half_done = set(sync.names) != set(sync.voters) or sync.names_k != sync.k
-    if not half_done or not sync.in_use or s.server.settled >= sync.generation:
+    if not half_done(sync) or not sync.in_use or s.server.settled >= sync.generation:
         return None
     action = act.Settle(
         term=s.facts.term,

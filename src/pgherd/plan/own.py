@@ -8,7 +8,7 @@ import msgspec
 
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
-from pgherd.model.ids import CLOSED_NAME, Instant, MemberKey, NodeId
+from pgherd.model.ids import CLOSED_NAMES, Instant, MemberKey, NodeId
 from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -75,4 +75,4 @@ def starts_for_ever(s: Self) -> bool:
 
 
 def closed(s: Self) -> bool:
-    return s.server.names == f'"{CLOSED_NAME}"'
+    return s.server.names == CLOSED_NAMES

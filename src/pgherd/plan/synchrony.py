@@ -7,7 +7,7 @@ round, as the table there states; the ledger refuses a step that would break (Q)
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger.syncset import seal_count
+from pgherd.ledger.syncset import half_done, seal_count
 from pgherd.model.facts import Phase, SyncState
 from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Observation
@@ -93,11 +93,6 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
     home = members[report.node].tags.zone if report.node in members else ""
     found.sort(key=lambda key: (key not in sync.voters, members[key.node].tags.zone == home, key))
     return tuple(sorted(found[: 2 * num_sync(s.facts, s.policy)]))
-
-
-def half_done(sync: SyncState) -> bool:
-    """Whether PostgreSQL was told a set that the store does not have yet."""
-    return set(sync.names) != set(sync.voters) or sync.names_k != sync.k
 
 
 def unsettled(s: Situation) -> Decision | None:

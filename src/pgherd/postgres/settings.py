@@ -10,11 +10,8 @@ import re
 
 import msgspec
 
-from pgherd.model.ids import CLOSED_NAME
+from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
 from pgherd.postgres.errors import OperatorError
-
-CLOSED_NAMES = f'"{CLOSED_NAME}"'
-"""synchronous_standby_names under which no commit is acknowledged; quoted, it has a hyphen."""
 
 APPLICATION_NAME = "pgherd-agent"
 HBA_FILE = "pgherd_hba.conf"

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from pgherd.model.errors import PgherdError
+from pgherd.model.ids import CLOSED_NAMES
 from pgherd.pki.files import write_private
 from pgherd.proof.client import NoAnswer, ask
 from pgherd.proof.layout import HOST, Place, Secrets
@@ -25,7 +26,6 @@ T = TypeVar("T")
 
 POLL_S = 0.1
 LOG_TAIL_LINES = 25
-CLOSED_NAMES = '"pgherd-closed"'
 
 REDUNDANCY = """
 SELECT pg_is_in_recovery(), current_setting('synchronous_standby_names'),

@@ -98,7 +98,7 @@ def rows_everywhere(herd: LocalHerd, *, deadline_s: float = 30.0) -> list[Row]:
             continue
         statement = f"SELECT 1 WHERE pg_last_wal_replay_lsn() >= '{end}'"
         herd.wait_for(
-            lambda name=name, ask=statement: herd.query(name, ask),  # type: ignore[misc]
+            lambda name=name, ask=statement: herd.query(name, ask),  # type: ignore[misc] # binds both
             f"replay of {end} on {name}",
             deadline_s=deadline_s,
         )

@@ -201,7 +201,7 @@ def settle(agent: Agent, a: act.Settle) -> Task:
             continue
         stream.close_up()
         key = stream.key
-        yield from wait(lambda key=key: is_back(server, key), limit_ms=2_000)  # type: ignore[misc]
+        yield from wait(lambda key=key: is_back(server, key), limit_ms=2_000)  # type: ignore[misc] # default binds it
     must(server.primary and server.dir is not None, "no primary")
     assert server.dir is not None
     target = server.dir.wal[-1].end

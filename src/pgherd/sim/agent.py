@@ -303,8 +303,8 @@ class Agent:
             phase_since=self._phase_since,
             names_since=self._names_since,
             unix_ms=self.clock.ms,
-            raft_voters=status.conf.voters,  # type: ignore[arg-type]
-            raft_learners=status.conf.learners,  # type: ignore[arg-type]
+            raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
+            raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pgherd.model.ids import CLOSED_NAME, MemberKey, Term, parse_token
+from pgherd.model.ids import CLOSED_NAMES, MemberKey, Term, parse_token
 
 QUORUM = re.compile(r"ANY (\d+) \((.*)\)")
 QUOTED = re.compile(r'"([^"]*)"')
@@ -42,4 +42,4 @@ class Names:
         return not self.empty and not self.tokens
 
 
-CLOSED = Names(f'"{CLOSED_NAME}"')
+CLOSED = Names(CLOSED_NAMES)

@@ -55,7 +55,7 @@ class Metrics:
 
     def __init__(self, *, node: NodeId, version: str) -> None:
         self._node = node
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types here
         self._registry = CollectorRegistry(auto_describe=False)
         self._totals = CollectorRegistry(auto_describe=False)
         self._gauges: dict[str, Gauge] = {}
