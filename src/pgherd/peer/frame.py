@@ -74,6 +74,26 @@ class Response(msgspec.Struct, frozen=True, array_like=True):
     problem: str | None = None
 
 
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a snapshot. message: the one that brings the snapshot, without its data.
+
+    size: bytes of the whole · at: where this part begins · crc: CRC-32 of all bytes up to the end
+    of this part, so that the last part's is the whole's.
+    """
+
+    message: Msg
+    size: int
+    at: int
+    crc: int
+    data: bytes
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a chunk: where the next one must begin; at the end of the whole: complete."""
+
+    next: int
+
+
 def pack(channel: Channel, body: bytes) -> bytes:
     """A whole frame. Raises FrameError when the body is too long for one."""
     if len(body) > FRAME_BYTES_MAX:
@@ -129,6 +149,8 @@ _request = msgspec.msgpack.Decoder(Request)
 _response = msgspec.msgpack.Decoder(Response)
 _message = msgspec.msgpack.Decoder(Msg)
 _report = msgspec.msgpack.Decoder(Observation)
+_chunk = msgspec.msgpack.Decoder(Chunk)
+_taken = msgspec.msgpack.Decoder(Taken)
 
 
 def decode_hello(body: bytes) -> Hello:
@@ -154,6 +176,16 @@ def decode_request(body: bytes) -> Request:
 def decode_response(body: bytes) -> Response:
     """Read a response."""
     return _decode(_response, body)
+
+
+def decode_chunk(body: bytes) -> Chunk:
+    """Read a part of a snapshot."""
+    return _decode(_chunk, body)
+
+
+def decode_taken(body: bytes) -> Taken:
+    """Read the answer to a part of a snapshot."""
+    return _decode(_taken, body)
 
 
 def decode_report(body: bytes) -> Observation:

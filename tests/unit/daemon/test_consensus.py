@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,6 +58,8 @@ class Herd:
             for number, name in enumerate(names, start=1)
         }
         self.failures: list[PgherdError] = []
+        self.cut_off: set[int] = set()
+        self.snapshots_to_lose = 0
         self.nodes: dict[int, Consensus] = {}
         self.stores: dict[int, SlowStore] = {}
         for name, member in members.items():
@@ -84,8 +87,13 @@ class Herd:
         )
 
     def _send(self, message: Msg) -> None:
-        target = self.nodes[message.to]
-        asyncio.get_running_loop().call_soon(target.receive, message)
+        loop = asyncio.get_running_loop()
+        if message.type == "Snap" and self.snapshots_to_lose:
+            self.snapshots_to_lose -= 1
+            ended = partial(self.nodes[message.frm].snapshot_sent, message.to, taken=False)
+            loop.call_later(0.05, ended)
+        elif not {message.frm, message.to} & self.cut_off:
+            loop.call_soon(self.nodes[message.to].receive, message)
 
     def leader(self) -> Consensus | None:
         found = [node for node in self.nodes.values() if node.replica.leads and not node.stopped]
@@ -207,6 +215,29 @@ def test_proposals_are_limited_in_size_and_number() -> None:
         follower = next(node for node in herd.nodes.values() if node is not leader)
         with pytest.raises(NotLeader, match="the Raft leader is"):
             await follower.submit(token("next"))
+
+    play(story)
+
+
+def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower whose entries are gone from the leader's log catches up after three failures."""
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_MAX", 20)
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_KEPT", 5)
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        away = next(node for node in herd.nodes.values() if node is not leader)
+        herd.cut_off.add(away.replica.node.id)
+        for number in range(60):
+            await leader.submit(token(f"t{number}"))
+        assert leader.store.first_index() > away.store.last_index() + 1
+        herd.snapshots_to_lose = 3
+        herd.cut_off.clear()
+        await until(lambda: away.replica.facts == leader.replica.facts)
+        assert herd.snapshots_to_lose == 0
+        assert away.store.snapshot().index > 0
+        state = leader.replica.status().progress[away.replica.node.id].state
+        assert state == "replicate"
 
     play(story)
 

@@ -20,6 +20,7 @@ from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term
 from pgherd.model.observation import Observation, Sender, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.peer import frame as frames
+from pgherd.peer.chunks import Parcel, crc_marks
 from pgherd.peer.frame import (
     FRAME_BYTES_MAX,
     HEADER,
@@ -31,6 +32,7 @@ from pgherd.peer.frame import (
     pack,
 )
 from pgherd.peer.outbox import RAFT_FRAMES_MAX, Outbox
+from pgherd.peer.peers import CHUNK
 from pgherd.raft.types import ConfState, Entry, Msg, Snapshot
 
 A, B = NodeId("a"), NodeId("b")
@@ -43,6 +45,8 @@ DECODERS = (
     frames.decode_response,
     frames.decode_report,
     frames.decode_message,
+    frames.decode_chunk,
+    frames.decode_taken,
 )
 
 
@@ -142,13 +146,20 @@ def garbage(chance: random.Random) -> bytes:
             return pack(Channel.HELLO, encode(Hello(B, A, chance.randint(-5, 5))))
 
 
+def read_request(body: bytes) -> None:
+    """A request, and what it carries where that is a chunk of a snapshot."""
+    request = frames.decode_request(body)
+    if request.kind == CHUNK:
+        frames.decode_chunk(request.body)
+
+
 READERS: dict[Channel, Callable[[bytes], Any]] = {
     Channel.HELLO: frames.decode_hello,
     Channel.WELCOME: frames.decode_text,
     Channel.REFUSED: frames.decode_text,
     Channel.RAFT: frames.decode_message,
     Channel.REPORT: frames.decode_report,
-    Channel.REQUEST: frames.decode_request,
+    Channel.REQUEST: read_request,
     Channel.RESPONSE: frames.decode_response,
     Channel.PING: frames.decode_number,
     Channel.PONG: frames.decode_number,
@@ -171,6 +182,7 @@ def samples() -> list[bytes]:
         heard_ms={A: 12},
         alarms=("disk",),
     )
+    chunk = Parcel(Msg(type="Snap", snapshot=snapshot), crc_marks(snapshot.data)).chunk(0)
     bodies: list[tuple[Channel, Any]] = [
         (Channel.HELLO, Hello(B, A, 1)),
         (Channel.WELCOME, "a"),
@@ -181,6 +193,7 @@ def samples() -> list[bytes]:
         (Channel.RAFT, Msg(type="ReadIndex", frm=2, to=1, term=3, context=b"a:1")),
         (Channel.REPORT, report),
         (Channel.REQUEST, frames.Request(4, "propose", b"body" * 20)),
+        (Channel.REQUEST, frames.Request(5, "snapshot-chunk", encode(chunk))),
         (Channel.RESPONSE, frames.Response(4, b"body", None)),
         (Channel.PING, 2**40),
         (Channel.PONG, 2**40),
@@ -304,7 +317,7 @@ def test_an_oversize_message_is_dropped_and_told(plain_herd: Any, tell: Any, wai
 
     async def story() -> None:
         a, b = await plain_herd.of("a", "b")
-        a.peers.send_raft(B, Msg(type="Snap", context=bytes(17 * 1024 * 1024)))
+        a.peers.send_raft(B, Msg(type="App", context=bytes(17 * 1024 * 1024)))
         await wait(lambda: B in a.unreachable, "told")
         a.peers.send_raft(B, Msg(type="Heartbeat"))
         await wait(lambda: len(b.raft) == 1, "the next one arrives")
