@@ -335,6 +335,17 @@ class LeadershipMoved(Model):
     new_leader: NodeName
 
 
+class LedgerSaved(Model):
+    """The ledger as a quorum confirmed it, without secrets. content: of the file to keep."""
+
+    cluster: str
+    epoch: int
+    raft_index: int
+    members: list[NodeName]
+    saved: str
+    content: str
+
+
 class JoinBody(Model):
     """A node asks to become a member; the form of the port's JoinRequest."""
 

@@ -176,6 +176,9 @@ def names(keys: list[MemberKey]) -> str:
 def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
     """F3: why the sealed members are not enough; "" when they are."""
     facts = s.facts
+    ahead = [key for key, position in done.items() if position.epoch >= facts.term]
+    if ahead:  # a ledger from a file that is older than we allow for
+        return f"{names(ahead)} has WAL of a term that this ledger has not come to"
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]

@@ -218,9 +218,7 @@ def test_a_transfer_that_cannot_succeed_ends(
 CHUNK = Parcel.chunk
 
 
-def test_a_newer_snapshot_replaces_the_one_under_way(
-    plain_herd: Any, tell: Any, wait: Any
-) -> None:
+def test_a_newer_snapshot_replaces_the_one_under_way(plain_herd: Any, tell: Any, wait: Any) -> None:
     """Of the older one nothing is told: the core has moved on."""
     newer = snap(index=12, data=DATA * 3)
 
