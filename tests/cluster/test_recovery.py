@@ -149,6 +149,12 @@ def test_a_saved_ledger_is_restored(own: LocalHerd) -> None:
     told = json.loads(looked.stdout)
     assert (told["members"], told["lost"]) == (sorted(names), [])
     assert told["term"] > term
+    copy = herd.places[names[1]].data / "pgherd.incarnation"
+    known = copy.read_text()
+    copy.write_text("ffffff\n")
+    other = pgherd_raft(herd, names[1], *restore)
+    assert (other.returncode, f"--lost {names[1]}" in other.stderr) == (2, True), other.stderr
+    copy.write_text(known)
     for name in names:
         done = pgherd_raft(herd, name, *restore, "--confirm", told["confirm"])
         assert done.returncode == 0, done.stderr
