@@ -357,3 +357,4 @@ class JoinBody(Model):
     tags: dict[str, str | int | bool] = {}
     csr: str = Field(max_length=16_384)
     major: int = 0
+    level: int = 1

@@ -20,7 +20,7 @@ from pgherd.model.errors import BugError, PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Hard, Msg, ProposalDropped
-from pgherd.store.base import Store, StoreFailed
+from pgherd.store.base import Store
 from pgherd.store.replica import Applied, Replica, Round
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -152,7 +152,7 @@ class Consensus:
     async def propose(self, proposal: Proposal) -> Outcome:
         """Put a proposal through consensus from here; the caller bounds the wait.
 
-        Raises NotLeader, TooManyWait, or ProposalTooLarge.
+        Raises NotLeader, TooManyWait, ProposalTooLarge, or CommandTooNew.
         """
         if len(self._waiting) >= PROPOSALS_MAX:
             leader, waiting = self.replica.leader_node(), len(self._waiting)
@@ -233,7 +233,7 @@ class Consensus:
         """Whatever ends one of our tasks ends our part in consensus, and is told."""
         try:
             yield
-        except StoreFailed as failure:
+        except PgherdError as failure:
             self.stopped = True
             self._failed(failure)
             if again:

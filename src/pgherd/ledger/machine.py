@@ -9,6 +9,7 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.ledger.levels import LEVEL, CommandTooNew, TooOld, check_level, needed_level
 from pgherd.model.facts import Facts
 
 CLIENTS_MAX = 256
@@ -31,24 +32,37 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """The replicated state machine of one node."""
+    """The replicated state machine of one node. level: what this program understands."""
+
+    level = LEVEL
+    proposal: type[cmd.Proposal] = cmd.Proposal
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.sessions: dict[str, Session] = {}
         self._encoder = msgspec.msgpack.Encoder(order="deterministic")
-        self._proposals = msgspec.msgpack.Decoder(cmd.Proposal)
+        self._proposals = msgspec.msgpack.Decoder(self.proposal)
         self._images = msgspec.msgpack.Decoder(Image)
 
     def encode(self, proposal: cmd.Proposal) -> bytes:
-        """The bytes of a log entry."""
+        """The bytes of a log entry. Raises CommandTooNew while somebody could not read it."""
+        if needed_level(proposal.command) > self.facts.level:
+            raise CommandTooNew(proposal.command, self.facts)
         return self._encoder.encode(proposal)
 
     def apply(self, data: bytes, *, index: int) -> tuple[cmd.Proposal, cmd.Outcome] | None:
-        """Apply one committed entry; None for the empty entry of a new Raft leader."""
+        """Apply one committed entry; None for the empty entry of a new Raft leader.
+
+        Raises TooOld for what this program does not understand: nothing is ever skipped.
+        """
         if not data:
             return None
-        proposal = self._proposals.decode(data)
+        try:
+            proposal = self._proposals.decode(data)
+        except msgspec.ValidationError as error:
+            raise TooOld(
+                f"log entry {index} says what this pgherd does not know: {error}"
+            ) from error
         known = self.sessions.get(proposal.client)
         if known is not None and proposal.seq <= known.seq:
             if proposal.seq == known.seq:
@@ -56,6 +70,7 @@ class Ledger:
             return proposal, cmd.Refused("stale", "an older attempt of this client")
         self.facts, outcome = apply_command(self.facts, proposal.command, at_ms=proposal.at_ms)
         self._remember(proposal, index, outcome)
+        check_level(self.facts, self.level)
         return proposal, outcome
 
     def _remember(self, proposal: cmd.Proposal, index: int, outcome: cmd.Outcome) -> None:
@@ -71,8 +86,9 @@ class Ledger:
         return self._encoder.encode(Image(1, self.facts, self.sessions))
 
     def restore(self, data: bytes) -> None:
-        """Replace the whole state."""
+        """Replace the whole state. Raises TooOld."""
         image = self._images.decode(data)
         if image.version != 1:
-            raise ValueError(f"ledger image of version {image.version} is newer than this program")
+            raise TooOld(f"the ledger's image has version {image.version}, this pgherd knows 1")
+        check_level(image.facts, self.level)
         self.facts, self.sessions = image.facts, dict(image.sessions)

@@ -18,7 +18,7 @@ from pgherd.peer.chunks import Assembly, whole
 from pgherd.peer.courier import IN_THREAD_BYTES, Courier
 from pgherd.peer.door import Door
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
-from pgherd.peer.frame import Channel, FrameError, Lane, pack
+from pgherd.peer.frame import Channel, FrameError, Lane, NotUnderstood, pack
 from pgherd.peer.link import Link
 from pgherd.peer.resolve import Resolver
 from pgherd.peer.storemarks import WENT_BACK, StoreMark, StoreMarks
@@ -79,6 +79,8 @@ class Peers:
         self._links: dict[tuple[NodeId, Lane], Link] = {}
         self._addresses: dict[NodeId, tuple[str, int]] = {}
         self._problems: dict[NodeId, str] = {}
+        self.not_understood: dict[NodeId, int] = {}
+        """How much of each peer's messages was dropped because only newer versions know it."""
         self._to_tell: set[NodeId] = set()
         self._resolver = Resolver()
         self._ticker: asyncio.Task[None] | None = None
@@ -212,6 +214,21 @@ class Peers:
                 link.tick()
 
     def _on_frame(self, node: NodeId, channel: Channel, body: bytes) -> None:
+        try:
+            self._hand_on(node, channel, body)
+        except NotUnderstood as error:
+            self._count_dropped(node, channel, error)
+
+    def _count_dropped(self, node: NodeId, channel: Channel, error: NotUnderstood) -> None:
+        """Of a newer version, or a bug: what was sent counts as lost; 1, 10, 100 ... are logged."""
+        count = self.not_understood[node] = self.not_understood.get(node, 0) + 1
+        if str(count).strip("0") == "1":
+            what, why = channel.name.lower(), str(error)
+            log.warning("peer.not_understood", peer=node, count=count, what=what, problem=why)
+
+    def _hand_on(self, node: NodeId, channel: Channel, body: bytes) -> None:
+        if channel is Channel.LATER:
+            raise NotUnderstood("a frame on a channel of a newer version")
         if channel is Channel.RAFT:
             message = frames.decode_message(body)
             self._guard(lambda: self._on_raft(node, message))

@@ -11,6 +11,7 @@ import secrets
 
 import msgspec
 
+from pgherd.ledger.levels import LEVEL, check_level
 from pgherd.ledger.machine import Ledger
 from pgherd.ledger.rescue import restored
 from pgherd.ledger.saved import Saved
@@ -46,6 +47,7 @@ def beginning(saved: Saved, *, lost: frozenset[NodeId]) -> Beginning:
         raise OperatorError(
             "the file is of a cluster that had no data yet", "make a new one: pgherd init"
         )
+    check_level(saved.facts, LEVEL)
     facts = restored(saved, lost=lost)
     if not facts.sync.voters:
         raise OperatorError(

@@ -1,4 +1,4 @@
-"""Proves `raft snapshot save` and the refusals of `restore`; a whole restore is a cluster test's."""
+"""Proves `raft snapshot save` and what `restore` refuses; a cluster test restores a whole one."""
 
 from __future__ import annotations
 

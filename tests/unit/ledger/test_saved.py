@@ -1,4 +1,4 @@
-"""Proves what the file of a ledger holds, what damage it notices, and what a restored one becomes."""
+"""Proves what a ledger's file holds, what damage it notices, and what a restored one becomes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_ids_are_new_and_tell_those_apart_who_were_given_something_else() -> Non
         frozenset(member.raft_id for member in one.members.values())
         for one in (facts, restored(other, lost=frozenset()), lost)
     ]
-    assert not (ids[0] & ids[1] or ids[0] & ids[2])
+    assert not ids[0] & (ids[1] | ids[2])
 
 
 def test_the_lost_are_named_and_gone() -> None:

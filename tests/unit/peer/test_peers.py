@@ -10,7 +10,7 @@ import pytest
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
-from pgherd.peer.frame import FRAME_BYTES_MAX, HEADER, Channel, encode, pack
+from pgherd.peer.frame import FRAME_BYTES_MAX, HEADER, Channel, Welcome, encode, pack
 from pgherd.raft.types import Entry, Msg, Snapshot
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -123,7 +123,7 @@ def test_a_long_frame_on_a_slow_line_is_no_silence(
         async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             hello = await reader.readexactly(HEADER.size)
             await reader.readexactly(HEADER.unpack(hello)[0])
-            writer.write(pack(Channel.WELCOME, encode("b")))
+            writer.write(pack(Channel.WELCOME, encode(Welcome(B))))
             while data := await reader.read(64 * 1024):
                 got.extend(data)
                 await asyncio.sleep(0.01)
@@ -175,7 +175,7 @@ def test_a_peer_that_reads_nothing_costs_bounded_memory(
         held: list[asyncio.StreamWriter] = []
 
         async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(pack(Channel.WELCOME, encode("b")))
+            writer.write(pack(Channel.WELCOME, encode(Welcome(B))))
             held.append(writer)
             writer.transport.pause_reading()
 
