@@ -147,7 +147,8 @@ class Consensus:
     async def submit(self, command: AnyCommand) -> Outcome:
         """Put a command through consensus from here. Raises NotLeader; may wait for ever."""
         self._seq += 1
-        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command))
+        seen = self.replica.node.applied
+        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command, seen))
 
     async def propose(self, proposal: Proposal) -> Outcome:
         """Put a proposal through consensus from here; the caller bounds the wait.

@@ -169,7 +169,8 @@ class Port(Herd):
 
     async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
         client = f"{self.node}-{secrets.token_hex(8)}"
-        proposal = Proposal(client, 1, unix_ms(), command)
+        seen = self._agent.consensus.replica.node.applied
+        proposal = Proposal(client, 1, unix_ms(), command, seen)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._until_done(proposal)

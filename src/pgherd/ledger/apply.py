@@ -404,7 +404,8 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
 def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
     if c.id in facts.tokens:
         return refuse(facts, "already", "this token exists")
-    kept = dict(list(facts.tokens.items())[-TOKENS_MAX + 1 :])
+    by_end = sorted(facts.tokens.values(), key=lambda one: (one.expires_at_unix, one.id))
+    kept = {one.id: one for one in by_end[-TOKENS_MAX + 1 :]}
     kept[c.id] = JoinToken(
         id=c.id, secret_sha256=c.secret_sha256, expires_at_unix=c.expires_at_unix
     )

@@ -207,13 +207,15 @@ AnyCommand = (
 class Proposal(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A command on its way through consensus. (client, seq) makes a retry harmless.
 
-    at_ms: the proposer's wall clock, for history only; no decision reads it.
+    at_ms: the proposer's wall clock, for history only; no decision reads it · seen: the index that
+    its maker had applied, so that whatever became of it is behind that.
     """
 
     client: str
     seq: int
     at_ms: int
     command: AnyCommand
+    seen: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

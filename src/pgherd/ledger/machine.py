@@ -1,6 +1,8 @@
 """The ledger as consensus sees it: bytes in, facts out, exactly once per (client, seq).
 
 A snapshot holds the facts and the table of clients; the same bytes on every node at the same index.
+The table has a limit. A proposal of a client that is not in it, made before the newest one that had
+to leave it, may have been applied already: it is refused, and its maker has to look.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pgherd.ledger.levels import LEVEL, CommandTooNew, TooOld, check_level, need
 from pgherd.model.facts import Facts
 
 CLIENTS_MAX = 256
+FORGOTTEN = "what became of this is not known any more: look whether it was done, then ask anew"
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -29,6 +32,7 @@ class Image(msgspec.Struct, frozen=True):
     version: int
     facts: Facts
     sessions: dict[str, Session]
+    forgotten: int = 0
 
 
 class Ledger:
@@ -40,6 +44,7 @@ class Ledger:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.sessions: dict[str, Session] = {}
+        self.forgotten = 0
         self._encoder = msgspec.msgpack.Encoder(order="deterministic")
         self._proposals = msgspec.msgpack.Decoder(self.proposal)
         self._images = msgspec.msgpack.Decoder(Image)
@@ -64,6 +69,8 @@ class Ledger:
                 f"log entry {index} says what this pgherd does not know: {error}"
             ) from error
         known = self.sessions.get(proposal.client)
+        if known is None and proposal.seen < self.forgotten:
+            return proposal, cmd.Refused("forgotten", FORGOTTEN)
         if known is not None and proposal.seq <= known.seq:
             if proposal.seq == known.seq:
                 return proposal, known.outcome
@@ -78,12 +85,12 @@ class Ledger:
         self.sessions.pop(proposal.client, None)
         self.sessions[proposal.client] = Session(proposal.seq, index, outcome)
         while len(self.sessions) > CLIENTS_MAX:
-            oldest = min(self.sessions, key=lambda client: self.sessions[client].index)
-            del self.sessions[oldest]
+            oldest = next(iter(self.sessions))  # each is put at the end when it is renewed
+            self.forgotten = self.sessions.pop(oldest).index
 
     def snapshot(self) -> bytes:
         """The whole state as bytes."""
-        return self._encoder.encode(Image(1, self.facts, self.sessions))
+        return self._encoder.encode(Image(1, self.facts, self.sessions, self.forgotten))
 
     def restore(self, data: bytes) -> None:
         """Replace the whole state. Raises TooOld."""
@@ -91,4 +98,6 @@ class Ledger:
         if image.version != 1:
             raise TooOld(f"the ledger's image has version {image.version}, this pgherd knows 1")
         check_level(image.facts, self.level)
-        self.facts, self.sessions = image.facts, dict(image.sessions)
+        by_age = sorted(image.sessions.items(), key=lambda item: item[1].index)
+        self.facts, self.sessions = image.facts, dict(by_age)
+        self.forgotten = image.forgotten

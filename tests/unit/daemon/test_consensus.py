@@ -17,7 +17,7 @@ import pytest
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
-from pgherd.ledger.commands import Done, IssueToken
+from pgherd.ledger.commands import Done, IssueToken, Proposal, Refused, RequestSwitchover
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId
@@ -238,6 +238,32 @@ def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) ->
         assert away.store.snapshot().index > 0
         state = leader.replica.status().progress[away.replica.node.id].state
         assert state == "replicate"
+
+    play(story)
+
+
+def test_a_retry_to_the_next_leader_is_applied_once() -> None:
+    """The answer is lost with the leader; who asks the next one hears of the first attempt."""
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        wish = RequestSwitchover("s1", None, "somebody")
+        before = Proposal("asker", 1, 1, token("once"), old.replica.node.applied)
+        assert await old.propose(before) == Done()
+        herd.cut_off.add(old.replica.node.id)
+        lost = Proposal("asker", 2, 1, wish, old.replica.node.applied)
+        unanswered = asyncio.create_task(old.propose(lost))
+        new = await herd.leads(other_than=old)
+        assert isinstance(await new.propose(before), Done)
+        assert isinstance(await new.propose(lost), Refused), "a wish of an unborn cluster"
+        applied = new.replica.node.applied
+        assert (await new.propose(lost)).code == "not_stable"  # type: ignore[union-attr] # Refused
+        assert new.replica.node.applied > applied
+        herd.cut_off.clear()
+        with pytest.raises(NotLeader):
+            await unanswered
+        await until(lambda: old.replica.facts == new.replica.facts)
+        assert list(new.replica.facts.tokens) == ["once"]
 
     play(story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
 from pgherd.peer.frame import FRAME_BYTES_MAX, HEADER, Channel, Welcome, encode, pack
+from pgherd.peer.link import Link
 from pgherd.raft.types import Entry, Msg, Snapshot
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -163,6 +165,38 @@ def test_a_restarted_peer_is_found_again(herd: Any, tell: Any, wait: Any) -> Non
         await wait(lambda: [m.index for _, m in again.raft][-1:] == [2], "messages flow again")
 
     tell(story(), herd)
+
+
+def test_dialling_backs_off_and_a_word_from_the_peer_ends_the_wait(
+    plain_herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is not there is dialled ever less often, up to a limit; and at once when it calls us."""
+    monkeypatch.setattr("pgherd.peer.link.BACKOFF_S_MIN", 0.01)
+    monkeypatch.setattr("pgherd.peer.link.BACKOFF_S_MAX", 60.0)
+    waits: list[float] = []
+    pause = Link._pause
+
+    async def noting(self: Link, seconds: float) -> bool:
+        waits.append(seconds)
+        return await pause(self, seconds)
+
+    monkeypatch.setattr(Link, "_pause", noting)
+
+    async def story() -> None:
+        a = await plain_herd.start("a")
+        b = await plain_herd.start("b")
+        port = b.peers.port
+        await b.peers.stop()
+        a.peers.set_peers({B: ("127.0.0.1", port)})
+        await wait(lambda: len(waits) >= 7, "seven dials")
+        assert all(later > 1.2 * earlier for earlier, later in pairwise(waits[:7]))
+        assert waits[6] > 0.5
+        again = await plain_herd.start("b", port=port)
+        again.peers.set_peers({A: a.address})
+        await plain_herd.connected()
+        assert len(waits) <= 9
+
+    tell(story(), plain_herd)
 
 
 def test_a_peer_that_reads_nothing_costs_bounded_memory(
