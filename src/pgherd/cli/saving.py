@@ -21,7 +21,7 @@ from pgherd.cli.recovering import Alive, who_answers
 from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.ledger import saved as ledger_file
 from pgherd.model.errors import OperatorError, PgherdError
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 
 if TYPE_CHECKING:
     from pgherd.config.settings import Settings
@@ -72,6 +72,9 @@ def restore(
         list[str] | None,
         typer.Option("--lost", help="A member that will not come back; may be repeated."),
     ] = None,
+    above_term: Annotated[
+        int, typer.Option("--above-term", min=0, help="A term that the data has come to.")
+    ] = 0,
     confirm: Annotated[
         str, typer.Option("--confirm", help="The second step: the word of the first.")
     ] = "",
@@ -85,7 +88,8 @@ def restore(
         raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
     settings = read_settings(path)
     saved = read(file)
-    found = beginning(saved, lost=frozenset(NodeId(name) for name in lost or ()))
+    given_up = frozenset(NodeId(name) for name in lost or ())
+    found = beginning(saved, lost=given_up, above=Term(above_term))
     me = require_member(found, settings)
     store = open_new(settings.raft.data_dir)
     try:
@@ -94,9 +98,10 @@ def restore(
         if alive := who_answers(found.facts, me=me):
             raise Alive(alive, "stop pgherd everywhere: all are restored before one is started")
         if confirm != found.code:
-            names = "".join(f" --lost {name}" for name in sorted(lost or ()))
+            more = "".join(f" --lost {name}" for name in sorted(given_up))
+            more += f" --above-term {above_term}" if above_term else ""
             why = f"{confirm} is not the word for this" if confirm else "nothing was changed yet"
-            again = f"restore {file} --config {path}{names} --confirm {found.code}"
+            again = f"restore {file} --config {path}{more} --confirm {found.code}"
             raise NotConfirmed(why, f"pgherd raft snapshot {again}")
         from pgherd.store.restoring import begin
 

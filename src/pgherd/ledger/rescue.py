@@ -54,15 +54,15 @@ def rescued(facts: Facts, *, keep: NodeId, promises: Promises, at_ms: int) -> Fa
     )
 
 
-def restored(saved: Saved, *, lost: frozenset[NodeId]) -> Facts:
-    """The facts of a new cluster of the saved members without the lost ones.
+def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = Term(0)) -> Facts:
+    """The facts of a new cluster of the saved members without the lost ones, in a term above.
 
     The same on every node that is given the same, and nothing else: the Raft ids follow from what
     was given, so that nodes that were given something else are strangers to each other.
     """
     facts = saved.facts
     kept = {node: member for node, member in facts.members.items() if node not in lost}
-    given = saved_bytes(saved) + b"\n" + " ".join(sorted(lost)).encode()
+    given = saved_bytes(saved) + f"\n{above} {' '.join(sorted(lost))}".encode()
     first = facts.next_raft_id + IDS_SKIPPED + zlib.crc32(given) % IDS_SPREAD
     members = {
         node: msgspec.structs.replace(kept[node], raft_id=RaftId(first + place), leaving=False)
@@ -73,7 +73,7 @@ def restored(saved: Saved, *, lost: frozenset[NodeId]) -> Facts:
         facts,
         members=members,
         next_raft_id=RaftId(first + len(members)),
-        term=Term(facts.term + TERMS_SKIPPED),
+        term=Term(max(facts.term + TERMS_SKIPPED, above + 1)),
         kind="cluster.restored",
         text=f"ledger of {saved.saved} restored; given up, with what only they held: {names}",
         at_ms=saved.at_ms,

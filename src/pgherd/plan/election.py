@@ -176,9 +176,11 @@ def names(keys: list[MemberKey]) -> str:
 def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
     """F3: why the sealed members are not enough; "" when they are."""
     facts = s.facts
-    ahead = [key for key, position in done.items() if position.epoch >= facts.term]
-    if ahead:  # a ledger from a file that is older than we allow for
-        return f"{names(ahead)} has WAL of a term that this ledger has not come to"
+    epoch, who = max(
+        ((position.epoch, key.node) for key, position in done.items()), default=(0, "")
+    )
+    if epoch >= facts.term:  # the ledger was restored from a file that is older than we allow for
+        return f"{who} has WAL of term {epoch}, above all that this ledger knows of"
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]

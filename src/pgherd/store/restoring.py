@@ -35,8 +35,8 @@ class Beginning(msgspec.Struct, frozen=True):
         return f"{min(self.snapshot.conf.voters):08x}"
 
 
-def beginning(saved: Saved, *, lost: frozenset[NodeId]) -> Beginning:
-    """What follows from a file and the names of the lost. Raises OperatorError."""
+def beginning(saved: Saved, *, lost: frozenset[NodeId], above: Term = Term(0)) -> Beginning:
+    """What follows from a file and what is known beside it. Raises OperatorError."""
     strangers = lost - set(saved.facts.members)
     if strangers:
         known = ", ".join(sorted(saved.facts.members))
@@ -48,7 +48,7 @@ def beginning(saved: Saved, *, lost: frozenset[NodeId]) -> Beginning:
             "the file is of a cluster that had no data yet", "make a new one: pgherd init"
         )
     check_level(saved.facts, LEVEL)
-    facts = restored(saved, lost=lost)
+    facts = restored(saved, lost=lost, above=above)
     if not facts.sync.voters:
         raise OperatorError(
             "nobody is left who had a copy of the data", "name fewer members as --lost"

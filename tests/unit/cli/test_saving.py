@@ -87,6 +87,9 @@ def test_it_takes_two_steps(ground, restore):
     assert f"next: pgherd raft snapshot restore {where}/ledger" in looked.err
     assert f"--confirm {word}" in looked.err
     assert restore("--confirm", "0000").code == 3
+    higher = restore("--above-term", "2000")
+    assert "it begins anew with term 2001" in higher.out
+    assert "--above-term 2000 --confirm" in higher.err
     assert json.loads(restore("-o", "json").out)["confirm"] == word
     store = SqliteStore(where / "raft")
     assert store.identity() is None, "nothing is written before the word"

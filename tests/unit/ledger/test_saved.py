@@ -115,6 +115,15 @@ def test_ids_are_new_and_tell_those_apart_who_were_given_something_else() -> Non
     assert not ids[0] & (ids[1] | ids[2])
 
 
+def test_a_higher_term_of_the_data_may_be_told() -> None:
+    """Where it is not higher it changes no term; it is part of what was given all the same."""
+    far = restored(saved(), lost=frozenset(), above=Term(5000))
+    near = restored(saved(), lost=frozenset(), above=Term(8))
+    plain = restored(saved(), lost=frozenset())
+    assert (far.term, near.term, plain.term) == (5001, 1007, 1007)
+    assert len({min(m.raft_id for m in one.members.values()) for one in (far, near, plain)}) == 3
+
+
 def test_the_lost_are_named_and_gone() -> None:
     """Nobody waits for them, and the history says who was given up."""
     facts = restored(saved(), lost=frozenset({N2, N3}))

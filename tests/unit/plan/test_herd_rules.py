@@ -156,7 +156,7 @@ CASES = (
         look(electing(sync=sync()), DEAD1, SEAL2, SEAL3),
     ),
     Case(
-        "WAL of a term that the ledger has not come to: it was restored from too old a file",
+        "WAL of a term above all that the ledger knows: it was restored from too old a file",
         304,
         None,
         look(electing(), DEAD1, SEAL2, report(3, standby(), sealed(3, pos(4, 5000)))),
