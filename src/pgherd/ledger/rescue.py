@@ -22,6 +22,7 @@ from pgherd.model.promises import Promises
 IDS_SKIPPED = 1000
 """So many Raft ids may have been given away by others in entries that never came here."""
 IDS_SPREAD = 1_000_000
+NO_TERM = Term(0)
 TERMS_SKIPPED = 1000
 """So many terms may have begun since a ledger was saved."""
 
@@ -54,7 +55,7 @@ def rescued(facts: Facts, *, keep: NodeId, promises: Promises, at_ms: int) -> Fa
     )
 
 
-def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = Term(0)) -> Facts:
+def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) -> Facts:
     """The facts of a new cluster of the saved members without the lost ones, in a term above.
 
     The same on every node that is given the same, and nothing else: the Raft ids follow from what

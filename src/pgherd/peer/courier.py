@@ -47,8 +47,8 @@ class Courier:
         self._under_way[to] = (message, task)
 
     def forget(self, to: NodeId) -> None:
-        """The peer is gone or elsewhere: end what is under way to it, and say nothing."""
-        running = self._under_way.pop(to, None)
+        """The peer is gone or elsewhere: end what is under way to it; `done` comes later."""
+        running = self._under_way.get(to)
         if running is not None:
             running[1].cancel()
 

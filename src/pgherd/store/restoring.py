@@ -13,7 +13,7 @@ import msgspec
 
 from pgherd.ledger.levels import LEVEL, check_level
 from pgherd.ledger.machine import Ledger
-from pgherd.ledger.rescue import restored
+from pgherd.ledger.rescue import NO_TERM, restored
 from pgherd.ledger.saved import Saved
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts
@@ -35,7 +35,7 @@ class Beginning(msgspec.Struct, frozen=True):
         return f"{min(self.snapshot.conf.voters):08x}"
 
 
-def beginning(saved: Saved, *, lost: frozenset[NodeId], above: Term = Term(0)) -> Beginning:
+def beginning(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) -> Beginning:
     """What follows from a file and what is known beside it. Raises OperatorError."""
     strangers = lost - set(saved.facts.members)
     if strangers:

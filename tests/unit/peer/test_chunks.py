@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import zlib
 from typing import Any
@@ -219,7 +218,7 @@ CHUNK = Parcel.chunk
 
 
 def test_a_newer_snapshot_replaces_the_one_under_way(plain_herd: Any, tell: Any, wait: Any) -> None:
-    """Of the older one nothing is told: the core has moved on."""
+    """Of the older one nothing is told: the core has moved on. To a peer that moved it failed."""
     newer = snap(index=12, data=DATA * 3)
 
     async def story() -> None:
@@ -232,8 +231,9 @@ def test_a_newer_snapshot_replaces_the_one_under_way(plain_herd: Any, tell: Any,
         a.peers.send_raft(C, snap())
         await wait(lambda: C in a.unreachable, "nobody of that name")
         a.peers.send_raft(B, snap(index=13, data=DATA * 40))
-        await asyncio.sleep(0)
+        await wait(lambda: b.peers._assembly.held_bytes > 0, "under way again")
         a.peers.set_peers({})
-        assert not a.peers._courier._under_way
+        assert a.snapshots == [(B, True)], "never within the call"
+        await wait(lambda: a.snapshots == [(B, True), (B, False)], "told, or the core waits")
 
     tell(story(), plain_herd)
