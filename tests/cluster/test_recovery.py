@@ -116,6 +116,7 @@ def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     assert herd.ask("/cluster/status", name=primary)["primary_node_id"] is None
 
 
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 def test_a_saved_ledger_is_restored(own: LocalHerd) -> None:
     """All stores are lost after a power cut; the file is older than the last term.
 

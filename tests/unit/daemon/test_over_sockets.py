@@ -1,4 +1,5 @@
-"""Prove that nodes of this version and of the next one are one cluster, over real sockets.
+"""Prove over real sockets that a snapshot larger than a frame brings a node up to date, and that
+nodes of this version and of the next one are one cluster.
 
 "The next one" is made here: it greets with a newer protocol and one field more, adds fields to
 every Raft message and report, sends kinds of frames, messages and requests that are unknown now,
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,9 +36,10 @@ from pgherd.peer.frame import HEADER, Hello, Lane
 from pgherd.peer.link import Link
 from pgherd.peer.peers import Peers
 from pgherd.raft.types import Msg
-from pgherd.store.base import Identity
+from pgherd.store.base import Identity, Store
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import Replica, give_birth
+from pgherd.store.sqlite import SqliteStore
 
 A, B, C = (NodeId(name) for name in "abc")
 TICK_MS = 50
@@ -116,15 +119,16 @@ class NextPeers(Peers):
 class Node:
     """Consensus and transport of one node, of this version or the next."""
 
-    def __init__(self, name: NodeId, ports: dict[NodeId, int], *, is_next: bool) -> None:
+    def __init__(
+        self, name: NodeId, ports: dict[NodeId, int], *, is_next: bool, store: Store
+    ) -> None:
         members = {
             node: Member(node, RaftId(number), Kind.DATA, Address("127.0.0.1", ports[node]))
             for number, node in enumerate(sorted(ports), start=1)
         }
-        self.name, self.raft_id = name, members[name].raft_id
+        self.name, self.raft_id, self.ports = name, members[name].raft_id, ports
         self.failures: list[PgherdError] = []
         self.reports: list[Observation] = []
-        store = MemoryStore(MemoryDisk())
         give_birth(
             store, Facts(cluster="c", members=members), Identity("c", name, self.raft_id, name)
         )
@@ -161,6 +165,12 @@ class Node:
             failed=self.failures.append,
         )
 
+    async def start(self) -> None:
+        """Take part."""
+        await self.peers.start()
+        self.peers.set_peers({node: ("127.0.0.1", port) for node, port in self.ports.items()})
+        self.consensus.start()
+
     @property
     def facts(self) -> Facts:
         return self.consensus.replica.facts
@@ -181,16 +191,25 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def play(
-    story: Callable[[dict[NodeId, Node]], Coroutine[Any, Any, None]], *, newer: frozenset[NodeId]
+    story: Callable[[dict[NodeId, Node]], Coroutine[Any, Any, None]],
+    *,
+    newer: frozenset[NodeId] = frozenset(),
+    late: frozenset[NodeId] = frozenset(),
+    disk: Path | None = None,
 ) -> None:
+    """Three nodes; disk: where c has a store on a real one; late: who is started by the story."""
+
     async def whole() -> None:
         ports = dict(zip((A, B, C), free_ports(3), strict=True))
-        nodes = {name: Node(name, ports, is_next=name in newer) for name in ports}
+        nodes = {}
+        for name in ports:
+            real = disk is not None and name == C
+            store = SqliteStore(disk) if disk is not None and real else MemoryStore(MemoryDisk())
+            nodes[name] = Node(name, ports, is_next=name in newer, store=store)
         try:
             for node in nodes.values():
-                await node.peers.start()
-                node.peers.set_peers({name: ("127.0.0.1", port) for name, port in ports.items()})
-                node.consensus.start()
+                if node.name not in late:
+                    await node.start()
             async with asyncio.timeout(40):
                 await story(nodes)
         finally:
@@ -222,6 +241,37 @@ async def led_by(nodes: dict[NodeId, Node], name: NodeId) -> Node:
                 node.consensus.transfer(nodes[name].raft_id)
         await asyncio.sleep(0.1)
     return nodes[name]
+
+
+def test_a_snapshot_larger_than_a_frame_brings_a_node_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """c was away while 20 MB were committed and cut from the log; its store has them in the end.
+
+    Nobody loses the lead for it.
+    """
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_MAX", 40)
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_KEPT", 5)
+
+    async def story(nodes: dict[NodeId, Node]) -> None:
+        await until(lambda: nodes[A].leads() or nodes[B].leads(), "a leader")
+        lead = next(node for node in nodes.values() if node.leads())
+        for number in range(90):
+            token = cmd.IssueToken(f"{number}" + "x" * 230_000, "0" * 64, number)
+            assert await lead.consensus.submit(token) == cmd.Done()
+        assert len(lead.consensus.store.snapshot().data) > frames.FRAME_BYTES_MAX
+        term = lead.consensus.replica.node.term
+        await nodes[C].start()
+        await until(lambda: nodes[C].facts == lead.facts, "c knows all")
+        assert nodes[C].consensus.store.snapshot() == lead.consensus.store.snapshot()
+        assert (lead.leads(), lead.consensus.replica.node.term) == (True, term)
+        await lead.consensus.submit(cmd.IssueToken("next", "0" * 64, 1000))
+        await until(lambda: "next" in nodes[C].facts.tokens, "it follows again")
+
+    play(story, late=frozenset({C}), disk=tmp_path / "c")
+    store = SqliteStore(tmp_path / "c")
+    assert len(store.snapshot().data) > frames.FRAME_BYTES_MAX
+    store.close()
 
 
 @pytest.fixture
