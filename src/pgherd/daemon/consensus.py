@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
-from pgherd.model.errors import BugError, PgherdError
+from pgherd.model.errors import BugError, OperatorError, PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Hard, Msg, ProposalDropped
-from pgherd.store.base import Store
+from pgherd.store.base import Store, StoreFailed
 from pgherd.store.replica import Applied, Replica, Round
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -234,7 +234,7 @@ class Consensus:
         """Whatever ends one of our tasks ends our part in consensus, and is told."""
         try:
             yield
-        except PgherdError as failure:
+        except (StoreFailed, OperatorError) as failure:
             self.stopped = True
             self._failed(failure)
             if again:
