@@ -81,7 +81,7 @@ def restore(
     output: Annotated[Format, typer.Option("--output", "-o")] = Format.TABLE,
 ) -> None:
     """Begin a new cluster from a saved ledger, on every node that lost its consensus store."""
-    from pgherd.store.restoring import beginning
+    from pgherd.store.restoring import begin, beginning
 
     path = find_config(config)
     if path is None:
@@ -103,8 +103,6 @@ def restore(
             why = f"{confirm} is not the word for this" if confirm else "nothing was changed yet"
             again = f"restore {file} --config {path}{more} --confirm {found.code}"
             raise NotConfirmed(why, f"pgherd raft snapshot {again}")
-        from pgherd.store.restoring import begin
-
         begin(store, found, node=me, incarnation=incarnation)
     finally:
         store.close()
