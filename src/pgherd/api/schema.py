@@ -242,7 +242,7 @@ class Explanation(Model):
 
 
 class RaftState(Model):
-    """Consensus on this node. raft_term is not an epoch."""
+    """Consensus on this node. raft_term is not an epoch; ledger_level: what all members know."""
 
     node: NodeName
     state: str
@@ -251,10 +251,11 @@ class RaftState(Model):
     commit_index: int
     applied_index: int
     has_quorum: bool
+    ledger_level: int
 
 
 class RaftPeer(Model):
-    """A member of consensus. witness: votes and holds no data."""
+    """A member of consensus. witness: votes and holds no data; level: of its program."""
 
     node: NodeName
     raft_id: int
@@ -263,6 +264,7 @@ class RaftPeer(Model):
     kind: str
     is_leader: bool
     is_leaving: bool
+    level: int
     last_seen: str | None
 
 
@@ -335,6 +337,17 @@ class LeadershipMoved(Model):
     new_leader: NodeName
 
 
+class LedgerSaved(Model):
+    """The ledger as a quorum confirmed it, without secrets. content: of the file to keep."""
+
+    cluster: str
+    epoch: int
+    raft_index: int
+    members: list[NodeName]
+    saved: str
+    content: str
+
+
 class JoinBody(Model):
     """A node asks to become a member; the form of the port's JoinRequest."""
 
@@ -346,3 +359,4 @@ class JoinBody(Model):
     tags: dict[str, str | int | bool] = {}
     csr: str = Field(max_length=16_384)
     major: int = 0
+    level: int = 1
