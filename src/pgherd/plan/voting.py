@@ -58,7 +58,8 @@ def spread(
     group: Sequence[Candidate], seats: int, *, beside: Sequence[Candidate]
 ) -> list[Candidate]:
     """One after the other from the zone with the fewest voters, who votes now before others."""
-    left, chosen = list(group), []
+    left = list(group)
+    chosen: list[Candidate] = []
     used = Counter(one.zone for one in beside)
     while left and len(chosen) < seats:
         best = min(left, key=lambda one: (used[one.zone], not one.votes, not one.leads, one.node))
