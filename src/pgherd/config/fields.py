@@ -43,7 +43,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What people are told about a key. least, most: limits in the field's unit, why: their reason."""
+    """What people are told about a key. least, most: limits in its unit, why: their reason."""
 
     comment: str
     change: Change = Change.RESTART

@@ -220,6 +220,7 @@ class Agent:
             self.world.checks.on_conf(self.node, change)
         self.replica.confs.clear()
         self._keep_image(now=True)
+        self.writer.save({}, self.store.remember)
 
     def _keep_image(self, *, now: bool = False) -> None:
         """Keep a snapshot and cut the log, far more often than a daemon would."""

@@ -93,8 +93,14 @@ def voting(*numbers: int, **changes: Any) -> list[Candidate]:
         ),
         (
             "a witness takes the zone that has no voter yet",
-            [one(1, zone="a"), one(2, zone="b"), one(3, zone="a", witness=True)]
-            + [one(4, zone="c", witness=True), one(5, zone="a"), one(6, zone="b")],
+            [
+                one(1, zone="a"),
+                one(2, zone="b"),
+                one(3, zone="a", witness=True),
+                one(4, zone="c", witness=True),
+                one(5, zone="a"),
+                one(6, zone="b"),
+            ],
             3,
             names(1, 2, 4),
         ),
