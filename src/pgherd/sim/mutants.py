@@ -319,7 +319,7 @@ DEATHS = (
     "primary.node.paused",
     "ambush.promote",
 )
-MINORITY = Shape("minority", size=5, max_voters=3)
+MINORITY = Shape("minority", size=7, max_voters=3)
 SETS = ("standby.node.crashed", "standby.postmaster.killed", "data.lost", "ambush.names")
 
 MUTANTS: dict[str, Mutant] = {
@@ -426,8 +426,8 @@ MUTANTS: dict[str, Mutant] = {
     "counts-non-voters": Mutant(
         "An entry that non-voters hold counts as held by a majority.",
         counts_non_voters,
-        ("network.split", "network.split", "raft.leader.killed", "failover", "switchover"),
-        ("I1", "I4", "I11"),
+        ("network.split", "raft.leader.killed", "failover", "switchover"),
+        ("I4",),
         shape=MINORITY,
         count=40,
     ),

@@ -12,7 +12,7 @@ import msgspec
 from pgherd.model.facts import Facts, Kind, Mode, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
-from pgherd.sim.clock import SECOND
+from pgherd.sim.clock import SECOND, Endless
 from pgherd.sim.faults import Chaos
 from pgherd.sim.shapes import shape_of
 from pgherd.sim.world import World, render
@@ -78,6 +78,8 @@ def judge(world: World, story: object) -> Result:
         story()
     except Violation as why:
         broken, text = why.name, why.text
+    except Endless as why:
+        broken, text = "L4", str(why)
     except AssertionError as why:
         broken, text = "assertion", describe(why)
     return result(world, broken=broken, text=text)
