@@ -81,7 +81,7 @@ def votes(s: Situation, member: Member) -> bool:
 def is_able(s: Situation, member: Member) -> bool:
     """Whether a member can be counted on for a vote: a voter is, until it was silent for long."""
     if votes(s, member):
-        return age_ms(s, member.node) < s.policy.voter_timeout_ms
+        return silence_ms(s, member) < s.policy.voter_timeout_ms
     return member.raft_id in s.view.caught_up and fresh(s, member.node) is not None
 
 
@@ -112,6 +112,11 @@ def seats(s: Situation) -> Seats:
     return Seats(wanted, [member for member in wanted if not votes(s, member)], spare)
 
 
+def silence_ms(s: Situation, member: Member) -> int:
+    """For how long a member has not reported, or has not answered in consensus."""
+    return max(age_ms(s, member.node), s.view.unanswered_ms.get(member.raft_id, 0))
+
+
 def new_voter(s: Situation) -> Decision | None:
     found = seats(s)
     if found.excess >= 0:
@@ -133,7 +138,7 @@ def replacing_voter(s: Situation) -> Decision | None:
 def why_spare(s: Situation, member: Member) -> str:
     """Why somebody else votes in place of a voter."""
     if not is_able(s, member):
-        return f"silent for {age_ms(s, member.node) // 1000} s"
+        return f"silent for {silence_ms(s, member) // 1000} s"
     return "so that votes are better spread over zones and witnesses"
 
 
@@ -154,7 +159,7 @@ def spare_voter(s: Situation) -> Decision | None:
         return Decision(707, f"{member.node} keeps its vote until {', '.join(silent)} answers")
     why = f"{len(staying)} others do, raft.max_voters is {s.facts.max_voters}"
     if not is_able(s, member):
-        why = f"silent for {age_ms(s, member.node) // 1000} s"
+        why = f"silent for {silence_ms(s, member) // 1000} s"
     change = Membership("learner", member.raft_id)
     return Decision(707, f"{member.node} votes no more: {why}", membership=change)
 

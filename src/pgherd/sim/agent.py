@@ -352,6 +352,7 @@ class Agent:
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
+            unanswered_ms=self.replica.unanswered_ms(Instant(self.clock.ms), since=since),
         )
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:

@@ -397,6 +397,21 @@ def lose_zone(chaos: Chaos) -> bool:
     return any(lost)
 
 
+def hang_disk(chaos: Chaos) -> bool:
+    """A node goes on reporting, but what it should store takes longer than a voter may."""
+    agent = chaos.any_node().agent
+    if agent is None:
+        return False
+    writer = agent.writer
+    writer.slow = chaos.rng.randrange(10_000, 20_000) * MS
+
+    def undo() -> None:
+        writer.slow = 0
+
+    chaos.later(12_000, 30_000, undo)
+    return True
+
+
 def away(chaos: Chaos, node: Node) -> bool:
     if node.agent is None:
         return False
@@ -430,6 +445,7 @@ def leave(chaos: Chaos) -> bool:
 MOVING: dict[str, Strike] = {
     "voter.lost": lose_voter,
     "zone.lost": lose_zone,
+    "disk.hung": hang_disk,
     "member.joins": join,
     "member.leaves": leave,
 }

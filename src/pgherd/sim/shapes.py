@@ -28,7 +28,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 THREE = Shape()
 FIVE = Shape("five", size=5)
-NINE = Shape("nine", size=9, zones=3, kinds=("voter.lost", "zone.lost"))
+NINE = Shape("nine", size=9, zones=3, kinds=("voter.lost", "zone.lost", "disk.hung"))
 WITNESS = Shape("witness", witnesses=1)
 MOVES = Shape(
     "moves",

@@ -223,6 +223,14 @@ def test_the_reasons_are_told() -> None:
     )
 
 
+def test_who_reports_and_does_not_answer_in_consensus_is_lost_too() -> None:
+    """A node with a hung disk talks and votes for nothing."""
+    known = seen(dict.fromkeys(LOST, 0), {1, 2, 3}, me=2, seats=3)
+    for unanswered_ms, expected in ((9_000, 900), (12_000, 706)):
+        hung = replace(known.view, unanswered_ms={RaftId(1): 0, RaftId(3): unanswered_ms})
+        assert decide(replace(known, view=hung)).rule == expected
+
+
 def test_without_an_answer_nobody_replaces() -> None:
     """A silent non-voter, or one whose log is behind, takes no seat."""
     silent = {**LOST, 4: 1_600}
