@@ -170,9 +170,9 @@ def max_voters(
 def odd_numbers(count: int, members: int) -> list[str]:
     """What a number of votes is worth, for people to think about."""
     seats = min(count, members)
-    found = [f"with {seats} votes {(seats - 1) // 2} voters may fail at once"]
+    found = [f"of {seats} voters {(seats - 1) // 2} may fail at once"]
     if seats % 2 == 0:
-        found.append(f"as many as with {seats - 1}: an even number only makes a majority larger")
+        found.append(f"as many as of {seats - 1}: an even number only makes a majority larger")
     return found
 
 

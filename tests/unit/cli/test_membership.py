@@ -71,8 +71,8 @@ def test_the_number_of_votes_is_changed(herd, served, pgherd):
     asked = pgherd("raft", "max-voters", "2", *url)
     assert asked.code == 2
     assert "plan: at most 2 members vote, not 5; now n1, n2, n3 do" in asked.err
-    assert "with 2 votes 0 voters may fail at once" in asked.err
-    assert "as many as with 1" in asked.err
+    assert "of 2 voters 0 may fail at once" in asked.err
+    assert "as many as of 1" in asked.err
     done = pgherd("raft", "max-voters", "3", "--yes", *url)
     assert (done.code, done.out) == (0, "at most 3 members vote\n"), done.err
     assert herd.current.max_voters == 3
