@@ -199,7 +199,7 @@ def test_a_member_that_stands_by_votes_when_a_voter_is_lost(make: Make) -> None:
     [fourth] = set(herd.data) - set(voters)
     told = peers_of(herd, fourth)[fourth]
     assert told["suffrage"] == "non-voter"
-    assert told["why"] == "stands by: 3 others vote, raft.max_voters is 3"
+    assert told["why"] == "stands by: raft.max_voters is 3, and that many vote"
     herd.switchover(fourth)
     assert herd.wait_primary() == fourth
     writers = writing(herd)

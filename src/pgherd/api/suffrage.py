@@ -34,8 +34,7 @@ def why(seen: Seen, member: Member) -> str:
     if suffrage == "learner":
         return f"votes once it has the log: {behind(seen, member)}{silent}"
     if suffrage == "non-voter":
-        others = len(staying_voters(seen))
-        return f"stands by: {others} others vote, raft.max_voters is {most(seen)}{silent}"
+        return f"stands by: raft.max_voters is {most(seen)}, and that many vote{silent}"
     return ("votes, holds no data" if suffrage == "witness" else "votes") + silent
 
 

@@ -157,7 +157,7 @@ def spare_voter(s: Situation) -> Decision | None:
     silent = [one.node for one in staying if fresh(s, one.node) is None]
     if silent and fresh(s, member.node) is not None:
         return Decision(707, f"{member.node} keeps its vote until {', '.join(silent)} answers")
-    why = f"{len(staying)} others do, raft.max_voters is {s.facts.max_voters}"
+    why = f"raft.max_voters is {s.facts.max_voters}"
     if not is_able(s, member):
         why = f"silent for {silence_ms(s, member) // 1000} s"
     change = Membership("learner", member.raft_id)

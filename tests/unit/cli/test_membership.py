@@ -85,7 +85,9 @@ def test_who_stands_by_is_shown(herd, served, pgherd):
     url = ("--api-url", served.url)
     herd.current = msgspec.structs.replace(herd.current, max_voters=2)
     herd.learners = (herd.current.members[N3].raft_id,)
-    assert "stands by: 2 others vote, raft.max_voters is 2" in pgherd("raft", "peers", *url).out
+    assert (
+        "stands by: raft.max_voters is 2, and that many vote" in pgherd("raft", "peers", *url).out
+    )
     assert "Raft leader n2 of n1, n2" in pgherd("status", *url).out
     asked = pgherd("remove-node", "--name", "n2", *url).err
     assert "a member that stands by votes in its place" in asked

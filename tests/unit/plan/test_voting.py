@@ -219,7 +219,7 @@ def test_the_reasons_are_told() -> None:
     )
     everybody = dict.fromkeys(range(1, 5), 0)
     assert decide(seen(everybody, {1, 2, 3, 4}, me=2, seats=3)).reason == (
-        "n4 votes no more: 3 others do, raft.max_voters is 3"
+        "n4 votes no more: raft.max_voters is 3"
     )
 
 
