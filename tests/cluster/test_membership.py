@@ -221,3 +221,5 @@ def test_a_member_that_stands_by_votes_when_a_voter_is_lost(make: Make) -> None:
     herd.restart_node(fourth)
     finish(herd, writers)
     assert peers_of(herd, lost)[lost]["suffrage"] == "non-voter"
+    herd.remove_node(lost)
+    herd.wait_for(lambda: knows_it_is_gone(herd, lost), "word of the removal", deadline_s=15)

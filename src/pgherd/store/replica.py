@@ -147,20 +147,17 @@ class Replica:
         return self.node.status()
 
     def leader_node(self) -> NodeId | None:
-        """The Raft leader's node name, if one is known."""
-        lead = self.node.lead
+        """The Raft leader's node name, if one is known and heard."""
+        lead = self.node.led_by
         for node, member in self.facts.members.items():
             if member.raft_id == lead:
                 return node
         return None
 
     def is_led(self) -> bool:
-        """Whether this node takes part in consensus under a leader that it knows.
-
-        Who was removed keeps the last leader in mind, for it never stands for election again.
-        """
-        conf = self.node.status().conf
-        return self.node.lead != 0 and self.node.id in (*conf.voters, *conf.learners)
+        """Whether this node takes part in consensus under a leader that it hears."""
+        conf = self.node.conf
+        return self.node.led_by != 0 and self.node.id in (*conf.voters, *conf.learners)
 
     def caught_up(self) -> tuple[RaftId, ...]:
         """On the leader: members whose log is within reach of its own."""
