@@ -8,6 +8,7 @@ import pytest
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Address, Kind
 from pgherd.model.ids import NodeId, RaftId
+from pgherd.telemetry.metrics import Metrics
 
 N3, N4 = NodeId("n3"), NodeId("n4")
 replace = msgspec.structs.replace
@@ -76,6 +77,16 @@ def test_state_and_status_name_the_voters(four, client):
     assert client.get("/api/v1/cluster/status").json()["raft_voters"] == ["n1", "n2", "n3"]
     votes = {one["name"]: one["is_voter"] for one in client.get("/api/v1/nodes").json()["nodes"]}
     assert votes == {"n1": True, "n2": True, "n3": True, "n4": False}
+
+
+def test_how_many_voters_may_still_fail_is_measured(four, make_client):
+    """Of three answering voters one; of two none. Who stands by does not count."""
+    client = make_client(four, metrics=Metrics(node=NodeId("n1"), version="0.1.0"))
+    assert "pgherd_raft_voters_spare 1.0" in client.get("/metrics").text
+    four.heard[N3] = replace(four.heard[N3], at=four.clock_ms - 61_000)
+    found = client.get("/metrics").text
+    assert "pgherd_raft_voters 3.0" in found
+    assert "pgherd_raft_voters_spare 0.0" in found
 
 
 def test_the_limit_is_changed_through_the_ledger(four, client):
