@@ -87,7 +87,7 @@ def voters_without(seen: Seen, leaving: Member) -> list[Member]:
 
 
 def spare_voters(seen: Seen) -> int:
-    """How many more voters may fall silent before nothing can be decided; negative: too many did."""
+    """How many more voters may fall silent while a majority answers; negative: too many did."""
     voters = [one for one in members(seen.facts) if one.raft_id in seen.raft.voters]
     answering = sum(seen.fresh(one.node) is not None for one in voters)
     return answering - (len(voters) // 2 + 1)
