@@ -88,7 +88,8 @@ def is_able(s: Situation, member: Member) -> bool:
 class Seats(msgspec.Struct, frozen=True):
     """The way from who votes to who is chosen. waits: chosen without a vote, by name.
 
-    spare: those who vote, stay and are not chosen; the lost first, who leads consensus last.
+    spare: those who vote, stay and are not chosen; the lost first, then the silent, who leads
+    consensus last.
     """
 
     chosen: list[Member]
@@ -108,7 +109,14 @@ def seats(s: Situation) -> Seats:
         for member in s.facts.members.values()
         if votes(s, member) and member not in wanted and not member.leaving
     ]
-    spare.sort(key=lambda one: (is_able(s, one), one.node == s.view.me, one.node))
+    spare.sort(
+        key=lambda one: (
+            is_able(s, one),
+            fresh(s, one.node) is not None,
+            one.node == s.view.me,
+            one.node,
+        )
+    )
     return Seats(wanted, [member for member in wanted if not votes(s, member)], spare)
 
 

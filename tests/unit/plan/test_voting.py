@@ -252,6 +252,12 @@ def test_one_too_many_waits_while_another_voter_is_silent() -> None:
     assert "1 voters more must answer" in decision.reason
 
 
+def test_of_those_too_many_the_silent_goes_first() -> None:
+    """Else a majority of fewer would for a moment have to count on it."""
+    ages = {**dict.fromkeys(range(1, 5), 0), 5: 2_000}
+    assert step(seen(ages, {1, 2, 3, 4, 5}, me=2, seats=3)) == (707, ("learner", 5))
+
+
 def test_a_leader_too_many_hands_over_first() -> None:
     """With one seat in another zone the leader of consensus gives it up, after it led it there."""
     zones = {1: "a", 2: "a", 3: "b"}
