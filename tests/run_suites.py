@@ -70,7 +70,13 @@ SUITES = (
         "sim",
         paths=("tests/sim",),
         budget_seconds=420,
-        floors={"passed": 50, "seeds": 300, "raft_seeds": 1500},
+        floors={
+            "passed": 50,
+            "seeds": 300,
+            "raft_seeds": 1500,
+            "sim_nine": 15,
+            "sim_votes_moved": 40,
+        },
     ),
     Suite(
         "cluster",

@@ -17,8 +17,9 @@ from pgherd.api.deps import SUBMIT_TIMEOUT_S, AdminDep, OperatorDep, Services, S
 from pgherd.api.failures import STATUS_HINT, Problem
 from pgherd.api.herd import NoQuorum, RaftRole, TimedOut
 from pgherd.api.reads import NodeName, find
+from pgherd.api.suffrage import voters_without
 from pgherd.api.views import Seen
-from pgherd.ledger.commands import AskLeave
+from pgherd.ledger.commands import AskLeave, SetMaxVoters
 from pgherd.ledger.saved import Saved, render, without_secrets
 from pgherd.model.facts import Facts, Member
 
@@ -90,11 +91,7 @@ def silent_voters(seen: Seen, leaving: Member) -> list[str]:
     """Who else would have to answer for a majority without this member; nobody: it may go."""
     if leaving.raft_id not in seen.raft.voters:
         return []
-    left = [
-        member
-        for member in views.members(seen.facts)
-        if member.raft_id in seen.raft.voters and member.raft_id != leaving.raft_id
-    ]
+    left = voters_without(seen, leaving)
     silent = [str(member.node) for member in left if seen.fresh(member.node) is None]
     return silent if len(left) - len(silent) < len(left) // 2 + 1 else []
 
@@ -123,6 +120,15 @@ def removed(status: str, member: Member, facts: Facts) -> schema.NodeRemoved:
         raft_id=member.raft_id,
         members=list(left),
     )
+
+
+@router.put("/raft/max-voters")
+async def set_max_voters(
+    services: ServicesDep, caller: AdminDep, body: schema.MaxVoters
+) -> schema.MaxVoters:
+    """Change how many members vote at most; the steps towards it follow by themselves."""
+    await submit(services, SetMaxVoters(body.max_voters, requested_by=str(caller)))
+    return body
 
 
 @router.post("/raft/transfer-leadership")

@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from pgherd.model.facts import MAX_VOTERS_MOST
+
 NodeName = str
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
+Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
 
 
 class Model(BaseModel):
@@ -79,6 +82,7 @@ class ClusterStatus(Model):
     healthy_nodes: int
     has_quorum: bool
     raft_leader: NodeName | None
+    raft_voters: list[NodeName]
     epoch: int
     phase: str
     failover_state: FailoverState
@@ -242,12 +246,18 @@ class Explanation(Model):
 
 
 class RaftState(Model):
-    """Consensus on this node. raft_term is not an epoch; ledger_level: what all members know."""
+    """Consensus on this node. raft_term is not an epoch.
+
+    ledger_level: what all members know · voters: who votes, max_voters at most.
+    """
 
     node: NodeName
     state: str
+    suffrage: Suffrage
     raft_term: int
     leader: NodeName | None
+    voters: list[NodeName]
+    max_voters: int
     commit_index: int
     applied_index: int
     has_quorum: bool
@@ -255,12 +265,17 @@ class RaftState(Model):
 
 
 class RaftPeer(Model):
-    """A member of consensus. witness: votes and holds no data; level: of its program."""
+    """A member of consensus. why: in words, why it votes or does not; level: of its program.
+
+    witness: votes and holds no data · learner: votes once it has caught up · non-voter: holds what
+    all hold and stands by, because enough others vote.
+    """
 
     node: NodeName
     raft_id: int
     address: str
-    suffrage: Literal["voter", "witness", "learner", "none"]
+    suffrage: Suffrage
+    why: str
     kind: str
     is_leader: bool
     is_leaving: bool
@@ -269,9 +284,16 @@ class RaftPeer(Model):
 
 
 class RaftPeers(Model):
-    """The members of consensus."""
+    """The members of consensus, of whom max_voters vote at most."""
 
+    max_voters: int
     peers: list[RaftPeer]
+
+
+class MaxVoters(Model):
+    """How many members vote at most."""
+
+    max_voters: int = Field(ge=1, le=MAX_VOTERS_MOST)
 
 
 class TokenRequest(Model):

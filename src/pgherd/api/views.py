@@ -261,6 +261,11 @@ def data_members(facts: Facts) -> list[Member]:
     return [member for member in members(facts) if member.kind is Kind.DATA]
 
 
+def raft_voters(seen: Seen) -> list[str]:
+    """The names of all who vote in consensus now."""
+    return [one.node for one in members(seen.facts) if one.raft_id in seen.raft.voters]
+
+
 def has_quorum(seen: Seen) -> bool:
     """Whether consensus can commit, as far as this node knows: it hears a Raft leader."""
     return seen.raft.leader is not None
@@ -390,6 +395,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         healthy_nodes=healthy_nodes(seen),
         has_quorum=has_quorum(seen),
         raft_leader=seen.raft.leader,
+        raft_voters=raft_voters(seen),
         epoch=facts.term,
         phase=facts.phase.value,
         failover_state=failover_state(seen),

@@ -14,7 +14,18 @@ from pgherd.model.errors import PgherdError
 
 WATCH_S = 1.0
 CLEAR = "\x1b[H\x1b[2J"
-NODE_COLUMNS = ("node", "role", "state", "sync", "epoch", "timeline", "lag", "address", "doing")
+NODE_COLUMNS = (
+    "node",
+    "role",
+    "state",
+    "sync",
+    "votes",
+    "epoch",
+    "timeline",
+    "lag",
+    "address",
+    "doing",
+)
 
 
 @asking
@@ -59,7 +70,8 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     sync = found["synchronous"]
     line(f"cluster   {found['cluster_name']}: {found['status']}, {found['failover_state']}")
     line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
-    line(f"quorum    {'yes' if found['has_quorum'] else 'NO'}, Raft leader {found['raft_leader']}")
+    quorum, voting = "yes" if found["has_quorum"] else "NO", ", ".join(found["raft_voters"])
+    line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")
     voters = ", ".join(sync["voters"]) or "nobody"
     weak = " (DEGRADED)" if sync["degraded"] else ""
     line(f"commits   {sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}")
@@ -81,6 +93,7 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
                 node["role"],
                 node["state"],
                 node["is_sync"],
+                node["is_voter"],
                 node["epoch"],
                 node["timeline"],
                 size(node["lag_bytes"]),

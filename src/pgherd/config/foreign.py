@@ -129,7 +129,6 @@ COMES_LATER: dict[str, str] = {
     "proxy.read_timeout": "",
     "proxy.tls": "TLS passes through to PostgreSQL: set its ssl parameters",
     "proxy.write_timeout": "",
-    "raft.max_voters": "every member votes",
     "replication.slots": "every member has its slot",
     "replication.synchronous_commit": "it is on; postgresql.parameters may say remote_apply",
     "store": "the built-in store is used: remove the section",

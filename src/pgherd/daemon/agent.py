@@ -259,6 +259,9 @@ class Agent:
             raft_voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
             raft_learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
             caught_up=self.consensus.replica.caught_up(),
+            unanswered_ms=self.consensus.replica.unanswered_ms(
+                now, since=self.consensus.leader_since
+            ),
         )
 
     def _herd_step(self) -> None:

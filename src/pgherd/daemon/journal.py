@@ -31,6 +31,7 @@ KINDS: dict[type, str] = {
     cmd.RemoveMember: "member.removed",
     cmd.IssueToken: "token.issued",
     cmd.SetMode: "mode.set",
+    cmd.SetMaxVoters: "voters.limited",
 }
 
 

@@ -14,6 +14,7 @@ import msgspec
 from pgherd.ledger import commands as cmd
 from pgherd.ledger import levels, syncset
 from pgherd.model.facts import (
+    MAX_VOTERS_MOST,
     Facts,
     Forced,
     JoinToken,
@@ -418,6 +419,15 @@ def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
     return note(facts, at_ms=at_ms, kind="mode.set", text=text), cmd.Done()
 
 
+def set_max_voters(facts: Facts, c: cmd.SetMaxVoters, at_ms: int) -> Result:
+    if not 1 <= c.max_voters <= MAX_VOTERS_MOST:
+        text = f"1 to {MAX_VOTERS_MOST} members may vote, not {c.max_voters}"
+        return refuse(facts, "invalid", text)
+    facts = replace(facts, max_voters=c.max_voters)
+    text = f"at most {c.max_voters} members vote, asked for by {c.requested_by}"
+    return note(facts, at_ms=at_ms, kind="voters.limited", text=text), cmd.Done()
+
+
 HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.ChooseFounder: choose_founder,
     cmd.Born: born,
@@ -436,4 +446,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RemoveMember: remove_member,
     cmd.IssueToken: issue_token,
     cmd.SetMode: set_mode,
+    cmd.SetMaxVoters: set_max_voters,
 }

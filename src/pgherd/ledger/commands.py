@@ -183,6 +183,13 @@ class SetMode(Command, frozen=True, tag=True):
     num_sync: int
 
 
+class SetMaxVoters(Command, frozen=True, tag=True):
+    """Change how many members vote at most; who they are is the herd decider's choice."""
+
+    max_voters: int
+    requested_by: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -201,6 +208,7 @@ AnyCommand = (
     | RemoveMember
     | IssueToken
     | SetMode
+    | SetMaxVoters
 )
 
 

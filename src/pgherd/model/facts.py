@@ -28,6 +28,11 @@ class Mode(StrEnum):
     STRICT = "strict"
 
 
+MAX_VOTERS = 5
+MAX_VOTERS_MOST = 7
+"""More voters make every commit slower and a majority larger, and only two more may fail."""
+
+
 class Kind(StrEnum):
     """What a member does: holds data, or only votes."""
 
@@ -184,6 +189,7 @@ class Facts(msgspec.Struct, frozen=True):
     leader: MemberKey | None = None
     mode: Mode = Mode.QUORUM
     num_sync: int = 0
+    max_voters: int = MAX_VOTERS
     sync: SyncState = SyncState()
     system_id: str = ""
     major: int = 0

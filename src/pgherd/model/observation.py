@@ -129,7 +129,8 @@ class HerdView(msgspec.Struct, frozen=True):
     me: the node that decides (its own report is in `reports` too) · since: when this node became
     Raft leader · phase_since: when it applied the current term and phase · names_since: when it
     applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
-    caught_up: Raft ids whose log is within reach of ours.
+    caught_up: Raft ids whose log is within reach of ours · unanswered_ms: for how long each member
+    has not answered in consensus, which a node with a hung disk does not though it reports.
     """
 
     me: NodeId
@@ -141,3 +142,4 @@ class HerdView(msgspec.Struct, frozen=True):
     raft_voters: tuple[RaftId, ...] = ()
     raft_learners: tuple[RaftId, ...] = ()
     caught_up: tuple[RaftId, ...] = ()
+    unanswered_ms: dict[RaftId, int] = {}

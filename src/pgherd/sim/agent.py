@@ -18,14 +18,16 @@ from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, member
 from pgherd.plan.rule import Decision
-from pgherd.raft.types import Msg, ProposalDropped
+from pgherd.raft.types import Entry, Msg, ProposalDropped
 from pgherd.sim import acts
+from pgherd.sim.checks import ConfChange
 from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.disk import Writer
 from pgherd.sim.look import observe, see_server
+from pgherd.sim.moves import Standing
 from pgherd.sim.stream import Stream
 from pgherd.store.memory import MemoryStore
-from pgherd.store.replica import Replica, Round
+from pgherd.store.replica import Applied, Replica, Round
 
 if TYPE_CHECKING:
     from pgherd.sim.world import Node, World
@@ -69,6 +71,22 @@ class Memory:
         self.stale_streams = []
 
 
+class Watched(Replica):
+    """A replica that keeps its changes of configuration for the checks."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self.confs: list[ConfChange] = []
+        super().__init__(*args, **more)
+
+    def _apply(self, entry: Entry) -> Applied | None:
+        old = self.node.conf
+        applied = super()._apply(entry)
+        if self.node.conf is not old:
+            change = ConfChange(entry.index, old, self.node.conf, self.facts.max_voters)
+            self.confs.append(change)
+        return applied
+
+
 class Agent:
     """One process of one node."""
 
@@ -78,7 +96,7 @@ class Agent:
         self.proc = Proc(f"{node.name} agent {boot}")
         self.server = node.server
         self.store = MemoryStore(node.disk, manual_sync=True)
-        self.replica = Replica(
+        self.replica = Watched(
             self.store,
             raft_id=node.raft_id,
             cluster=world.cluster,
@@ -108,11 +126,13 @@ class Agent:
         self._reported_at = -REPORT_MS
         self._server_proc = self.server.proc
         self._said: dict[str, int] = {}
+        self.removed = False
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
         self.clock.after(delay, self._tick, proc=self.proc)
         self.clock.after(delay // 2, self._look_tick, proc=self.proc)
+        self.standing = Standing(self) if world.shape.spares else None
 
     def _reconcile(self) -> None:
         """A swap of directories may have come before the promise of the new incarnation."""
@@ -128,7 +148,17 @@ class Agent:
 
     # -- consensus -------------------------------------------------------------------------------
 
+    def was_removed(self) -> None:
+        """A peer says that this node is no member any more."""
+        if not self.removed:
+            self.removed = True
+            self.world.stats.left += 1
+            self.world.log(self.node, "was removed")
+            self.poke()
+
     def _tick(self) -> None:
+        if self.removed:
+            return
         self.replica.node.tick()
         if self._read_index is None:
             self.replica.node.read_index(BOOT)
@@ -141,8 +171,9 @@ class Agent:
         return self._read_index is not None and self.replica.node.applied >= self._read_index
 
     def on_message(self, message: Msg) -> None:
-        self.replica.step(message)
-        self._pump()
+        if not self.removed:
+            self.replica.step(message)
+            self._pump()
 
     def _pump(self) -> None:
         """Run rounds until nothing is left to do or the disk has to answer first."""
@@ -175,16 +206,26 @@ class Agent:
                 self._in_flight = None
         if self.replica.leads:
             self.world.checks.on_raft_leader(self.node, self.replica.node.term)
+        if self.replica.confs:
+            self._note_confs()
         if done.applied or done.restored:
             self.world.checks.on_facts(self.node, self.replica)
             self._note_facts()
             self.poke()
             self._keep_image()
 
-    def _keep_image(self) -> None:
+    def _note_confs(self) -> None:
+        """Who votes has changed: a newcomer refuses a snapshot that does not know it yet."""
+        for change in self.replica.confs:
+            self.world.checks.on_conf(self.node, change)
+        self.replica.confs.clear()
+        self._keep_image(now=True)
+        self.writer.save({}, self.store.remember)
+
+    def _keep_image(self, *, now: bool = False) -> None:
         """Keep a snapshot and cut the log, far more often than a daemon would."""
         replica, applied = self.replica, self.replica.node.applied
-        if applied - self.store.snapshot().index < IMAGE_EVERY:
+        if applied - self.store.snapshot().index < (1 if now else IMAGE_EVERY):
             return
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
@@ -225,6 +266,9 @@ class Agent:
         self.clock.after(TICK, self._look_tick, proc=self.proc)
 
     def _look(self) -> None:
+        if self.removed:
+            self._decide_for_me(see_server(self))
+            return
         if self.server.proc is not self._server_proc:
             self._server_proc = self.server.proc
             self.memory.forget_server()
@@ -266,6 +310,8 @@ class Agent:
     def on_report(self, report: Observation) -> None:
         """A peer's report arrived."""
         known = self.reports.get(report.node)
+        if self.replica.facts.was_removed(report.raft_id):
+            return
         if known is not None and known.report.sequence >= report.sequence:
             return
         now = Instant(self.clock.ms)
@@ -306,6 +352,7 @@ class Agent:
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
+            unanswered_ms=self.replica.unanswered_ms(Instant(self.clock.ms), since=since),
         )
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:
@@ -361,6 +408,7 @@ class Agent:
                 following_since=self.memory.following_since,
                 dead_end=self.memory.dead_end,
                 caught_up=self.caught_up,
+                removed=self.removed,
             )
         )
         self._tell("member", planned.rule, planned.reason)

@@ -6,6 +6,7 @@ that a seed gives one run. A task is a generator that yields how long it sleeps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
 from heapq import heappop, heappush
 from typing import Any
@@ -37,12 +38,17 @@ class Proc:
         self.deferred.clear()
 
 
+class Endless(Exception):
+    """So much happens at once that time does not go on: messages that go round for ever."""
+
+
 class Clock:
     """The event loop of the simulation."""
 
     def __init__(self) -> None:
         self.now = 0
         self.events = 0
+        self.events_per_second_max = sys.maxsize
         self._sequence = 0
         self._heap: list[tuple[int, int, Proc | None, Callable[..., None], tuple[Any, ...]]] = []
 
@@ -58,12 +64,15 @@ class Clock:
         heappush(self._heap, (self.now + delay, self._sequence, proc, act, args))
 
     def run_until(self, end: int) -> None:
-        """Run everything that is due up to and with an instant."""
+        """Run everything that is due up to and with an instant. Raises Endless."""
         heap = self._heap
+        most = self.events + self.events_per_second_max * (1 + (end - self.now) // SECOND)
         while heap and heap[0][0] <= end:
             at, _, proc, act, args = heappop(heap)
             self.now = at
             self.events += 1
+            if self.events > most:
+                raise Endless(f"more than {self.events_per_second_max} events in a second")
             if proc is not None:
                 if not proc.alive:
                     continue

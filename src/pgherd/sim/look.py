@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.ledger.lineage import attributed
+from pgherd.model.facts import Kind
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
@@ -105,6 +106,7 @@ def observe(agent: Agent, seen: ServerSeen) -> Observation:
         heard_ms=heard,
         missing_ms=missing(agent, seen),
         applied_index=agent.replica.node.applied,
+        witness=agent.world.nodes[agent.node].kind is Kind.WITNESS,
     )
 
 

@@ -30,13 +30,15 @@ FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0
 
 
 class RaftSeen(msgspec.Struct, frozen=True):
-    """Consensus as this node sees it."""
+    """Consensus as this node sees it. spare_voters: how many more voters may fall silent."""
 
     term: int
     state: str
     commit_index: int
     applied_index: int
     has_quorum: bool
+    voters: int = 0
+    spare_voters: int = 0
 
 
 class ProxySeen(msgspec.Struct, frozen=True):
@@ -147,6 +149,8 @@ class Metrics:
         self._gauges["pgherd_raft_term"].set(raft.term)
         self._gauges["pgherd_raft_commit_index"].set(raft.commit_index)
         self._gauges["pgherd_raft_applied_index"].set(raft.applied_index)
+        self._gauges["pgherd_raft_voters"].set(raft.voters)
+        self._gauges["pgherd_raft_voters_spare"].set(raft.spare_voters)
         for name in RAFT_STATES:
             self._gauges["pgherd_raft_state"].labels(state=name).set(name == raft.state)
 
@@ -181,6 +185,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),
     "pgherd_raft_commit_index": ("Last committed entry known here.", ()),
     "pgherd_raft_applied_index": ("Last entry applied here.", ()),
+    "pgherd_raft_voters": ("Members that vote.", ()),
+    "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }

@@ -62,6 +62,7 @@ class FakeHerd:
         self.unix_ms = UNIX_MS
         self.has_quorum = True
         self.lead = N2
+        self.learners: tuple[RaftId, ...] = ()
         self.current = Facts(cluster="main")
         self.heard: dict[NodeId, Heard] = {}
         self.proxy_seen: ProxySeen | None = ProxySeen(
@@ -90,7 +91,12 @@ class FakeHerd:
             leader=self.lead if self.has_quorum else None,
             commit=41,
             applied=40,
-            voters=tuple(RaftId(member.raft_id) for member in self.current.members.values()),
+            voters=tuple(
+                member.raft_id
+                for member in self.current.members.values()
+                if member.raft_id not in self.learners
+            ),
+            learners=self.learners,
         )
 
     def explain(self) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from pgherd.raft.types import Msg
 from pgherd.store.base import Identity, StoreFailed
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import PROPOSAL_BYTES_MAX, ProposalTooLarge, Replica, give_birth
+from pgherd.telemetry.boottime import now_ms
 
 TICK_MS = 50
 ELECTION_TICKS = 10
@@ -190,6 +191,28 @@ def test_a_hung_disk_makes_the_others_go_on_without_it(monkeypatch: pytest.Monke
             assert isinstance(await new.submit(token("goes on")), Done)
         await asyncio.gather(lost, return_exceptions=True)
         await until(lambda: old.replica.node.lead == new.replica.node.id)
+
+    play(story)
+
+
+def test_a_follower_with_a_hung_disk_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may report what it likes: the leader counts for how long it has not answered."""
+    monkeypatch.setattr(module, "DISK_S_MAX", 0.3)
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        lead = leader.replica.node.id
+        hung, other = (node for number, node in herd.nodes.items() if number != lead)
+
+        def unanswered_ms() -> dict[RaftId, int]:
+            return leader.replica.unanswered_ms(now_ms(), since=leader.leader_since)
+
+        with slow([herd.stores[hung.replica.node.id]], seconds=4.0):
+            assert isinstance(await leader.submit(token("slow there")), Done)
+            await until(lambda: unanswered_ms()[hung.replica.node.id] > 2000)
+            assert unanswered_ms()[other.replica.node.id] < 2000
+            assert unanswered_ms()[lead] == 0
+        await until(lambda: unanswered_ms()[hung.replica.node.id] < 1000)
 
     play(story)
 

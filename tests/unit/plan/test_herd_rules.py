@@ -71,6 +71,23 @@ def joined(**changes: object) -> Situation:
     return look(facts(members=four), report(4, EMPTY))
 
 
+def four_of_three(*voters: RaftId) -> Situation:
+    """Three of four members vote; n3 has been silent for long, and n4 could."""
+    four = {**facts().members, NodeId("n4"): member(4, kind=Kind.WITNESS)}
+    known = facts(members=four, sync=sync(2), max_voters=3)
+    lost = late(report(3, standby()), 400_000)
+    ids = tuple(RaftId(n) for n in (1, 2, 3, 4))
+    return look(
+        known,
+        report(1, primary(senders=(sender(2),))),
+        lost,
+        report(4, EMPTY),
+        raft_voters=voters,
+        raft_learners=tuple(one for one in ids if one not in voters),
+        caught_up=ids,
+    )
+
+
 CASES = (
     Case(
         "an empty herd",
@@ -260,6 +277,18 @@ CASES = (
         703,
         "voter",
         look(facts(), raft_voters=(RaftId(1), RaftId(2)), raft_learners=(RaftId(3),)),
+    ),
+    Case(
+        "a voter is lost and another member can vote",
+        706,
+        "voter",
+        four_of_three(RaftId(1), RaftId(2), RaftId(3)),
+    ),
+    Case(
+        "and does",
+        707,
+        "learner",
+        four_of_three(RaftId(1), RaftId(2), RaftId(3), RaftId(4)),
     ),
     Case(
         "a member leaves consensus",
