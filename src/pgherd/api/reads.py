@@ -34,6 +34,7 @@ async def daemon_health(services: ServicesDep, seen: SeenDep) -> schema.Health:
         version=services.version,
         node=seen.me,
         role=check.role,
+        lease_seconds_left=views.seconds_left(report),
     )
 
 

@@ -324,6 +324,42 @@ def synchronous(facts: Facts) -> schema.Synchronous:
     )
 
 
+def seconds_left(report: Observation | None) -> float | None:
+    """What a node says is left of its lease; None where it holds none."""
+    left = report.lease_left_ms if report is not None else None
+    return left / 1000 if left is not None else None
+
+
+def lease(seen: Seen) -> schema.Lease | None:
+    """The primary's lease. lost: the ledger does not say so yet, the holder's clock does."""
+    facts, held = seen.facts, seen.facts.lease
+    if held is None:
+        return None
+    left = seconds_left(seen.fresh(held.holder.node)) if facts.leader == held.holder else None
+    state: Literal["held", "lost", "expired", "unknown"] = "held" if left else "lost"
+    if held.expired or held.term != facts.term:
+        state, left = "expired", None
+    elif left is None:
+        state = "unknown"
+    return schema.Lease(
+        holder=held.holder.node,
+        state=state,
+        seconds_left=left,
+        ttl_seconds=held.ttl_ms / 1000,
+        is_sole=held.former is None,
+    )
+
+
+def lease_problem(seen: Seen) -> str:
+    """What a lease that ran out in a stable term means; "" while all is well."""
+    shown = lease(seen)
+    if shown is None or seen.facts.phase is not Phase.STABLE or shown.state in ("held", "unknown"):
+        return ""
+    alone = not seen.facts.sync.voters
+    effect = "writes wait, no synchronous copy is left" if alone else "writes go on"
+    return f"the lease of {shown.holder} ran out: consensus does not renew it; {effect}"
+
+
 def problems(seen: Seen) -> list[str]:
     """Why the herd is not fully operational, one sentence each."""
     facts, found = seen.facts, []
@@ -345,6 +381,8 @@ def problems(seen: Seen) -> list[str]:
             found.append(
                 f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else "")
             )
+    if why := lease_problem(seen):
+        found.append(why)
     sync = synchronous(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
@@ -396,6 +434,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         auto_failover_enabled=seen.failover_enabled,
         paused=facts.paused,
         synchronous=synchronous(facts),
+        lease=lease(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,

@@ -39,6 +39,7 @@ def policy(settings: Settings) -> Policy:
         start_timeout_ms=failover.start_timeout_ms,
         num_sync=wanted if isinstance(wanted, int) else 0,
         restart_in_place=failover.on_postgres_crash == "auto",
+        lease_ttl_ms=failover.lease_ttl_ms,
     )
 
 

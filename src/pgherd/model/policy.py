@@ -22,3 +22,4 @@ class Policy(msgspec.Struct, frozen=True):
     admission_lag_bytes: int = 16 * 1024 * 1024
     stuck_after_ms: int = 20_000
     restart_in_place: bool = True
+    lease_ttl_ms: int = 10_000

@@ -274,6 +274,7 @@ def elect(
         k=k,
         rule=rule,
         reason=reason,
+        lease_ttl_ms=s.policy.lease_ttl_ms,
     )
     return Decision(rule, reason, command)
 

@@ -142,6 +142,14 @@ class Replica:
     def leads(self) -> bool:
         return self.node.role == "leader"
 
+    @property
+    def ready_term(self) -> int:
+        """The Raft term in which this node leads and has applied an entry of its own; 0: none."""
+        node = self.node
+        if not self.leads or not node.applied:
+            return 0
+        return node.term if self.store.term(node.applied) == node.term else 0
+
     def status(self) -> Status:
         return self.node.status()
 

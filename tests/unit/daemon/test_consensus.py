@@ -99,7 +99,7 @@ class Herd:
 
         def found() -> bool:
             one = self.leader()
-            return one is not None and one is not other_than and one.is_ready_to_decide()
+            return one is not None and one is not other_than and one.replica.ready_term != 0
 
         await until(found)
         leader = self.leader()
