@@ -15,6 +15,7 @@ from plan_values import (
     facts,
     key,
     late,
+    lease,
     look,
     member,
     parked,
@@ -51,6 +52,7 @@ class Case(NamedTuple):
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
+FORMER = lease(2, term=Term(2), renew_seq=7)
 HANDOVER = Handover(switchover="s1", candidate=NodeId("n2"))
 READY = primary(checkpointed_for="s1")
 STOPPED = ServerSeen(state=Server.STOPPED, system_id=SYSTEM)
@@ -248,6 +250,49 @@ CASES = (
             report(3, standby(), promises(3, incarnation="b3")),
         ),
     ),
+    Case(
+        "the lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(), late(report(1, primary()), 500), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease was renewed since",
+        900,
+        None,
+        look(facts(lease=lease(renew_seq=1)), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease of the last term was not renewed, and nobody can be elected",
+        901,
+        cmd.ExpireLease,
+        look(electing(), DEAD1, leases_over=((1, 0),)),
+    ),
+    Case(
+        "a former lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER)), leases_over=((1, 7),)),
+    ),
+    Case(
+        "who had a former lease promised a later term",
+        902,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER))),
+    ),
+    Case(
+        "who has a former lease is not heard",
+        900,
+        None,
+        look(facts(lease=lease(id=2, former=FORMER)), late(report(2, standby()), 2000), me=3),
+    ),
+    Case(
+        "the lease of a leader that is back expired",
+        903,
+        cmd.GrantLease,
+        look(facts(lease=lease(expired=True))),
+    ),
+    Case("there was no lease yet", 903, cmd.GrantLease, look(facts(lease=None))),
     Case("a new member", 702, "learner", joined()),
     Case(
         "a learner has caught up",
