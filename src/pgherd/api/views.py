@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import schema
+from pgherd.api import leases, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -324,40 +324,10 @@ def synchronous(facts: Facts) -> schema.Synchronous:
     )
 
 
-def seconds_left(report: Observation | None) -> float | None:
-    """What a node says is left of its lease; None where it holds none."""
-    left = report.lease_left_ms if report is not None else None
-    return left / 1000 if left is not None else None
-
-
 def lease(seen: Seen) -> schema.Lease | None:
-    """The primary's lease. lost: the ledger does not say so yet, the holder's clock does."""
-    facts, held = seen.facts, seen.facts.lease
-    if held is None:
-        return None
-    left = seconds_left(seen.fresh(held.holder.node)) if facts.leader == held.holder else None
-    state: Literal["held", "lost", "expired", "unknown"] = "held" if left else "lost"
-    if held.expired or held.term != facts.term:
-        state, left = "expired", None
-    elif left is None:
-        state = "unknown"
-    return schema.Lease(
-        holder=held.holder.node,
-        state=state,
-        seconds_left=left,
-        ttl_seconds=held.ttl_ms / 1000,
-        is_sole=held.former is None,
-    )
-
-
-def lease_problem(seen: Seen) -> str:
-    """What a lease that ran out in a stable term means; "" while all is well."""
-    shown = lease(seen)
-    if shown is None or seen.facts.phase is not Phase.STABLE or shown.state in ("held", "unknown"):
-        return ""
-    alone = not seen.facts.sync.voters
-    effect = "writes wait, no synchronous copy is left" if alone else "writes go on"
-    return f"the lease of {shown.holder} ran out: consensus does not renew it; {effect}"
+    """The primary's lease, by its own fresh report."""
+    held = seen.facts.lease
+    return leases.shown(seen.facts, seen.fresh(held.holder.node) if held is not None else None)
 
 
 def problems(seen: Seen) -> list[str]:
@@ -381,7 +351,7 @@ def problems(seen: Seen) -> list[str]:
             found.append(
                 f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else "")
             )
-    if why := lease_problem(seen):
+    if why := leases.problem(facts, lease(seen)):
         found.append(why)
     sync = synchronous(facts)
     if sync.degraded:

@@ -74,5 +74,5 @@ class Leasing:
 def effect(facts: Facts) -> str:
     """What a lease that ran out means for clients."""
     if facts.sync.voters:
-        return "writes go on, each acknowledged by a standby"
-    return "writes wait, for there is no synchronous standby"
+        return "that stops no write, for standbys acknowledge them"
+    return "writes wait, for no standby has them"

@@ -57,7 +57,7 @@ def test_a_lease_that_runs_out_is_told_once_and_so_is_its_return() -> None:
         (
             "lease.lost",
             "the lease of n1 ran out: consensus did not renew it;"
-            " writes go on, each acknowledged by a standby",
+            " that stops no write, for standbys acknowledge them",
         ),
         ("lease.regained", "the lease of n1 is renewed again"),
     ]
@@ -69,7 +69,7 @@ def test_without_voters_the_warning_says_that_writes_wait() -> None:
     node.look(facts(1000, voters=()), 20_000)
     [(kind, text)] = node.told
     assert kind == "lease.lost"
-    assert text.endswith("writes wait, for there is no synchronous standby")
+    assert text.endswith("writes wait, for no standby has them")
 
 
 def test_a_lease_that_never_counted_is_no_loss() -> None:
