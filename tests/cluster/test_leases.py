@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.history import check
 from pgherd.proof.processes import send
-from pgherd.proof.trials import judge
-from pgherd.proof.writers import Writers, create_table
+from pgherd.proof.writers import Writers, create_table, read_rows
 
 TTL_S = 5.0
 LASTS_S = 15.0
@@ -21,7 +21,7 @@ LASTS_S = 15.0
 
 @pytest.fixture
 def own() -> Iterator[LocalHerd]:
-    """Two data members and a witness, with the shortest lease; one version of PostgreSQL will do."""
+    """Two data members and a witness, with the shortest lease; one PostgreSQL will do."""
     overrides = {"failover": {"lease_ttl": f"{TTL_S:g}s"}}
     herd = LocalHerd(3, witnesses=1, overrides=overrides)
     try:
@@ -123,5 +123,5 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         assert "lease.regained" in herd.places[primary].log.read_text()
     finally:
         writers.stop()
-    verdict = judge(herd, writers.history())
+    verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))
     assert verdict.clean, str(verdict)

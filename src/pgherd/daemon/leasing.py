@@ -48,7 +48,7 @@ class Leasing:
 
     def was_late(self, now: Instant, *, late_ms: int, ttl_ms: int) -> None:
         """The loop came round late by this much: beyond the margin the lease is lost."""
-        if self._holder.was_late(now, late_ms=late_ms, ttl_ms=ttl_ms):
+        if self._holder.was_late(now, late_ms=late_ms, ttl_ms=ttl_ms) and self._counted:
             log.warning("lease.distrusted", late_ms=late_ms, reason="the agent's loop stood still")
 
     def look(self, facts: Facts, promises: Promises, *, now: Instant) -> None:
