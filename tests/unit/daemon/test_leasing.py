@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.daemon.leasing import Leasing
+from pgherd.daemon.reports import Reports
 from pgherd.model.facts import Facts, Phase, SyncState
-from pgherd.model.ids import Instant, MemberKey, NodeId, Term
+from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId, Term
 from pgherd.model.lease import Ask, Lease
+from pgherd.model.observation import Observation, ServerSeen
 from pgherd.model.promises import Promises
 
 N1 = NodeId("n1")
@@ -83,6 +85,19 @@ def test_a_lease_that_never_counted_is_no_loss() -> None:
     assert node.leasing.ask(elsewhere, OWN, now=Instant(1000)) is None
     assert node.leasing.ask(fresh, OWN, now=Instant(1000)) == Ask("b", Instant(1000))
     assert node.told == []
+
+
+def test_only_a_first_ask_wakes_who_hears_it() -> None:
+    """Who leads consensus renews at once what was never renewed; later asks come every 200 ms."""
+    heard = Reports(NodeId("n2"), started=Instant(0))
+    report = Observation(N1, RaftId(1), sequence=1, server=ServerSeen(), promises=OWN)
+    replace = msgspec.structs.replace
+    assert heard.take(report, now=Instant(1))
+    assert not heard.take(replace(report, sequence=2, applied_index=7), now=Instant(2))
+    assert heard.take(replace(report, ask=Ask("b", Instant(3))), now=Instant(3))
+    again = replace(report, ask=Ask("b", Instant(4)), lease_left_ms=9)
+    assert not heard.take(again, now=Instant(4))
+    assert heard.newest[N1].report.ask == Ask("b", Instant(4))
 
 
 def test_a_stall_beyond_the_margin_loses_the_lease_until_it_is_asked_for_anew() -> None:
