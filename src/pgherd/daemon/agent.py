@@ -192,6 +192,7 @@ class Agent:
     async def run(self) -> None:
         """For ever: see, decide, do, tell."""
         self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
+        self._looped_at = self.reports.awake_since = now_ms()
         while True:
             try:
                 async with asyncio.timeout(REPORT_MS / 1000):

@@ -46,6 +46,12 @@ SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
 FIRST_TERM = 1
 
 
+def ended_early(command: cmd.AnyCommand, facts: Facts) -> bool:
+    """Whether the lease of the present leader expired; a former one's end is what always comes."""
+    lease = facts.lease
+    return isinstance(command, cmd.ExpireLease) and lease is not None and lease.id == command.id
+
+
 class Storyteller:
     """Records what consensus applied on this node."""
 
@@ -73,7 +79,8 @@ class Storyteller:
             at_ms=each.proposal.at_ms, node=self._me, kind=kind, text=text, term=term, rule=rule
         )
         self._journal.record(event)
-        log.info(kind, term=term, rule=rule, text=text, index=each.index)
+        say = log.warning if ended_early(command, facts) else log.info
+        say(kind, term=term, rule=rule, text=text, index=each.index)
         self._count(command)
 
     def tell(self, kind: str, text: str, *, term: Term) -> None:

@@ -33,8 +33,8 @@ URGENT: tuple[HerdRule, ...] = (
 QUIET: tuple[HerdRule, ...] = (
     *handover.RULES,
     *synchrony.RULES,
-    *membership.RULES,
     *leases.RULES,
+    *membership.RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
