@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 REPORT_MS = 200
+EARLY_MS = 50
+"""A report may leave so much earlier when the node is awake for a tick of consensus anyway."""
+LATE_S = 0.3
+"""The agent looks around after so long even if no tick comes."""
 STALL_MS = 1000
 """A loop that was late by this much was stopped: it has to hear the others anew first."""
 
@@ -152,6 +156,11 @@ class Agent:
         self._report_due = True
         self._wake.set()
 
+    def ticked(self) -> None:
+        """Consensus is awake for its tick: what is due now shares the wake-up and the packets."""
+        if self._is_report_due(now_ms()):
+            self._wake.set()
+
     def was_removed(self) -> None:
         """This node is no member any more: it takes part in nothing and tells nobody anything."""
         self.removed = True
@@ -195,7 +204,7 @@ class Agent:
         self._looped_at = self.reports.awake_since = now_ms()
         while True:
             try:
-                async with asyncio.timeout(REPORT_MS / 1000):
+                async with asyncio.timeout(LATE_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -209,7 +218,7 @@ class Agent:
 
     def _notice_stall(self) -> None:
         now = now_ms()
-        late_ms = now - self._looped_at - REPORT_MS
+        late_ms = now - self._looped_at - int(LATE_S * 1000)
         self.leasing.was_late(now, late_ms=late_ms, ttl_ms=self.policy.lease_ttl_ms)
         if now - self._looped_at > STALL_MS:
             self.reports.awake_since = now
@@ -410,10 +419,13 @@ class Agent:
 
     def _tell(self) -> None:
         now = now_ms()
-        if self.removed or (not self._report_due and now - self._reported_at < REPORT_MS):
+        if self.removed or not (self._report_due or self._is_report_due(now)):
             return
         self._report_due, self._reported_at = False, now
         self._send_report(self._make_report(now))
+
+    def _is_report_due(self, now: Instant) -> bool:
+        return now - self._reported_at >= REPORT_MS - EARLY_MS
 
     def heard(self) -> dict[NodeId, Heard]:
         """Every node's newest report, with this node's of this moment."""

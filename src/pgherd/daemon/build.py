@@ -108,6 +108,7 @@ class Node:
             changed=lambda applied: self.agent.facts_changed(applied),
             failed=self._consensus_failed,
             fsynced=self.metrics.fsynced,
+            ticked=lambda: self.agent.ticked(),
         )
         self.server, self.watch, self.executor = self._data_member()
         has_proxy = bool(settings.proxy.listeners)

@@ -35,6 +35,9 @@ DISK_S_MAX = 5.0
 COMMIT_SAVE_S = 0.1
 """How long a moved commit index alone waits for company on its way to the disk."""
 
+EARLY_TICKS = 0.5
+"""A heartbeat may bring a tick forward by so much of one; the timer then waits as much longer."""
+
 
 class NotLeader(Exception):
     """This node is not the Raft leader; `leader` says who is, if known."""
@@ -61,6 +64,7 @@ class Consensus:
         changed: Callable[[Sequence[Applied]], None],
         failed: Callable[[PgherdError], None],
         fsynced: Callable[[float], None] = lambda seconds: None,
+        ticked: Callable[[], None] = lambda: None,
     ) -> None:
         self.replica = replica
         self.store: Store = replica.store
@@ -71,6 +75,9 @@ class Consensus:
         self._changed = changed
         self._failed = failed
         self._fsynced = fsynced
+        self._ticked = ticked
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticked_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,14 +93,14 @@ class Consensus:
 
     def start(self) -> None:
         """Begin to take part."""
-        self._tasks = [
-            asyncio.create_task(self._ticks(), name="raft-ticks"),
-            asyncio.create_task(self._rounds(), name="raft-rounds"),
-        ]
+        self._tasks = [asyncio.create_task(self._rounds(), name="raft-rounds")]
+        self._tick_after(self._tick_s)
 
     async def stop(self) -> None:
         """Stop taking part; the store stays open for promises until `close`."""
         self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,9 +111,12 @@ class Consensus:
 
     def receive(self, message: Msg) -> None:
         """Take a message from a peer."""
-        if not self.stopped:
-            self.replica.step(message)
-            self._stirred()
+        if self.stopped:
+            return
+        self.replica.step(message)
+        self._stirred()
+        if message.type == "Heartbeat" and message.frm == self.replica.node.lead:
+            self._tick_with_leader()
 
     def unreachable(self, raft_id: int) -> None:
         """A peer's connection is gone."""
@@ -130,6 +140,8 @@ class Consensus:
     def retire(self) -> None:
         """Take no part any more: this node was removed. Promises can still be read and saved."""
         self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
 
@@ -202,13 +214,28 @@ class Consensus:
 
     # --- output ----------------------------------------------------------------------------------
 
-    async def _ticks(self) -> None:
+    def _tick_after(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
         """One tick per interval; a late loop ticks once, it does not catch up in a burst."""
+        if self.stopped:
+            return
+        self._ticked_at = asyncio.get_running_loop().time()
+        self._tick_after(self._tick_s)
         with self._noticed("ticks"):
-            while True:
-                await asyncio.sleep(self._tick_s)
-                self.replica.node.tick()
-                self._stirred()
+            self.replica.node.tick()
+            self._stirred()
+            self._ticked()
+
+    def _tick_with_leader(self) -> None:
+        """A follower ticks when its leader's heartbeat wakes it anyway, and not once more."""
+        early_s = EARLY_TICKS * self._tick_s
+        if asyncio.get_running_loop().time() - self._ticked_at >= early_s:
+            self._tick()
+            self._tick_after(self._tick_s + early_s)
 
     def _stirred(self) -> None:
         """After any input: have a round soon; what need not wait for a busy disk leaves now."""
