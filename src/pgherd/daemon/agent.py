@@ -141,7 +141,7 @@ class Agent:
         self._wake.set()
 
     def _only_renewed(self, applied: Sequence[Applied]) -> bool:
-        """Whether nothing happened but that a lease goes on: every second, so nobody is woken."""
+        """Whether nothing happened but that a lease goes on: nobody is woken for that."""
         if not applied or not all(isinstance(a.proposal.command, RenewLease) for a in applied):
             return False
         return self.planned.rule not in lapse.NUMBERS

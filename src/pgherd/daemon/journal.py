@@ -36,7 +36,7 @@ KINDS: dict[type, str] = {
     cmd.ExpireLease: "lease.ended",
 }
 UNTOLD = (cmd.RenewLease,)
-"""What happens every second says nothing."""
+"""What happens every few seconds says nothing."""
 
 
 SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")

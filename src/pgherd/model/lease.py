@@ -18,7 +18,7 @@ LAG_MS_MAX = 500
 
 MARGIN_MS = 50
 DELIVERY_MS = 100
-RENEWALS_PER_TTL = 10
+RENEWALS_PER_TTL = 4
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -63,7 +63,7 @@ def grant_again(s: Situation) -> Decision | None:
 def renewal(facts: Facts, report: Observation | None) -> cmd.RenewLease | None:
     """The renewal that the holder's newest report asks for, if one is due.
 
-    No rule: it repeats every second what an election decided. Due by the holder's own clock.
+    No rule: it repeats every few seconds what an election decided. Due by the holder's own clock.
     """
     lease = facts.lease
     if lease is None or report is None or report.ask is None or lease.expired:

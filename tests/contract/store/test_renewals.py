@@ -1,4 +1,4 @@
-"""A lease is renewed every second for ever: the log, its file and a restart must not feel it."""
+"""A lease is renewed every few seconds for ever: the log, its file and a restart must not feel it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pgherd.store.sqlite import SqliteStore
 
 N1 = NodeId("n1")
 KEY = MemberKey(N1, "a1")
+RENEWALS = 5000
 AT_ONCE = 50
 FILES_BYTES_MAX = 2 * 1024 * 1024
 
@@ -57,28 +58,28 @@ def settle(replica: Replica, store: Store) -> None:
 
 
 def renew(number: int) -> Proposal:
-    """The renewal that is asked for in that second."""
+    """The renewal of this number."""
     ask = Ask("boot", Instant(1000 * number))
     command = RenewLease(id=1, term=Term(1), holder=KEY, ask=ask, flush_lsn=Lsn(number))
     return Proposal("n1-0123456789ab", number, 0, command)
 
 
-def test_two_hours_of_renewals_stay_within_the_limits(tmp_path: Path) -> None:
+def test_thousands_of_renewals_stay_within_the_limits(tmp_path: Path) -> None:
     """The log is cut, the files stay small, and a restart knows the newest renewal."""
     store: Store = SqliteStore(tmp_path)
     give_birth(store, leased(), Identity("test", N1, RaftId(1), "s1"))
     replica = replica_on(store)
     replica.node.campaign()
     settle(replica, store)
-    for second in range(1, 2 * 3600, AT_ONCE):
-        for number in range(second, second + AT_ONCE):
+    for first in range(1, RENEWALS, AT_ONCE):
+        for number in range(first, first + AT_ONCE):
             replica.propose(renew(number))
         settle(replica, store)
         longest = LOG_ENTRIES_MAX + LOG_ENTRIES_KEPT + AT_ONCE
         assert store.last_index() - store.first_index() < longest
     newest = replica.facts.lease
     assert newest is not None
-    assert newest.renew_seq >= 2 * 3600
+    assert newest.renew_seq == RENEWALS
     store.close()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < FILES_BYTES_MAX
     again = replica_on(SqliteStore(tmp_path))

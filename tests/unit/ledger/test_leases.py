@@ -168,7 +168,7 @@ def test_a_lease_survives_a_snapshot() -> None:
 
 
 def test_renewals_leave_no_history() -> None:
-    """One a second: neither notes nor anything else grows."""
+    """One every few seconds: neither notes nor anything else grows."""
     facts = leased()
     small = len(Ledger(facts).snapshot())
     for number in range(1000):
