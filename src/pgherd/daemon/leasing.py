@@ -12,7 +12,7 @@ from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, MemberKey, NodeId
 from pgherd.model.lease import Ask
 from pgherd.model.promises import Promises
-from pgherd.plan.leaseclock import ExpiryClock, HolderClock, holds
+from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.telemetry import logs
 
 log = logs.get("daemon")
@@ -44,7 +44,7 @@ class Leasing:
 
     def ask(self, facts: Facts, promises: Promises, *, now: Instant) -> Ask | None:
         """The wish that goes into a report made now."""
-        return self._holder.ask(now) if holds(facts, self.key(promises)) else None
+        return self._holder.ask(now) if leads(facts, self.key(promises)) else None
 
     def was_late(self, now: Instant, *, late_ms: int, ttl_ms: int) -> None:
         """The loop came round late by this much: beyond the margin the lease is lost."""

@@ -74,15 +74,16 @@ class HolderClock:
         return facts.lease is None or bool(left)
 
 
+def leads(facts: Facts, me: MemberKey) -> bool:
+    """Whether a member is the leader of the current term: it asks for a lease, or has one."""
+    return facts.leader == me and reigns(facts)
+
+
 def holds(facts: Facts, me: MemberKey) -> bool:
     """Whether the ledger's lease is this member's, as leader of the current term."""
     lease = facts.lease
-    return (
-        lease is not None
-        and lease.holder == me == facts.leader
-        and lease.term == facts.term
-        and reigns(facts)
-    )
+    is_its = lease is not None and (lease.holder, lease.term) == (me, facts.term)
+    return is_its and leads(facts, me)
 
 
 class ExpiryClock:

@@ -41,12 +41,13 @@ def given_up(s: Situation) -> Decision | None:
 
 
 def grant_again(s: Situation) -> Decision | None:
+    """To who asks: a leader of an older program never does, and would lose it again."""
     facts, lease, report = s.facts, s.facts.lease, leader_report(s)
     if facts.phase is not Phase.STABLE or facts.leader is None or report is None:
         return None
     if lease is not None and lease.term == facts.term and not lease.expired:
         return None
-    if report.server.state is not Server.PRIMARY:
+    if report.server.state is not Server.PRIMARY or report.ask is None:
         return None
     reason = f"{facts.leader.node} still leads term {facts.term} and gets a new lease"
     command = cmd.GrantLease(

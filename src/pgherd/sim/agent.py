@@ -18,7 +18,7 @@ from pgherd.model.lease import Ask
 from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
-from pgherd.plan.leaseclock import ExpiryClock, HolderClock, holds
+from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.rule import Decision
 from pgherd.raft.types import Msg, ProposalDropped
 from pgherd.sim import acts
@@ -335,7 +335,7 @@ class Agent:
         return MemberKey(self.node, self.promises.incarnation)
 
     def lease_ask(self) -> Ask | None:
-        return self.holder.ask(self.now) if holds(self.replica.facts, self.key) else None
+        return self.holder.ask(self.now) if leads(self.replica.facts, self.key) else None
 
     def lease_deadline(self) -> Instant | None:
         """Until when this agent counts on its lease, by its own clock."""

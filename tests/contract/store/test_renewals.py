@@ -1,4 +1,4 @@
-"""A lease is renewed every few seconds for ever: the log, its file and a restart must not feel it."""
+"""A lease is renewed for ever: the log, its file and a restart must not feel it."""
 
 from __future__ import annotations
 

@@ -84,6 +84,8 @@ def test_a_lease_that_never_counted_is_no_loss() -> None:
     assert node.leasing.left_ms(elsewhere, OWN, now=Instant(1000)) is None
     assert node.leasing.ask(elsewhere, OWN, now=Instant(1000)) is None
     assert node.leasing.ask(fresh, OWN, now=Instant(1000)) == Ask("b", Instant(1000))
+    expired = msgspec.structs.replace(fresh, lease=Lease(3, KEY, Term(3), 10_000, expired=True))
+    assert node.leasing.ask(expired, OWN, now=Instant(1000)) == Ask("b", Instant(1000))
     assert node.told == []
 
 

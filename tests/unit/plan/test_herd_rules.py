@@ -35,6 +35,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
@@ -52,6 +53,7 @@ class Case(NamedTuple):
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
+ASKS1 = report(1, primary(), ask=Ask("b", Instant(7)))
 FORMER = lease(2, term=Term(2), renew_seq=7)
 HANDOVER = Handover(switchover="s1", candidate=NodeId("n2"))
 READY = primary(checkpointed_for="s1")
@@ -290,9 +292,10 @@ CASES = (
         "the lease of a leader that is back expired",
         903,
         cmd.GrantLease,
-        look(facts(lease=lease(expired=True))),
+        look(facts(lease=lease(expired=True)), ASKS1),
     ),
-    Case("there was no lease yet", 903, cmd.GrantLease, look(facts(lease=None))),
+    Case("there was no lease yet", 903, cmd.GrantLease, look(facts(lease=None), ASKS1)),
+    Case("nobody asks for a lease", 900, None, look(facts(lease=lease(expired=True)))),
     Case("a new member", 702, "learner", joined()),
     Case(
         "a learner has caught up",

@@ -25,7 +25,6 @@ from pgherd.model.facts import (
     Tags,
 )
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term
-from pgherd.model.lease import Lease
 from pgherd.model.observation import Heard, HerdView, Observation, Sender, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -167,8 +166,7 @@ def test_a_sealed_standby_that_was_not_seen_drained_yet_is_waited_for() -> None:
 
 def test_no_voter_is_taken_out_for_one_that_does_not_stream_either() -> None:
     """The barrier of such a step could never end: out and back every three seconds, for ever."""
-    held = Lease(id=1, holder=facts().leader, term=Term(5), ttl_ms=10_000)
-    strict = facts(mode=Mode.STRICT, num_sync=1, lease=held)
+    strict = facts(mode=Mode.STRICT, num_sync=1)
     missing = {str(X): 60_000, str(Y): 60_000}
     alone = replace(primary(), missing_ms=missing)
     assert decide(strict, view(alone)) is None
