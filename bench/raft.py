@@ -244,7 +244,7 @@ def at_rest(group: Group, lead: int) -> Row:
 
 
 def beats(group: Group, lead: int) -> Row:
-    """How late heartbeats arrive while the same two nodes move 100 MB on the other lane."""
+    """How late heartbeats arrive while a snapshot of 100 MB goes to the same node."""
     to = next(number for number in group.nodes if number != lead)
     group.nodes[to].ask("delays")
     found = [group.nodes[lead].ask("beat", to=to, bulk_bytes=BULK_BYTES) for _ in range(BULKS)]
@@ -254,7 +254,7 @@ def beats(group: Group, lead: int) -> Row:
     took = percentile([one["bulk_s"] for one in found], 50)
     text = f"{_ms(p99)} (max {_ms(max(delays))}, {sent - len(delays)} of {sent} lost,"
     text += f" {BULKS} transfers of {took:.2f} s)"
-    return Row("heartbeat delay beside 100 MB, p99", text, "<= 50 ms", p99 <= 0.050)
+    return Row("heartbeat delay beside a snapshot of 100 MB, p99", text, "<= 50 ms", p99 <= 0.050)
 
 
 def elections(group: Group, *, kills: int) -> Row:

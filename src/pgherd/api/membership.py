@@ -1,4 +1,4 @@
-"""Routes that change who belongs to the herd: invite a node, remove one, move Raft leadership.
+"""Routes about who belongs to the herd: invite a node, remove one, move the lead, save the ledger.
 
 Owns what is refused before anything is asked for, and the wait until it is done. The steps between
 (sync set, slots, consensus, ledger) are the deciders'. Every daemon takes every call.
@@ -19,6 +19,7 @@ from pgherd.api.herd import NoQuorum, RaftRole, TimedOut
 from pgherd.api.reads import NodeName, find
 from pgherd.api.views import Seen
 from pgherd.ledger.commands import AskLeave
+from pgherd.ledger.saved import Saved, render, without_secrets
 from pgherd.model.facts import Facts, Member
 
 router = APIRouter()
@@ -165,3 +166,28 @@ def unfit_to_lead(seen: Seen, member: Member) -> str:
     if seen.facts.is_leader(node) and len(seen.raft.voters) > 1:
         return f"{node} is the primary: one crash would cost two elections, so it hands the lead on"
     return ""
+
+
+@router.get("/raft/snapshot")
+async def save_ledger(services: ServicesDep, caller: AdminDep) -> schema.LedgerSaved:
+    """The ledger and its members as of now, to be kept in a file; there is no secret in it."""
+    await current_facts(services)
+    seen = services.seen()
+    facts, raft = without_secrets(seen.facts), seen.raft
+    when = f"{views.iso(seen.unix_ms)} by {seen.me}, pgherd {services.version}"
+    saved = Saved(
+        facts=facts,
+        index=raft.applied,
+        raft_term=raft.term,
+        voters=raft.voters,
+        saved=when,
+        at_ms=seen.unix_ms,
+    )
+    return schema.LedgerSaved(
+        cluster=facts.cluster,
+        epoch=facts.term,
+        raft_index=raft.applied,
+        members=sorted(facts.members),
+        saved=when,
+        content=render(saved),
+    )

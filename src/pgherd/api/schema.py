@@ -257,7 +257,7 @@ class Explanation(Model):
 
 
 class RaftState(Model):
-    """Consensus on this node. raft_term is not an epoch."""
+    """Consensus on this node. raft_term is not an epoch; ledger_level: what all members know."""
 
     node: NodeName
     state: str
@@ -266,10 +266,11 @@ class RaftState(Model):
     commit_index: int
     applied_index: int
     has_quorum: bool
+    ledger_level: int
 
 
 class RaftPeer(Model):
-    """A member of consensus. witness: votes and holds no data."""
+    """A member of consensus. witness: votes and holds no data; level: of its program."""
 
     node: NodeName
     raft_id: int
@@ -278,6 +279,7 @@ class RaftPeer(Model):
     kind: str
     is_leader: bool
     is_leaving: bool
+    level: int
     last_seen: str | None
 
 
@@ -350,6 +352,17 @@ class LeadershipMoved(Model):
     new_leader: NodeName
 
 
+class LedgerSaved(Model):
+    """The ledger as a quorum confirmed it, without secrets. content: of the file to keep."""
+
+    cluster: str
+    epoch: int
+    raft_index: int
+    members: list[NodeName]
+    saved: str
+    content: str
+
+
 class JoinBody(Model):
     """A node asks to become a member; the form of the port's JoinRequest."""
 
@@ -361,3 +374,4 @@ class JoinBody(Model):
     tags: dict[str, str | int | bool] = {}
     csr: str = Field(max_length=16_384)
     major: int = 0
+    level: int = 1

@@ -81,6 +81,7 @@ def raft_state(seen: Seen) -> schema.RaftState:
         commit_index=seen.raft.commit,
         applied_index=seen.raft.applied,
         has_quorum=has_quorum(seen),
+        ledger_level=seen.facts.level,
     )
 
 
@@ -105,5 +106,6 @@ def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
         kind=member.kind.value,
         is_leader=seen.raft.leader == member.node,
         is_leaving=member.leaving,
+        level=member.level,
         last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
     )

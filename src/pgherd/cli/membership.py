@@ -123,6 +123,7 @@ def state(common: Common) -> None:
     line(f"{found['node']} is {found['state']} in Raft term {found['raft_term']}")
     line(f"leader    {found['leader'] or 'none'}, quorum {'yes' if found['has_quorum'] else 'NO'}")
     line(f"log       committed {found['commit_index']}, applied {found['applied_index']}")
+    line(f"ledger    at level {found['ledger_level']}, which every member's program understands")
 
 
 @asking

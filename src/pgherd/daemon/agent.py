@@ -363,17 +363,18 @@ class Agent:
             log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
 
     def _record_step(self) -> None:
-        """Keep this node's own record in the ledger as its file says."""
+        """Keep this node's own record in the ledger as its file and its program say."""
         mine = self.facts.members.get(self.me)
         own = self.own_record
         if (
             self.removed
             or mine is None
-            or (mine.kind, mine.address, mine.tags)
+            or (mine.kind, mine.address, mine.tags, mine.level)
             == (
                 own.kind,
                 own.address,
                 own.tags,
+                own.level,
             )
         ):
             return
@@ -382,7 +383,7 @@ class Agent:
 
     async def _update_record(self) -> None:
         own = self.own_record
-        command = UpdateMember(self.me, own.kind, own.address, own.tags)
+        command = UpdateMember(self.me, own.kind, own.address, own.tags, own.level)
         try:
             outcome = await self._submit(command)
             if isinstance(outcome, Done):

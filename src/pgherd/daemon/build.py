@@ -99,6 +99,7 @@ class Node:
             on_unreachable=self._unreachable,
             store=self._store_mark,
             on_went_back=self._went_back,
+            on_snapshot=self._snapshot_sent,
         )
         self.consensus = Consensus(
             replica,
@@ -189,6 +190,8 @@ class Node:
         node = self._node_of(message.to)
         if node is not None:
             self.peers.send_raft(node, message)
+        elif message.type == "Snap":
+            self.consensus.snapshot_sent(message.to, taken=False)
 
     def _receive(self, node: NodeId, message: Msg) -> None:
         """Take a message that is for us and from whom it says: ids are never re-used."""
@@ -212,6 +215,11 @@ class Node:
         member = self.consensus.replica.facts.members.get(node)
         if member is not None:
             self.consensus.unreachable(member.raft_id)
+
+    def _snapshot_sent(self, node: NodeId, taken: bool) -> None:
+        member = self.consensus.replica.facts.members.get(node)
+        if member is not None:
+            self.consensus.snapshot_sent(member.raft_id, taken=taken)
 
     async def _save_promises(self, promises: Promises) -> None:
         await self.consensus.save_promises(promises)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
-from pgherd.model.errors import BugError, PgherdError
+from pgherd.model.errors import BugError, OperatorError, PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Hard, Msg, ProposalDropped
@@ -29,7 +29,6 @@ log = logs.get("daemon")
 
 PROPOSALS_MAX = 256
 READS_MAX = 256
-SNAPSHOT_S = 2.0
 DISK_S_MAX = 5.0
 """A disk that is busy for longer counts as hung: the node says nothing more until it is back."""
 COMMIT_SAVE_S = 0.1
@@ -125,6 +124,12 @@ class Consensus:
             self.replica.node.report_snapshot(raft_id, ok=False)
             self._stirred()
 
+    def snapshot_sent(self, raft_id: int, *, taken: bool) -> None:
+        """A snapshot was delivered or not: look by a probe how far the peer is now."""
+        if not self.stopped:
+            self.replica.node.report_snapshot(raft_id, ok=taken)
+            self._stirred()
+
     def transfer(self, raft_id: int) -> None:
         """Hand Raft leadership to a voter that has caught up."""
         self.replica.node.transfer_leader(raft_id)
@@ -160,12 +165,13 @@ class Consensus:
         if raft_term is not None and raft_term != self.replica.ready_term:
             raise NotLeader(self.replica.leader_node(), f"decided in Raft term {raft_term}")
         self._seq += 1
-        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command))
+        seen = self.replica.node.applied
+        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command, seen))
 
     async def propose(self, proposal: Proposal) -> Outcome:
         """Put a proposal through consensus from here; the caller bounds the wait.
 
-        Raises NotLeader, TooManyWait, or ProposalTooLarge.
+        Raises NotLeader, TooManyWait, ProposalTooLarge, or CommandTooNew.
         """
         if len(self._waiting) >= PROPOSALS_MAX:
             leader, waiting = self.replica.leader_node(), len(self._waiting)
@@ -245,7 +251,7 @@ class Consensus:
         is_hung = asyncio.get_running_loop().time() - self._disk_busy[0] > DISK_S_MAX
         for message in self.replica.node.urgent():
             if not is_hung:
-                self._post(message)
+                self._send(message)
 
     async def _rounds(self) -> None:
         with self._noticed("rounds"):
@@ -261,7 +267,7 @@ class Consensus:
         """Whatever ends one of our tasks ends our part in consensus, and is told."""
         try:
             yield
-        except StoreFailed as failure:
+        except (StoreFailed, OperatorError) as failure:
             self.stopped = True
             self._failed(failure)
             if again:
@@ -278,7 +284,7 @@ class Consensus:
         if ready is None:
             return False
         for message in self.replica.early(ready):
-            self._post(message)
+            self._send(message)
         if self.replica.needs_disk(ready):
             durable = self.replica.durable(ready)
             durable["hard"] = durable["hard"] or self._late_hard
@@ -288,7 +294,7 @@ class Consensus:
             self._save_later(ready.hard)
         done = self.replica.finish(ready)
         for message in done.messages:
-            self._post(message)
+            self._send(message)
         self._note_leadership()
         self._answer(done)
         await self._compact()
@@ -306,19 +312,6 @@ class Consensus:
         hard, self._late_hard = self._late_hard, None
         await self._on_writer(partial(self.store.save, hard=hard))
         self.store.remember()
-
-    def _post(self, message: Msg) -> None:
-        """Send; of a snapshot the core must hear what became of it, or it waits for ever."""
-        self._send(message)
-        if message.type == "Snap":
-            loop = asyncio.get_running_loop()
-            loop.call_later(SNAPSHOT_S, self._snapshot_sent, message.to)
-
-    def _snapshot_sent(self, raft_id: int) -> None:
-        """Time is up: look by a probe whether it arrived; without effect if it answered."""
-        if not self.stopped:
-            self.replica.node.report_snapshot(raft_id, ok=True)
-            self._work.set()
 
     def _note_leadership(self) -> None:
         leads = self.replica.leads

@@ -14,6 +14,7 @@ from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
 from pgherd.config.settings import Settings
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import Policy
@@ -74,6 +75,7 @@ def own_record(settings: Settings) -> Member:
             nosync=tags.nosync,
             zone=settings.node.zone,
         ),
+        level=LEVEL,
     )
 
 

@@ -13,8 +13,13 @@ from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Tim
 from pgherd.model.lease import Ask
 
 
-class Command(msgspec.Struct, frozen=True, tag=True):
-    """The base of all commands; never proposed itself."""
+class Command(
+    msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The base of all commands; never proposed itself.
+
+    An older program reads what has defaults only, and refuses what it does not know (`levels`).
+    """
 
 
 class ChooseFounder(Command, frozen=True, tag=True):
@@ -135,6 +140,7 @@ class AddMember(Command, frozen=True, tag=True):
     address: Address
     tags: Tags = Tags()
     token: str = ""
+    level: int = 1
 
 
 class UpdateMember(Command, frozen=True, tag=True):
@@ -144,6 +150,7 @@ class UpdateMember(Command, frozen=True, tag=True):
     kind: Kind
     address: Address
     tags: Tags
+    level: int = 1
 
 
 class AskLeave(Command, frozen=True, tag=True):
@@ -232,16 +239,18 @@ AnyCommand = (
 )
 
 
-class Proposal(msgspec.Struct, frozen=True):
+class Proposal(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A command on its way through consensus. (client, seq) makes a retry harmless.
 
-    at_ms: the proposer's wall clock, for history only; no decision reads it.
+    at_ms: the proposer's wall clock, for history only; no decision reads it · seen: the index that
+    its maker had applied, so that whatever became of it is behind that.
     """
 
     client: str
     seq: int
     at_ms: int
     command: AnyCommand
+    seen: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

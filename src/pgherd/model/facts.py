@@ -36,7 +36,7 @@ class Kind(StrEnum):
     WITNESS = "witness"
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where a node is reached, per channel, as `host` and `port` (advertised, not bound)."""
 
     host: str
@@ -68,7 +68,7 @@ class Address(msgspec.Struct, frozen=True):
         return self.proxy_host or self.host, port
 
 
-class Tags(msgspec.Struct, frozen=True):
+class Tags(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An operator's wishes about one member."""
 
     failover_priority: int = 100
@@ -81,6 +81,7 @@ class Member(msgspec.Struct, frozen=True):
     """A node in the ledger. incarnation: of its data directory, "" until it has one.
 
     leaving: somebody asked to remove it; it counts for nothing new and goes step by step.
+    level: of the ledger that its program understands (`ledger.levels`).
     """
 
     node: NodeId
@@ -91,6 +92,7 @@ class Member(msgspec.Struct, frozen=True):
     tags: Tags = Tags()
     voter: bool = True
     leaving: bool = False
+    level: int = 1
 
     @property
     def key(self) -> MemberKey:
@@ -152,7 +154,7 @@ class Switchover(msgspec.Struct, frozen=True):
     requested_at_ms: int
 
 
-class Handover(msgspec.Struct, frozen=True):
+class Handover(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A planned switchover in its ELECTING phase: the leader drains first, the others then seal.
 
     drained = the old leader's final position once it has stopped, None before.
@@ -195,6 +197,7 @@ class Facts(msgspec.Struct, frozen=True):
     rule: int = 0
     began_at_ms: int = 0
     paused: bool = False
+    level: int = 1
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
     lease: Lease | None = None

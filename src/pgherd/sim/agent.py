@@ -371,7 +371,8 @@ class Agent:
         try:
             if decision.command is not None:
                 self._seq += 1
-                proposal = Proposal(self.client, self._seq, now, decision.command)
+                seen = self.replica.node.applied
+                proposal = Proposal(self.client, self._seq, now, decision.command, seen)
                 self.replica.propose(proposal)
                 self._in_flight = self._seq, now
                 self.world.stats.proposals += 1
@@ -392,7 +393,8 @@ class Agent:
             return False
         self._seq += 1
         try:
-            self.replica.propose(Proposal(self.client, self._seq, self.clock.ms, command))
+            seen = self.replica.node.applied
+            self.replica.propose(Proposal(self.client, self._seq, self.clock.ms, command, seen))
         except ProposalDropped:
             return False
         self._pump()

@@ -194,7 +194,7 @@ class Replica:
         self.node.propose(self.encode(proposal))
 
     def encode(self, proposal: Proposal) -> bytes:
-        """The bytes of its log entry. Raises ProposalTooLarge."""
+        """The bytes of its log entry. Raises ProposalTooLarge, CommandTooNew."""
         data = self.ledger.encode(proposal)
         if len(data) > PROPOSAL_BYTES_MAX:
             raise ProposalTooLarge(len(data))

@@ -62,6 +62,7 @@ def test_consensus_is_shown(served, pgherd):
     state = pgherd("raft", "state", *url).out
     assert "n1 is follower in Raft term 7" in state
     assert "committed 41, applied 40" in state
+    assert "ledger    at level 1" in state
 
 
 def test_the_lead_of_consensus_moves(served, pgherd):

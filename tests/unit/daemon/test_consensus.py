@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,7 +18,15 @@ import pytest
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
-from pgherd.ledger.commands import AnyCommand, Done, ExpireLease, IssueToken, Proposal
+from pgherd.ledger.commands import (
+    AnyCommand,
+    Done,
+    ExpireLease,
+    IssueToken,
+    Proposal,
+    Refused,
+    RequestSwitchover,
+)
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
@@ -64,6 +73,7 @@ class Herd:
         }
         self.failures: list[PgherdError] = []
         self.cut_off: set[int] = set()
+        self.snapshots_to_lose = 0
         self.nodes: dict[int, Consensus] = {}
         self.stores: dict[int, SlowStore] = {}
         for name, member in members.items():
@@ -91,10 +101,13 @@ class Herd:
         )
 
     def _send(self, message: Msg) -> None:
-        if self.cut_off & {message.frm, message.to}:
-            return
-        target = self.nodes[message.to]
-        asyncio.get_running_loop().call_soon(target.receive, message)
+        loop = asyncio.get_running_loop()
+        if message.type == "Snap" and self.snapshots_to_lose:
+            self.snapshots_to_lose -= 1
+            ended = partial(self.nodes[message.frm].snapshot_sent, message.to, taken=False)
+            loop.call_later(0.05, ended)
+        elif not {message.frm, message.to} & self.cut_off:
+            loop.call_soon(self.nodes[message.to].receive, message)
 
     def leader(self) -> Consensus | None:
         found = [node for node in self.nodes.values() if node.replica.leads and not node.stopped]
@@ -257,6 +270,55 @@ def proposed(store: SlowStore) -> list[AnyCommand]:
     found = store.entries(first, last + 1, None) if last >= first else []
     data = [entry.data for entry in found if entry.type == "normal" and entry.data]
     return [msgspec.msgpack.decode(one, type=Proposal).command for one in data]
+
+
+def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower whose entries are gone from the leader's log catches up after three failures."""
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_MAX", 20)
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_KEPT", 5)
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        away = next(node for node in herd.nodes.values() if node is not leader)
+        herd.cut_off.add(away.replica.node.id)
+        for number in range(60):
+            await leader.submit(token(f"t{number}"))
+        assert leader.store.first_index() > away.store.last_index() + 1
+        herd.snapshots_to_lose = 3
+        herd.cut_off.clear()
+        await until(lambda: away.replica.facts == leader.replica.facts)
+        assert herd.snapshots_to_lose == 0
+        assert away.store.snapshot().index > 0
+        state = leader.replica.status().progress[away.replica.node.id].state
+        assert state == "replicate"
+
+    play(story)
+
+
+def test_a_retry_to_the_next_leader_is_applied_once() -> None:
+    """The answer is lost with the leader; who asks the next one hears of the first attempt."""
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        wish = RequestSwitchover("s1", None, "somebody")
+        before = Proposal("asker", 1, 1, token("once"), old.replica.node.applied)
+        assert await old.propose(before) == Done()
+        herd.cut_off.add(old.replica.node.id)
+        lost = Proposal("asker", 2, 1, wish, old.replica.node.applied)
+        unanswered = asyncio.create_task(old.propose(lost))
+        new = await herd.leads(other_than=old)
+        assert isinstance(await new.propose(before), Done)
+        assert isinstance(await new.propose(lost), Refused), "a wish of an unborn cluster"
+        applied = new.replica.node.applied
+        assert (await new.propose(lost)).code == "not_stable"  # type: ignore[union-attr] # Refused
+        assert new.replica.node.applied > applied
+        herd.cut_off.clear()
+        with pytest.raises(NotLeader):
+            await unanswered
+        await until(lambda: old.replica.facts == new.replica.facts)
+        assert list(new.replica.facts.tokens) == ["once"]
+
+    play(story)
 
 
 def test_a_failed_write_of_promises_ends_the_part_in_consensus() -> None:

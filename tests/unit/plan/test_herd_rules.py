@@ -159,6 +159,12 @@ CASES = (
         None,
         look(electing(sync=sync()), DEAD1, SEAL2, SEAL3),
     ),
+    Case(
+        "WAL of a term above all that the ledger knows: it was restored from too old a file",
+        304,
+        None,
+        look(electing(), DEAD1, SEAL2, report(3, standby(), sealed(3, pos(4, 5000)))),
+    ),
     Case("enough sealed", 305, cmd.Elect, look(electing(), DEAD1, SEAL2, SEAL3)),
     Case(
         "enough sealed, another may follow",
