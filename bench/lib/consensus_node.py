@@ -222,7 +222,7 @@ class BenchNode:
     def _tell_role(self) -> None:
         """Say once per term that this node leads and may take commands, or whom it follows."""
         node = self.consensus.replica.node
-        if self.consensus.replica.ready_term:
+        if self.consensus.is_ready_to_decide():
             role = "leads"
         else:
             role = f"follows {node.lead}" if node.lead not in (0, node.id) else ""

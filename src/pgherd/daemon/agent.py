@@ -296,7 +296,7 @@ class Agent:
             self._renewal_step(raft_term)
         if self._proposal is not None and not self._proposal.done():
             return
-        if self.removed or not raft_term:
+        if self.removed or not self.consensus.is_ready_to_decide():
             self.decided = Decision(0, "")
             return
         if now - self.reports.awake_since < self.policy.detect_ms:

@@ -366,3 +366,7 @@ class Consensus:
         finally:
             self._disk_busy.remove(began)
         self._fsynced(loop.time() - began)
+
+    def is_ready_to_decide(self) -> bool:
+        """Whether this node leads and has applied everything up to its own Raft term."""
+        return self.replica.ready_term != 0

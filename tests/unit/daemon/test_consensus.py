@@ -121,7 +121,7 @@ class Herd:
 
         def found() -> bool:
             one = self.leader()
-            return one is not None and one is not other_than and one.replica.ready_term != 0
+            return one is not None and one is not other_than and one.is_ready_to_decide()
 
         await until(found)
         leader = self.leader()

@@ -176,7 +176,7 @@ class Node:
         return self.consensus.replica.facts
 
     def leads(self) -> bool:
-        return self.consensus.replica.ready_term != 0
+        return self.consensus.is_ready_to_decide()
 
     def says(self, level: int) -> cmd.UpdateMember:
         mine = self.facts.members[self.name]
