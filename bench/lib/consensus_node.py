@@ -134,10 +134,11 @@ class BenchNode:
 
     # --- orders ----------------------------------------------------------------------------------
 
-    async def do_put(self, count: int) -> list[float]:
+    async def do_put(self, count: int, pause_s: float = 0.0) -> list[float]:
         """Propose one after another; seconds from the proposal until it was applied here."""
         taken = []
         for _ in range(count):
+            await asyncio.sleep(pause_s)
             began = time.perf_counter()
             await self.consensus.submit(self._command())
             taken.append(time.perf_counter() - began)

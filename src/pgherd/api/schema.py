@@ -35,7 +35,7 @@ class Failure(Model):
 
 
 class Health(Model):
-    """This daemon. lease_seconds_left is null where no lease counts (modes quorum and strict)."""
+    """This daemon. lease_seconds_left: of the primary, by its own clock; null on other nodes."""
 
     status: Literal["ok", "degraded"]
     uptime_seconds: int
@@ -72,6 +72,20 @@ class Synchronous(Model):
     degraded: bool
 
 
+class Lease(Model):
+    """What bounds how long a primary that consensus does not hear may count on being one.
+
+    seconds_left: by the holder's own report, null while it is not heard · is_sole: nobody else may
+    still count on an earlier lease.
+    """
+
+    holder: NodeName
+    state: Literal["held", "lost", "expired", "unknown"]
+    seconds_left: float | None
+    ttl_seconds: float
+    is_sole: bool
+
+
 class ClusterStatus(Model):
     """The herd in one look. as_of: index in consensus up to which this node has applied."""
 
@@ -89,6 +103,7 @@ class ClusterStatus(Model):
     auto_failover_enabled: bool
     paused: bool
     synchronous: Synchronous
+    lease: Lease | None
     system_id: str
     problems: list[str]
     last_topology_change: str | None

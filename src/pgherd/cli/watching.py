@@ -75,6 +75,7 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     voters = ", ".join(sync["voters"]) or "nobody"
     weak = " (DEGRADED)" if sync["degraded"] else ""
     line(f"commits   {sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}")
+    line(f"lease     {lease(found['lease'])}")
     if detailed:
         line(f"system    {found['system_id']}, last change {found['last_topology_change']}")
         line(f"failover  {'automatic' if found['auto_failover_enabled'] else 'OFF'}")
@@ -82,6 +83,16 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     show_nodes(found["nodes"], color=common.color)
     for problem in found["problems"]:
         line(f"! {problem}")
+
+
+def lease(found: dict[str, Any] | None) -> str:
+    """How long the primary may count on being one if nobody hears it from now on."""
+    if found is None:
+        return "none"
+    left = found["seconds_left"]
+    more = f", {left:.1f} s left" if left else ""
+    sole = "" if found["is_sole"] else ", an earlier one has not ended"
+    return f"{found['holder']}: {found['state']}{more}{sole}"
 
 
 def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:

@@ -110,7 +110,6 @@ COMES_LATER: dict[str, str] = {
     "api.tls.ca": "clients log in with tokens",
     "backup": "keep the backup tool that you have",
     "failover.fence": "",
-    "failover.lease_ttl": "quorum and strict modes need no lease",
     "failover.max_lag": "only the mode async would need it",
     "failover.watchdog": "",
     "hooks": "",

@@ -326,6 +326,17 @@ class Failover(Section):
             why="stalls of up to 1s must never cause a failover",
         ),
     ] = 1500
+    lease_ttl_ms: Annotated[
+        Millis,
+        Key(
+            "Time after which a primary that consensus does not hear holds no lease any more: one"
+            " without synchronous replicas then lets writes wait. In force from the next lease on.",
+            LIVE,
+            unit="duration",
+            least=5000,
+            why="a lease has to outlast the election of a Raft leader",
+        ),
+    ] = 10_000
     start_timeout_ms: Annotated[
         Millis,
         Key(

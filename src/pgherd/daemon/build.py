@@ -25,6 +25,7 @@ from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import open_store
 from pgherd.daemon.journal import Storyteller
+from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
@@ -45,7 +46,7 @@ from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreDamaged
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import LoopLag, now_ms
+from pgherd.telemetry.boottime import LoopLag, boot, now_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -140,6 +141,11 @@ class Node:
             own_record=translate.own_record(self.settings),
             consensus=self.consensus,
             reports=Reports(self.me, started=now_ms()),
+            leasing=Leasing(
+                self.me,
+                boot=boot(),
+                tell=lambda kind, text: self.stories.tell(kind, text, term=self.agent.facts.term),
+            ),
             watch=self.watch,
             executor=self.executor,
             send_report=self.peers.send_report,

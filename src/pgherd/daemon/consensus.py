@@ -156,8 +156,14 @@ class Consensus:
             self.replica.change_membership(verb, raft_id)  # type: ignore[arg-type] # RaftId is int
         self._work.set()
 
-    async def submit(self, command: AnyCommand) -> Outcome:
-        """Put a command through consensus from here. Raises NotLeader; may wait for ever."""
+    async def submit(self, command: AnyCommand, *, raft_term: int | None = None) -> Outcome:
+        """Put a command through consensus from here. Raises NotLeader; may wait for ever.
+
+        raft_term: the leadership that decided it; in another one it is dropped, never forwarded:
+        who was deposed must not end a lease through its successor (etcd 12528, 15247).
+        """
+        if raft_term is not None and raft_term != self.replica.ready_term:
+            raise NotLeader(self.replica.leader_node(), f"decided in Raft term {raft_term}")
         self._seq += 1
         seen = self.replica.node.applied
         return await self.propose(Proposal(self._client, self._seq, unix_ms(), command, seen))
@@ -363,7 +369,4 @@ class Consensus:
 
     def is_ready_to_decide(self) -> bool:
         """Whether this node leads and has applied everything up to its own Raft term."""
-        node = self.replica.node
-        if not self.replica.leads:
-            return False
-        return self.store.term(node.applied) == node.term if node.applied else False
+        return self.replica.ready_term != 0

@@ -41,6 +41,7 @@ def policy(settings: Settings) -> Policy:
         num_sync=wanted if isinstance(wanted, int) else 0,
         restart_in_place=failover.on_postgres_crash == "auto",
         voter_timeout_ms=settings.raft.voter_timeout_ms,
+        lease_ttl_ms=failover.lease_ttl_ms,
     )
 
 

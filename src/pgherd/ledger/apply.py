@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import levels, syncset
+from pgherd.ledger import leases, levels, syncset
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -150,6 +150,7 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         history=(*facts.history, reign)[-HISTORY_MAX:],
         rule=c.rule,
         reason=c.reason,
+        lease=leases.elected(facts.lease, c),
     )
     facts = note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule)
     return keep_winner(facts, c.winner.node, at_ms), cmd.Done()
@@ -428,6 +429,29 @@ def set_max_voters(facts: Facts, c: cmd.SetMaxVoters, at_ms: int) -> Result:
     return note(facts, at_ms=at_ms, kind="voters.limited", text=text), cmd.Done()
 
 
+def grant_lease(facts: Facts, c: cmd.GrantLease, at_ms: int) -> Result:
+    given = leases.granted(facts, c)
+    if isinstance(given, str):
+        return refuse(facts, "stale", given)
+    facts = replace(facts, lease=given)
+    return note(facts, at_ms=at_ms, kind="lease.granted", text=c.reason, rule=c.rule), cmd.Done()
+
+
+def renew_lease(facts: Facts, c: cmd.RenewLease, at_ms: int) -> Result:
+    renewed = leases.renewed(facts, c)
+    if isinstance(renewed, str):
+        return refuse(facts, "stale", renewed)
+    return replace(facts, lease=renewed), cmd.Done()
+
+
+def expire_lease(facts: Facts, c: cmd.ExpireLease, at_ms: int) -> Result:
+    left = leases.ended(facts.lease, c)
+    if isinstance(left, str):
+        return refuse(facts, "stale", left)
+    facts = replace(facts, lease=left)
+    return note(facts, at_ms=at_ms, kind="lease.ended", text=c.reason, rule=c.rule), cmd.Done()
+
+
 HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.ChooseFounder: choose_founder,
     cmd.Born: born,
@@ -447,4 +471,7 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.IssueToken: issue_token,
     cmd.SetMode: set_mode,
     cmd.SetMaxVoters: set_max_voters,
+    cmd.GrantLease: grant_lease,
+    cmd.RenewLease: renew_lease,
+    cmd.ExpireLease: expire_lease,
 }

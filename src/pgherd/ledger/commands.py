@@ -10,6 +10,7 @@ import msgspec
 
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.lease import Ask
 
 
 class Command(
@@ -55,7 +56,7 @@ class Drained(Command, frozen=True, tag=True):
 
 
 class Elect(Command, frozen=True, tag=True):
-    """F5: name the winner of a term, its voters and its k."""
+    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms."""
 
     term: Term
     elector: NodeId
@@ -66,6 +67,7 @@ class Elect(Command, frozen=True, tag=True):
     k: int
     rule: int
     reason: str
+    lease_ttl_ms: int = 0
 
 
 class Establish(Command, frozen=True, tag=True):
@@ -190,6 +192,36 @@ class SetMaxVoters(Command, frozen=True, tag=True):
     requested_by: str
 
 
+class GrantLease(Command, frozen=True, tag=True):
+    """Give the leader of a term a lease again. expected: id of the expired one, 0 where none is."""
+
+    term: Term
+    holder: MemberKey
+    expected: int
+    ttl_ms: int
+    rule: int
+    reason: str
+
+
+class RenewLease(Command, frozen=True, tag=True):
+    """The holder of a lease asked for its whole time anew."""
+
+    id: int
+    term: Term
+    holder: MemberKey
+    ask: Ask
+    flush_lsn: Lsn
+
+
+class ExpireLease(Command, frozen=True, tag=True):
+    """The time of a lease is over, or its holder gave it up. Void if it was renewed meanwhile."""
+
+    id: int
+    renew_seq: int
+    rule: int
+    reason: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -209,6 +241,9 @@ AnyCommand = (
     | IssueToken
     | SetMode
     | SetMaxVoters
+    | GrantLease
+    | RenewLease
+    | ExpireLease
 )
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.lease import Lease
 
 
 class Phase(StrEnum):
@@ -205,6 +206,7 @@ class Facts(msgspec.Struct, frozen=True):
     level: int = 1
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
+    lease: Lease | None = None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

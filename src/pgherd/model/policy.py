@@ -24,3 +24,4 @@ class Policy(msgspec.Struct, frozen=True):
     stuck_after_ms: int = 20_000
     restart_in_place: bool = True
     voter_timeout_ms: int = 300_000
+    lease_ttl_ms: int = 10_000

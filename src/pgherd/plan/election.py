@@ -279,6 +279,7 @@ def elect(
         k=k,
         rule=rule,
         reason=reason,
+        lease_ttl_ms=s.policy.lease_ttl_ms,
     )
     return Decision(rule, reason, command)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator
 from heapq import heappop, heappush
 from typing import Any
 
+from pgherd.model.ids import Instant
+
 MS = 1000
 SECOND = 1_000_000
 
@@ -40,6 +42,30 @@ class Proc:
 
 class Endless(Exception):
     """So much happens at once that time does not go on: messages that go round for ever."""
+
+
+class Boottime:
+    """A host's own clock: a little too fast or too slow, and begun anew whenever the host is."""
+
+    def __init__(self, clock: Clock, *, parts_per_million: int) -> None:
+        self._clock = clock
+        self._rate = 1_000_000 + parts_per_million
+        self._began = clock.now
+        self.boots = 0
+
+    def restart(self) -> None:
+        """The host starts: readings of before mean nothing."""
+        self._began = self._clock.now
+        self.boots += 1
+
+    @property
+    def ms(self) -> Instant:
+        """What the clock shows."""
+        return Instant((self._clock.now - self._began) * self._rate // 1_000_000 // MS)
+
+    def true(self, shown: Instant) -> int:
+        """The true time, in microseconds, at which the clock shows this."""
+        return self._began + shown * MS * 1_000_000 // self._rate
 
 
 class Clock:

@@ -94,7 +94,7 @@ def see_senders(server: Postgres) -> tuple[Sender, ...]:
 
 def observe(agent: Agent, seen: ServerSeen) -> Observation:
     """The agent's report: its server, its promises, its peers' ages."""
-    now = agent.clock.ms
+    now = agent.now
     heard = {node: now - at for node, at in agent.heard_at.items()}
     agent.sequence += 1
     return Observation(
@@ -107,6 +107,7 @@ def observe(agent: Agent, seen: ServerSeen) -> Observation:
         missing_ms=missing(agent, seen),
         applied_index=agent.replica.node.applied,
         witness=agent.world.nodes[agent.node].kind is Kind.WITNESS,
+        ask=agent.lease_ask(),
     )
 
 
@@ -121,7 +122,7 @@ def missing(agent: Agent, seen: ServerSeen) -> dict[str, int]:
     for key in list(since):
         if key in there or key not in wanted:
             del since[key]
-    now = agent.clock.ms
+    now = agent.now
     for key in wanted:
         if key not in there:
             since.setdefault(key, Instant(now))

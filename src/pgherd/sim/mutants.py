@@ -7,7 +7,7 @@ exist in product code. A mutant may bring the faults that make its window likely
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from random import Random
 from typing import Any
 
@@ -24,11 +24,12 @@ from pgherd.plan.rule import Decision, Membership, Situation
 from pgherd.raft import replicate
 from pgherd.raft.majority import committed_index
 from pgherd.raft.types import ConfState
-from pgherd.sim import acts, look
+from pgherd.sim import acts, leaseplants, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, SECOND, Failed, Task
 from pgherd.sim.faults import KINDS, MOVING, Chaos
 from pgherd.sim.names import CLOSED, Names
+from pgherd.sim.planting import attribute, item
 from pgherd.sim.run import STORM, Result, begin, judge, recover
 from pgherd.sim.shapes import FIVE, NINE, THREE, Shape
 from pgherd.sim.world import World
@@ -79,26 +80,6 @@ def run_one(mutant: Mutant, seed: int, *, verbose: bool = False) -> Result:
 
 
 # --- ways to plant -------------------------------------------------------------------------------
-
-
-@contextmanager
-def attribute(where: object, name: str, value: object) -> Iterator[None]:
-    old = getattr(where, name)
-    setattr(where, name, value)
-    try:
-        yield
-    finally:
-        setattr(where, name, old)
-
-
-@contextmanager
-def item(where: dict[Any, Any], key: object, value: object) -> Iterator[None]:
-    old = where[key]
-    where[key] = value
-    try:
-        yield
-    finally:
-        where[key] = old
 
 
 def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
@@ -430,6 +411,32 @@ MUTANTS: dict[str, Mutant] = {
         ("I4",),
         shape=MINORITY,
         count=40,
+    ),
+    "lease-from-commit": Mutant(
+        "A holder counts its lease from the commit of the renewal.",
+        leaseplants.lease_from_commit,
+        ("network.bad", "network.slow", "disk.slow", "agent.paused", "network.flaps"),
+        ("I17",),
+        count=24,
+    ),
+    "lease-not-extended": Mutant(
+        "A new Raft leader does not give leases their whole time again.",
+        leaseplants.lease_not_extended,
+        ("raft.leader.killed", "agent.paused"),
+        ("I17",),
+    ),
+    "expiry-forwarded": Mutant(
+        "A deposed Raft leader ends a lease through its successor, renewed or not.",
+        leaseplants.expiry_forwarded,
+        ("agent.paused",),
+        ("I17",),
+        count=16,
+    ),
+    "former-forgotten": Mutant(
+        "A winner's lease is sole although the old primary still counts on its own.",
+        leaseplants.former_forgotten,
+        ("primary.isolated", "primary.node.paused"),
+        ("I17",),
     ),
     "no-barrier": Mutant(
         "A set counts as settled when it is written.",

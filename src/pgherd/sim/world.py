@@ -9,6 +9,7 @@ from typing import Any
 from pgherd.model.action import Action
 from pgherd.model.facts import Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.lease import DRIFT_PERCENT
 from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -16,7 +17,8 @@ from pgherd.raft.types import Msg
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
-from pgherd.sim.clock import Clock
+from pgherd.sim.clock import Boottime, Clock
+from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
@@ -30,6 +32,8 @@ EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
 VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
+DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
+"""Two hosts that drift apart by this much each differ by what the protocol assumes."""
 
 
 def kind_of(shape: Shape, place: int) -> Kind:
@@ -62,6 +66,7 @@ class Node:
         self.kind = kind
         self.disk = MemoryDisk()
         self.server = Server(world, name)
+        self.boottime = Boottime(world.clock, parts_per_million=world.drift())
         self.agent: Agent | None = None
         self.host_up = True
         self.boots = 0
@@ -69,6 +74,8 @@ class Node:
 
     def boot(self) -> None:
         """Start the agent; the server is left as it is."""
+        if not self.host_up:
+            self.boottime.restart()
         self.host_up = True
         if self.agent is not None:
             return
@@ -122,6 +129,8 @@ class World:
         self.mode = mode
         self.stats = Stats()
         self.checks = Checks(self)
+        self.leases = LeaseChecks(self)
+        self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
         self.quiet = False
@@ -222,6 +231,11 @@ class World:
         agent = self.nodes[node].agent
         if agent is not None:
             agent.poke()
+
+    def drift(self) -> int:
+        """How wrong the next host's clock runs, in parts per million: often as wrong as may be."""
+        most = DRIFT_PPM_MAX
+        return self._drifts.choice([-most, most, self._drifts.randint(-most, most)])
 
     def next_row(self) -> int:
         self.rows += 1

@@ -41,7 +41,7 @@ from pgherd.store.base import Identity, Store
 
 BIRTH_INDEX = 1
 BIRTH_TERM = 1
-LOG_ENTRIES_MAX = 4000
+LOG_ENTRIES_MAX = 1000
 LOG_ENTRIES_KEPT = 500
 CAUGHT_UP_ENTRIES = 100
 MESSAGE_BYTES_MAX = 512 * 1024
@@ -142,6 +142,14 @@ class Replica:
     @property
     def leads(self) -> bool:
         return self.node.role == "leader"
+
+    @property
+    def ready_term(self) -> int:
+        """The Raft term in which this node leads and has applied an entry of its own; 0: none."""
+        node = self.node
+        if not self.leads or not node.applied:
+            return 0
+        return node.term if self.store.term(node.applied) == node.term else 0
 
     def status(self) -> Status:
         return self.node.status()

@@ -138,6 +138,10 @@ class Metrics:
         for name in ROLES:
             self._gauges["pgherd_postgres_role"].labels(role=name).set(name == role)
         self._gauges["pgherd_postgres_timeline"].set(server.timeline if server is not None else 0)
+        lease = self._gauges["pgherd_lease_seconds_left"]
+        lease.clear()
+        if own is not None and own.lease_left_ms is not None:
+            lease.labels(node=own.node).set(own.lease_left_ms / 1000)
 
     def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
         lag = self._gauges["pgherd_replication_lag_bytes"]
@@ -180,6 +184,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_postgres_up": ("Whether this node's PostgreSQL takes connections.", ()),
     "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
     "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
+    "pgherd_lease_seconds_left": ("What is left of the lease that this node holds.", ("node",)),
     "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
     "pgherd_raft_term": ("The consensus core's own term counter.", ()),
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),

@@ -161,6 +161,11 @@ class FakeHerd:
         server = replace(heard.report.server, **changes)
         self.heard[node] = replace(heard, report=replace(heard.report, server=server))
 
+    def lease_left(self, node: NodeId, ms: int | None) -> None:
+        """Change what a node reports of its lease."""
+        heard = self.heard[node]
+        self.heard[node] = replace(heard, report=replace(heard.report, lease_left_ms=ms))
+
     def primary(self, node: NodeId, *, replicas: tuple[NodeId, ...]) -> None:
         term = self.current.term
         senders = tuple(
@@ -186,6 +191,7 @@ class FakeHerd:
                 names=names,
             ),
         )
+        self.lease_left(node, 9000)
 
     def replica(self, node: NodeId, *, leader: NodeId, behind: int = 8) -> None:
         term = self.current.term
@@ -238,6 +244,7 @@ class FakeHerd:
                 k=0 if first else 1,
                 rule=rule,
                 reason=reason,
+                lease_ttl_ms=10_000,
             ),
             cmd.Establish(
                 term=term, timeline=Timeline(term), epoch_record_end=Lsn(START + 64), names=voters

@@ -13,14 +13,24 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
-from pgherd.ledger.commands import Done, IssueToken, Proposal, Refused, RequestSwitchover
+from pgherd.ledger.commands import (
+    AnyCommand,
+    Done,
+    ExpireLease,
+    IssueToken,
+    Proposal,
+    Refused,
+    RequestSwitchover,
+)
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
-from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
+from pgherd.model.lease import Lease
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Msg
 from pgherd.store.base import Identity, StoreFailed
@@ -32,6 +42,10 @@ TICK_MS = 50
 ELECTION_TICKS = 10
 SLOW_S = 3.0
 DEADLINE_S = 15.0
+
+
+LEASE = Lease(id=1, holder=MemberKey(NodeId("a"), "a0"), term=Term(1), ttl_ms=10_000)
+EXPIRE = ExpireLease(id=1, renew_seq=0, rule=901, reason="its time is over here")
 
 
 def token(text: str) -> IssueToken:
@@ -66,7 +80,7 @@ class Herd:
         for name, member in members.items():
             store = self.stores[member.raft_id] = SlowStore(MemoryDisk())
             identity = Identity("test", name, member.raft_id, f"{name}0")
-            give_birth(store, Facts(cluster="test", members=members), identity)
+            give_birth(store, Facts(cluster="test", members=members, lease=LEASE), identity)
             self.nodes[member.raft_id] = self._node(member.raft_id, store)
 
     def _node(self, raft_id: RaftId, store: SlowStore) -> Consensus:
@@ -240,6 +254,45 @@ def test_proposals_are_limited_in_size_and_number() -> None:
             await follower.submit(token("next"))
 
     play(story)
+
+
+def test_a_deposed_leader_ends_no_lease() -> None:
+    """M16: its proposal is in nobody's log once it has heard of its successor (etcd 12528, 15247).
+
+    It is cut off while the lease's time is over on its clock, and does not know yet that another
+    one leads; neither is what it decided proposed by anybody else, itself in a later term included.
+    """
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        raft_term, number = old.replica.ready_term, old.replica.node.id
+        herd.cut_off.add(number)
+        assert old.replica.ready_term == raft_term
+        lost = asyncio.create_task(old.submit(EXPIRE, raft_term=raft_term))
+        await until(lambda: EXPIRE in proposed(herd.stores[number]))
+        new = await herd.leads(other_than=old)
+        with pytest.raises(NotLeader, match=f"decided in Raft term {raft_term}"):
+            await new.submit(EXPIRE, raft_term=raft_term)
+        herd.cut_off.clear()
+        with pytest.raises(NotLeader):
+            await lost
+        assert isinstance(await new.submit(token("after")), Done)
+        nodes = herd.nodes.values()
+        await until(lambda: len({node.replica.node.applied for node in nodes}) == 1)
+        for store in herd.stores.values():
+            assert [type(command) for command in proposed(store)] == [IssueToken]
+        assert {node.replica.facts.lease for node in nodes} == {LEASE}
+        assert isinstance(await new.submit(EXPIRE, raft_term=new.replica.ready_term), Done)
+
+    play(story)
+
+
+def proposed(store: SlowStore) -> list[AnyCommand]:
+    """The commands in a log."""
+    first, last = store.first_index(), store.last_index()
+    found = store.entries(first, last + 1, None) if last >= first else []
+    data = [entry.data for entry in found if entry.type == "normal" and entry.data]
+    return [msgspec.msgpack.decode(one, type=Proposal).command for one in data]
 
 
 def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:

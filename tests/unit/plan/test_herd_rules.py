@@ -15,6 +15,7 @@ from plan_values import (
     facts,
     key,
     late,
+    lease,
     look,
     member,
     parked,
@@ -34,6 +35,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
@@ -51,6 +53,8 @@ class Case(NamedTuple):
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
+ASKS1 = report(1, primary(), ask=Ask("b", Instant(7)))
+FORMER = lease(2, term=Term(2), renew_seq=7)
 HANDOVER = Handover(switchover="s1", candidate=NodeId("n2"))
 READY = primary(checkpointed_for="s1")
 STOPPED = ServerSeen(state=Server.STOPPED, system_id=SYSTEM)
@@ -271,6 +275,50 @@ CASES = (
             report(3, standby(), promises(3, incarnation="b3")),
         ),
     ),
+    Case(
+        "the lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(), late(report(1, primary()), 500), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease was renewed since",
+        900,
+        None,
+        look(facts(lease=lease(renew_seq=1)), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease of the last term was not renewed, and nobody can be elected",
+        901,
+        cmd.ExpireLease,
+        look(electing(), DEAD1, leases_over=((1, 0),)),
+    ),
+    Case(
+        "a former lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER)), leases_over=((1, 7),)),
+    ),
+    Case(
+        "who had a former lease promised a later term",
+        902,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER))),
+    ),
+    Case(
+        "who has a former lease is not heard",
+        900,
+        None,
+        look(facts(lease=lease(id=2, former=FORMER)), late(report(2, standby()), 2000), me=3),
+    ),
+    Case(
+        "the lease of a leader that is back expired",
+        903,
+        cmd.GrantLease,
+        look(facts(lease=lease(expired=True)), ASKS1),
+    ),
+    Case("there was no lease yet", 903, cmd.GrantLease, look(facts(lease=None), ASKS1)),
+    Case("nobody asks for a lease", 900, None, look(facts(lease=lease(expired=True)))),
     Case("a new member", 702, "learner", joined()),
     Case(
         "a learner has caught up",
