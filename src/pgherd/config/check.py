@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
 from pgherd.config.parameters import CHOICES
-from pgherd.config.settings import Channel, Settings
+from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
 from pgherd.model.errors import OperatorError

@@ -14,7 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from pgherd.config.fields import Change, Key
-from pgherd.config.settings import Section, Settings
+from pgherd.config.section import Section
+from pgherd.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import yaml
 from pgherd.config.describe import Described, walk
 from pgherd.config.fields import Seat, Secret
 from pgherd.config.problems import ConfigError, Problem
-from pgherd.config.settings import Section
+from pgherd.config.section import Section
 
 EXAMPLES: dict[str, Any] = {"version": 1, "node.name": "n1", "node.address": "127.0.0.1"}
 """Values of keys that have no default, until they are given."""

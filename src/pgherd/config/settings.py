@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from pgherd.config.addresses import Address, as_endpoint
 from pgherd.config.fields import (
     BinDir,
     Bytes,
@@ -29,27 +30,14 @@ from pgherd.config.fields import (
     Seat,
     SeatRef,
     SecretRef,
-    is_wildcard,
-    parse_host,
     parse_seat,
 )
 from pgherd.config.problems import Wrong
+from pgherd.config.section import Section
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
-Channel = Literal["raft", "api", "postgresql", "proxy"]
-
-
-class Section(BaseModel):
-    """The base of all sections: strict, frozen, and no unknown keys."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda name: name.removesuffix("_ms").removesuffix("_bytes"),
-    )
 
 
 class Cluster(Section):
@@ -60,58 +48,6 @@ class Cluster(Section):
         Key("Name of the cluster, the same on all its nodes."),
         Field(max_length=64, min_length=1),
     ] = "main"
-
-
-def _as_endpoint(value: Any) -> Any:
-    if isinstance(value, str):
-        host = parse_host(value)
-        if is_wildcard(host):
-            raise Wrong(
-                f"{host} is every address, so no peer can reach it",
-                "split it: {listen: ..., advertise: ...}",
-            )
-        return {"listen": host, "advertise": host}
-    return value
-
-
-class Endpoint(Section):
-    """Where one channel listens, and under which address the other nodes reach it."""
-
-    listen: Annotated[Host | None, Key("Address to bind; null: the advertised one.")] = None
-    advertise: Annotated[Host | None, Key("Address that others connect to.")] = None
-
-    @field_validator("advertise", mode="after")
-    @classmethod
-    def _reachable(cls, value: str | None) -> str | None:
-        if value is not None and is_wildcard(value):
-            raise Wrong(f"{value} is every address", "write the one that the other nodes can reach")
-        return value
-
-
-EndpointRef = Annotated[Endpoint, BeforeValidator(_as_endpoint)]
-
-
-class Address(Endpoint):
-    """The node's addresses: one for all channels, and exceptions per channel."""
-
-    raft: Annotated[EndpointRef | None, Key("Peer channel, where it differs.")] = None
-    api: Annotated[EndpointRef | None, Key("REST API, where it differs.")] = None
-    postgresql: Annotated[EndpointRef | None, Key("PostgreSQL, where it differs.")] = None
-    proxy: Annotated[EndpointRef | None, Key("Proxy listeners, where they differ.")] = None
-
-    def advertised(self, channel: Channel) -> str:
-        """The address under which the other nodes reach a channel."""
-        own: Endpoint | None = getattr(self, channel)
-        found = (own.advertise if own else None) or self.advertise
-        assert found is not None, "checked when loaded"
-        return found
-
-    def bound(self, channel: Channel) -> str:
-        """The address that a channel listens on."""
-        own: Endpoint | None = getattr(self, channel)
-        if own is not None and (own.listen or own.advertise):
-            return own.listen or own.advertise or ""
-        return self.listen or self.advertised(channel)
 
 
 class Tags(Section):
@@ -129,7 +65,7 @@ class Node(Section):
 
     name: Annotated[str, Key("Name of this node, unique in the cluster; its id everywhere.")]
     address: Annotated[
-        Annotated[Address, BeforeValidator(_as_endpoint)],
+        Annotated[Address, BeforeValidator(as_endpoint)],
         Key(
             "Address for all channels, or a map: {listen, advertise, raft, api, postgresql, proxy}."
         ),
