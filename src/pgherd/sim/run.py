@@ -12,7 +12,7 @@ import msgspec
 from pgherd.model.facts import Facts, Mode, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
-from pgherd.sim.clock import SECOND
+from pgherd.sim.clock import MS, SECOND
 from pgherd.sim.faults import Chaos
 from pgherd.sim.world import World, render
 
@@ -128,7 +128,7 @@ def begin(world: World) -> None:
 
 def recover(world: World) -> None:
     """L1 and L2, then the final state."""
-    must_become(world, is_stable, within=STABLE_WITHIN, name="L1")
+    must_become(world, is_stable, within=STABLE_WITHIN + copies_take(world), name="L1")
     must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
     world.clock.run_until(max(world.clock.now + 2 * SECOND, 58 * SECOND))
     world.quiet = True
@@ -136,6 +136,11 @@ def recover(world: World) -> None:
     if not all_stream(world):
         must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
     world.checks.final()
+
+
+def copies_take(world: World) -> int:
+    """Strict opens with a standby only; one whose WAL is gone notices that after this time."""
+    return world.policy.stuck_after_ms * MS if world.mode is Mode.STRICT else 0
 
 
 def orders_end(world: World) -> int:
