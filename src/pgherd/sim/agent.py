@@ -97,6 +97,7 @@ class Agent:
         self._in_flight: tuple[int, int] | None = None
         self._renewing_since: Instant | None = None
         self._looked_at = self.now
+        self.awake_since = self.clock.now
         self._round_open = False
         self._read_index: int | None = None
         self._leading_since: Instant | None = None
@@ -264,7 +265,8 @@ class Agent:
     def _look_tick(self) -> None:
         now = self.now
         late, ttl = now - self._looked_at - TICK // MS, self.world.policy.lease_ttl_ms
-        self.holder.was_late(now, late_ms=late, ttl_ms=ttl)
+        if self.holder.was_late(now, late_ms=late, ttl_ms=ttl):
+            self.awake_since = self.clock.now
         self._looked_at = now
         self._look()
         self.clock.after(TICK, self._look_tick, proc=self.proc)

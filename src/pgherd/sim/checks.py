@@ -191,6 +191,7 @@ class Checks:
         self._newer_tip(server, record)
         if names.empty:
             self._must_be_alone(server)
+            self.world.leases.on_ack_alone(server.node)
         self.check_coverage()
 
     def _newer_tip(self, server: Commits, record: Record) -> None:

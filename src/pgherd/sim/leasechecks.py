@@ -1,4 +1,5 @@
 """I17: leases of two holders never overlap, and one is over for its holder before it expires.
+I16, as far as an agent can keep it: who writes alone has its lease.
 
 Evaluated on true time, which no agent knows: whenever a holder applies a renewal, and whenever the
 end of a lease takes effect.
@@ -13,11 +14,17 @@ import msgspec
 from pgherd.ledger import commands as cmd
 from pgherd.model.ids import NodeId, Term
 from pgherd.model.lease import Lease
+from pgherd.sim.clock import SECOND
 from pgherd.store.replica import Applied
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
     from pgherd.sim.world import World
+
+
+CLOSES_WITHIN = SECOND
+CLOSES_LATE_WITHIN = 6 * SECOND
+"""How long closing the names may take; a checkpointer may be slow to read them."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -95,6 +102,17 @@ class LeaseChecks:
         promised = self.world.promises(node).promise > held.lease.term
         same = host.boottime.boots == held.boots
         return same and not began and not promised and held.until > self.world.clock.now
+
+    def on_ack_alone(self, node: NodeId) -> None:
+        """I16: whose agent lives and looks acknowledges nothing alone for long without a lease."""
+        host, held = self.world.nodes[node], self.held.get(node)
+        agent = host.agent
+        if agent is None or agent.proc.paused or held is None:
+            return
+        grace = CLOSES_LATE_WITHIN if self.world.stale_chance else CLOSES_WITHIN
+        ended = max(held.until, agent.awake_since) + grace
+        if held.boots == host.boottime.boots and self.world.clock.now > ended:
+            self.world.checks.fail("I16", f"{node} acknowledges alone, its lease ran out")
 
     def _term(self, node: NodeId) -> Term:
         agent = self.world.nodes[node].agent

@@ -432,6 +432,14 @@ MUTANTS: dict[str, Mutant] = {
         ("I17",),
         count=16,
     ),
+    "writes-on-alone": Mutant(
+        "A primary without voters acknowledges on when its lease has run out.",
+        lambda stack: without_member_rule(stack, 71),
+        ("data.lost", "standby.node.crashed", "primary.isolated", "network.split", "agent.paused"),
+        ("I16",),
+        count=24,
+        stale=0.0,
+    ),
     "former-forgotten": Mutant(
         "A winner's lease is sole although the old primary still counts on its own.",
         leaseplants.former_forgotten,

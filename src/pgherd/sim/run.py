@@ -12,7 +12,7 @@ import msgspec
 from pgherd.model.facts import Facts, Kind, Mode, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
-from pgherd.sim.clock import SECOND, Endless
+from pgherd.sim.clock import MS, SECOND, Endless
 from pgherd.sim.faults import Chaos
 from pgherd.sim.shapes import shape_of
 from pgherd.sim.world import World, render
@@ -133,7 +133,9 @@ def begin(world: World) -> None:
 
 def recover(world: World) -> None:
     """L1 to L3, then the final state."""
-    within = STREAMING_WITHIN if needs_every_copy(world) else STABLE_WITHIN
+    within = STABLE_WITHIN + copies_take(world)
+    if needs_every_copy(world):
+        within = STREAMING_WITHIN
     must_become(world, is_stable, within=within, name="L1")
     must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
     must_become(world, votes_rest, within=VOTES_WITHIN, name="L3")
@@ -150,6 +152,11 @@ def needs_every_copy(world: World) -> bool:
     facts = world.facts()
     data = [one for one in facts.members.values() if one.kind is Kind.DATA] if facts else []
     return world.mode is Mode.STRICT and len(data) == 2
+
+
+def copies_take(world: World) -> int:
+    """Strict opens with a standby only; one whose WAL is gone notices that after this time."""
+    return world.policy.stuck_after_ms * MS if world.mode is Mode.STRICT else 0
 
 
 def orders_end(world: World) -> int:
