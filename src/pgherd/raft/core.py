@@ -48,6 +48,7 @@ class Core:
 
         self.term = hard.term
         self.vote = hard.vote
+        self._hard = hard
         self.lead = 0
         self.role: Role = "follower"
         self.votes: dict[int, bool] = {}
@@ -67,12 +68,16 @@ class Core:
     # -- what others ask -------------------------------------------------------------------------
 
     def hard(self) -> Hard:
-        """What must be durable."""
-        return Hard(self.term, self.vote, self.log.commit)
+        """What must be durable. The same value as long as nothing of it changes: asked for often."""
+        known, commit = self._hard, self.log.commit
+        if known.term != self.term or known.vote != self.vote or known.commit != commit:
+            known = self._hard = Hard(self.term, self.vote, commit)
+        return known
 
     def peers(self) -> list[int]:
-        """Everyone with progress except this node, ascending."""
-        return sorted(node for node in self.progress if node != self.id)
+        """Everyone with progress except this node, ascending as the mapping is."""
+        own = self.id
+        return [node for node in self.progress if node != own]
 
     def can_stand(self) -> bool:
         """Whether this node may campaign (6)."""
@@ -110,8 +115,13 @@ class Core:
         self.progress[node] = replace(self.progress[node], **fields)
         return self.progress[node]
 
+    def heard(self, node: int) -> Progress:
+        """Note that a node answers, for the quorum check."""
+        known = self.progress[node]
+        return known if known.active else self.update(node, active=True)
+
     def take_progress(self, progress: dict[int, Progress]) -> None:
-        """Use a mapping that confchange.py made; it knows nothing of our window."""
+        """Use a mapping that confchange.py made; it knows nothing of our window. Ids ascend."""
         limit = self.config.max_inflight
         self.progress = {
             node: one if one.inflight_max == limit else replace(one, inflight_max=limit)

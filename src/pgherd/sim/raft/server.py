@@ -71,6 +71,7 @@ class Server:
         self._storing: Ready | None = None
         self._imaging = False
         self._wait_all = False
+        self._held: list[Msg] = []
         self._members_changed = False
         self._waiting: dict[tuple[int, int], Reply] = {}
         self._reads: dict[bytes, Reply] = {}
@@ -263,13 +264,15 @@ class Server:
 
     def _begin(self) -> None:
         ready = self.node.ready()
-        stored = self.store.initial_state()[0]
         hard = ready.hard
-        self._wait_all = hard is not None and hard[:2] != stored[:2]
+        self._wait_all = hard is not None and hard[:2] != self.store.initial_state()[0][:2]
         if ready.soft is not None:
             self.group.checker.role_changed(self, ready)
+        self._held = []
         for message in ready.messages:
-            if not self.waits(message):
+            if self.waits(message):
+                self._held.append(message)
+            else:
                 self._post(message)
         if ready.must_sync or ready.entries or ready.snapshot:
             self.save(ready)
@@ -332,9 +335,8 @@ class Server:
         for entry in ready.committed:
             self._apply(entry)
         self.node.advance(ready)
-        for message in ready.messages:
-            if self.waits(message):
-                self._post(message)
+        for message in self._held:
+            self._post(message)
         if ready.read_states or self._reads_due:
             self._answer_reads(ready.read_states)
         self._note_leadership()
