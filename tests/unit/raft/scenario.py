@@ -9,7 +9,8 @@ up to an empty line. PGHERD_GOLDEN=1 rewrites the output instead of comparing it
     transfer ID TO | forget ID | read ID WORD | unreachable ID PEER | snapshot-failed ID PEER
     tick ID [TIMES] | timeout ID TICKS
     ready ID...          handle one Ready of each: store, send, apply
-    deliver ID [TYPE] | drop ID [TYPE]
+    deliver ID [TYPE ...] [COUNT] | drop ID [TYPE ...] [COUNT]
+    repeat ID [TYPE ...] deliver, and leave what was delivered on its way once more
     run [ID...]          ready and deliver until nothing is left (among these nodes)
     quiet COMMAND...     do it without output
     cut A B | isolate ID | heal | crash ID | restart ID | compact ID
@@ -101,6 +102,11 @@ class Scenario:
     def deliver(self, words: list[str]) -> None:
         self._take(words, lambda message: self._deliver(message))
 
+    def repeat(self, words: list[str]) -> None:
+        again: list[Msg] = []
+        self._take(words, lambda message: (again.append(message), self._deliver(message))[1])
+        self.network.under_way.extend(again)
+
     def drop(self, words: list[str]) -> None:
         self._take(words, lambda message: self.lines.append(f"  lost {show_message(message)}"))
 
@@ -142,13 +148,14 @@ class Scenario:
         self.lines.extend(f"  {line}" for line in show_ready(ready))
 
     def _take(self, words: list[str], act: Callable[[Msg], None]) -> None:
-        to, kinds = int(words[0]), words[1:]
+        to, *kinds = words
+        count = int(kinds.pop()) if kinds and kinds[-1].isdecimal() else None
         chosen = [
             one
             for one in self.network.under_way
-            if one.to == to and one.type in (kinds or [one.type])
-        ]
-        if not chosen or not self.network.members[to].is_up:
+            if one.to == int(to) and one.type in (kinds or [one.type])
+        ][:count]
+        if not chosen or not self.network.members[int(to)].is_up:
             return
         self.network.under_way = [
             one for one in self.network.under_way if not any(one is other for other in chosen)
@@ -182,6 +189,7 @@ COMMANDS: dict[str, Command] = {
     "ready": Scenario.ready,
     "deliver": Scenario.deliver,
     "drop": Scenario.drop,
+    "repeat": Scenario.repeat,
     "run": Scenario.run,
     "log": Scenario.log,
     "status": Scenario.status,
