@@ -11,12 +11,16 @@ from pathlib import Path
 
 from pgherd.config.reference import reference as configuration
 from pgherd.plan.reference import page as rules
+from pgherd.sim import record
+from pgherd.sim.raft import reference as mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 
 PAGES = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
+    "docs/reference/mutants.md": lambda: mutants.text_of(mutants.read(ROOT / mutants.PAGE)),
+    "docs/reference/soak.md": lambda: record.text_of(record.read(ROOT / record.PAGE)),
 }
 """page -> function that returns its text."""
 

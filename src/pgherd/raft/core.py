@@ -68,7 +68,7 @@ class Core:
     # -- what others ask -------------------------------------------------------------------------
 
     def hard(self) -> Hard:
-        """What must be durable. The same value as long as nothing of it changes: asked for often."""
+        """What must be durable; one value while nothing of it changes, since many ask."""
         known, commit = self._hard, self.log.commit
         if known.term != self.term or known.vote != self.vote or known.commit != commit:
             known = self._hard = Hard(self.term, self.vote, commit)

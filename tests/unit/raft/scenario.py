@@ -32,6 +32,7 @@ from pgherd.raft.conformance import (
     decode_conf_change,
 )
 
+MARK = "----"
 FLAGS = {
     "pre_vote": "pre_vote",
     "check_quorum": "check_quorum",
@@ -215,6 +216,23 @@ COMMANDS: dict[str, Command] = {
     "restart": _on_node(lambda net, node, rest: net.restart(node)),
     "compact": _on_node(lambda net, node, rest: net.compact(node)),
 }
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def played(text: str) -> str:
+    """The same file, with the output that its commands have now."""
+    scenario, parts = Scenario(), []
+    for part in text.strip().split("\n\n"):
+        head = part.partition(f"\n{MARK}\n")[0]
+        command = head.splitlines()[-1]
+        if command.startswith("#"):
+            parts.append(head)
+        else:
+            printed = "\n".join(scenario.run_command(command))
+            parts.append(f"{head}\n{MARK}\n{printed}")
+    return "\n\n".join(parts) + "\n"
 
 
 # -- printing ------------------------------------------------------------------------------------

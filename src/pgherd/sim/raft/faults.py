@@ -1,120 +1,22 @@
-"""The faults of a storm: each strikes, lasts a while, and ends by itself or when the storm does.
+"""The kinds of faults that a storm chooses from.
 
 Owns the table of kinds. A fault that would destroy what no protocol can keep (the only copy, a
-second disk before the first is replaced) does not strike. Leaves when and how many to run.py.
+second disk before the first is replaced) does not strike. Leaves when they strike to storm.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgherd.sim.clock import MS, SECOND
 from pgherd.sim.raft.machine import APPEND, Command
+from pgherd.sim.raft.storm import Storm, Strike, both
 
 if TYPE_CHECKING:
-    from pgherd.sim.raft.group import Group
     from pgherd.sim.raft.server import Server
 
-Strike = Callable[["Storm"], bool]
 BURST = 25
 FLAPS = 8
-
-
-class Storm:
-    """What strikes one group."""
-
-    def __init__(self, group: Group, kinds: tuple[str, ...] = ()) -> None:
-        self.group = group
-        self._kinds = [(name, KINDS[name]) for name in kinds or KINDS]
-        self._undo: list[Callable[[], None]] = []
-        self.over = False
-
-    def schedule(self, *, first: int, last: int, count: int) -> None:
-        """Strike `count` times within a window from now on."""
-        for _ in range(count):
-            self.group.clock.after(self.group.draw(first, last), self._strike)
-
-    def _strike(self) -> None:
-        """One fault; another kind if the one drawn does not apply now."""
-        if self.over:
-            return
-        for _ in range(len(self._kinds)):
-            name, strike = self._kinds[self.group.draw(0, len(self._kinds))]
-            if strike(self):
-                self.group.hit(name)
-                return
-
-    def end(self) -> None:
-        """All faults stop: links heal, disks work, processes run, everyone is started."""
-        self.over = True
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
-        group = self.group
-        group.network.heal()
-        group.operator.crash_at_change = False
-        for server in group.slots.values():
-            server.drift, server.fsync_slow, server.disk_stuck = 1.0, None, ""
-            server.disk.fault = ""
-            server.resume()
-            group.restart(server)
-
-    # -- for the kinds -----------------------------------------------------------------------------
-
-    def lasting(self, undo: Callable[[], None], seconds: tuple[float, float]) -> None:
-        """End a fault after a while, or with the storm."""
-        self._undo.append(undo)
-        low, high = seconds
-        delay = int((low + self.group.random() * (high - low)) * SECOND)
-        self.group.clock.after(delay, self._end_one, undo)
-
-    def _end_one(self, undo: Callable[[], None]) -> None:
-        if undo in self._undo:
-            self._undo.remove(undo)
-            undo()
-
-    def victim(self) -> Server:
-        """The leader as often as anyone else together."""
-        leader = self.group.leader()
-        if leader is not None and self.group.random() < 0.5:
-            return leader
-        return self.group.any_server()
-
-    def cut(self, links: list[tuple[int, int]], seconds: tuple[float, float]) -> bool:
-        """Block directed links for a while."""
-        network = self.group.network
-        for link in links:
-            network.block(*link)
-
-        def undo() -> None:
-            for link in links:
-                network.unblock(*link)
-
-        self.lasting(undo, seconds)
-        return bool(links)
-
-    def halves(self) -> tuple[list[int], list[int]]:
-        """All slots in two parts, both with someone in them."""
-        slots = sorted(self.group.slots)
-        one = [slot for slot in slots if self.group.random() < 0.5]
-        one = one or slots[:1]
-        other = [slot for slot in slots if slot not in one]
-        return (one, other) if other else (one[1:], one[:1])
-
-    def others(self, slot: int) -> list[int]:
-        """All slots but one."""
-        return [one for one in sorted(self.group.slots) if one != slot]
-
-    def restart_soon(self, server: Server, longest: float) -> None:
-        """Start it again within so many seconds."""
-        delay = int((0.1 + self.group.random() * longest) * SECOND)
-        self.group.restart_after(server, delay)
-
-
-def both(ones: list[int], others: list[int]) -> list[tuple[int, int]]:
-    """The links between two sets, in both directions."""
-    return [(a, b) for a in ones for b in others] + [(b, a) for a in ones for b in others]
 
 
 # -- processes -----------------------------------------------------------------------------------
@@ -135,6 +37,21 @@ def crash_leader(storm: Storm) -> bool:
         return False
     server.crash()
     storm.restart_soon(server, 6)
+    return True
+
+
+def crash_in_write(storm: Storm) -> bool:
+    """A process ends while its next write is on the way to the disk: all is there, or none."""
+    group, server = storm.group, storm.victim()
+
+    def end() -> None:
+        server.crash()
+        storm.restart_soon(server, 4)
+
+    def strike(fsync_us: int) -> None:
+        group.clock.after(int(group.random() * fsync_us), end, proc=server.proc)
+
+    server.in_write = strike
     return True
 
 
@@ -344,6 +261,11 @@ def reordering(storm: Storm) -> bool:
     return _network_fault(storm, "jitter", storm.group.draw(20, 900) * MS, (2, 8))
 
 
+def slow_links(storm: Storm) -> bool:
+    """Every message takes long."""
+    return _network_fault(storm, "slow", storm.group.draw(30, 300) * MS, (2, 8))
+
+
 def late_messages(storm: Storm) -> bool:
     """A few messages are seconds late."""
     return _network_fault(storm, "late", storm.group.draw(500, 5000) * MS, (3, 10))
@@ -428,6 +350,7 @@ KINDS: dict[str, Strike] = {
     for kind in (
         crash,
         crash_leader,
+        crash_in_write,
         power_cut,
         pause,
         clock_drift,
@@ -448,6 +371,7 @@ KINDS: dict[str, Strike] = {
         flapping,
         loss,
         duplication,
+        slow_links,
         reordering,
         late_messages,
         lost_type,
@@ -460,3 +384,27 @@ KINDS: dict[str, Strike] = {
         burst,
     )
 }
+"""name -> what it does."""
+
+EFFECTS = (
+    "amnesia_declared",
+    "lease_end_refused",
+    "lease_ended",
+    "members_changed",
+    "message_blocked",
+    "message_late",
+    "message_lost",
+    "message_overtaking",
+    "message_repeated",
+    "message_slow",
+    "retry_answered",
+    "snapshot_installed",
+    "snapshot_made",
+    "tail_replaced",
+    "unsynced_write_lost",
+    "write_error",
+    "write_full",
+    "write_torn",
+    "write_unheard",
+)
+"""What faults must have done in a run of many seeds: one that strikes nothing proves nothing."""

@@ -16,9 +16,10 @@ import msgspec
 from pgherd.raft.types import ConfChangeError
 from pgherd.sim.clock import MS, SECOND
 from pgherd.sim.raft.checker import Violation
-from pgherd.sim.raft.faults import Storm, both
+from pgherd.sim.raft.faults import KINDS
 from pgherd.sim.raft.group import Group, Options
 from pgherd.sim.raft.server import Server
+from pgherd.sim.raft.storm import Storm, both
 
 CALM = 3 * SECOND
 STORM = 40 * SECOND
@@ -57,6 +58,7 @@ class Result(msgspec.Struct, frozen=True):
     reads: int
     evaluated: int
     events: int
+    effects: dict[str, int]
     broken: str = ""
     text: str = ""
 
@@ -149,6 +151,7 @@ def result_of(group: Group, *, broken: str, text: str) -> Result:
         reads=sum(client.reads for client in group.clients),
         evaluated=group.checker.evaluated,
         events=group.clock.events,
+        effects=dict(group.effects),
         broken=broken,
         text=text,
     )
@@ -163,7 +166,7 @@ def live(group: Group, rng: Random, profile: Profile) -> None:
     group.clock.run_until(CALM)
     if chosen(profile.slow_disk, rng, 0.2):
         slow_disk_alone(group)
-    storm = Storm(group, profile.kinds)
+    storm = Storm(group, {name: KINDS[name] for name in profile.kinds or KINDS})
     count = profile.count or rng.choice((3, 4, 5, 6, 8, 10, 14))
     storm.schedule(first=0, last=STORM - 2 * SECOND, count=count)
     group.clock.run_until(group.clock.now + STORM)

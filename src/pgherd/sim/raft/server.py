@@ -64,6 +64,7 @@ class Server:
         self.wall_step = 0
         self.fsync_slow: tuple[int, int] | None = None
         self.disk_stuck = ""
+        self.in_write: Callable[[int], None] | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -89,6 +90,7 @@ class Server:
             self.store = self.open_store()
         except StoreDamaged:
             self.has_amnesia = True
+            self.group.effects["amnesia_declared"] += 1
             self.group.note(self, "has amnesia and takes no part")
             return
         self.group.checker.opened(self)
@@ -131,9 +133,11 @@ class Server:
             return
         if self.group.random() < 0.5:
             try:
-                self.store.sync()
+                self._write_out()
             except StoreFailed:
                 pass  # torn: the transaction was cut on its way
+        if self.store.unsynced:
+            self.group.effects["unsynced_write_lost"] += 1
         self._end("crashes")
 
     def _end(self, why: str) -> None:
@@ -278,7 +282,11 @@ class Server:
             self.save(ready)
             self.group.checker.stores(self, ready)
             self._storing = ready
-            self.group.clock.after(self.fsync_us(), self._stored, proc=self.proc)
+            fsync_us = self.fsync_us()
+            self.group.clock.after(fsync_us, self._stored, proc=self.proc)
+            if self.in_write is not None:
+                strike, self.in_write = self.in_write, None
+                strike(fsync_us)
         else:
             self._finish(ready)
 
@@ -317,9 +325,18 @@ class Server:
         """Make what was written durable. Raises StoreFailed, after which nothing is retried."""
         if self.disk_stuck == "full":
             self.disk.fail_next("full")
-        self.store.sync()
+        self._write_out()
         self.store.remember()
         self.group.checker.synced(self)
+
+    def _write_out(self) -> None:
+        """Bring what was written to the disk, which may have a fault armed."""
+        fault = self.disk.fault
+        try:
+            self.store.sync()
+        except StoreFailed:
+            self.group.effects[f"write_{fault}"] += 1
+            raise
 
     def _failed(self, failure: StoreFailed) -> None:
         """A write failed: say why and stop."""
@@ -331,6 +348,7 @@ class Server:
         if ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             self.applied = ready.snapshot.index
+            self.group.effects["snapshot_installed"] += 1
             self.group.checker.restored(self, ready.snapshot.conf)
         for entry in ready.committed:
             self._apply(entry)
@@ -422,6 +440,7 @@ class Server:
         cut = max(self.store.first_index() - 1, self.applied - options.entries_kept)
         self.store.compact(cut)
         self._imaging = True
+        self.group.effects["snapshot_made"] += 1
         self.group.clock.after(self.fsync_us(), self._imaged, proc=self.proc)
 
     def _imaged(self) -> None:

@@ -1,0 +1,116 @@
+"""A storm: faults strike one group for a while, each ends by itself or with the storm.
+
+Owns when faults strike, how they end, and what the kinds in faults.py are told with: whom to hit,
+which links to cut. Leaves what a kind does to faults.py, and how many to run.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from pgherd.sim.clock import SECOND
+
+if TYPE_CHECKING:
+    from pgherd.sim.raft.group import Group
+    from pgherd.sim.raft.server import Server
+
+Strike = Callable[["Storm"], bool]
+"""One fault; False when it does not apply now."""
+
+
+class Storm:
+    """What strikes one group."""
+
+    def __init__(self, group: Group, kinds: Mapping[str, Strike]) -> None:
+        self.group = group
+        self._kinds = list(kinds.items())
+        self._undo: list[Callable[[], None]] = []
+        self.over = False
+
+    def schedule(self, *, first: int, last: int, count: int) -> None:
+        """Strike `count` times within a window from now on."""
+        for _ in range(count):
+            self.group.clock.after(self.group.draw(first, last), self._strike)
+
+    def _strike(self) -> None:
+        """One fault; another kind if the one drawn does not apply now."""
+        if self.over:
+            return
+        for _ in range(len(self._kinds)):
+            name, strike = self._kinds[self.group.draw(0, len(self._kinds))]
+            if strike(self):
+                self.group.hit(name)
+                return
+
+    def end(self) -> None:
+        """All faults stop: links heal, disks work, processes run, everyone is started."""
+        self.over = True
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+        group = self.group
+        group.network.heal()
+        group.operator.crash_at_change = False
+        for server in group.slots.values():
+            server.drift, server.fsync_slow, server.disk_stuck = 1.0, None, ""
+            server.in_write = None
+            server.disk.fault = ""
+            server.resume()
+            group.restart(server)
+
+    # -- for the kinds -----------------------------------------------------------------------------
+
+    def lasting(self, undo: Callable[[], None], seconds: tuple[float, float]) -> None:
+        """End a fault after a while, or with the storm."""
+        self._undo.append(undo)
+        low, high = seconds
+        delay = int((low + self.group.random() * (high - low)) * SECOND)
+        self.group.clock.after(delay, self._end_one, undo)
+
+    def _end_one(self, undo: Callable[[], None]) -> None:
+        if undo in self._undo:
+            self._undo.remove(undo)
+            undo()
+
+    def victim(self) -> Server:
+        """The leader as often as anyone else together."""
+        leader = self.group.leader()
+        if leader is not None and self.group.random() < 0.5:
+            return leader
+        return self.group.any_server()
+
+    def cut(self, links: list[tuple[int, int]], seconds: tuple[float, float]) -> bool:
+        """Block directed links for a while."""
+        network = self.group.network
+        for link in links:
+            network.block(*link)
+
+        def undo() -> None:
+            for link in links:
+                network.unblock(*link)
+
+        self.lasting(undo, seconds)
+        return bool(links)
+
+    def halves(self) -> tuple[list[int], list[int]]:
+        """All slots in two parts, both with someone in them."""
+        slots = sorted(self.group.slots)
+        one = [slot for slot in slots if self.group.random() < 0.5]
+        one = one or slots[:1]
+        other = [slot for slot in slots if slot not in one]
+        return (one, other) if other else (one[1:], one[:1])
+
+    def others(self, slot: int) -> list[int]:
+        """All slots but one."""
+        return [one for one in sorted(self.group.slots) if one != slot]
+
+    def restart_soon(self, server: Server, longest: float) -> None:
+        """Start it again within so many seconds."""
+        delay = int((0.1 + self.group.random() * longest) * SECOND)
+        self.group.restart_after(server, delay)
+
+
+def both(ones: list[int], others: list[int]) -> list[tuple[int, int]]:
+    """The links between two sets, in both directions."""
+    return [(a, b) for a in ones for b in others] + [(b, a) for a in ones for b in others]
