@@ -74,7 +74,7 @@ SUITES = (
             "passed": 110,
             "seeds": 300,
             "raft_seeds": 3000,
-            "raft_fault_kinds": 34,
+            "raft_fault_kinds": 40,
             "raft_mutants": 28,
         },
     ),

@@ -23,12 +23,15 @@ import pytest
 from tests.sim import raft_script
 from tests.unit.raft import scenario
 
+from pgherd.raft import core, roles
+from pgherd.raft.types import Role
 from pgherd.sim import record
 from pgherd.sim.raft import reference
 from pgherd.sim.raft.cli import BATCH, missing, run_batch
 from pgherd.sim.raft.diagram import Diagram
+from pgherd.sim.raft.group import Options
 from pgherd.sim.raft.mutants import MUTANTS, NOT_EXPRESSED, catch, planted_in
-from pgherd.sim.raft.run import Result, run_seed
+from pgherd.sim.raft.run import Profile, Result, run_seed
 
 SEEDS = int(os.environ.get("PGHERD_RAFT_SIM_SEEDS", "3000"))
 FIRST = int(os.environ.get("PGHERD_RAFT_SIM_FIRST", "1"))
@@ -36,6 +39,7 @@ IS_FULL = os.environ.get("PGHERD_FULL") == "1"
 PROCESSES = 2
 VOID_PART_MAX = 0.01
 SAMPLED = 6
+ROLE_SEEDS_MAX = 200
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "data"
 FILES = sorted((DATA / "sim" / "raft").glob("*.txt"))
@@ -203,6 +207,25 @@ def test_assertions_cannot_be_stripped() -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "start Python without -O" in done.stderr
+
+
+def test_every_change_of_role_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of roles is the machine's: none of its rows is dead, and no change lacks a row."""
+    seen: set[roles.Change] = set()
+
+    def noting(source: Role, target: Role, cause: roles.Cause) -> roles.Change:
+        change = roles.change_of(source, target, cause)
+        seen.add(change)
+        return change
+
+    monkeypatch.setattr(core, "change_of", noting)
+    bare = Profile(options=Options(size=5, pre_vote=False))
+    for seed in range(1, ROLE_SEEDS_MAX):
+        for profile in (Profile(), bare):
+            assert not (broken := run_seed(seed, profile)).broken, broken
+        if seen == set(roles.TABLE):
+            return
+    raise AssertionError(f"never happened: {set(roles.TABLE) - seen}")
 
 
 def test_recorded_runs_add_up_and_are_fresh(tmp_path: Path) -> None:

@@ -216,6 +216,6 @@ def _check_quorum(core: Core) -> None:
     }
     if vote_result(core.conf, heard) != "won":
         core.say("WARN", "hears of no quorum")
-        core.become_follower(core.term, 0)
+        core.become_follower(core.term, 0, "no quorum")
     for node in core.peers():
         core.update(node, active=False)

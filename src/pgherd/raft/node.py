@@ -10,13 +10,8 @@ which change its state in memory and queue what must happen outside. The caller 
     --------------------->  node ------> store, send, apply  ------------> node (own votes and acks,
                                                                            stored, applied)
 
-Roles, and what moves a node between them (core.py has one method per arrow's end):
-
-    follower ------timeout, pre_vote------> precandidate ---quorum would vote---> candidate
-    follower ------timeout, or told to by its leader (no pre-vote)--------------> candidate
-    candidate -----quorum voted-----> leader
-    any -----------newer term; or candidates: a leader of this term, or too many refusals; or
-                   leader: no quorum heard of, or no member any more -----------> follower
+A node is follower, precandidate, candidate or leader; roles.py is the table of what moves it from
+one to another, core.py has one method per role, and docs/design/consensus.md the drawing.
 
 Three promises make it safe, and each has one place:
 

@@ -55,6 +55,29 @@ def crash_in_write(storm: Storm) -> bool:
     return True
 
 
+def crash_majority(storm: Storm) -> bool:
+    """As many processes end at once as leave no quorum."""
+    members = storm.group.members()
+    for server in members[: len(members) // 2 + 1]:
+        server.crash()
+        storm.restart_soon(server, 5)
+    return True
+
+
+def rolling_restart(storm: Storm) -> bool:
+    """Every process ends and comes back, one after the other."""
+    pause = storm.group.draw(300, 1500) * MS
+
+    def restart(server: Server) -> None:
+        if not storm.over:
+            server.crash()
+            storm.restart_soon(server, 0.2)
+
+    for step, server in enumerate(storm.group.members()):
+        storm.group.clock.after(step * pause, restart, server)
+    return True
+
+
 def power_cut(storm: Storm) -> bool:
     """All processes end at once."""
     for server in storm.group.slots.values():
@@ -222,6 +245,23 @@ def bridge(storm: Storm) -> bool:
     return storm.cut(both(ones[1:] if len(ones) > 1 else ones, others[1:]), (1, 8))
 
 
+def chain(storm: Storm) -> bool:
+    """Everyone hears only two neighbours, in an order of its own."""
+    slots = sorted(storm.group.slots, key=lambda slot: storm.group.random())
+    far = [(a, b) for n, a in enumerate(slots) for b in slots[n + 2 :]]
+    return storm.cut([*far, *((b, a) for a, b in far)], (1, 8))
+
+
+def leader_and_one(storm: Storm) -> bool:
+    """The leader hears one server only; all others hear each other."""
+    leader = storm.group.leader()
+    if leader is None:
+        return False
+    others = storm.others(leader.slot)
+    friend = others[storm.group.draw(0, len(others))] if others else 0
+    return storm.cut(both([leader.slot], [one for one in others if one != friend]), (1, 8))
+
+
 def flapping(storm: Storm) -> bool:
     """Links that come and go."""
     slot = storm.victim().slot
@@ -351,6 +391,8 @@ KINDS: dict[str, Strike] = {
         crash,
         crash_leader,
         crash_in_write,
+        crash_majority,
+        rolling_restart,
         power_cut,
         pause,
         clock_drift,
@@ -368,6 +410,8 @@ KINDS: dict[str, Strike] = {
         one_way,
         partial_mesh,
         bridge,
+        chain,
+        leader_and_one,
         flapping,
         loss,
         duplication,
