@@ -27,11 +27,11 @@ from pgherd.raft import core, roles
 from pgherd.raft.types import Role
 from pgherd.sim import record
 from pgherd.sim.raft import reference
-from pgherd.sim.raft.cli import BATCH, missing, run_batch
+from pgherd.sim.raft.cli import BATCH, failure, missing, run_batch
 from pgherd.sim.raft.diagram import Diagram
 from pgherd.sim.raft.group import Options
 from pgherd.sim.raft.mutants import MUTANTS, NOT_EXPRESSED, catch, planted_in
-from pgherd.sim.raft.run import Profile, Result, run_seed
+from pgherd.sim.raft.run import Profile, run_seed, shrunk
 
 SEEDS = int(os.environ.get("PGHERD_RAFT_SIM_SEEDS", "3000"))
 FIRST = int(os.environ.get("PGHERD_RAFT_SIM_FIRST", "1"))
@@ -109,17 +109,6 @@ def test_seeds_hold_every_invariant() -> None:
     )
 
 
-def failure(result: Result) -> str:
-    """What a person needs to go on."""
-    diagram = Diagram(all_kinds=False)
-    run_seed(result.seed, watch=diagram.watch)
-    lines = "\n".join(diagram.lines)
-    return (
-        f"{lines}\nseed {result.seed} breaks {result.broken}: {result.text}\n"
-        f"replay: python -m pgherd.sim raft --seed {result.seed}"
-    )
-
-
 def test_same_seed_same_run() -> None:
     """A seed reproduces its run, in another process with another hash seed too (M26)."""
     code = "from pgherd.sim.raft.run import run_seed; print([run_seed(n) for n in (4, 6, 11)])"
@@ -131,15 +120,22 @@ def test_same_seed_same_run() -> None:
         assert done.stdout.strip() == here
 
 
-def test_a_failing_seed_is_drawn() -> None:
-    """The diagram shows lanes, arrows and what was lost; drawing changes nothing."""
+def test_a_failing_seed_is_drawn_and_made_smaller() -> None:
+    """The diagram shows lanes and arrows, and drawing changes nothing; fewer faults still fail."""
     with planted_in(MUTANTS["M6"]):
         found = catch(MUTANTS["M6"])
         assert found.result is not None
         diagram = Diagram()
-        again = run_seed(found.result.seed, MUTANTS["M6"].profile, watch=diagram.watch)
+        again = run_seed(found.result.seed, watch=diagram.watch)
+        smaller = shrunk(found.result)
+        less = run_seed(found.result.seed, smaller)
+        told = failure(found.result)
     assert again == found.result
     assert any("-->" in line or "<--" in line for line in diagram.lines)
+    assert less.broken == found.result.broken
+    assert sum(less.faults.values()) < sum(found.result.faults.values())
+    skipped = ",".join(map(str, smaller.skip))
+    assert f"replay: ./dev sim raft --seed {found.result.seed} --skip {skipped}" in told
 
 
 @pytest.mark.timeout(300)

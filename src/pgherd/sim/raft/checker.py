@@ -149,7 +149,7 @@ class Checker:
         """A server tells its new role, in a Ready that is not stored yet."""
         assert ready.soft is not None
         role, node = ready.soft[1], server.node
-        if role not in ("candidate", "leader") or node.role != role:
+        if role == "follower" or node.role != role:
             return
         self.evaluated += 1
         conf = node.conf

@@ -7,13 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+
+from msgspec.structs import replace
 
 from pgherd.sim import record
 from pgherd.sim.raft import reference
 from pgherd.sim.raft.diagram import Diagram
 from pgherd.sim.raft.faults import EFFECTS, KINDS
 from pgherd.sim.raft.mutants import MUTANTS, SEEDS_MAX, Catch, Mutant, catch, planted_in
-from pgherd.sim.raft.run import SIZES, Profile, Result, run_seed, run_seeds
+from pgherd.sim.raft.run import SIZES, Profile, Result, run_seed, run_seeds, shrunk
 
 BATCH = 25
 EVERYTHING_FROM = 400
@@ -27,6 +30,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--first-seed", type=int, help="default 1; with --record a fresh one")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--seed", type=int, help="replay this one and draw its messages")
+    parser.add_argument("--skip", default="", help="with --seed: faults that do not strike, 0,2,5")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="replay with a planted mistake")
     parser.add_argument("--mutants", action="store_true", help="catch all mutants, print a table")
     parser.add_argument("--all-messages", action="store_true", help="draw heartbeats too")
@@ -40,21 +44,24 @@ def main(words: list[str]) -> int:
             chosen, first=first, seeds=seeds, jobs=options.jobs, is_recorded=options.record
         )
     if options.seed is not None:
-        mutant = MUTANTS.get(options.mutant)
-        return replay(options.seed, mutant=mutant, all_kinds=options.all_messages)
+        skip = tuple(int(number) for number in options.skip.split(",") if number)
+        return replay(
+            options.seed,
+            mutant=MUTANTS.get(options.mutant),
+            skip=skip,
+            all_kinds=options.all_messages,
+        )
     if options.record:
         first = options.first_seed or record.next_seed("raft")
     return many(first=first, count=options.seeds, jobs=options.jobs, is_recorded=options.record)
 
 
-def replay(seed: int, *, mutant: Mutant | None, all_kinds: bool) -> int:
+def replay(seed: int, *, mutant: Mutant | None, skip: tuple[int, ...], all_kinds: bool) -> int:
     """Draw one run."""
     diagram = Diagram(out=print, all_kinds=all_kinds)
-    if mutant is None:
-        result = run_seed(seed, Profile(), watch=diagram.watch)
-    else:
-        with planted_in(mutant):
-            result = run_seed(seed, mutant.profile, watch=diagram.watch)
+    profile = mutant.profile if mutant else Profile()
+    with planted_in(mutant) if mutant else nullcontext():
+        result = run_seed(seed, replace(profile, skip=skip), watch=diagram.watch)
     print(f"seed {seed}: {f'{result.broken} broken: {result.text}' if result.broken else 'holds'}")
     return 1 if result.broken else 0
 
@@ -75,7 +82,7 @@ def many(*, first: int, count: int, jobs: int, is_recorded: bool = False) -> int
         results.append(result)
         if result.broken:
             failed += 1
-            print_failure(result)
+            print(failure(result), flush=True)
         if len(results) >= count:
             break
     seconds = time.perf_counter() - began
@@ -118,18 +125,18 @@ def missing(results: list[Result]) -> list[str]:
     return never + [f"size_{size}" for size in sorted({*SIZES} - sizes)]
 
 
-def print_failure(result: Result) -> None:
-    """The end of a failing run, and how to see it again."""
-    diagram = Diagram(all_kinds=False)
-    again = run_seed(result.seed, watch=diagram.watch)
-    print("\n".join(diagram.lines))
-    if (again.broken, again.text) != (result.broken, result.text):
-        print(f"NOT REPRODUCED: {again.broken} {again.text}")
-    print(f"seed {result.seed}: {result.broken} broken: {result.text}")
-    print(
-        f"replay: python -m pgherd.sim raft --seed {result.seed}  # at {record.commit()}",
-        flush=True,
-    )
+def failure(result: Result) -> str:
+    """The end of a failing run with as few faults as it needs, and how to see it again."""
+    profile, diagram = shrunk(result), Diagram(all_kinds=False)
+    again = run_seed(result.seed, profile, watch=diagram.watch)
+    lines = list(diagram.lines)
+    if again.broken != result.broken:
+        lines.append(f"NOT REPRODUCED: {again.broken} {again.text}")
+    skip = f" --skip {','.join(map(str, profile.skip))}" if profile.skip else ""
+    lines.append(f"seed {result.seed}: {result.broken} broken: {result.text}")
+    lines.append(f"faults that it takes: {' '.join(again.faults) or 'none'}")
+    lines.append(f"replay: ./dev sim raft --seed {result.seed}{skip}  # at {record.commit()}")
+    return "\n".join(lines)
 
 
 def print_sum(results: list[Result], *, void: int, seconds: float) -> None:

@@ -24,7 +24,7 @@ FLAPS = 8
 
 def crash(storm: Storm) -> bool:
     """A process ends."""
-    server = storm.group.any_server()
+    server = storm.anyone()
     server.crash()
     storm.restart_soon(server, 6)
     return True
@@ -49,7 +49,7 @@ def crash_in_write(storm: Storm) -> bool:
         storm.restart_soon(server, 4)
 
     def strike(fsync_us: int) -> None:
-        group.clock.after(int(group.random() * fsync_us), end, proc=server.proc)
+        group.clock.after(int(storm.random() * fsync_us), end, proc=server.proc)
 
     server.in_write = strike
     return True
@@ -66,7 +66,7 @@ def crash_majority(storm: Storm) -> bool:
 
 def rolling_restart(storm: Storm) -> bool:
     """Every process ends and comes back, one after the other."""
-    pause = storm.group.draw(300, 1500) * MS
+    pause = storm.draw(300, 1500) * MS
 
     def restart(server: Server) -> None:
         if not storm.over:
@@ -98,7 +98,7 @@ def clock_drift(storm: Storm) -> bool:
     """Monotonic clocks run at different paces."""
     group = storm.group
     for server in group.slots.values():
-        server.drift = 0.8 + group.random() * 0.45
+        server.drift = 0.8 + storm.random() * 0.45
 
     def undo() -> None:
         for server in group.slots.values():
@@ -111,7 +111,7 @@ def clock_drift(storm: Storm) -> bool:
 def wall_clock_step(storm: Storm) -> bool:
     """The wall clocks are set back or forward by an hour; nothing may rest on them."""
     for server in storm.group.slots.values():
-        server.wall_step = storm.group.draw(-3600, 3600) * SECOND
+        server.wall_step = storm.draw(-3600, 3600) * SECOND
     return True
 
 
@@ -122,7 +122,7 @@ def torn_write(storm: Storm) -> bool:
     """The machine loses power in the middle of a transaction."""
     server = storm.victim()
     server.disk.fail_next("torn")
-    storm.group.clock.after(storm.group.draw(0, 400) * MS, server.crash, proc=server.proc)
+    storm.group.clock.after(storm.draw(0, 400) * MS, server.crash, proc=server.proc)
     storm.restart_soon(server, 4)
     return True
 
@@ -198,7 +198,7 @@ def lost_history(storm: Storm) -> bool:
         server.disk.roll_back(image, sequence)
         storm.restart_soon(server, 2)
 
-    storm.group.clock.after(storm.group.draw(1, 4) * SECOND, set_back)
+    storm.group.clock.after(storm.draw(1, 4) * SECOND, set_back)
     return True
 
 
@@ -209,7 +209,7 @@ def _expendable(storm: Storm, server: Server | None = None) -> Server | None:
         return None
     if group.has_lost():
         return None
-    return server or group.any_server()
+    return server or storm.anyone()
 
 
 # -- links ---------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def one_way(storm: Storm) -> bool:
 def partial_mesh(storm: Storm) -> bool:
     """Some pairs do not hear each other."""
     slots = sorted(storm.group.slots)
-    pairs = [(a, b) for a in slots for b in slots if a < b and storm.group.random() < 0.45]
+    pairs = [(a, b) for a in slots for b in slots if a < b and storm.random() < 0.45]
     return storm.cut([*pairs, *((b, a) for a, b in pairs)], (1, 8))
 
 
@@ -247,7 +247,7 @@ def bridge(storm: Storm) -> bool:
 
 def chain(storm: Storm) -> bool:
     """Everyone hears only two neighbours, in an order of its own."""
-    slots = sorted(storm.group.slots, key=lambda slot: storm.group.random())
+    slots = sorted(storm.group.slots, key=lambda slot: storm.random())
     far = [(a, b) for n, a in enumerate(slots) for b in slots[n + 2 :]]
     return storm.cut([*far, *((b, a) for a, b in far)], (1, 8))
 
@@ -258,19 +258,19 @@ def leader_and_one(storm: Storm) -> bool:
     if leader is None:
         return False
     others = storm.others(leader.slot)
-    friend = others[storm.group.draw(0, len(others))] if others else 0
+    friend = others[storm.draw(0, len(others))] if others else 0
     return storm.cut(both([leader.slot], [one for one in others if one != friend]), (1, 8))
 
 
 def flapping(storm: Storm) -> bool:
     """Links that come and go."""
     slot = storm.victim().slot
-    links = both([slot], [one for one in storm.others(slot) if storm.group.random() < 0.7])
+    links = both([slot], [one for one in storm.others(slot) if storm.random() < 0.7])
 
     def flap(left: int) -> None:
         if left and not storm.over:
             storm.cut(links, (0.1, 0.8))
-            storm.group.clock.after(storm.group.draw(400, 1500) * MS, flap, left - 1)
+            storm.group.clock.after(storm.draw(400, 1500) * MS, flap, left - 1)
 
     flap(FLAPS)
     return bool(links)
@@ -288,33 +288,33 @@ def _network_fault(storm: Storm, name: str, value: float, seconds: tuple[float, 
 
 def loss(storm: Storm) -> bool:
     """Messages get lost."""
-    return _network_fault(storm, "loss", 0.02 + storm.group.random() * 0.3, (2, 10))
+    return _network_fault(storm, "loss", 0.02 + storm.random() * 0.3, (2, 10))
 
 
 def duplication(storm: Storm) -> bool:
     """Messages arrive twice."""
-    return _network_fault(storm, "repeat", 0.05 + storm.group.random() * 0.4, (2, 10))
+    return _network_fault(storm, "repeat", 0.05 + storm.random() * 0.4, (2, 10))
 
 
 def reordering(storm: Storm) -> bool:
     """Delays so different that messages overtake each other."""
-    return _network_fault(storm, "jitter", storm.group.draw(20, 900) * MS, (2, 8))
+    return _network_fault(storm, "jitter", storm.draw(20, 900) * MS, (2, 8))
 
 
 def slow_links(storm: Storm) -> bool:
     """Every message takes long."""
-    return _network_fault(storm, "slow", storm.group.draw(30, 300) * MS, (2, 8))
+    return _network_fault(storm, "slow", storm.draw(30, 300) * MS, (2, 8))
 
 
 def late_messages(storm: Storm) -> bool:
     """A few messages are seconds late."""
-    return _network_fault(storm, "late", storm.group.draw(500, 5000) * MS, (3, 10))
+    return _network_fault(storm, "late", storm.draw(500, 5000) * MS, (3, 10))
 
 
 def lost_type(storm: Storm) -> bool:
     """One kind of message does not get through."""
     kinds = ("App", "AppResp", "Heartbeat", "HeartbeatResp", "VoteResp", "Snap", "PreVoteResp")
-    kind = kinds[storm.group.draw(0, len(kinds))]
+    kind = kinds[storm.draw(0, len(kinds))]
     dropped = storm.group.network.dropped
     dropped.add(kind)
     storm.lasting(lambda: dropped.discard(kind), (0.5, 4))
@@ -330,7 +330,7 @@ def member_added(storm: Storm) -> bool:
     spare = [slot for slot in sorted(storm.group.slots) if slot not in operator.wanted]
     if not spare or storm.group.has_lost():
         return False
-    operator.want(spare[storm.group.draw(0, len(spare))])
+    operator.want(spare[storm.draw(0, len(spare))])
     return True
 
 
@@ -359,7 +359,23 @@ def transfer(storm: Storm) -> bool:
     leader = storm.group.leader()
     if leader is None:
         return False
-    leader.transfer(storm.group.any_server().id)
+    leader.transfer(storm.anyone().id)
+    return True
+
+
+def transfer_and_isolate(storm: Storm) -> bool:
+    """Leadership is handed to someone who is cut off as soon as the word has arrived."""
+    group, leader = storm.group, storm.group.leader()
+    if leader is None or len(group.members()) < 2:
+        return False
+    target = storm.anyone()
+    leader.transfer(target.id)
+
+    def cut_off() -> None:
+        if not storm.over:
+            storm.cut(both([target.slot], storm.others(target.slot)), (1, 7))
+
+    group.clock.after(storm.draw(1, 4) * MS, cut_off)
     return True
 
 
@@ -424,6 +440,7 @@ KINDS: dict[str, Strike] = {
         member_replaced,
         change_and_crash,
         transfer,
+        transfer_and_isolate,
         late_transfer,
         burst,
     )

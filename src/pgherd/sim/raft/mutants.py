@@ -118,7 +118,7 @@ TABLE = (
         ("C1",),
         Profile(
             options=Options(size=3, spare=2, operator_ms=40),
-            kinds=("member_added", "member_removed", "crash_leader", "lost_type", "slow_disk"),
+            kinds=("member_added", "member_removed", "change_and_crash", "lost_type", "slow_disk"),
             count=16,
         ),
     ),
@@ -136,7 +136,11 @@ TABLE = (
         "raft/learner-votes",
         ((election, "on_vote_request", planted.learners_refuse),),
         ("L1",),
-        Profile(options=Options(size=1, spare=2), kinds=("change_and_crash",), count=6),
+        Profile(
+            options=Options(size=1, spare=2),
+            kinds=("change_and_crash", "lost_type", "one_way", "isolate"),
+            count=14,
+        ),
     ),
     Mutant(
         "M10",
@@ -152,7 +156,7 @@ TABLE = (
         "raft/stuck-at-a-higher-term",
         ((election, "_answer_older", planted.no_answer_to_older),),
         ("L1", "L2"),
-        Profile(kinds=("transfer", "late_transfer", "isolate", "one_way", "loss"), count=14),
+        Profile(kinds=("transfer_and_isolate", "transfer", "isolate", "one_way"), count=14),
     ),
     Mutant(
         "M12",
@@ -208,7 +212,11 @@ TABLE = (
         "raft/late-snapshot",
         ((follower, "_snapshot_is_needed", planted.snapshot_is_always_needed),),
         ("A1", "I3", "I4", "I5"),
-        Profile(kinds=("duplication", "reordering", "late_messages", "crash"), count=12),
+        Profile(
+            options=Options(snapshot_every=5, entries_kept=0),
+            kinds=("duplication", "reordering", "late_messages", "isolate", "burst"),
+            count=14,
+        ),
     ),
     Mutant(
         "M17b",

@@ -208,7 +208,7 @@ class Server:
 
     def write(self, command: Command, reply: Reply) -> None:
         """A client's command: proposed here if this is the leader, redirected otherwise."""
-        if not self._takes_requests(reply):
+        if not self._takes_requests(reply, self.write, command):
             return
         try:
             self.node.propose(encode(command))
@@ -220,15 +220,18 @@ class Server:
 
     def read(self, context: bytes, reply: Reply) -> None:
         """A client's read: asked of the leader, answered from here once applied."""
-        if not self._takes_requests(reply):
+        if not self._takes_requests(reply, self.read, context):
             return
         self._reads[context] = reply
         self.node.read_index(context)
         self.poke()
 
-    def _takes_requests(self, reply: Reply) -> bool:
+    def _takes_requests(self, reply: Reply, act: Callable[..., None], what: object) -> bool:
+        """Whether it does now; what comes to a paused process waits in its buffers."""
         if not self.up:
             reply(None, 0)
+        elif self.proc.paused:
+            self.proc.deferred.append((act, (what, reply)))
         return self.up and not self.proc.paused
 
     def change_members(self, ops: list[ConfOp]) -> None:
