@@ -71,7 +71,7 @@ SUITES = (
         paths=("tests/sim",),
         budget_seconds=660,
         floors={
-            "passed": 110,
+            "passed": 100,
             "seeds": 300,
             "raft_seeds": 3000,
             "raft_fault_kinds": 40,

@@ -8,4 +8,4 @@ Leaves clocks to `tick`, disks to `store`, sockets to `peer`, and the meaning of
 from __future__ import annotations
 
 if not __debug__:
-    raise ImportError("the consensus core rests on its assertions: start Python without -O")
+    raise ImportError("the consensus core rests on its assertions: start Python without -O (unset PYTHONOPTIMIZE)")
