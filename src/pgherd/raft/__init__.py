@@ -8,4 +8,6 @@ Leaves clocks to `tick`, disks to `store`, sockets to `peer`, and the meaning of
 from __future__ import annotations
 
 if not __debug__:
-    raise ImportError("the consensus core rests on its assertions: start Python without -O (unset PYTHONOPTIMIZE)")
+    raise ImportError(
+        "the consensus core rests on its assertions: start Python without -O (unset PYTHONOPTIMIZE)"
+    )
