@@ -5,11 +5,13 @@ One node, told what its peers said; the numbers in the names are the decisions.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import pytest
 from tests.unit.raft.network import Network
 
+from pgherd.raft import conformance
 from pgherd.raft.conformance import (
     ConfChangeError,
     ConfState,
@@ -70,6 +72,71 @@ class One:
 
     def peers(self) -> list[int]:
         return [node for node in self.network.members if node != 1]
+
+
+FIELDS = {
+    conformance.Entry: "term index type data",
+    conformance.ConfState: "voters learners voters_outgoing learners_next auto_leave",
+    conformance.Snapshot: "index term conf data",
+    conformance.Msg: "type frm to term log_term index entries commit vote reject reject_hint "
+    "snapshot context",
+    conformance.Ready: "soft hard must_sync entries snapshot committed messages read_states",
+    conformance.Status: "id role term vote lead commit applied conf progress",
+}
+DEFAULTS = {
+    "election_tick": 3,
+    "heartbeat_tick": 1,
+    "pre_vote": False,
+    "check_quorum": False,
+    "max_inflight": 2**31 - 1,
+    "max_size_per_msg": None,
+    "max_committed_size_per_ready": None,
+    "step_down_on_removal": False,
+    "read_only": "safe",
+    "disable_conf_change_validation": False,
+    "applied": 0,
+}
+ARGUMENTS = {
+    "step": "msg",
+    "tick": "",
+    "campaign": "",
+    "propose": "data",
+    "propose_conf_change": "ops v1 transition",
+    "apply_conf_change": "ops transition",
+    "has_ready": "",
+    "ready": "",
+    "advance": "rd",
+    "status": "",
+    "transfer_leader": "to",
+    "forget_leader": "",
+    "read_index": "ctx",
+    "report_unreachable": "id",
+    "report_snapshot": "id ok",
+    "set_randomized_election_timeout": "ticks",
+}
+
+
+def test_the_namespace_is_the_agreed_one() -> None:
+    """A driver that was written elsewhere finds every name, field, default and argument."""
+    for kind, fields in FIELDS.items():
+        assert kind.__struct_fields__ == tuple(fields.split())
+    config = conformance.Config(id=1, rng=lambda low, high: low)
+    assert {name: getattr(config, name) for name in DEFAULTS} == DEFAULTS
+    for name, words in ARGUMENTS.items():
+        method = getattr(conformance.RaftNode, name)
+        assert list(inspect.signature(method).parameters) == ["self", *words.split()]
+    begin = inspect.signature(conformance.RaftNode).parameters
+    assert list(begin) == ["cfg", "storage", "log"]
+    assert begin["log"].default is None
+    progress = conformance.Progress(match=1, window=(4, 5), inflight_max=2, flow_paused=True)
+    read = "match next state learner paused pending_snapshot active inflight inflight_full"
+    found = [getattr(progress, name) for name in read.split()]
+    assert found == [1, 1, "probe", False, True, 0, False, 2, True]
+    assert Msg(type="App").responses == ()
+    assert issubclass(conformance.Compacted, LookupError)
+    assert issubclass(conformance.Unavailable, LookupError)
+    assert issubclass(ConfChangeError, ValueError)
+    assert Hard(3, 2, 1) == (3, 2, 1)
 
 
 def test_1_terms_of_votes() -> None:
