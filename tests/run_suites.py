@@ -76,6 +76,8 @@ SUITES = (
             "raft_seeds": 3000,
             "raft_fault_kinds": 40,
             "raft_mutants": 28,
+            "sim_nine": 15,
+            "sim_votes_moved": 40,
         },
     ),
     Suite(

@@ -27,15 +27,13 @@ from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.peer.peers import Peers
 from pgherd.pki.files import TlsFiles
-from pgherd.raft.types import Msg
+from pgherd.raft.types import Msg, Snapshot
 from pgherd.store.base import Identity
 from pgherd.store.replica import Applied, Replica, give_birth
 from pgherd.store.sqlite import SqliteStore
 from pgherd.telemetry import logs
 
 STAMP = b"bench:"
-CHUNK_BYTES = 12 * 1024 * 1024
-"""A large snapshot goes in frames of this size; the longest that is allowed has 16 MiB."""
 BEAT_S = 0.005
 LOOK_S = 0.5
 """How often a node looks at its own role, until it is told to look more closely."""
@@ -69,7 +67,8 @@ class BenchNode:
         self.delays_s: list[float] = []
         self._said = (-1, "")
         self._watch_s = LOOK_S
-        self._sequence = 0
+        self._sequence = self._snapshot_index = 0
+        self._taken: asyncio.Future[bool]
         store = SqliteStore(plan.home / "raft")
         self.members = {
             name_of(number): Member(
@@ -98,6 +97,7 @@ class BenchNode:
             on_report=lambda node, report: None,
             on_request=self._on_request,
             on_unreachable=lambda node: self.consensus.unreachable(self.members[node].raft_id),
+            on_snapshot=lambda node, taken: self._taken.set_result(taken),
         )
         self.consensus = Consensus(
             replica,
@@ -134,10 +134,11 @@ class BenchNode:
 
     # --- orders ----------------------------------------------------------------------------------
 
-    async def do_put(self, count: int) -> list[float]:
+    async def do_put(self, count: int, pause_s: float = 0.0) -> list[float]:
         """Propose one after another; seconds from the proposal until it was applied here."""
         taken = []
         for _ in range(count):
+            await asyncio.sleep(pause_s)
             began = time.perf_counter()
             await self.consensus.submit(self._command())
             taken.append(time.perf_counter() - began)
@@ -152,7 +153,7 @@ class BenchNode:
         return {"seconds": took, "latencies": [one for taken in lists for one in taken]}
 
     async def do_beat(self, to: int, bulk_bytes: int) -> dict[str, Any]:
-        """Heartbeats at a high rate while bulk_bytes are under way on the other lane."""
+        """Heartbeats at a high rate while a snapshot of bulk_bytes is under way."""
         bulk = asyncio.create_task(self._bulk(to, bulk_bytes))
         sent = 0
         while not bulk.done():
@@ -164,11 +165,12 @@ class BenchNode:
 
     async def _bulk(self, to: int, bulk_bytes: int) -> float:
         began = time.monotonic()
-        left = bulk_bytes
-        while left > 0:
-            chunk = bytes(min(left, CHUNK_BYTES))
-            await self.peers.request(name_of(to), "bulk", chunk, timeout_s=60)
-            left -= len(chunk)
+        self._snapshot_index += 1
+        snapshot = Snapshot(self._snapshot_index, 1, data=bytes(bulk_bytes))
+        self._taken = asyncio.get_running_loop().create_future()
+        self.peers.send_raft(name_of(to), Msg(type="Snap", context=STAMP, snapshot=snapshot))
+        if not await self._taken:
+            raise RuntimeError("the snapshot did not arrive")
         return time.monotonic() - began
 
     async def do_delays(self) -> list[float]:
@@ -194,6 +196,8 @@ class BenchNode:
         return UpdateMember(mine.node, mine.kind, mine.address, Tags(zone=text))
 
     def _on_raft(self, node: NodeId, message: Msg) -> None:
+        if message.type == "Snap" and message.context == STAMP:
+            return
         if message.context.startswith(STAMP):
             sent_ns = int(message.context[len(STAMP) :])
             self.delays_s.append((time.monotonic_ns() - sent_ns) / 1e9)

@@ -1,8 +1,11 @@
-"""Lost quorum: one of three nodes is left and is made to go on; the dead do not rise again."""
+"""Lost consensus: one of three nodes is left and is made to go on; all stores are gone and a saved
+ledger takes their place. The dead do not rise again, and what was acknowledged is there."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.trials import judge, rows_everywhere
 from pgherd.proof.writers import Writers, create_table
@@ -30,13 +34,19 @@ def own(stable: Any) -> Iterator[LocalHerd]:
 
 
 def recover(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pgherd.cli.main", "raft", "recover", "--config"]
+    return pgherd_raft(herd, name, "recover", *words)
+
+
+def pgherd_raft(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of `pgherd raft` on a node."""
+    config = str(herd.places[name].config)
     return subprocess.run(
-        [*command, str(herd.places[name].config), *words],
+        [sys.executable, "-m", "pgherd.cli.main", "raft", *words, "--config", config],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, "PGHERD_TOKEN": herd.secrets.token},
     )
 
 
@@ -104,3 +114,57 @@ def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     assert herd.query(survivor, "CREATE TABLE after_all (n int)") == []
     assert herd.ask("/cluster/status", name=survivor)["primary_node_id"] == survivor
     assert herd.ask("/cluster/status", name=primary)["primary_node_id"] is None
+
+
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_a_saved_ledger_is_restored(own: LocalHerd) -> None:
+    """All stores are lost after a power cut; the file is older than the last term.
+
+    Restored on every node, in two steps each, the cluster elects whose copy has everything.
+    """
+    herd = own
+    names = list(herd.data)
+    file = str(herd.directory / "ledger.pgherd")
+    create_table(herd.dsn_direct())
+    saved = pgherd_raft(herd, names[0], "snapshot", "save", file)
+    assert saved.returncode == 0, saved.stderr
+    primary = herd.wait_primary()
+    herd.ask("/cluster/switchover", method="POST", timeout_s=30.0)
+    assert herd.wait_primary() != primary
+    term = herd.status()["epoch"]
+    writers = Writers(herd.dsn_direct(), count=2)
+    writers.start()
+    time.sleep(1)
+    restore = ("snapshot", "restore", file)
+    running = pgherd_raft(herd, names[0], *restore)
+    assert (running.returncode, "is in use by process" in running.stderr) == (2, True)
+    for name in names:
+        herd.kill_node(name)
+    writers.stop()
+    kept = pgherd_raft(herd, names[0], *restore)
+    assert (kept.returncode, "has its consensus store" in kept.stderr) == (3, True), kept.stderr
+    for name in names:
+        shutil.rmtree(layout.read_settings(herd.places[name])["raft"]["data_dir"])
+    looked = pgherd_raft(herd, names[0], *restore, "--output", "json")
+    assert (looked.returncode, "nothing was changed yet" in looked.stderr) == (3, True)
+    told = json.loads(looked.stdout)
+    assert (told["members"], told["lost"]) == (sorted(names), [])
+    assert told["term"] > term
+    copy = herd.places[names[1]].data / "pgherd.incarnation"
+    known = copy.read_text()
+    copy.write_text("ffffff\n")
+    other = pgherd_raft(herd, names[1], *restore)
+    assert (other.returncode, f"--lost {names[1]}" in other.stderr) == (2, True), other.stderr
+    copy.write_text(known)
+    for name in names:
+        done = pgherd_raft(herd, name, *restore, "--confirm", told["confirm"])
+        assert done.returncode == 0, done.stderr
+    herd.start()
+    herd.wait_stable(60)
+    assert herd.status()["epoch"] >= told["term"]
+    notes = [note["kind"] for note in herd.ask("/history")["notes"]]
+    assert "cluster.restored" in notes
+    rows_everywhere(herd)
+    verdict = judge(herd, writers.history())
+    assert verdict.clean, str(verdict)
+    assert verdict.acknowledged > 20

@@ -57,6 +57,10 @@ def write_counts(results: Iterable[Result]) -> None:
         sums["sim_elections"] += result.elections
         sums["sim_faults"] += sum(result.faults.values())
         sums["sim_acks"] += result.acks
+        sums["sim_votes_moved"] += result.votes_moved
+        sums["sim_joined"] += result.joined
+        sums["sim_left"] += result.left
+        sums[f"sim_{result.shape}"] += 1
         sums["sim_seconds"] += int(result.simulated_seconds)
     path = os.environ.get("PGHERD_COUNTS")
     if path:

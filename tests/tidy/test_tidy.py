@@ -48,6 +48,8 @@ LEAN = {
     "pgherd.relay.proxy": ("pydantic", "structlog", "psycopg", "sqlite3", "typer", "rich"),
     "pgherd.telemetry.logs": ("rich",),
     "pgherd.config.load": ("structlog", "psycopg", "fastapi", "rich"),
+    "pgherd.daemon.datamember": ("psycopg", "typer", "rich", "cryptography"),
+    "pgherd.daemon.main": ("pgherd.postgres.server", "psycopg", "typer", "rich", "cryptography"),
 }
 """module -> what it must not import, not even through others (memory of a node, DESIGN.md 1)."""
 

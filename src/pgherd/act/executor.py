@@ -46,6 +46,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Promote: leading.promote,
     act.KeepLeading: _keep_leading,
     act.SetNames: leading.set_names,
+    act.HoldWrites: leading.hold_writes,
     act.Settle: leading.settle,
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,

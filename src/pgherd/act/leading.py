@@ -115,6 +115,13 @@ async def set_names(hands: Hands, a: act.SetNames) -> None:
     hands.memory.names_generation = a.generation
 
 
+async def hold_writes(hands: Hands, a: act.HoldWrites) -> None:
+    """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too."""
+    hands.memory.names_generation = hands.memory.settled = 0
+    await hands.server.set_names(CLOSED_NAMES)
+    await (await admin.commit_waits_probe(hands.server)).release()
+
+
 async def settle(hands: Hands, a: act.Settle) -> None:
     """B1 and B2: nobody uses an older set, and k of the new one have everything."""
     hands.guard(a.term)

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from pgherd.api import views
 from pgherd.api.deps import Services, ServicesDep
 from pgherd.api.failures import Problem
+from pgherd.api.suffrage import spare_voters
 from pgherd.api.views import Seen
 from pgherd.config.units import parse_size_bytes
 
@@ -109,6 +110,8 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
         commit_index=seen.raft.commit,
         applied_index=seen.raft.applied,
         has_quorum=views.has_quorum(seen),
+        voters=len(views.raft_voters(seen)),
+        spare_voters=spare_voters(seen),
     )
     counts = None
     if proxy is not None:

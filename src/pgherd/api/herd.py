@@ -85,7 +85,8 @@ class JoinRefused(PgherdError):
 class JoinRequest(msgspec.Struct, frozen=True):
     """A node asks to become a member.
 
-    csr: PEM; of it only the key is used · major: of its PostgreSQL, 0 where it has none.
+    csr: PEM; of it only the key is used · major: of its PostgreSQL, 0 where it has none ·
+    level: of the ledger that its program understands.
     """
 
     token_id: str
@@ -96,6 +97,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     csr: str
     tags: Tags = Tags()
     major: int = 0
+    level: int = 1
 
 
 class SharedToken(msgspec.Struct, frozen=True):

@@ -157,6 +157,7 @@ class Joiner:
             address=request.address,
             tags=request.tags,
             token=request.token_id,
+            level=request.level,
         )
         outcome = await self._submit(command, timeout_s=SUBMIT_TIMEOUT_S)
         if isinstance(outcome, Refused):
@@ -192,6 +193,7 @@ HINTS = {
     "name_taken": "choose another with --name, every node has its own",
     "address_taken": "choose another address or port, see: pgherd nodes",
     "token_used": NEW_TOKEN,
+    "too_old": "install the pgherd of the other nodes on this one first",
 }
 
 

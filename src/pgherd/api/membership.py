@@ -1,4 +1,4 @@
-"""Routes that change who belongs to the herd: invite a node, remove one, move Raft leadership.
+"""Routes about who belongs to the herd: invite a node, remove one, move the lead, save the ledger.
 
 Owns what is refused before anything is asked for, and the wait until it is done. The steps between
 (sync set, slots, consensus, ledger) are the deciders'. Every daemon takes every call.
@@ -17,8 +17,10 @@ from pgherd.api.deps import SUBMIT_TIMEOUT_S, AdminDep, OperatorDep, Services, S
 from pgherd.api.failures import STATUS_HINT, Problem
 from pgherd.api.herd import NoQuorum, RaftRole, TimedOut
 from pgherd.api.reads import NodeName, find
+from pgherd.api.suffrage import voters_without
 from pgherd.api.views import Seen
-from pgherd.ledger.commands import AskLeave
+from pgherd.ledger.commands import AskLeave, SetMaxVoters
+from pgherd.ledger.saved import Saved, render, without_secrets
 from pgherd.model.facts import Facts, Member
 
 router = APIRouter()
@@ -89,11 +91,7 @@ def silent_voters(seen: Seen, leaving: Member) -> list[str]:
     """Who else would have to answer for a majority without this member; nobody: it may go."""
     if leaving.raft_id not in seen.raft.voters:
         return []
-    left = [
-        member
-        for member in views.members(seen.facts)
-        if member.raft_id in seen.raft.voters and member.raft_id != leaving.raft_id
-    ]
+    left = voters_without(seen, leaving)
     silent = [str(member.node) for member in left if seen.fresh(member.node) is None]
     return silent if len(left) - len(silent) < len(left) // 2 + 1 else []
 
@@ -122,6 +120,15 @@ def removed(status: str, member: Member, facts: Facts) -> schema.NodeRemoved:
         raft_id=member.raft_id,
         members=list(left),
     )
+
+
+@router.put("/raft/max-voters")
+async def set_max_voters(
+    services: ServicesDep, caller: AdminDep, body: schema.MaxVoters
+) -> schema.MaxVoters:
+    """Change how many members vote at most; the steps towards it follow by themselves."""
+    await submit(services, SetMaxVoters(body.max_voters, requested_by=str(caller)))
+    return body
 
 
 @router.post("/raft/transfer-leadership")
@@ -165,3 +172,28 @@ def unfit_to_lead(seen: Seen, member: Member) -> str:
     if seen.facts.is_leader(node) and len(seen.raft.voters) > 1:
         return f"{node} is the primary: one crash would cost two elections, so it hands the lead on"
     return ""
+
+
+@router.get("/raft/snapshot")
+async def save_ledger(services: ServicesDep, caller: AdminDep) -> schema.LedgerSaved:
+    """The ledger and its members as of now, to be kept in a file; there is no secret in it."""
+    await current_facts(services)
+    seen = services.seen()
+    facts, raft = without_secrets(seen.facts), seen.raft
+    when = f"{views.iso(seen.unix_ms)} by {seen.me}, pgherd {services.version}"
+    saved = Saved(
+        facts=facts,
+        index=raft.applied,
+        raft_term=raft.term,
+        voters=raft.voters,
+        saved=when,
+        at_ms=seen.unix_ms,
+    )
+    return schema.LedgerSaved(
+        cluster=facts.cluster,
+        epoch=facts.term,
+        raft_index=raft.applied,
+        members=sorted(facts.members),
+        saved=when,
+        content=render(saved),
+    )

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from pgherd.api import schema, stories, views
+from pgherd.api import leases, schema, stories, views
 from pgherd.api.deps import ConsistentDep, SeenDep, ServicesDep, viewer
 from pgherd.api.failures import Problem
 from pgherd.config.fields import join_host_port
@@ -34,6 +34,7 @@ async def daemon_health(services: ServicesDep, seen: SeenDep) -> schema.Health:
         version=services.version,
         node=seen.me,
         role=check.role,
+        lease_seconds_left=leases.seconds_left(report),
     )
 
 

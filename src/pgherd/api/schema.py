@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from pgherd.model.facts import MAX_VOTERS_MOST
+
 NodeName = str
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
+Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
 
 
 class Model(BaseModel):
@@ -32,7 +35,7 @@ class Failure(Model):
 
 
 class Health(Model):
-    """This daemon. lease_seconds_left is null where no lease counts (modes quorum and strict)."""
+    """This daemon. lease_seconds_left: of the primary, by its own clock; null on other nodes."""
 
     status: Literal["ok", "degraded"]
     uptime_seconds: int
@@ -69,6 +72,20 @@ class Synchronous(Model):
     degraded: bool
 
 
+class Lease(Model):
+    """What bounds how long a primary that consensus does not hear may count on being one.
+
+    seconds_left: by the holder's own report, null while it is not heard · is_sole: nobody else may
+    still count on an earlier lease.
+    """
+
+    holder: NodeName
+    state: Literal["held", "lost", "expired", "unknown"]
+    seconds_left: float | None
+    ttl_seconds: float
+    is_sole: bool
+
+
 class ClusterStatus(Model):
     """The herd in one look. as_of: index in consensus up to which this node has applied."""
 
@@ -79,12 +96,14 @@ class ClusterStatus(Model):
     healthy_nodes: int
     has_quorum: bool
     raft_leader: NodeName | None
+    raft_voters: list[NodeName]
     epoch: int
     phase: str
     failover_state: FailoverState
     auto_failover_enabled: bool
     paused: bool
     synchronous: Synchronous
+    lease: Lease | None
     system_id: str
     problems: list[str]
     last_topology_change: str | None
@@ -242,34 +261,54 @@ class Explanation(Model):
 
 
 class RaftState(Model):
-    """Consensus on this node. raft_term is not an epoch."""
+    """Consensus on this node. raft_term is not an epoch.
+
+    ledger_level: what all members know · voters: who votes, max_voters at most.
+    """
 
     node: NodeName
     state: str
+    suffrage: Suffrage
     raft_term: int
     leader: NodeName | None
+    voters: list[NodeName]
+    max_voters: int
     commit_index: int
     applied_index: int
     has_quorum: bool
+    ledger_level: int
 
 
 class RaftPeer(Model):
-    """A member of consensus. witness: votes and holds no data."""
+    """A member of consensus. why: in words, why it votes or does not; level: of its program.
+
+    witness: votes and holds no data · learner: votes once it has caught up · non-voter: holds what
+    all hold and stands by, because enough others vote.
+    """
 
     node: NodeName
     raft_id: int
     address: str
-    suffrage: Literal["voter", "witness", "learner", "none"]
+    suffrage: Suffrage
+    why: str
     kind: str
     is_leader: bool
     is_leaving: bool
+    level: int
     last_seen: str | None
 
 
 class RaftPeers(Model):
-    """The members of consensus."""
+    """The members of consensus, of whom max_voters vote at most."""
 
+    max_voters: int
     peers: list[RaftPeer]
+
+
+class MaxVoters(Model):
+    """How many members vote at most."""
+
+    max_voters: int = Field(ge=1, le=MAX_VOTERS_MOST)
 
 
 class TokenRequest(Model):
@@ -335,6 +374,17 @@ class LeadershipMoved(Model):
     new_leader: NodeName
 
 
+class LedgerSaved(Model):
+    """The ledger as a quorum confirmed it, without secrets. content: of the file to keep."""
+
+    cluster: str
+    epoch: int
+    raft_index: int
+    members: list[NodeName]
+    saved: str
+    content: str
+
+
 class JoinBody(Model):
     """A node asks to become a member; the form of the port's JoinRequest."""
 
@@ -346,3 +396,4 @@ class JoinBody(Model):
     tags: dict[str, str | int | bool] = {}
     csr: str = Field(max_length=16_384)
     major: int = 0
+    level: int = 1

@@ -5,11 +5,18 @@ Owns the words for what brought a reign about. Leaves the present state to `view
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pgherd.api import schema
-from pgherd.api.views import Seen, has_quorum, iso, members, primary_of, problems
-from pgherd.model.facts import Facts, Kind, Member, Note, Reign
+from pgherd.api.suffrage import suffrage_of, why
+from pgherd.api.views import (
+    Seen,
+    has_quorum,
+    iso,
+    members,
+    primary_of,
+    problems,
+    raft_voters,
+)
+from pgherd.model.facts import Facts, Member, Note, Reign
 from pgherd.model.ids import format_lsn
 
 
@@ -73,37 +80,42 @@ def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
 
 def raft_state(seen: Seen) -> schema.RaftState:
     """Consensus on this node."""
+    member = seen.facts.members.get(seen.me)
     return schema.RaftState(
         node=seen.me,
         state=seen.raft.role.value,
+        suffrage=suffrage_of(seen, member) if member is not None else "none",
+        voters=raft_voters(seen),
+        max_voters=seen.facts.max_voters,
         raft_term=seen.raft.term,
         leader=seen.raft.leader,
         commit_index=seen.raft.commit,
         applied_index=seen.raft.applied,
         has_quorum=has_quorum(seen),
+        ledger_level=seen.facts.level,
     )
 
 
 def raft_peers(seen: Seen) -> schema.RaftPeers:
     """The members of consensus."""
-    return schema.RaftPeers(peers=[raft_peer(seen, member) for member in members(seen.facts)])
+    return schema.RaftPeers(
+        max_voters=seen.facts.max_voters,
+        peers=[raft_peer(seen, member) for member in members(seen.facts)],
+    )
 
 
 def raft_peer(seen: Seen, member: Member) -> schema.RaftPeer:
     host, port = member.address.raft()
     heard = seen.reports.get(member.node)
-    suffrage: Literal["voter", "witness", "learner", "none"] = "none"
-    if member.raft_id in seen.raft.voters:
-        suffrage = "witness" if member.kind is Kind.WITNESS else "voter"
-    elif member.raft_id in seen.raft.learners:
-        suffrage = "learner"
     return schema.RaftPeer(
         node=member.node,
         raft_id=member.raft_id,
         address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        suffrage=suffrage,
+        suffrage=suffrage_of(seen, member),
+        why=why(seen, member),
         kind=member.kind.value,
         is_leader=seen.raft.leader == member.node,
         is_leaving=member.leaving,
+        level=member.level,
         last_seen=iso(seen.unix_ms - (seen.now - heard.at)) if heard is not None else None,
     )

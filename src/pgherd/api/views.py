@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import schema
+from pgherd.api import leases, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -261,6 +261,11 @@ def data_members(facts: Facts) -> list[Member]:
     return [member for member in members(facts) if member.kind is Kind.DATA]
 
 
+def raft_voters(seen: Seen) -> list[str]:
+    """The names of all who vote in consensus now."""
+    return [one.node for one in members(seen.facts) if one.raft_id in seen.raft.voters]
+
+
 def has_quorum(seen: Seen) -> bool:
     """Whether consensus can commit, as far as this node knows: it hears a Raft leader."""
     return seen.raft.leader is not None
@@ -324,6 +329,12 @@ def synchronous(facts: Facts) -> schema.Synchronous:
     )
 
 
+def lease(seen: Seen) -> schema.Lease | None:
+    """The primary's lease, by its own fresh report."""
+    held = seen.facts.lease
+    return leases.shown(seen.facts, seen.fresh(held.holder.node) if held is not None else None)
+
+
 def problems(seen: Seen) -> list[str]:
     """Why the herd is not fully operational, one sentence each."""
     facts, found = seen.facts, []
@@ -345,6 +356,8 @@ def problems(seen: Seen) -> list[str]:
             found.append(
                 f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else "")
             )
+    if why := leases.problem(facts, lease(seen)):
+        found.append(why)
     sync = synchronous(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
@@ -390,12 +403,14 @@ def status(seen: Seen) -> schema.ClusterStatus:
         healthy_nodes=healthy_nodes(seen),
         has_quorum=has_quorum(seen),
         raft_leader=seen.raft.leader,
+        raft_voters=raft_voters(seen),
         epoch=facts.term,
         phase=facts.phase.value,
         failover_state=failover_state(seen),
         auto_failover_enabled=seen.failover_enabled,
         paused=facts.paused,
         synchronous=synchronous(facts),
+        lease=lease(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,

@@ -87,7 +87,7 @@ def asking(command: Command) -> Command:
 
 def build() -> typer.Typer:
     """All commands."""
-    from pgherd.cli import changing, configuring, making, membership, watching
+    from pgherd.cli import changing, configuring, making, membership, saving, watching
 
     app = typer.Typer(
         name="pgherd",
@@ -101,15 +101,19 @@ def build() -> typer.Typer:
     for room in (watching, changing, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
+    groups = {"": app}
     for name, help_text, commands in (
         ("config", "Check and write configuration files.", configuring.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
+        ("raft snapshot", "The ledger in a file: save it, restore it.", saving.COMMANDS),
     ):
+        parent, _, leaf = name.rpartition(" ")
         group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
+        groups[name] = group
         for inner, command in commands.items():
             group.command(inner)(command)
-        app.add_typer(group, name=name)
+        groups[parent].add_typer(group, name=leaf)
     return app
 
 

@@ -20,6 +20,7 @@ from pgherd.cli.client import read_answer, unreachable
 from pgherd.cli.founding import Made, check_name, lined, prepare, write_text
 from pgherd.cli.output import say
 from pgherd.cli.place import File, Place
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.ids import NodeId
 from pgherd.pki.token import Invitation, decode_token, hash_secret, new_secret
@@ -64,6 +65,7 @@ def enter(place: Place, wish: Entering) -> Made:
         "tags": msgspec.to_builtins(places.tags_of(settings)),
         "csr": request.csr_pem.decode(),
         "major": major,
+        "level": LEVEL,
     }
     answer = ask(invitation, body)
     if fingerprint(answer.ca.encode()) != invitation.ca_sha256:

@@ -84,8 +84,12 @@ def consequences(
     ]
     if target["role"] == "replica" and not copies:
         found.append("NO copy is left beside the primary: commits are on one node alone from then")
-    voters = [one for one in members if one["is_voter"] and one["name"] != target["name"]]
-    if target["is_voter"] and len(voters) < 3:
+    left = [one for one in members if one["name"] != target["name"]]
+    voters = [one for one in left if one["is_voter"]]
+    standing_by = any(one["is_healthy"] for one in left if not one["is_voter"])
+    if target["is_voter"] and standing_by:
+        found.append("a member that stands by votes in its place")
+    elif target["is_voter"] and len(voters) < 3:
         found.append(f"only {len(voters)} voters are left: none of them may fail")
     return found
 
@@ -106,10 +110,11 @@ def peers(common: Common) -> None:
             peer["is_leaving"],
             peer["address"],
             peer["last_seen"],
+            peer["why"],
         )
         for peer in found
     ]
-    columns = ("node", "id", "suffrage", "leader", "leaving", "address", "last seen")
+    columns = ("node", "id", "suffrage", "leader", "leaving", "address", "last seen", "why")
     table(columns, rows, color=common.color)
 
 
@@ -120,9 +125,12 @@ def state(common: Common) -> None:
     if common.output is not Format.TABLE:
         emit(found, common.output)
         return
-    line(f"{found['node']} is {found['state']} in Raft term {found['raft_term']}")
+    what = found["suffrage"] if found["state"] == "learner" else found["state"]
+    line(f"{found['node']} is {what} in Raft term {found['raft_term']}")
     line(f"leader    {found['leader'] or 'none'}, quorum {'yes' if found['has_quorum'] else 'NO'}")
+    line(f"voters    {', '.join(found['voters'])}; at most {found['max_voters']}")
     line(f"log       committed {found['commit_index']}, applied {found['applied_index']}")
+    line(f"ledger    at level {found['ledger_level']}, which every member's program understands")
 
 
 @asking
@@ -139,10 +147,41 @@ def transfer(
     line(f"{found['new_leader']} leads consensus, before it {found['old_leader']} did")
 
 
+@asking
+def max_voters(
+    common: Common,
+    count: Annotated[int, typer.Argument(metavar="N", help="1 to 7, best an odd number.")],
+    yes: YesOption = False,
+) -> None:
+    """Change how many members vote at most; the others hold data and stand by."""
+    now = common.api().get("/raft/peers")
+    voting = [one["node"] for one in now["peers"] if one["suffrage"] in ("voter", "witness")]
+    say(f"plan: at most {count} members vote, not {now['max_voters']}; now {', '.join(voting)} do")
+    for text in odd_numbers(count, len(now["peers"])):
+        say(f"      {text}")
+    agree(yes)
+    found = common.api().call("PUT", "/raft/max-voters", body={"max_voters": count})
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+        return
+    line(f"at most {found['max_voters']} members vote")
+    say("  next: see who does: pgherd raft peers")
+
+
+def odd_numbers(count: int, members: int) -> list[str]:
+    """What a number of votes is worth, for people to think about."""
+    seats = min(count, members)
+    found = [f"of {seats} voters {(seats - 1) // 2} may fail at once"]
+    if seats % 2 == 0:
+        found.append(f"as many as of {seats - 1}: an even number only makes a majority larger")
+    return found
+
+
 COMMANDS: dict[str, Command] = {"add-node": add_node, "remove-node": remove_node}
 RAFT_COMMANDS: dict[str, Command] = {
     "peers": peers,
     "state": state,
     "transfer": transfer,
+    "max-voters": max_voters,
     "recover": recover,
 }

@@ -21,6 +21,8 @@ from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError, PgherdError
 
 if TYPE_CHECKING:
+    from pgherd.model.facts import Facts
+    from pgherd.model.ids import NodeId
     from pgherd.store.rescue import Found
 
 TRY_S = 1.0
@@ -64,7 +66,11 @@ def recover(
 
         found = look(store)
         show(found, output)
-        refuse_while_alive(found)
+        if alive := who_answers(found.facts, me=found.identity.node):
+            hint = (
+                "start this node, and look: pgherd status; who is to be given up is stopped first"
+            )
+            raise Alive(f"{alive}: it is not lost", hint)
         if not keep or not compared:
             raise NotCompared("nothing was changed yet", again)
         kept = keep_copy(directory)
@@ -113,20 +119,18 @@ def described(found: Found) -> dict[str, Any]:
     }
 
 
-def refuse_while_alive(found: Found) -> None:
-    """A member whose daemon answers is not lost."""
-    for node, member in sorted(found.facts.members.items()):
-        if node == found.identity.node:
+def who_answers(facts: Facts, *, me: NodeId) -> str:
+    """Which other member's daemon answers, and where; "" when none does."""
+    for node, member in sorted(facts.members.items()):
+        if node == me:
             continue
         host, port = member.address.raft()
         try:
             socket.create_connection((host, port), timeout=TRY_S).close()
         except OSError:
             continue
-        raise Alive(
-            f"{node} answers at {host}:{port}: it is not lost",
-            f"start this node, and look: pgherd status; if {node} is to be given up, stop it first",
-        )
+        return f"{node} answers at {host}:{port}"
+    return ""
 
 
 def keep_copy(directory: Path) -> Path:

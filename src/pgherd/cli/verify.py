@@ -91,7 +91,7 @@ class Verifier:
     def next_node(self) -> None:
         """The checks of `join`."""
         self.check("the API answers", self.api_answers)
-        self.check("consensus counts this node", self.is_voter)
+        self.check("consensus counts this node", self.is_counted)
         if not self._settings.node.witness:
             self.check("it streams from the primary", self.streams)
             self.check("the server takes a fresh connection", lambda: self.server_answers(True))
@@ -139,11 +139,15 @@ class Verifier:
             raise NotYet("; ".join(found["problems"]) or f"the cluster is {found['status']}")
         return f"epoch {found['epoch']}"
 
-    def is_voter(self) -> str:
+    def is_counted(self) -> str:
+        """It votes, or stands by because enough others do."""
         for peer in self._api.get("/raft/peers")["peers"]:
-            if peer["node"] == self.name and peer["suffrage"] in ("voter", "witness"):
-                return f"Raft id {peer['raft_id']}"
-        raise NotYet("it is not a voter yet")
+            if peer["node"] != self.name:
+                continue
+            if peer["suffrage"] in ("learner", "none"):
+                raise NotYet(f"it {peer['why']}")
+            return f"Raft id {peer['raft_id']}, {peer['why']}"
+        raise NotYet("it is no member yet")
 
     def own(self) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/api/v1/nodes/{self.name}")

@@ -14,7 +14,18 @@ from pgherd.model.errors import PgherdError
 
 WATCH_S = 1.0
 CLEAR = "\x1b[H\x1b[2J"
-NODE_COLUMNS = ("node", "role", "state", "sync", "epoch", "timeline", "lag", "address", "doing")
+NODE_COLUMNS = (
+    "node",
+    "role",
+    "state",
+    "sync",
+    "votes",
+    "epoch",
+    "timeline",
+    "lag",
+    "address",
+    "doing",
+)
 
 
 @asking
@@ -59,10 +70,12 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     sync = found["synchronous"]
     line(f"cluster   {found['cluster_name']}: {found['status']}, {found['failover_state']}")
     line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
-    line(f"quorum    {'yes' if found['has_quorum'] else 'NO'}, Raft leader {found['raft_leader']}")
+    quorum, voting = "yes" if found["has_quorum"] else "NO", ", ".join(found["raft_voters"])
+    line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")
     voters = ", ".join(sync["voters"]) or "nobody"
     weak = " (DEGRADED)" if sync["degraded"] else ""
     line(f"commits   {sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}")
+    line(f"lease     {lease(found['lease'])}")
     if detailed:
         line(f"system    {found['system_id']}, last change {found['last_topology_change']}")
         line(f"failover  {'automatic' if found['auto_failover_enabled'] else 'OFF'}")
@@ -70,6 +83,16 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     show_nodes(found["nodes"], color=common.color)
     for problem in found["problems"]:
         line(f"! {problem}")
+
+
+def lease(found: dict[str, Any] | None) -> str:
+    """How long the primary may count on being one if nobody hears it from now on."""
+    if found is None:
+        return "none"
+    left = found["seconds_left"]
+    more = f", {left:.1f} s left" if left else ""
+    sole = "" if found["is_sole"] else ", an earlier one has not ended"
+    return f"{found['holder']}: {found['state']}{more}{sole}"
 
 
 def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
@@ -81,6 +104,7 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
                 node["role"],
                 node["state"],
                 node["is_sync"],
+                node["is_voter"],
                 node["epoch"],
                 node["timeline"],
                 size(node["lag_bytes"]),

@@ -14,8 +14,10 @@ from pgherd.config.settings import Channel, Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
 from pgherd.model.errors import OperatorError
+from pgherd.model.lease import held_ms, renew_ms
 
 HEARTBEATS_PER_ELECTION_MIN = 5
+ELECTIONS_PER_LEASE_MIN = 2
 SOCKET_PATH_BYTES_MAX = 107
 
 Found = Iterator[tuple[Path, str, str]]
@@ -117,6 +119,22 @@ def _timings(settings: Settings) -> Found:
             ("raft", "election_timeout"),
             f"{format_duration(raft.election_timeout_ms)} is too little for this heartbeat",
             f"at least {format_duration(least)}: a few lost heartbeats must not cause an election",
+        )
+
+    yield from _lease(settings)
+
+
+def _lease(settings: Settings) -> Found:
+    """A healthy primary must not lose its lease to what passes by itself."""
+    ttl, detect = settings.failover.lease_ttl_ms, settings.failover.detect_ms
+    elections = ELECTIONS_PER_LEASE_MIN * settings.raft.election_timeout_ms
+    left = held_ms(ttl) - renew_ms(ttl)
+    if left < max(elections, detect):
+        yield (
+            ("failover", "lease_ttl"),
+            f"{format_duration(ttl)} leaves {format_duration(left)} without a renewal, too little",
+            f"at least {format_duration(max(elections, detect))} must be left: two times"
+            " raft.election_timeout, and failover.detect",
         )
 
 

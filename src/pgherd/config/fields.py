@@ -43,7 +43,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What people are told about a key. least: lower limit in the field's unit, why: its reason."""
+    """What people are told about a key. least, most: limits in its unit, why: their reason."""
 
     comment: str
     change: Change = Change.RESTART
@@ -82,12 +82,13 @@ class Key:
     def _within(self, value: object) -> object:
         if not isinstance(value, int):
             return value
+        why = f": {self.why}" if self.why else ""
         if self.least is not None and value < self.least:
             limit = self.written(self.least)
-            why = f": {self.why}" if self.why else ""
             raise Wrong(f"{self.written(value)} is too little", f"at least {limit}{why}")
         if self.most is not None and value > self.most:
-            raise Wrong(f"{self.written(value)} is too much", f"at most {self.written(self.most)}")
+            limit = self.written(self.most)
+            raise Wrong(f"{self.written(value)} is too much", f"at most {limit}{why}")
         return value
 
 

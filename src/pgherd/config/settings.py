@@ -34,6 +34,7 @@ from pgherd.config.fields import (
     parse_seat,
 )
 from pgherd.config.problems import Wrong
+from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
@@ -178,6 +179,26 @@ class Raft(Section):
         tuple[SeatRef, ...],
         Key("First members as name=host:port. Read once, when the cluster is made or recovered."),
     ] = ()
+    max_voters: Annotated[
+        int,
+        Key(
+            "Most members that vote, best an odd number; the others hold data and stand by. Read"
+            " once, when the cluster is made; later: pgherd raft max-voters N.",
+            least=1,
+            most=MAX_VOTERS_MOST,
+            why="five survive the loss of two; more votes make every decision slower",
+        ),
+    ] = MAX_VOTERS
+    voter_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "Silence of a voter after which a member that stands by votes in its place.",
+            LIVE,
+            unit="duration",
+            least=5000,
+            why="shorter moves votes about while a node merely restarts",
+        ),
+    ] = 300_000
     heartbeat_ms: Annotated[
         Millis,
         Key(
@@ -305,6 +326,17 @@ class Failover(Section):
             why="stalls of up to 1s must never cause a failover",
         ),
     ] = 1500
+    lease_ttl_ms: Annotated[
+        Millis,
+        Key(
+            "Time after which a primary that consensus does not hear holds no lease any more: one"
+            " without synchronous replicas then lets writes wait. In force from the next lease on.",
+            LIVE,
+            unit="duration",
+            least=5000,
+            why="a lease has to outlast the election of a Raft leader",
+        ),
+    ] = 10_000
     start_timeout_ms: Annotated[
         Millis,
         Key(

@@ -12,15 +12,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pgherd.daemon.consensus import Consensus, NotLeader
+from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.reports import Reports
-from pgherd.ledger.commands import AnyCommand, Begin, Done, Outcome, Refused, UpdateMember
+from pgherd.ledger.commands import (
+    AnyCommand,
+    Begin,
+    Done,
+    Outcome,
+    Refused,
+    RenewLease,
+    UpdateMember,
+)
 from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
 from pgherd.model.facts import Facts, Member, Phase
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Heard, HerdView, Observation, Server, ServerSeen
 from pgherd.model.policy import Policy
-from pgherd.plan import herd, member
+from pgherd.plan import herd, lapse, leases, member
 from pgherd.plan.rule import Decision
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
@@ -33,6 +42,10 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 REPORT_MS = 200
+EARLY_MS = 50
+"""A report may leave so much earlier when the node is awake for a tick of consensus anyway."""
+LATE_S = 0.3
+"""The agent looks around after so long even if no tick comes."""
 STALL_MS = 1000
 """A loop that was late by this much was stopped: it has to hear the others anew first."""
 
@@ -52,6 +65,7 @@ class Agent:
         own_record: Member,
         consensus: Consensus,
         reports: Reports,
+        leasing: Leasing,
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
@@ -66,6 +80,7 @@ class Agent:
         self.own_record = own_record
         self.consensus = consensus
         self.reports = reports
+        self.leasing = leasing
         self.watch = watch
         self.executor = executor
         self.planned = Planned(0, "starting", None)
@@ -90,6 +105,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._report_due = True
         self._proposal: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._record: asyncio.Task[None] | None = None
         self._catching: asyncio.Task[None] | None = None
         self._reported_at = Instant(0)
@@ -104,6 +120,9 @@ class Agent:
     def facts_changed(self, applied: Sequence[Applied]) -> None:
         """Consensus applied something."""
         facts, now = self.facts, now_ms()
+        self.leasing.expiry.follow(facts, raft_term=self.consensus.replica.ready_term, now=now)
+        if self._only_renewed(applied):
+            return
         for each in applied:
             self._on_applied(each)
         drained = facts.handover is not None and facts.handover.drained is not None
@@ -121,6 +140,12 @@ class Agent:
         self._on_facts(facts)
         self._wake.set()
 
+    def _only_renewed(self, applied: Sequence[Applied]) -> bool:
+        """Whether nothing happened but that a lease goes on: nobody is woken for that."""
+        if not applied or not all(isinstance(a.proposal.command, RenewLease) for a in applied):
+            return False
+        return self.planned.rule not in lapse.NUMBERS
+
     def report_arrived(self, report: Observation) -> None:
         """A peer spoke."""
         if self.reports.take(report, now=now_ms()):
@@ -130,6 +155,11 @@ class Agent:
         """The local server looks different, or a promise was saved."""
         self._report_due = True
         self._wake.set()
+
+    def ticked(self) -> None:
+        """Consensus is awake for its tick: what is due now shares the wake-up and the packets."""
+        if self._is_report_due(now_ms()):
+            self._wake.set()
 
     def was_removed(self) -> None:
         """This node is no member any more: it takes part in nothing and tells nobody anything."""
@@ -171,9 +201,10 @@ class Agent:
     async def run(self) -> None:
         """For ever: see, decide, do, tell."""
         self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
+        self._looped_at = self.reports.awake_since = now_ms()
         while True:
             try:
-                async with asyncio.timeout(REPORT_MS / 1000):
+                async with asyncio.timeout(LATE_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -187,6 +218,8 @@ class Agent:
 
     def _notice_stall(self) -> None:
         now = now_ms()
+        late_ms = now - self._looped_at - int(LATE_S * 1000)
+        self.leasing.was_late(now, late_ms=late_ms, ttl_ms=self.policy.lease_ttl_ms)
         if now - self._looped_at > STALL_MS:
             self.reports.awake_since = now
             log.warning("agent.stalled", ms=now - self._looped_at)
@@ -211,12 +244,14 @@ class Agent:
         heard = self.reports.newest.get(leader.node) if leader is not None else None
         now = now_ms()
         fresh = heard is not None and now - heard.at < self.policy.detect_ms
+        promises = self.consensus.store.promises()
+        self.leasing.look(facts, promises, now=now)
         planned = member.decide(
             member.Self(
                 me=self.me,
                 facts=facts,
                 server=self.watch.seen,
-                promises=self.consensus.store.promises(),
+                promises=promises,
                 policy=self.policy,
                 now=now,
                 leader_report=heard.report if heard is not None and fresh else None,
@@ -224,6 +259,7 @@ class Agent:
                 dead_end=self.executor.dead_end,
                 caught_up=self.caught_up,
                 removed=self.removed,
+                has_lease=self.leasing.has(facts, promises, now=now),
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
@@ -250,15 +286,22 @@ class Agent:
             raft_voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
             raft_learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
             caught_up=self.consensus.replica.caught_up(),
+            unanswered_ms=self.consensus.replica.unanswered_ms(
+                now, since=self.consensus.leader_since
+            ),
+            leases_over=self.leasing.expiry.over(self.facts, now=now),
         )
 
     def _herd_step(self) -> None:
+        now, raft_term = now_ms(), self.consensus.replica.ready_term
+        self.leasing.expiry.follow(self.facts, raft_term=raft_term, now=now)
+        if not self.removed and raft_term:
+            self._renewal_step(raft_term)
         if self._proposal is not None and not self._proposal.done():
             return
         if self.removed or not self.consensus.is_ready_to_decide():
             self.decided = Decision(0, "")
             return
-        now = now_ms()
         if now - self.reports.awake_since < self.policy.detect_ms:
             return
         own = self.reports.newest.get(self.me)
@@ -276,12 +319,34 @@ class Agent:
             change = decision.membership
             self.consensus.change_membership(change.verb, change.raft_id)
         if decision.command is not None:
-            self._proposal = asyncio.create_task(self._propose(decision.command), name="propose")
+            self._proposal = asyncio.create_task(
+                self._propose(decision.command, raft_term), name="propose"
+            )
 
-    async def _propose(self, command: AnyCommand) -> None:
+    def _renewal_step(self, raft_term: int) -> None:
+        """Renew the primary's lease as its report asks; beside decisions, which need not wait."""
+        lease = self.facts.lease
+        heard = self.reports.newest.get(lease.holder.node) if lease is not None else None
+        if heard is None or (self._renewal is not None and not self._renewal.done()):
+            return
+        command = leases.renewal(self.facts, heard.report)
+        if command is not None:
+            self._renewal = asyncio.create_task(self._renew(command, raft_term), name="renew")
+
+    async def _renew(self, command: RenewLease, raft_term: int) -> None:
         try:
             async with asyncio.timeout(PROPOSAL_S):
-                outcome = await self.consensus.submit(command)
+                outcome = await self.consensus.submit(command, raft_term=raft_term)
+        except (NotLeader, TimeoutError) as error:
+            log.debug("renewal.lost", reason=str(error))
+            return
+        if isinstance(outcome, Refused):
+            log.info("renewal.refused", holder=command.holder.node, reason=outcome.reason)
+
+    async def _propose(self, command: AnyCommand, raft_term: int) -> None:
+        try:
+            async with asyncio.timeout(PROPOSAL_S):
+                outcome = await self.consensus.submit(command, raft_term=raft_term)
         except (NotLeader, TimeoutError) as error:
             log.info("proposal.lost", command=type(command).__name__, reason=str(error))
             return
@@ -301,17 +366,18 @@ class Agent:
             log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
 
     def _record_step(self) -> None:
-        """Keep this node's own record in the ledger as its file says."""
+        """Keep this node's own record in the ledger as its file and its program say."""
         mine = self.facts.members.get(self.me)
         own = self.own_record
         if (
             self.removed
             or mine is None
-            or (mine.kind, mine.address, mine.tags)
+            or (mine.kind, mine.address, mine.tags, mine.level)
             == (
                 own.kind,
                 own.address,
                 own.tags,
+                own.level,
             )
         ):
             return
@@ -320,7 +386,7 @@ class Agent:
 
     async def _update_record(self) -> None:
         own = self.own_record
-        command = UpdateMember(self.me, own.kind, own.address, own.tags)
+        command = UpdateMember(self.me, own.kind, own.address, own.tags, own.level)
         try:
             outcome = await self._submit(command)
             if isinstance(outcome, Done):
@@ -336,28 +402,34 @@ class Agent:
         current = executor.current if executor is not None else None
         failure = executor.failure if executor is not None else ""
         server = self.watch.seen if self.watch is not None else None
+        facts, promises = self.facts, self.consensus.store.promises()
         alarms = [failure] if failure else []
         if server is not None and server.settings_problem:
             alarms.append(server.settings_problem)
         return self.reports.make(
-            facts=self.facts,
+            facts=facts,
             server=server or NO_SERVER,
-            promises=self.consensus.store.promises(),
+            promises=promises,
             applied=self.consensus.replica.node.applied,
             doing=current.reason if current is not None else planned.reason,
             progress=self.progress,
             alarms=tuple(alarms),
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
+            ask=self.leasing.ask(facts, promises, now=now),
+            lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,
         )
 
     def _tell(self) -> None:
         now = now_ms()
-        if self.removed or (not self._report_due and now - self._reported_at < REPORT_MS):
+        if self.removed or not (self._report_due or self._is_report_due(now)):
             return
         self._report_due, self._reported_at = False, now
         self._send_report(self._make_report(now))
+
+    def _is_report_due(self, now: Instant) -> bool:
+        return now - self._reported_at >= REPORT_MS - EARLY_MS
 
     def heard(self) -> dict[NodeId, Heard]:
         """Every node's newest report, with this node's of this moment."""

@@ -25,6 +25,7 @@ from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import open_store
 from pgherd.daemon.journal import Storyteller
+from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
@@ -45,7 +46,7 @@ from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreDamaged
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import LoopLag, now_ms
+from pgherd.telemetry.boottime import LoopLag, boot, now_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -98,6 +99,7 @@ class Node:
             on_unreachable=self._unreachable,
             store=self._store_mark,
             on_went_back=self._went_back,
+            on_snapshot=self._snapshot_sent,
         )
         self.consensus = Consensus(
             replica,
@@ -107,6 +109,7 @@ class Node:
             changed=lambda applied: self.agent.facts_changed(applied),
             failed=self._consensus_failed,
             fsynced=self.metrics.fsynced,
+            ticked=lambda: self.agent.ticked(),
         )
         self.server, self.watch, self.executor = self._data_member()
         has_proxy = bool(settings.proxy.listeners)
@@ -138,6 +141,11 @@ class Node:
             own_record=translate.own_record(self.settings),
             consensus=self.consensus,
             reports=Reports(self.me, started=now_ms()),
+            leasing=Leasing(
+                self.me,
+                boot=boot(),
+                tell=lambda kind, text: self.stories.tell(kind, text, term=self.agent.facts.term),
+            ),
             watch=self.watch,
             executor=self.executor,
             send_report=self.peers.send_report,
@@ -182,6 +190,8 @@ class Node:
         node = self._node_of(message.to)
         if node is not None:
             self.peers.send_raft(node, message)
+        elif message.type == "Snap":
+            self.consensus.snapshot_sent(message.to, taken=False)
 
     def _receive(self, node: NodeId, message: Msg) -> None:
         """Take a message that is for us and from whom it says: ids are never re-used."""
@@ -205,6 +215,11 @@ class Node:
         member = self.consensus.replica.facts.members.get(node)
         if member is not None:
             self.consensus.unreachable(member.raft_id)
+
+    def _snapshot_sent(self, node: NodeId, taken: bool) -> None:
+        member = self.consensus.replica.facts.members.get(node)
+        if member is not None:
+            self.consensus.snapshot_sent(member.raft_id, taken=taken)
 
     async def _save_promises(self, promises: Promises) -> None:
         await self.consensus.save_promises(promises)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
-from pgherd.model.errors import BugError, PgherdError
+from pgherd.model.errors import BugError, OperatorError, PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Hard, Msg, ProposalDropped
@@ -29,11 +29,13 @@ log = logs.get("daemon")
 
 PROPOSALS_MAX = 256
 READS_MAX = 256
-SNAPSHOT_S = 2.0
 DISK_S_MAX = 5.0
 """A disk that is busy for longer counts as hung: the node says nothing more until it is back."""
 COMMIT_SAVE_S = 0.1
 """How long a moved commit index alone waits for company on its way to the disk."""
+
+EARLY_TICKS = 0.5
+"""A heartbeat may bring a tick forward by so much of one; the timer then waits as much longer."""
 
 
 class NotLeader(Exception):
@@ -61,6 +63,7 @@ class Consensus:
         changed: Callable[[Sequence[Applied]], None],
         failed: Callable[[PgherdError], None],
         fsynced: Callable[[float], None] = lambda seconds: None,
+        ticked: Callable[[], None] = lambda: None,
     ) -> None:
         self.replica = replica
         self.store: Store = replica.store
@@ -71,6 +74,9 @@ class Consensus:
         self._changed = changed
         self._failed = failed
         self._fsynced = fsynced
+        self._ticked = ticked
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticked_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,14 +92,14 @@ class Consensus:
 
     def start(self) -> None:
         """Begin to take part."""
-        self._tasks = [
-            asyncio.create_task(self._ticks(), name="raft-ticks"),
-            asyncio.create_task(self._rounds(), name="raft-rounds"),
-        ]
+        self._tasks = [asyncio.create_task(self._rounds(), name="raft-rounds")]
+        self._tick_after(self._tick_s)
 
     async def stop(self) -> None:
         """Stop taking part; the store stays open for promises until `close`."""
         self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,15 +110,24 @@ class Consensus:
 
     def receive(self, message: Msg) -> None:
         """Take a message from a peer."""
-        if not self.stopped:
-            self.replica.step(message)
-            self._stirred()
+        if self.stopped:
+            return
+        self.replica.step(message)
+        self._stirred()
+        if message.type == "Heartbeat" and message.frm == self.replica.node.lead:
+            self._tick_with_leader()
 
     def unreachable(self, raft_id: int) -> None:
         """A peer's connection is gone."""
         if not self.stopped:
             self.replica.node.report_unreachable(raft_id)
             self.replica.node.report_snapshot(raft_id, ok=False)
+            self._stirred()
+
+    def snapshot_sent(self, raft_id: int, *, taken: bool) -> None:
+        """A snapshot was delivered or not: look by a probe how far the peer is now."""
+        if not self.stopped:
+            self.replica.node.report_snapshot(raft_id, ok=taken)
             self._stirred()
 
     def transfer(self, raft_id: int) -> None:
@@ -130,6 +145,8 @@ class Consensus:
     def retire(self) -> None:
         """Take no part any more: this node was removed. Promises can still be read and saved."""
         self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
 
@@ -139,15 +156,22 @@ class Consensus:
             self.replica.change_membership(verb, raft_id)  # type: ignore[arg-type] # RaftId is int
         self._work.set()
 
-    async def submit(self, command: AnyCommand) -> Outcome:
-        """Put a command through consensus from here. Raises NotLeader; may wait for ever."""
+    async def submit(self, command: AnyCommand, *, raft_term: int | None = None) -> Outcome:
+        """Put a command through consensus from here. Raises NotLeader; may wait for ever.
+
+        raft_term: the leadership that decided it; in another one it is dropped, never forwarded:
+        who was deposed must not end a lease through its successor (etcd 12528, 15247).
+        """
+        if raft_term is not None and raft_term != self.replica.ready_term:
+            raise NotLeader(self.replica.leader_node(), f"decided in Raft term {raft_term}")
         self._seq += 1
-        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command))
+        seen = self.replica.node.applied
+        return await self.propose(Proposal(self._client, self._seq, unix_ms(), command, seen))
 
     async def propose(self, proposal: Proposal) -> Outcome:
         """Put a proposal through consensus from here; the caller bounds the wait.
 
-        Raises NotLeader, TooManyWait, or ProposalTooLarge.
+        Raises NotLeader, TooManyWait, ProposalTooLarge, or CommandTooNew.
         """
         if len(self._waiting) >= PROPOSALS_MAX:
             leader, waiting = self.replica.leader_node(), len(self._waiting)
@@ -196,13 +220,28 @@ class Consensus:
 
     # --- output ----------------------------------------------------------------------------------
 
-    async def _ticks(self) -> None:
+    def _tick_after(self, delay_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
         """One tick per interval; a late loop ticks once, it does not catch up in a burst."""
+        if self.stopped:
+            return
+        self._ticked_at = asyncio.get_running_loop().time()
+        self._tick_after(self._tick_s)
         with self._noticed("ticks"):
-            while True:
-                await asyncio.sleep(self._tick_s)
-                self.replica.node.tick()
-                self._stirred()
+            self.replica.node.tick()
+            self._stirred()
+            self._ticked()
+
+    def _tick_with_leader(self) -> None:
+        """A follower ticks when its leader's heartbeat wakes it anyway, and not once more."""
+        early_s = EARLY_TICKS * self._tick_s
+        if asyncio.get_running_loop().time() - self._ticked_at >= early_s:
+            self._tick()
+            self._tick_after(self._tick_s + early_s)
 
     def _stirred(self) -> None:
         """After any input: have a round soon; what need not wait for a busy disk leaves now."""
@@ -212,7 +251,7 @@ class Consensus:
         is_hung = asyncio.get_running_loop().time() - self._disk_busy[0] > DISK_S_MAX
         for message in self.replica.node.urgent():
             if not is_hung:
-                self._post(message)
+                self._send(message)
 
     async def _rounds(self) -> None:
         with self._noticed("rounds"):
@@ -228,7 +267,7 @@ class Consensus:
         """Whatever ends one of our tasks ends our part in consensus, and is told."""
         try:
             yield
-        except StoreFailed as failure:
+        except (StoreFailed, OperatorError) as failure:
             self.stopped = True
             self._failed(failure)
             if again:
@@ -245,7 +284,7 @@ class Consensus:
         if ready is None:
             return False
         for message in self.replica.early(ready):
-            self._post(message)
+            self._send(message)
         if self.replica.needs_disk(ready):
             durable = self.replica.durable(ready)
             durable["hard"] = durable["hard"] or self._late_hard
@@ -255,7 +294,7 @@ class Consensus:
             self._save_later(ready.hard)
         done = self.replica.finish(ready)
         for message in done.messages:
-            self._post(message)
+            self._send(message)
         self._note_leadership()
         self._answer(done)
         await self._compact()
@@ -273,19 +312,6 @@ class Consensus:
         hard, self._late_hard = self._late_hard, None
         await self._on_writer(partial(self.store.save, hard=hard))
         self.store.remember()
-
-    def _post(self, message: Msg) -> None:
-        """Send; of a snapshot the core must hear what became of it, or it waits for ever."""
-        self._send(message)
-        if message.type == "Snap":
-            loop = asyncio.get_running_loop()
-            loop.call_later(SNAPSHOT_S, self._snapshot_sent, message.to)
-
-    def _snapshot_sent(self, raft_id: int) -> None:
-        """Time is up: look by a probe whether it arrived; without effect if it answered."""
-        if not self.stopped:
-            self.replica.node.report_snapshot(raft_id, ok=True)
-            self._work.set()
 
     def _note_leadership(self) -> None:
         leads = self.replica.leads
@@ -343,7 +369,4 @@ class Consensus:
 
     def is_ready_to_decide(self) -> bool:
         """Whether this node leads and has applied everything up to its own Raft term."""
-        node = self.replica.node
-        if not self.replica.leads:
-            return False
-        return self.store.term(node.applied) == node.term if node.applied else False
+        return self.replica.ready_term != 0

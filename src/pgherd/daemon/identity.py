@@ -110,6 +110,7 @@ def first_facts(settings: Settings) -> Facts:
         next_raft_id=RaftId(len(seats) + 1),
         mode=Mode(settings.replication.mode),
         num_sync=wanted if isinstance(wanted, int) else 0,
+        max_voters=settings.raft.max_voters,
     )
 
 

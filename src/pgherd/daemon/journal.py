@@ -5,9 +5,10 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
+from pgherd.telemetry.boottime import unix_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -31,7 +32,12 @@ KINDS: dict[type, str] = {
     cmd.RemoveMember: "member.removed",
     cmd.IssueToken: "token.issued",
     cmd.SetMode: "mode.set",
+    cmd.SetMaxVoters: "voters.limited",
+    cmd.GrantLease: "lease.granted",
+    cmd.ExpireLease: "lease.ended",
 }
+UNTOLD = (cmd.RenewLease,)
+"""What happens every few seconds says nothing."""
 
 
 SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
@@ -39,6 +45,12 @@ SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
 
 
 FIRST_TERM = 1
+
+
+def ended_early(command: cmd.AnyCommand, facts: Facts) -> bool:
+    """Whether the lease of the present leader expired; a former one's end is what always comes."""
+    lease = facts.lease
+    return isinstance(command, cmd.ExpireLease) and lease is not None and lease.id == command.id
 
 
 class Storyteller:
@@ -55,9 +67,11 @@ class Storyteller:
 
     def applied(self, each: Applied, facts: Facts) -> None:
         """One command took effect or was refused; facts: as they are now."""
-        if isinstance(each.outcome, cmd.Refused) or each.index <= self._told:
-            return
         command = each.proposal.command
+        if isinstance(each.outcome, cmd.Refused) or isinstance(command, UNTOLD):
+            return
+        if each.index <= self._told:
+            return
         kind = KINDS[type(command)]
         text = next((str(said) for name in SAYING if (said := getattr(command, name, ""))), "")
         term = getattr(command, "term", facts.term)
@@ -66,8 +80,14 @@ class Storyteller:
             at_ms=each.proposal.at_ms, node=self._me, kind=kind, text=text, term=term, rule=rule
         )
         self._journal.record(event)
-        log.info(kind, term=term, rule=rule, text=text, index=each.index)
+        say = log.warning if ended_early(command, facts) else log.info
+        say(kind, term=term, rule=rule, text=text, index=each.index)
         self._count(command)
+
+    def tell(self, kind: str, text: str, *, term: Term) -> None:
+        """Something that only this node noticed, and that no command tells of."""
+        event = Event(at_ms=unix_ms(), node=self._me, kind=kind, text=text, term=term)
+        self._journal.record(event)
 
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):

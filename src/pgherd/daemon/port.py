@@ -27,7 +27,7 @@ from pgherd.api.joining import Joiner
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import NotLeader
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
-from pgherd.model.errors import PeerError
+from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
@@ -36,7 +36,6 @@ from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
-from pgherd.store.replica import ProposalTooLarge
 from pgherd.telemetry.boottime import now_ms, unix_ms
 from pgherd.telemetry.journal import Journal
 
@@ -81,8 +80,10 @@ class Requests:
                 return msgspec.msgpack.encode(consensus.replica.node.applied)
         except NotLeader as error:
             raise PeerRefused(f"{NOT_LEADER}: {error}") from error
-        except ProposalTooLarge as error:
+        except OperatorError as error:
             raise PeerRefused(str(error)) from error
+        except msgspec.ValidationError as error:
+            raise PeerRefused(f"this node's pgherd does not understand it: {error}") from error
         raise PeerRefused(f"unknown request {kind}")
 
 
@@ -168,7 +169,8 @@ class Port(Herd):
 
     async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
         client = f"{self.node}-{secrets.token_hex(8)}"
-        proposal = Proposal(client, 1, unix_ms(), command)
+        seen = self._agent.consensus.replica.node.applied
+        proposal = Proposal(client, 1, unix_ms(), command, seen)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._until_done(proposal)

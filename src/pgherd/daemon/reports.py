@@ -11,6 +11,7 @@ import msgspec
 from pgherd import __version__
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Heard, Observation, ServerSeen
 from pgherd.model.promises import Promises
 
@@ -40,7 +41,12 @@ class Reports:
             "missing_ms": {},
             "uptime_seconds": 0,
             "store_sequence": 0,
+            "applied_index": 0,
+            "ask": None,
+            "lease_left_ms": None,
         }
+        if known.report.ask is None and report.ask is not None:
+            return True
         old = msgspec.structs.replace(known.report, **blank)
         return old != msgspec.structs.replace(report, **blank)
 
@@ -81,6 +87,8 @@ class Reports:
         alarms: tuple[str, ...],
         proxy_healthy: bool,
         witness: bool,
+        ask: Ask | None,
+        lease_left_ms: int | None,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -106,6 +114,8 @@ class Reports:
             version=__version__,
             witness=witness,
             uptime_seconds=(now - self._started) // 1000,
+            ask=ask,
+            lease_left_ms=lease_left_ms,
         )
         self.newest[self.me] = Heard(report, now)
         return report

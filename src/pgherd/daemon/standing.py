@@ -23,6 +23,9 @@ FIRST_ROUNDS = 20
 """At a start it is urgent: returned after it was given up, a node must not vote with its like."""
 
 ASK_S = 0.5
+LED_S = 2.0
+"""Between two looks while there is a leader and everybody has answered."""
+
 ANSWER_S = 1.0
 LEADERLESS_ROUNDS = 4
 """For so many rounds without a leader nobody is asked: elections happen."""
@@ -60,11 +63,15 @@ class Standing:
             if any(said):
                 break
             rounds += 1
-            hurry = rounds < FIRST_ROUNDS and not everybody <= self._answered
-            await asyncio.sleep(FIRST_S if hurry else ASK_S)
+            await asyncio.sleep(self._pause_s(rounds, everybody))
         log.warning("member.removed", raft_id=self._raft_id, next=NEXT)
         self._removed()
         await asyncio.Event().wait()
+
+    def _pause_s(self, rounds: int, everybody: set[NodeId]) -> float:
+        if everybody <= self._answered:
+            return LED_S if self._is_led() else ASK_S
+        return FIRST_S if rounds < FIRST_ROUNDS else ASK_S
 
     async def _asked(self, node: NodeId) -> bool:
         """Whether a peer says that we were removed; silence and refusals say nothing."""

@@ -14,6 +14,7 @@ from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
 from pgherd.config.settings import Settings
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import Policy
@@ -39,6 +40,8 @@ def policy(settings: Settings) -> Policy:
         start_timeout_ms=failover.start_timeout_ms,
         num_sync=wanted if isinstance(wanted, int) else 0,
         restart_in_place=failover.on_postgres_crash == "auto",
+        voter_timeout_ms=settings.raft.voter_timeout_ms,
+        lease_ttl_ms=failover.lease_ttl_ms,
     )
 
 
@@ -73,6 +76,7 @@ def own_record(settings: Settings) -> Member:
             nosync=tags.nosync,
             zone=settings.node.zone,
         ),
+        level=LEVEL,
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import syncset
+from pgherd.ledger import leases, levels, syncset
 from pgherd.model.facts import (
+    MAX_VOTERS_MOST,
     Facts,
     Forced,
     JoinToken,
@@ -39,6 +40,9 @@ replace = msgspec.structs.replace
 
 def apply_command(facts: Facts, command: cmd.AnyCommand, *, at_ms: int) -> Result:
     """Apply one command. at_ms is the proposer's wall clock and is only recorded."""
+    needed = levels.needed_level(command)
+    if needed > facts.level:
+        return refuse(facts, "too_new", f"the ledger is at level {facts.level}, not yet {needed}")
     handler: Callable[[Facts, Any, int], Result] = HANDLERS[type(command)]
     return handler(facts, command, at_ms)
 
@@ -146,6 +150,7 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         history=(*facts.history, reign)[-HISTORY_MAX:],
         rule=c.rule,
         reason=c.reason,
+        lease=leases.elected(facts.lease, c),
     )
     facts = note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule)
     return keep_winner(facts, c.winner.node, at_ms), cmd.Done()
@@ -306,6 +311,9 @@ def add_member(facts: Facts, c: cmd.AddMember, at_ms: int) -> Result:
     if any(m.address.raft() == c.address.raft() for m in facts.members.values()):
         host, port = c.address.raft()
         return refuse(facts, "address_taken", f"another member is at {host}:{port}")
+    if c.level < facts.level:
+        text = f"{c.node} understands level {c.level} of the ledger, it is at {facts.level}"
+        return refuse(facts, "too_old", text)
     if c.token:
         token = facts.tokens.get(c.token)
         if token is None or token.used_by is not None:
@@ -313,7 +321,12 @@ def add_member(facts: Facts, c: cmd.AddMember, at_ms: int) -> Result:
         tokens = {**facts.tokens, c.token: replace(token, used_by=c.node)}
         facts = replace(facts, tokens=tokens)
     member = Member(
-        node=c.node, raft_id=facts.next_raft_id, kind=c.kind, address=c.address, tags=c.tags
+        node=c.node,
+        raft_id=facts.next_raft_id,
+        kind=c.kind,
+        address=c.address,
+        tags=c.tags,
+        level=c.level,
     )
     facts = replace(
         facts,
@@ -331,8 +344,13 @@ def update_member(facts: Facts, c: cmd.UpdateMember, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.node} is no member")
     if member.kind is not c.kind and member.incarnation:
         return refuse(facts, "holds_data", f"{c.node} holds data: remove it, then join it anew")
-    member = replace(member, kind=c.kind, address=c.address, tags=c.tags)
-    return replace(facts, members={**facts.members, c.node: member}), cmd.Done()
+    member = replace(member, kind=c.kind, address=c.address, tags=c.tags, level=c.level)
+    return with_members(facts, {**facts.members, c.node: member}), cmd.Done()
+
+
+def with_members(facts: Facts, members: dict[NodeId, Member]) -> Facts:
+    """Other members, and the level that all of them have."""
+    return replace(facts, members=members, level=levels.raised(facts.level, members.values()))
 
 
 def ask_leave(facts: Facts, c: cmd.AskLeave, at_ms: int) -> Result:
@@ -380,7 +398,7 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
     if syncset.stands_for_data(facts, c.node):
         return refuse(facts, "in_use", f"{member.key} is still counted")
     left = {node: one for node, one in facts.members.items() if node != c.node}
-    facts = replace(facts, members=left)
+    facts = with_members(facts, left)
     text = f"{c.node} (Raft id {member.raft_id}) is no member any more"
     return note(facts, at_ms=at_ms, kind="member.removed", text=text), cmd.Done()
 
@@ -388,7 +406,8 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
 def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
     if c.id in facts.tokens:
         return refuse(facts, "already", "this token exists")
-    kept = dict(list(facts.tokens.items())[-TOKENS_MAX + 1 :])
+    by_end = sorted(facts.tokens.values(), key=lambda one: (one.expires_at_unix, one.id))
+    kept = {one.id: one for one in by_end[-TOKENS_MAX + 1 :]}
     kept[c.id] = JoinToken(
         id=c.id, secret_sha256=c.secret_sha256, expires_at_unix=c.expires_at_unix
     )
@@ -399,6 +418,38 @@ def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
     facts = replace(facts, mode=c.mode, num_sync=c.num_sync)
     text = f"replication mode {c.mode.value}, num_sync {c.num_sync or 'auto'}"
     return note(facts, at_ms=at_ms, kind="mode.set", text=text), cmd.Done()
+
+
+def set_max_voters(facts: Facts, c: cmd.SetMaxVoters, at_ms: int) -> Result:
+    if not 1 <= c.max_voters <= MAX_VOTERS_MOST:
+        text = f"1 to {MAX_VOTERS_MOST} members may vote, not {c.max_voters}"
+        return refuse(facts, "invalid", text)
+    facts = replace(facts, max_voters=c.max_voters)
+    text = f"at most {c.max_voters} members vote, asked for by {c.requested_by}"
+    return note(facts, at_ms=at_ms, kind="voters.limited", text=text), cmd.Done()
+
+
+def grant_lease(facts: Facts, c: cmd.GrantLease, at_ms: int) -> Result:
+    given = leases.granted(facts, c)
+    if isinstance(given, str):
+        return refuse(facts, "stale", given)
+    facts = replace(facts, lease=given)
+    return note(facts, at_ms=at_ms, kind="lease.granted", text=c.reason, rule=c.rule), cmd.Done()
+
+
+def renew_lease(facts: Facts, c: cmd.RenewLease, at_ms: int) -> Result:
+    renewed = leases.renewed(facts, c)
+    if isinstance(renewed, str):
+        return refuse(facts, "stale", renewed)
+    return replace(facts, lease=renewed), cmd.Done()
+
+
+def expire_lease(facts: Facts, c: cmd.ExpireLease, at_ms: int) -> Result:
+    left = leases.ended(facts.lease, c)
+    if isinstance(left, str):
+        return refuse(facts, "stale", left)
+    facts = replace(facts, lease=left)
+    return note(facts, at_ms=at_ms, kind="lease.ended", text=c.reason, rule=c.rule), cmd.Done()
 
 
 HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
@@ -419,4 +470,8 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RemoveMember: remove_member,
     cmd.IssueToken: issue_token,
     cmd.SetMode: set_mode,
+    cmd.SetMaxVoters: set_max_voters,
+    cmd.GrantLease: grant_lease,
+    cmd.RenewLease: renew_lease,
+    cmd.ExpireLease: expire_lease,
 }

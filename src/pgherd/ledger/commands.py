@@ -10,10 +10,16 @@ import msgspec
 
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.lease import Ask
 
 
-class Command(msgspec.Struct, frozen=True, tag=True):
-    """The base of all commands; never proposed itself."""
+class Command(
+    msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The base of all commands; never proposed itself.
+
+    An older program reads what has defaults only, and refuses what it does not know (`levels`).
+    """
 
 
 class ChooseFounder(Command, frozen=True, tag=True):
@@ -50,7 +56,7 @@ class Drained(Command, frozen=True, tag=True):
 
 
 class Elect(Command, frozen=True, tag=True):
-    """F5: name the winner of a term, its voters and its k."""
+    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms."""
 
     term: Term
     elector: NodeId
@@ -61,6 +67,7 @@ class Elect(Command, frozen=True, tag=True):
     k: int
     rule: int
     reason: str
+    lease_ttl_ms: int = 0
 
 
 class Establish(Command, frozen=True, tag=True):
@@ -133,6 +140,7 @@ class AddMember(Command, frozen=True, tag=True):
     address: Address
     tags: Tags = Tags()
     token: str = ""
+    level: int = 1
 
 
 class UpdateMember(Command, frozen=True, tag=True):
@@ -142,6 +150,7 @@ class UpdateMember(Command, frozen=True, tag=True):
     kind: Kind
     address: Address
     tags: Tags
+    level: int = 1
 
 
 class AskLeave(Command, frozen=True, tag=True):
@@ -176,6 +185,43 @@ class SetMode(Command, frozen=True, tag=True):
     num_sync: int
 
 
+class SetMaxVoters(Command, frozen=True, tag=True):
+    """Change how many members vote at most; who they are is the herd decider's choice."""
+
+    max_voters: int
+    requested_by: str
+
+
+class GrantLease(Command, frozen=True, tag=True):
+    """Give the leader of a term a lease again. expected: id of the expired one, 0 where none is."""
+
+    term: Term
+    holder: MemberKey
+    expected: int
+    ttl_ms: int
+    rule: int
+    reason: str
+
+
+class RenewLease(Command, frozen=True, tag=True):
+    """The holder of a lease asked for its whole time anew."""
+
+    id: int
+    term: Term
+    holder: MemberKey
+    ask: Ask
+    flush_lsn: Lsn
+
+
+class ExpireLease(Command, frozen=True, tag=True):
+    """The time of a lease is over, or its holder gave it up. Void if it was renewed meanwhile."""
+
+    id: int
+    renew_seq: int
+    rule: int
+    reason: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -194,19 +240,25 @@ AnyCommand = (
     | RemoveMember
     | IssueToken
     | SetMode
+    | SetMaxVoters
+    | GrantLease
+    | RenewLease
+    | ExpireLease
 )
 
 
-class Proposal(msgspec.Struct, frozen=True):
+class Proposal(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A command on its way through consensus. (client, seq) makes a retry harmless.
 
-    at_ms: the proposer's wall clock, for history only; no decision reads it.
+    at_ms: the proposer's wall clock, for history only; no decision reads it · seen: the index that
+    its maker had applied, so that whatever became of it is behind that.
     """
 
     client: str
     seq: int
     at_ms: int
     command: AnyCommand
+    seen: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):

@@ -1,21 +1,30 @@
-"""What the facts become when an operator gives the other members up for lost (PROTOCOL.md F0).
+"""What the facts become where the ledger may be behind what the copies hold (PROTOCOL.md F0).
 
-The ledger that is left may be behind, so nothing of the last reign is believed but its end: the
-next term is above every term that this node knows of in any way, it is not decided yet, and only
-the copy that is left elects. Ids, tokens and the names of the lost are not handed on: others may
-have been given more of them than is written here.
+That is so when an operator gives the other members up for lost, or puts a saved ledger in place of
+one that is gone. Nothing of the last reign is believed but its end: the next term is above every
+term that anybody may know of, it is not decided yet, and every copy that is left has to be sealed
+before one is elected. Ids, tokens and the names of the lost are not handed on: others may have been
+given more of them than is written here.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
+
 import msgspec
 
-from pgherd.model.facts import Facts, Note, Phase, SyncState
+from pgherd.ledger.saved import Saved
+from pgherd.model.facts import Facts, Kind, Member, Note, Phase, SyncState
 from pgherd.model.ids import NodeId, RaftId, Term
 from pgherd.model.promises import Promises
 
 IDS_SKIPPED = 1000
 """So many Raft ids may have been given away by others in entries that never came here."""
+IDS_SPREAD = 1_000_000
+NO_TERM = Term(0)
+TERMS_SKIPPED = 1000
+"""So many terms may have begun since a ledger was saved."""
 
 
 def next_term(facts: Facts, promises: Promises) -> Term:
@@ -34,19 +43,73 @@ def rescued(facts: Facts, *, keep: NodeId, promises: Promises, at_ms: int) -> Fa
     member = msgspec.structs.replace(
         facts.members[keep], incarnation=promises.incarnation, leaving=False, voter=True
     )
-    term = next_term(facts, promises)
     names = ", ".join(lost) or "nobody"
-    text = f"recovered from {keep} alone; given up, with what only they held: {names}"
-    line = Note(at_ms=at_ms, term=term, kind="cluster.recovered", text=text)
-    return msgspec.structs.replace(
+    return begun_anew(
         facts,
         members={keep: member},
         next_raft_id=RaftId(facts.next_raft_id + IDS_SKIPPED),
+        term=next_term(facts, promises),
+        kind="cluster.recovered",
+        text=f"recovered from {keep} alone; given up, with what only they held: {names}",
+        at_ms=at_ms,
+    )
+
+
+def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) -> Facts:
+    """The facts of a new cluster of the saved members without the lost ones, in a term above.
+
+    The same on every node that is given the same, and nothing else: the Raft ids follow from what
+    was given, so that nodes that were given something else are strangers to each other.
+    """
+    facts = saved.facts
+    kept = {node: member for node, member in facts.members.items() if node not in lost}
+    given = saved_bytes(saved) + f"\n{above} {' '.join(sorted(lost))}".encode()
+    first = facts.next_raft_id + IDS_SKIPPED + zlib.crc32(given) % IDS_SPREAD
+    members = {
+        node: msgspec.structs.replace(kept[node], raft_id=RaftId(first + place), leaving=False)
+        for place, node in enumerate(sorted(kept))
+    }
+    names = ", ".join(sorted(lost)) or "nobody"
+    return begun_anew(
+        facts,
+        members=members,
+        next_raft_id=RaftId(first + len(members)),
+        term=Term(max(facts.term + TERMS_SKIPPED, above + 1)),
+        kind="cluster.restored",
+        text=f"ledger of {saved.saved} restored; given up, with what only they held: {names}",
+        at_ms=saved.at_ms,
+    )
+
+
+def saved_bytes(saved: Saved) -> bytes:
+    """What a saved ledger is told apart by."""
+    return msgspec.msgpack.encode(saved, order="deterministic")
+
+
+def begun_anew(
+    facts: Facts,
+    *,
+    members: Mapping[NodeId, Member],
+    next_raft_id: RaftId,
+    term: Term,
+    kind: str,
+    text: str,
+    at_ms: int,
+) -> Facts:
+    """The facts in an election that needs the copies of all of these members."""
+    copies = sorted(m.key for m in members.values() if m.kind is Kind.DATA and m.incarnation)
+    line = Note(at_ms=at_ms, term=term, kind=kind, text=text)
+    return msgspec.structs.replace(
+        facts,
+        members=dict(members),
+        next_raft_id=next_raft_id,
         phase=Phase.ELECTING,
         term=term,
-        elector=keep,
+        elector=copies[0].node if copies else None,
         leader=None,
-        sync=SyncState(voters=(member.key,), k=1, kd=1, r=1, generation=facts.sync.generation + 1),
+        sync=SyncState(
+            voters=tuple(copies), k=1, kd=1, r=len(copies), generation=facts.sync.generation + 1
+        ),
         switchover=None,
         handover=None,
         forced=None,

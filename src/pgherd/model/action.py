@@ -67,6 +67,13 @@ class SetNames(Action, frozen=True, tag=True):
     names: str
 
 
+class HoldWrites(Action, frozen=True, tag=True):
+    """On a primary without a synchronous set: closed names, proven; sessions stay and wait.
+
+    Of no term: not acknowledging is right in any.
+    """
+
+
 class Settle(Action, frozen=True, tag=True):
     """Do the barriers B1 and B2 for a generation, then report it settled.
 

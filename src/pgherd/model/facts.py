@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.lease import Lease
 
 
 class Phase(StrEnum):
@@ -28,6 +29,11 @@ class Mode(StrEnum):
     STRICT = "strict"
 
 
+MAX_VOTERS = 5
+MAX_VOTERS_MOST = 7
+"""More voters make every commit slower and a majority larger, and only two more may fail."""
+
+
 class Kind(StrEnum):
     """What a member does: holds data, or only votes."""
 
@@ -35,7 +41,7 @@ class Kind(StrEnum):
     WITNESS = "witness"
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where a node is reached, per channel, as `host` and `port` (advertised, not bound)."""
 
     host: str
@@ -67,7 +73,7 @@ class Address(msgspec.Struct, frozen=True):
         return self.proxy_host or self.host, port
 
 
-class Tags(msgspec.Struct, frozen=True):
+class Tags(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An operator's wishes about one member."""
 
     failover_priority: int = 100
@@ -80,6 +86,7 @@ class Member(msgspec.Struct, frozen=True):
     """A node in the ledger. incarnation: of its data directory, "" until it has one.
 
     leaving: somebody asked to remove it; it counts for nothing new and goes step by step.
+    level: of the ledger that its program understands (`ledger.levels`).
     """
 
     node: NodeId
@@ -90,6 +97,7 @@ class Member(msgspec.Struct, frozen=True):
     tags: Tags = Tags()
     voter: bool = True
     leaving: bool = False
+    level: int = 1
 
     @property
     def key(self) -> MemberKey:
@@ -151,7 +159,7 @@ class Switchover(msgspec.Struct, frozen=True):
     requested_at_ms: int
 
 
-class Handover(msgspec.Struct, frozen=True):
+class Handover(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A planned switchover in its ELECTING phase: the leader drains first, the others then seal.
 
     drained = the old leader's final position once it has stopped, None before.
@@ -182,6 +190,7 @@ class Facts(msgspec.Struct, frozen=True):
     leader: MemberKey | None = None
     mode: Mode = Mode.QUORUM
     num_sync: int = 0
+    max_voters: int = MAX_VOTERS
     sync: SyncState = SyncState()
     system_id: str = ""
     major: int = 0
@@ -194,8 +203,10 @@ class Facts(msgspec.Struct, frozen=True):
     rule: int = 0
     began_at_ms: int = 0
     paused: bool = False
+    level: int = 1
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
+    lease: Lease | None = None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

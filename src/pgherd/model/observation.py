@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.lease import Ask
 from pgherd.model.promises import Promises
 
 
@@ -94,6 +95,8 @@ class Observation(msgspec.Struct, frozen=True):
     missing_ms: on a leader, for how long each member of the sync set has not streamed.
     doing: the action in progress and its progress in percent (-1 unknown), for people.
     store_incarnation, store_sequence: which Raft store, and how many transactions it has.
+    ask: a leader's wish that its lease be renewed, as of this report · lease_left_ms: what is left
+    to it of the one that it has; None where it holds none.
     """
 
     node: NodeId
@@ -114,6 +117,8 @@ class Observation(msgspec.Struct, frozen=True):
     disk_free_bytes: int = -1
     store_incarnation: str = ""
     store_sequence: int = 0
+    ask: Ask | None = None
+    lease_left_ms: int | None = None
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -129,7 +134,9 @@ class HerdView(msgspec.Struct, frozen=True):
     me: the node that decides (its own report is in `reports` too) · since: when this node became
     Raft leader · phase_since: when it applied the current term and phase · names_since: when it
     applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
-    caught_up: Raft ids whose log is within reach of ours.
+    caught_up: Raft ids whose log is within reach of ours · unanswered_ms: for how long each member
+    has not answered in consensus, which a node with a hung disk does not though it reports ·
+    leases_over: marks of leases whose time is over on this node's clock.
     """
 
     me: NodeId
@@ -141,3 +148,5 @@ class HerdView(msgspec.Struct, frozen=True):
     raft_voters: tuple[RaftId, ...] = ()
     raft_learners: tuple[RaftId, ...] = ()
     caught_up: tuple[RaftId, ...] = ()
+    unanswered_ms: dict[RaftId, int] = {}
+    leases_over: tuple[tuple[int, int], ...] = ()

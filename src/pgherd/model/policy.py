@@ -8,7 +8,8 @@ import msgspec
 class Policy(msgspec.Struct, frozen=True):
     """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
 
-    num_sync: 0 = auto, half of the data members rounded down.
+    num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
+    which another member votes in a voter's place.
     """
 
     failover_enabled: bool = True
@@ -22,3 +23,5 @@ class Policy(msgspec.Struct, frozen=True):
     admission_lag_bytes: int = 16 * 1024 * 1024
     stuck_after_ms: int = 20_000
     restart_in_place: bool = True
+    voter_timeout_ms: int = 300_000
+    lease_ttl_ms: int = 10_000

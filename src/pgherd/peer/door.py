@@ -16,13 +16,13 @@ from pgherd.model.ids import NodeId
 from pgherd.peer import frame as frames
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.frame import (
-    FRAME_BYTES_MAX,
     Channel,
     FrameError,
     Hello,
     Lane,
     Request,
     Response,
+    Welcome,
     pack,
 )
 from pgherd.peer.link import SILENT_TICKS_MAX
@@ -140,6 +140,12 @@ class Door:
             raise PeerRefused(f"this is {self._me}, not {hello.to}")
         if hello.node == self._me:
             raise PeerRefused(f"another daemon runs under this node's name, {self._me}")
+        protocol = frames.agreed(hello.oldest, hello.newest)
+        if not protocol:
+            raise PeerRefused(
+                f"you speak protocols {hello.oldest} to {hello.newest}, this node {frames.OLDEST} "
+                f"to {frames.NEWEST}: upgrade the older one"
+            )
         if went_back := self._marks.problem(hello.store):
             raise PeerRefused(went_back)
         self._marks.note(hello.store)
@@ -150,8 +156,8 @@ class Door:
         if older is not None:
             older.abort()
         self._guests[key] = guest.wire
-        guest.wire.splitter.limit = FRAME_BYTES_MAX
-        guest.wire.send_now(pack(Channel.WELCOME, frames.encode(self._me)))
+        guest.wire.splitter.greeted()
+        guest.wire.send_now(pack(Channel.WELCOME, frames.encode(Welcome(self._me, protocol))))
         self._on_arrival(hello.node)
 
     def left(self, guest: Guest, error: Exception | None) -> None:
@@ -166,7 +172,7 @@ class Door:
         """Handle a frame of a known peer."""
         assert guest.node is not None
         match channel:
-            case Channel.RAFT | Channel.REPORT:
+            case Channel.RAFT | Channel.REPORT | Channel.LATER:
                 self._on_frame(guest.node, channel, body)
             case Channel.PING:
                 frames.decode_number(body)

@@ -20,13 +20,15 @@ from pgherd.model.ids import NodeId
 from pgherd.peer import frame as frames
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
 from pgherd.peer.frame import (
-    FRAME_BYTES_MAX,
+    NEWEST,
+    OLDEST,
     Channel,
     FrameError,
     Hello,
     Lane,
     Request,
     Response,
+    Welcome,
     pack,
 )
 from pgherd.peer.outbox import Outbox
@@ -66,6 +68,7 @@ class Link:
         self.is_up = False
         self.rtt_s: float | None = None
         self.certificate_ends_unix: int | None = None
+        self.protocol = 0
         self.outbox = Outbox()
         self._contexts = contexts
         self._resolver = resolver
@@ -223,8 +226,17 @@ class Link:
                 raise PeerRefused(f"the certificate at {host}:{port} is of {name}")
             self.certificate_ends_unix = wire.certificate_ends_unix()
         self._hello_at = time.monotonic()
-        hello = Hello(node=self.me, to=self.peer, lane=int(self.lane), store=self._store())
-        wire.send_now(pack(Channel.HELLO, frames.encode(hello)))
+        wire.send_now(pack(Channel.HELLO, frames.encode(self._hello())))
+
+    def _hello(self) -> Hello:
+        return Hello(
+            node=self.me,
+            to=self.peer,
+            lane=int(self.lane),
+            store=self._store(),
+            oldest=OLDEST,
+            newest=NEWEST,
+        )
 
     def _on_frame(self, wire: Wire, channel: Channel, body: bytes) -> None:
         match channel:
@@ -234,18 +246,22 @@ class Link:
                 sample = time.monotonic() - frames.decode_number(body) / 1e6
                 self._measure(sample)
             case Channel.WELCOME if not self.is_up:
-                self._on_welcome(wire, frames.decode_text(body))
+                self._on_welcome(wire, frames.decode_welcome(body))
             case Channel.REFUSED:
                 wire.fail(PeerRefused(f"it refuses us: {frames.decode_text(body)[:200]}"))
+            case Channel.LATER:
+                pass  # nothing that we asked for
             case _:
                 raise FrameError(f"{channel.name} has no place on an outgoing connection")
 
-    def _on_welcome(self, wire: Wire, name: str) -> None:
-        if name != self.peer:
-            raise FrameError(f"it calls itself {name}")
-        self.is_up = True
+    def _on_welcome(self, wire: Wire, welcome: Welcome) -> None:
+        if welcome.node != self.peer:
+            raise FrameError(f"it calls itself {welcome.node}")
+        if not OLDEST <= welcome.protocol <= NEWEST:
+            raise FrameError(f"it goes by protocol {welcome.protocol}, which we do not speak")
+        self.is_up, self.protocol = True, welcome.protocol
         self._measure(time.monotonic() - self._hello_at)
-        wire.splitter.limit = FRAME_BYTES_MAX
+        wire.splitter.greeted()
         wire.outbox = self.outbox
         wire.flush_soon()
         if self._welcome is not None and not self._welcome.done():

@@ -14,9 +14,11 @@ import msgspec
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation
 from pgherd.peer import frame as frames
+from pgherd.peer.chunks import Assembly, whole
+from pgherd.peer.courier import IN_THREAD_BYTES, Courier
 from pgherd.peer.door import Door
-from pgherd.peer.errors import PeerUnreachable
-from pgherd.peer.frame import Channel, FrameError, Lane, pack
+from pgherd.peer.errors import PeerRefused, PeerUnreachable
+from pgherd.peer.frame import Channel, FrameError, Lane, NotUnderstood, pack
 from pgherd.peer.link import Link
 from pgherd.peer.resolve import Resolver
 from pgherd.peer.storemarks import WENT_BACK, StoreMark, StoreMarks
@@ -27,6 +29,9 @@ from pgherd.telemetry import logs
 
 TICK_S = 1.0
 BULK_BYTES_MIN = 64 * 1024
+CHUNK = "snapshot-chunk"
+"""The kind of the requests that bring a snapshot."""
+CHUNK_S_MAX = 10.0
 IN_ORDER = frozenset({"App", "Prop"})
 """Raft messages that keep their order; all others are small and overtake them."""
 
@@ -36,7 +41,8 @@ log = logs.get("peer")
 class Peers:
     """The transport between nodes. Plain TCP when tls is None: tests only.
 
-    store: how far this node's store is now · on_went_back: a peer knows that it was further.
+    store: how far this node's store is now · on_went_back: a peer knows that it was further ·
+    on_snapshot: a snapshot to a peer was delivered, or not.
     """
 
     def __init__(
@@ -51,24 +57,30 @@ class Peers:
         on_unreachable: Callable[[NodeId], None],
         store: Callable[[], StoreMark] = StoreMark,
         on_went_back: Callable[[NodeId, str], None] = lambda node, why: None,
+        on_snapshot: Callable[[NodeId, bool], None] = lambda node, taken: None,
     ) -> None:
         self._me = me
         self._contexts = Contexts(tls) if tls is not None else None
         self._on_raft, self._on_report, self._on_unreachable = on_raft, on_report, on_unreachable
         self._store, self._on_went_back = store, on_went_back
+        self._on_request, self._on_snapshot = on_request, on_snapshot
         self._marks = StoreMarks()
+        self._assembly = Assembly()
+        self._courier = Courier(self._ask_chunk, self._snapshot_ended)
         self._door = Door(
             me=me,
             listen=listen,
             contexts=self._contexts,
             on_frame=self._on_frame,
-            on_request=on_request,
+            on_request=self._answer,
             on_arrival=self._on_arrival,
             marks=self._marks,
         )
         self._links: dict[tuple[NodeId, Lane], Link] = {}
         self._addresses: dict[NodeId, tuple[str, int]] = {}
         self._problems: dict[NodeId, str] = {}
+        self.not_understood: dict[NodeId, int] = {}
+        """How much of each peer's messages was dropped because only newer versions know it."""
         self._to_tell: set[NodeId] = set()
         self._resolver = Resolver()
         self._ticker: asyncio.Task[None] | None = None
@@ -91,6 +103,7 @@ class Peers:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             self._ticker = None
+        await self._courier.stop()
         links = list(self._links.values())
         self._links.clear()
         await asyncio.gather(*(link.stop() for link in links), *self._closing)
@@ -106,6 +119,7 @@ class Peers:
             if self._addresses.get(node) != link.address:
                 del self._links[node, lane]
                 self._problems.pop(node, None)
+                self._courier.forget(node)
                 self._close(link)
         for node in self._addresses:
             for lane in Lane:
@@ -113,14 +127,20 @@ class Peers:
                     self._links[node, lane] = self._new_link(node, lane)
 
     def send_raft(self, to: NodeId, msg: Msg) -> None:
-        """Queue a message. What cannot be sent is dropped, and on_unreachable called later."""
+        """Queue a message. What cannot be sent is dropped, and on_unreachable called later.
+
+        A snapshot leaves in chunks, and on_snapshot says what became of it.
+        """
+        if msg.type == "Snap" and (to, Lane.BULK) in self._links:
+            self._courier.send(to, msg)
+            return
         try:
             frame = pack(Channel.RAFT, frames.encode(msg))
         except FrameError as error:
             log.error("peer.message_too_large", peer=to, type=msg.type, problem=str(error))
             self._tell_unreachable(to)
             return
-        is_bulk = msg.type == "Snap" or len(frame) >= BULK_BYTES_MIN
+        is_bulk = len(frame) >= BULK_BYTES_MIN
         link = self._links.get((to, Lane.BULK if is_bulk else Lane.MAIN))
         if link is None:
             self._tell_unreachable(to)
@@ -189,10 +209,26 @@ class Peers:
         while True:
             await asyncio.sleep(TICK_S)
             self._door.tick()
+            self._assembly.tick()
             for link in self._links.values():
                 link.tick()
 
     def _on_frame(self, node: NodeId, channel: Channel, body: bytes) -> None:
+        try:
+            self._hand_on(node, channel, body)
+        except NotUnderstood as error:
+            self._count_dropped(node, channel, error)
+
+    def _count_dropped(self, node: NodeId, channel: Channel, error: NotUnderstood) -> None:
+        """Of a newer version, or a bug: what was sent counts as lost; 1, 10, 100 ... are logged."""
+        count = self.not_understood[node] = self.not_understood.get(node, 0) + 1
+        if str(count).strip("0") == "1":
+            what, why = channel.name.lower(), str(error)
+            log.warning("peer.not_understood", peer=node, count=count, what=what, problem=why)
+
+    def _hand_on(self, node: NodeId, channel: Channel, body: bytes) -> None:
+        if channel is Channel.LATER:
+            raise NotUnderstood("a frame on a channel of a newer version")
         if channel is Channel.RAFT:
             message = frames.decode_message(body)
             self._guard(lambda: self._on_raft(node, message))
@@ -203,6 +239,37 @@ class Peers:
         mark = StoreMark(report.raft_id, report.store_incarnation, report.store_sequence)
         self._marks.note(mark)
         self._guard(lambda: self._on_report(node, report))
+
+    # Snapshots.
+
+    async def _ask_chunk(self, to: NodeId, body: bytes) -> bytes:
+        link = self._links.get((to, Lane.BULK))
+        if link is None:
+            raise PeerUnreachable(f"{to} is not known here", sent=False)
+        return await link.request(CHUNK, body, CHUNK_S_MAX)
+
+    def _snapshot_ended(self, to: NodeId, taken: bool) -> None:
+        self._guard(lambda: self._on_snapshot(to, taken))
+
+    async def _answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
+        """Answer a request: chunks of a snapshot here, all else is the owner's."""
+        if kind != CHUNK:
+            return await self._on_request(node, kind, body)
+        try:
+            chunk = frames.decode_chunk(body)
+        except FrameError as error:
+            raise PeerRefused(str(error)) from error
+        following = self._assembly.take(node, chunk)
+        if self._assembly.is_complete(chunk):
+            message, parts = self._assembly.give()
+            complete = await self._put_together(message, parts)
+            self._guard(lambda: self._on_raft(node, complete))
+        return frames.encode(frames.Taken(following))
+
+    async def _put_together(self, message: Msg, parts: list[bytes]) -> Msg:
+        if sum(map(len, parts)) < IN_THREAD_BYTES:
+            return whole(message, parts)
+        return await asyncio.to_thread(whole, message, parts)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         """Our own failure must not look like the peer's: tell the loop's handler, keep the wire."""

@@ -176,6 +176,11 @@ def names(keys: list[MemberKey]) -> str:
 def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
     """F3: why the sealed members are not enough; "" when they are."""
     facts = s.facts
+    epoch, who = max(
+        ((position.epoch, key.node) for key, position in done.items()), default=(0, "")
+    )
+    if epoch >= facts.term:  # the ledger was restored from a file that is older than we allow for
+        return f"{who} has WAL of term {epoch}, above all that this ledger knows of"
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]
@@ -274,6 +279,7 @@ def elect(
         k=k,
         rule=rule,
         reason=reason,
+        lease_ttl_ms=s.policy.lease_ttl_ms,
     )
     return Decision(rule, reason, command)
 

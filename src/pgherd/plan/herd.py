@@ -16,6 +16,7 @@ from pgherd.plan import (
     election,
     establishing,
     handover,
+    leases,
     membership,
     suspicion,
     synchrony,
@@ -24,11 +25,17 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 
 URGENT: tuple[HerdRule, ...] = (
     *suspicion.RULES,
+    *leases.ENDING,
     *election.RULES,
     *establishing.RULES,
     *birth.RULES,
 )
-QUIET: tuple[HerdRule, ...] = (*handover.RULES, *synchrony.RULES, *membership.RULES)
+QUIET: tuple[HerdRule, ...] = (
+    *handover.RULES,
+    *synchrony.RULES,
+    *leases.RULES,
+    *membership.RULES,
+)
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
 

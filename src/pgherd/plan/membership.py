@@ -1,4 +1,7 @@
-"""Rules 701-705 and 801: data directories, Raft membership, and where Raft leadership sits.
+"""Rules 701-707 and 801: data directories, Raft membership, and where Raft leadership sits.
+
+Who votes is `voting`'s choice. A change towards it is one member at a time and never weakens the
+herd on the way: who is chosen votes first, and who is not loses its vote only after that.
 
 A member leaves in steps, each only after the one before: out of the sync set (506 or 502), Raft
 leadership handed on, out of consensus, out of the ledger. The leader that removes itself from two
@@ -7,13 +10,18 @@ voters would leave the other one stuck (tests/data/raft/two-to-one.txt), so it n
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
+import msgspec
+
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import counted
 from pgherd.ledger.syncset import stands_for_data
-from pgherd.model.facts import Member, Phase
-from pgherd.model.ids import NodeId
-from pgherd.plan.look import fresh
+from pgherd.model.facts import Kind, Member, Phase
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.plan.look import age_ms, fresh
 from pgherd.plan.rule import Decision, HerdRule, Membership, Situation
+from pgherd.plan.voting import Candidate, choose
 
 QUIET_BEFORE_TRANSFER_MS = 2000
 
@@ -48,13 +56,120 @@ def new_learner(s: Situation) -> Decision | None:
     return None
 
 
+def chosen(s: Situation) -> list[Member]:
+    """The members that are to vote, by name."""
+    candidates = [
+        Candidate(
+            node=node,
+            witness=member.kind is Kind.WITNESS,
+            zone=member.tags.zone,
+            votes=votes(s, member),
+            leads=node == s.view.me,
+            able=is_able(s, member),
+        )
+        for node, member in s.facts.members.items()
+        if in_consensus(s, member) and member.voter and not member.leaving
+    ]
+    names = choose(candidates, seats=s.facts.max_voters)
+    return [member for node, member in sorted(s.facts.members.items()) if node in names]
+
+
+def votes(s: Situation, member: Member) -> bool:
+    return member.raft_id in s.view.raft_voters
+
+
+def is_able(s: Situation, member: Member) -> bool:
+    """Whether a member can be counted on for a vote: a voter is, until it was silent for long."""
+    if votes(s, member):
+        return silence_ms(s, member) < s.policy.voter_timeout_ms
+    return member.raft_id in s.view.caught_up and fresh(s, member.node) is not None
+
+
+class Seats(msgspec.Struct, frozen=True):
+    """The way from who votes to who is chosen. waits: chosen without a vote, by name.
+
+    spare: those who vote, stay and are not chosen; the lost first, then the silent, who leads
+    consensus last.
+    """
+
+    chosen: list[Member]
+    waits: list[Member]
+    spare: list[Member]
+
+    @property
+    def excess(self) -> int:
+        """How many more vote than are to; negative while seats are free."""
+        return len(self.spare) - len(self.waits)
+
+
+def seats(s: Situation) -> Seats:
+    wanted = chosen(s)
+    spare = [
+        member
+        for member in s.facts.members.values()
+        if votes(s, member) and member not in wanted and not member.leaving
+    ]
+    spare.sort(
+        key=lambda one: (
+            is_able(s, one),
+            fresh(s, one.node) is not None,
+            one.node == s.view.me,
+            one.node,
+        )
+    )
+    return Seats(wanted, [member for member in wanted if not votes(s, member)], spare)
+
+
+def silence_ms(s: Situation, member: Member) -> int:
+    """For how long a member has not reported, or has not answered in consensus."""
+    return max(age_ms(s, member.node), s.view.unanswered_ms.get(member.raft_id, 0))
+
+
 def new_voter(s: Situation) -> Decision | None:
-    for node, member in sorted(s.facts.members.items()):
-        waits = member.raft_id in s.view.raft_learners and member.voter and not member.leaving
-        if waits and member.raft_id in s.view.caught_up and fresh(s, node) is not None:
-            change = Membership("voter", member.raft_id)
-            return Decision(703, f"{node} has caught up and votes", membership=change)
-    return None
+    found = seats(s)
+    if found.excess >= 0:
+        return None
+    change = Membership("voter", found.waits[0].raft_id)
+    return Decision(703, f"{found.waits[0].node} has caught up and votes", membership=change)
+
+
+def replacing_voter(s: Situation) -> Decision | None:
+    """One vote more for a while: with the newcomer's answer a majority is no harder to reach."""
+    found = seats(s)
+    if found.excess or not found.waits:
+        return None
+    newcomer, old = found.waits[0], found.spare[0]
+    why = f"{newcomer.node} is to vote in place of {old.node}, {why_spare(s, old)}"
+    return Decision(706, why, membership=Membership("voter", newcomer.raft_id))
+
+
+def why_spare(s: Situation, member: Member) -> str:
+    """Why somebody else votes in place of a voter."""
+    if not is_able(s, member):
+        return f"silent for {silence_ms(s, member) // 1000} s"
+    return "so that votes are better spread over zones and witnesses"
+
+
+def spare_voter(s: Situation) -> Decision | None:
+    """A silent one costs nothing; one that answers goes only while all that stay do."""
+    found = seats(s)
+    if found.excess <= 0:
+        return None
+    member = found.spare[0]
+    staying = [one for one in found.chosen if votes(s, one)]
+    if member.node == s.view.me:
+        return hand_on(s, 707, staying)
+    more = short_of_majority(s, without(s, member))
+    if more:
+        return Decision(707, f"{member.node} keeps its vote: {more} voters more must answer")
+    silent = [one.node for one in staying if fresh(s, one.node) is None]
+    if silent and fresh(s, member.node) is not None:
+        return Decision(707, f"{member.node} keeps its vote until {', '.join(silent)} answers")
+    why = f"raft.max_voters is {s.facts.max_voters}"
+    if not is_able(s, member):
+        why = f"silent for {silence_ms(s, member) // 1000} s"
+    change = Membership("learner", member.raft_id)
+    return Decision(707, f"{member.node} votes no more: {why}", membership=change)
 
 
 def leave_consensus(s: Situation) -> Decision | None:
@@ -67,8 +182,8 @@ def leave_consensus(s: Situation) -> Decision | None:
         if stands_for_data(s.facts, node):
             return Decision(704, f"waits until {node} has left the sync set")
         if node == s.view.me:
-            return hand_on(s)
-        missing = missing_voters(s, member)
+            return hand_on(s, 704, s.facts.members.values())
+        missing = short_of_majority(s, without(s, member))
         if missing:
             return Decision(
                 704, f"{node} stays for now: without it {missing} voters more must answer"
@@ -78,22 +193,27 @@ def leave_consensus(s: Situation) -> Decision | None:
     return None
 
 
-def hand_on(s: Situation) -> Decision:
-    """A leaving Raft leader hands over first."""
-    heir = successor(s) or successor(s, primary_too=True)
+def hand_on(s: Situation, rule: int, among: Iterable[Member]) -> Decision:
+    """A Raft leader that is to lose its vote hands over first."""
+    heir = successor(s, among) or successor(s, among, primary_too=True)
     if heir is None:
-        return Decision(704, f"{s.view.me} leads consensus, and no other voter has caught up")
-    return Decision(704, f"Raft leadership moves off the leaving node to {heir}", transfer_to=heir)
+        return Decision(rule, f"{s.view.me} leads consensus, and no other voter has caught up")
+    why = f"Raft leadership moves to {heir}: {s.view.me} is to vote no more"
+    return Decision(rule, why, transfer_to=heir)
 
 
-def missing_voters(s: Situation, leaving: Member) -> int:
-    """How many voters short of a majority we would be right after this one is gone."""
-    left = [raft_id for raft_id in s.view.raft_voters if raft_id != leaving.raft_id]
+def without(s: Situation, member: Member) -> list[RaftId]:
+    """The voters that would be left."""
+    return [raft_id for raft_id in s.view.raft_voters if raft_id != member.raft_id]
+
+
+def short_of_majority(s: Situation, voters: Collection[RaftId]) -> int:
+    """How many voters short of a majority these voters would be right after a change."""
     answering = sum(
-        member.raft_id in left and fresh(s, node) is not None
+        member.raft_id in voters and fresh(s, node) is not None
         for node, member in s.facts.members.items()
     )
-    return max(0, len(left) // 2 + 1 - answering)
+    return max(0, len(voters) // 2 + 1 - answering)
 
 
 def forget(s: Situation) -> Decision | None:
@@ -107,9 +227,10 @@ def forget(s: Situation) -> Decision | None:
     return None
 
 
-def successor(s: Situation, *, primary_too: bool = False) -> NodeId | None:
+def successor(s: Situation, among: Iterable[Member], *, primary_too: bool = False) -> NodeId | None:
     """A voter that stays, answers and has caught up; not the primary unless it must be."""
-    for node, member in sorted(s.facts.members.items()):
+    for member in sorted(among, key=lambda one: one.node):
+        node = member.node
         fits = member.raft_id in s.view.raft_voters and member.raft_id in s.view.caught_up
         if node == s.view.me or member.leaving or not fits or fresh(s, node) is None:
             continue
@@ -125,7 +246,7 @@ def move_raft_leadership(s: Situation) -> Decision | None:
         return None
     if s.now - max(s.view.phase_since, s.view.since) < QUIET_BEFORE_TRANSFER_MS:
         return None
-    heir = successor(s)
+    heir = successor(s, facts.members.values())
     if heir is None:
         return None
     return Decision(801, f"Raft leadership moves off the primary to {heir}", transfer_to=heir)
@@ -136,7 +257,17 @@ RULES = (
         701, "A new data directory is registered once the old one counts nowhere.", new_incarnation
     ),
     HerdRule(702, "A new member starts as a Raft learner.", new_learner),
-    HerdRule(703, "A learner that has caught up becomes a voter.", new_voter),
+    HerdRule(703, "A learner that has caught up becomes a voter, while a seat is free.", new_voter),
+    HerdRule(
+        706,
+        "Who is chosen in place of a voter that is lost, or less well placed, votes first.",
+        replacing_voter,
+    ),
+    HerdRule(
+        707,
+        "A voter too many loses its vote: one that is lost, or that others were chosen before.",
+        spare_voter,
+    ),
     HerdRule(
         704,
         "A leaving member that counts for no commit leaves consensus, if the rest can go on.",

@@ -177,14 +177,18 @@ def restore(s: Situation) -> Decision | None:
 
 
 def lower_k(s: Situation) -> Decision | None:
-    """Fewer acknowledgements: the ledger first (R+1), then PostgreSQL."""
+    """Fewer acknowledgements: the ledger first (R+1), then PostgreSQL.
+
+    Mode strict never wants fewer than num_sync, which falls with the number of data members.
+    """
     report, sync = stable_leader(s, weaker=True), s.facts.sync
-    if report is None or not sync.voters or sync.k < 2 or is_strict(s.facts):
+    least = max(1, num_sync(s.facts, s.policy)) if is_strict(s.facts) else 1
+    if report is None or not sync.voters or sync.k <= least:
         return None
     alive = wanted_set(s, report)
     if len(alive) >= sync.k or not alive or not out_of_patience_with(s, alive):
         return None
-    k = max(1, len(alive))
+    k = max(least, len(alive))
     new = changed(sync, k=k, kd=min(sync.kd, k), names_k=k)
     return step(s, 504, f"only {len(alive)} voters stream: k = {k}", new)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, LiteralString
 
 import msgspec
-from psycopg import sql
 
 from pgherd.model.ids import Lsn, NodeId, Term, parse_lsn
 from pgherd.postgres import scram
@@ -21,6 +20,7 @@ from pgherd.postgres.look import EPOCH_SQL, SenderSeen
 from pgherd.postgres.sealing import end_backends
 from pgherd.postgres.session import Session
 from pgherd.postgres.settings import CLOSED_NAMES
+from pgherd.postgres.statement import compose, identifier, literal
 
 if TYPE_CHECKING:
     from pgherd.postgres.server import PostgresServer
@@ -59,7 +59,7 @@ async def write_epoch(server: PostgresServer, term: Term, leader: NodeId) -> Lsn
     if newest and newest[0][0] == term and newest[0][1] != leader:
         raise PostgresError(f"term {term} already has an epoch record of {newest[0][1]}")
     await session.rows(
-        "INSERT INTO pgherd.epoch (term, leader) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        "INSERT INTO pgherd.epoch (term, leader) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         [term, leader],
     )
     (end,) = await session.row("SELECT pg_current_wal_flush_lsn()::text")
@@ -81,7 +81,7 @@ async def close_gate(server: PostgresServer, *, timeout_s: float = GATE_TIMEOUT_
 
 async def _client_backends(server: PostgresServer) -> list[int]:
     rows = await server.acting.rows(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL(%s)",
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL($1)",
         [server.own_pids()],
     )
     return [pid for (pid,) in rows]
@@ -101,17 +101,17 @@ async def ensure_slots(server: PostgresServer, wanted: set[str]) -> SlotChange:
     session = server.acting
     rows = await session.rows(
         "SELECT slot_name::text, active FROM pg_replication_slots "
-        "WHERE slot_type = 'physical' AND NOT temporary AND starts_with(slot_name::text, %s)",
+        "WHERE slot_type = 'physical' AND NOT temporary AND starts_with(slot_name::text, $1)",
         [SLOT_PREFIX],
     )
     present: dict[str, bool] = dict(rows)
     created = sorted(wanted - set(present))
     for name in created:
-        await session.rows("SELECT pg_create_physical_replication_slot(%s, true)", [name])
+        await session.rows("SELECT pg_create_physical_replication_slot($1, true)", [name])
     unwanted = sorted(set(present) - wanted)
     dropped = [name for name in unwanted if not present[name]]
     for name in dropped:
-        await session.rows("SELECT pg_drop_replication_slot(%s)", [name])
+        await session.rows("SELECT pg_drop_replication_slot($1)", [name])
     busy = [name for name in unwanted if present[name]]
     return SlotChange(tuple(created), tuple(dropped), tuple(busy))
 
@@ -124,7 +124,7 @@ async def terminate_walsenders(
     chosen = tuple(sender for sender in seen.senders if which(sender))
     for sender in chosen:
         await server.acting.rows(
-            "SELECT pg_terminate_backend(%s, %s)", [sender.pid, SENDER_GONE_MS]
+            "SELECT pg_terminate_backend($1, $2)", [sender.pid, SENDER_GONE_MS]
         )
     return chosen
 
@@ -149,7 +149,7 @@ class WaitingCommit:
         """Give the commit up. Its backend has to be told: in its wait it sees no closed socket."""
         try:
             if self.is_waiting:
-                await self._server.acting.rows("SELECT pg_terminate_backend(%s)", [self.pid])
+                await self._server.acting.rows("SELECT pg_terminate_backend($1)", [self.pid])
         finally:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -175,7 +175,7 @@ async def _see_waiting(server: PostgresServer, waiting: WaitingCommit, timeout_s
     deadline = asyncio.get_running_loop().time() + timeout_s
     while asyncio.get_running_loop().time() < deadline:
         rows = await server.acting.rows(
-            "SELECT wait_event FROM pg_stat_activity WHERE pid = %s", [waiting.pid]
+            "SELECT wait_event FROM pg_stat_activity WHERE pid = $1", [waiting.pid]
         )
         if rows and rows[0][0] == "SyncRep":
             return
@@ -206,13 +206,13 @@ async def _ensure_password(server: PostgresServer, role: str, password: str) -> 
     if not password:
         return ""
     rows = await server.acting.rows(
-        "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = %s", [role]
+        "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", [role]
     )
     if rows and scram.matches(rows[0][0], password):
         return ""
     secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
-    statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
-    await server.acting.rows(statement.format(sql.Identifier(role), sql.Literal(secret)))
+    statement = compose("ALTER ROLE {} PASSWORD {}", identifier(role), literal(secret))
+    await server.acting.rows(statement)
     return f"password of {role} set"
 
 
@@ -221,17 +221,18 @@ async def _ensure_role(
 ) -> str:
     rows = await server.acting.rows(
         "SELECT coalesce(rolpassword, ''), rolreplication, rolcanlogin FROM pg_authid "
-        "WHERE rolname = %s",
+        "WHERE rolname = $1",
         [role],
     )
     if rows and scram.matches(rows[0][0], password) and rows[0][1:] == (replication, True):
         return ""
     secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
-    statement = sql.SQL("{} ROLE {} LOGIN {} PASSWORD {}").format(
-        sql.SQL("ALTER") if rows else sql.SQL("CREATE"),
-        sql.Identifier(role),
-        sql.SQL("REPLICATION") if replication else sql.SQL("NOREPLICATION"),
-        sql.Literal(secret),
+    statement = compose(
+        "{} ROLE {} LOGIN {} PASSWORD {}",
+        "ALTER" if rows else "CREATE",
+        identifier(role),
+        "REPLICATION" if replication else "NOREPLICATION",
+        literal(secret),
     )
     await server.acting.rows(statement)
     return f"{'changed' if rows else 'created'} role {role}"
@@ -241,13 +242,11 @@ async def _ensure_rewind_rights(server: PostgresServer, role: str) -> str:
     granted = 0
     for function in REWIND_FUNCTIONS:
         (may,) = await server.acting.row(
-            "SELECT has_function_privilege(%s, %s, 'EXECUTE')", [role, function]
+            "SELECT has_function_privilege($1, $2, 'EXECUTE')", [role, function]
         )
         if not may:
             await server.acting.rows(
-                sql.SQL("GRANT EXECUTE ON FUNCTION pg_catalog.{} TO {}").format(
-                    sql.SQL(function), sql.Identifier(role)
-                )
+                compose("GRANT EXECUTE ON FUNCTION pg_catalog.{} TO {}", function, identifier(role))
             )
             granted += 1
     return f"granted pg_rewind's functions to {role}" if granted else ""

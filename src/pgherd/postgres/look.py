@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any, LiteralString
 
 import msgspec
-from psycopg.conninfo import conninfo_to_dict
 
 from pgherd.model.ids import Lsn, Position, Term, Timeline, parse_lsn
-from pgherd.postgres.errors import PostgresError
-from pgherd.postgres.session import Row, Session
+from pgherd.postgres.conninfo import read as read_pairs
+from pgherd.postgres.session import Session
+from pgherd.wire.query import Row
 
 PARKED = "RecoveryRetrieveRetryInterval"
 STREAM_WAIT = "RecoveryWalStream"
@@ -124,9 +124,9 @@ class Look(msgspec.Struct, frozen=True):
 
 async def take(session: Session, *, timeout_s: float, settings_problem: str = "") -> Look:
     """Look once."""
-    row = await session.row(LOOK_SQL, timeout_s=timeout_s)
+    row = await session.row(LOOK_SQL, timeout_s=timeout_s, again=True)
     has_epoch = bool(row[-1])
-    epochs = await session.rows(EPOCH_SQL, timeout_s=timeout_s) if has_epoch else []
+    epochs = await session.rows(EPOCH_SQL, timeout_s=timeout_s, again=True) if has_epoch else []
     return read(row, epochs[0] if epochs else None, settings_problem=settings_problem)
 
 
@@ -172,16 +172,10 @@ def read(row: Row, epoch: Row | None, *, settings_problem: str) -> Look:
 
 def upstream_of(conninfo: str) -> tuple[str, str, int]:
     """Token, host and port of a connection string; empty where it names none."""
-    try:
-        fields = conninfo_to_dict(conninfo)
-    except Exception as error:  # psycopg raises its ProgrammingError for what libpq cannot read
-        raise PostgresError(f"primary_conninfo cannot be read: {error}") from error
-    port = str(fields.get("port", ""))
-    return (
-        str(fields.get("application_name", "")),
-        str(fields.get("host", "")),
-        int(port) if port.isdigit() else 0,
-    )
+    pairs = read_pairs(conninfo)
+    port = pairs.get("port", "")
+    token, host = pairs.get("application_name", ""), pairs.get("host", "")
+    return token, host, int(port) if port.isdigit() else 0
 
 
 def _receiver(item: Any) -> ReceiverSeen | None:

@@ -10,11 +10,11 @@ import asyncio
 import struct
 from enum import StrEnum
 
-PROTOCOL_VERSION = 3 << 16
+from pgherd.wire.query import TERMINATE, error_of, startup
+
 ANSWER_BYTES_MAX = 65_536
 CANNOT_CONNECT_NOW = "57P03"
 TOO_MANY_CONNECTIONS = "53300"
-TERMINATE = b"X\x00\x00\x00\x04"
 
 
 class Probe(StrEnum):
@@ -38,20 +38,14 @@ class Probe(StrEnum):
 
 async def probe(socket_path: str, *, user: str, database: str, timeout_s: float) -> Probe:
     """Open a session at a server's Unix socket and leave again."""
+    who = {"user": user, "database": database, "application_name": "pgherd-probe"}
     try:
         async with asyncio.timeout(timeout_s):
-            return await _ask(socket_path, startup_message(user, database))
+            return await _ask(socket_path, startup(who))
     except TimeoutError:
         return Probe.HUNG
     except OSError:
         return Probe.REFUSED
-
-
-def startup_message(user: str, database: str) -> bytes:
-    """The first message of a client."""
-    words = ("user", user, "database", database, "application_name", "pgherd-probe")
-    body = b"".join(word.encode() + b"\0" for word in words) + b"\0"
-    return struct.pack("!II", len(body) + 8, PROTOCOL_VERSION) + body
 
 
 def judge(message: bytes, body: bytes) -> Probe | None:
@@ -61,18 +55,10 @@ def judge(message: bytes, body: bytes) -> Probe | None:
     if message == b"R" and body[:4] not in (b"\0\0\0\0", b""):
         return Probe.ALIVE  # it asks for a password: a backend is there
     if message == b"E":
-        code = sqlstate(body)
+        code = error_of(body).sqlstate
         known = {CANNOT_CONNECT_NOW: Probe.STARTING, TOO_MANY_CONNECTIONS: Probe.FULL}
         return known.get(code, Probe.ALIVE)
     return None
-
-
-def sqlstate(body: bytes) -> str:
-    """The SQLSTATE of an ErrorResponse."""
-    for field in body.split(b"\0"):
-        if field[:1] == b"C":
-            return field[1:].decode("ascii", "replace")
-    return ""
 
 
 async def _ask(socket_path: str, startup: bytes) -> Probe:

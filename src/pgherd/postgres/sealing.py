@@ -160,7 +160,7 @@ async def end_backends(server: PostgresServer) -> int:
     """Terminate every client's session but our own; return how many there were."""
     rows = await server.acting.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE backend_type IN ('client backend', 'parallel worker') AND pid <> ALL(%s)",
+        "WHERE backend_type IN ('client backend', 'parallel worker') AND pid <> ALL($1)",
         [server.own_pids()],
     )
     return len(rows)
@@ -173,7 +173,7 @@ async def _epoch(server: PostgresServer) -> Term:
 
 
 async def _sample(server: PostgresServer) -> Sample:
-    row = await server.acting.row(WATCH_SQL)
+    row = await server.acting.row(WATCH_SQL, again=True)
     recovering, replay, receive, receivers, startup, wait = row
     sleeps = processes.voluntary_switches(startup) if startup else None
     return Sample(

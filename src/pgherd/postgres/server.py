@@ -15,10 +15,9 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import assert_never
+from typing import LiteralString, assert_never
 
 import msgspec
-from psycopg import sql
 
 from pgherd.model.ids import Lsn, NodeId, Position, Term
 from pgherd.postgres import admin, conf, datadir, launch, look, processes, sealing
@@ -34,6 +33,7 @@ from pgherd.postgres.pgcontrol import ControlData
 from pgherd.postgres.probe import Probe, probe
 from pgherd.postgres.session import Login, Session
 from pgherd.postgres.settings import CLOSED_NAMES, Place, ServerSettings
+from pgherd.postgres.statement import compose, identifier
 
 START_POLL_S = 0.015
 PROMOTE_POLL_S = 0.005
@@ -419,7 +419,7 @@ class PostgresServer:
     async def _reset_alter_system(self) -> None:
         """Take back what somebody set by ALTER SYSTEM behind our back."""
         for name in sorted(parameters.RELOADABLE):
-            await self.acting.rows(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
+            await self.acting.rows(compose("ALTER SYSTEM RESET {}", identifier(name)))
 
     async def _forget_sessions(self) -> None:
         await self.watching.close()
@@ -433,8 +433,8 @@ class PostgresServer:
 
 
 CHECKED = ("restart_after_crash", "wal_level", "restore_command", "fsync", "full_page_writes")
-SETTINGS_SQL = """
-SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE name = ANY(%s)
+SETTINGS_SQL: LiteralString = """
+SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE name = ANY($1)
 """
 
 

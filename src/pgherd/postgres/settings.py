@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
+from pgherd.postgres.conninfo import write as write_pairs
 from pgherd.postgres.errors import OperatorError
 
 APPLICATION_NAME = "pgherd-agent"
@@ -274,7 +275,7 @@ def conninfo(
         "keepalives_count": str(KEEPALIVE_COUNT),
         "tcp_user_timeout": str(TCP_USER_TIMEOUT_MS),
     }
-    return " ".join(f"{key}={_quote_libpq(value)}" for key, value in pairs.items() if value)
+    return write_pairs(pairs)
 
 
 def upstream_conninfo(
@@ -288,13 +289,6 @@ def upstream_conninfo(
         application_name=application_name,
         role=settings.replication_role,
     )
-
-
-def _quote_libpq(value: str) -> str:
-    if re.fullmatch(r"[\w.:/@-]+", value, re.ASCII):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _merge_owned(name: str, value: str, owned: str) -> str:

@@ -95,6 +95,17 @@ class RaftNode:
         return self._core.lead
 
     @property
+    def led_by(self) -> int:
+        """The leader that it has heard within the longest election timeout; 0 = none.
+
+        A voter that hears none forgets its leader when it stands for election. Whoever cannot
+        stand, a learner or a removed node, keeps the last one in `lead` for ever.
+        """
+        core = self._core
+        is_heard = core.election_elapsed < 2 * core.config.election_tick
+        return core.lead if core.role == "leader" or is_heard else 0
+
+    @property
     def role(self) -> Role:
         """What it is at the moment."""
         return self._core.role

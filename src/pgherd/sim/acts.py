@@ -15,7 +15,7 @@ import msgspec
 from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term, slot_name
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.look import position_of
@@ -188,6 +188,11 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
     agent.memory.names_generation = generation
 
 
+def hold_writes(agent: Agent, a: act.HoldWrites) -> Task:
+    """Closed names, and a commit seen to wait: sessions stay and wait."""
+    yield from close_and_probe(agent)
+
+
 def settle(agent: Agent, a: act.Settle) -> Task:
     """B1: no walsender is left that read older names. B2: k members hold all that was written."""
     server = agent.server
@@ -241,7 +246,7 @@ def follow(agent: Agent, a: act.Follow) -> Task:
     must(agent.promises.promise <= a.term, f"promised {agent.promises.promise}")
     yield from adopt(agent, a.term, a.leader, floor=agent.promises.floor)
     agent.server.follow(upstream(agent, a.term, a.leader))
-    agent.memory.following_since = Instant(agent.clock.ms)
+    agent.memory.following_since = agent.now
 
 
 def adopt(agent: Agent, term: Term, leader: MemberKey, **more: Any) -> Task:
@@ -298,7 +303,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     if server.state is not State.STANDBY:
         server.crash()
         raise Failed("the rewound server did not come up")
-    agent.memory.following_since = Instant(agent.clock.ms)
+    agent.memory.following_since = agent.now
     yield from save(agent, dirty_rewind=False)
 
 
@@ -368,6 +373,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Promote: promote,
     act.KeepLeading: keep_leading,
     act.SetNames: set_names,
+    act.HoldWrites: hold_writes,
     act.Settle: settle,
     act.Follow: follow,
     act.Rewind: rewind,

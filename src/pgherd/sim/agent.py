@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pgherd.ledger.commands import Proposal
+from pgherd.ledger.commands import Proposal, RenewLease
 from pgherd.model import action as act
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term
+from pgherd.model.ids import Instant, MemberKey, NodeId
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
-from pgherd.plan import herd, member
+from pgherd.plan import herd, leases, member
+from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.rule import Decision
-from pgherd.raft.types import Msg, ProposalDropped
+from pgherd.raft.types import Entry, Msg, ProposalDropped
 from pgherd.sim import acts
+from pgherd.sim.checks import ConfChange
 from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.disk import Writer
 from pgherd.sim.look import observe, see_server
-from pgherd.sim.stream import Stream
+from pgherd.sim.memory import Memory
+from pgherd.sim.moves import Standing
 from pgherd.store.memory import MemoryStore
-from pgherd.store.replica import Replica, Round
+from pgherd.store.replica import Applied, Replica, Round
 
 if TYPE_CHECKING:
     from pgherd.sim.world import Node, World
@@ -41,32 +45,25 @@ IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
 
 
-class Memory:
-    """What an agent knows of its own doings and would not know after a restart."""
+def is_renewal(applied: Applied) -> bool:
+    """Whether nothing happened but that a lease goes on."""
+    return isinstance(applied.proposal.command, RenewLease)
 
-    def __init__(self) -> None:
-        self.names_generation = 0
-        self.settled = 0
-        self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
-        self.checkpointed_term = Term(0)
-        self.checkpointed_for = ""
-        self.stale_streams: list[Stream] = []
-        self.missing_since: dict[MemberKey, Instant] = {}
-        self.following_since = Instant(0)
-        self.dead_end = False
-        self.since = Instant(0)
-        self._state = ""
 
-    def note_state(self, state: str, now: Instant) -> None:
-        """Remember since when the server is in its state."""
-        if state != self._state:
-            self._state, self.since = state, now
+class Watched(Replica):
+    """A replica that keeps its changes of configuration for the checks."""
 
-    def forget_server(self) -> None:
-        """The server process is another one now: what was set on the old one is void."""
-        self.names_generation = self.settled = 0
-        self.epoch_record = Term(0), Lsn(0)
-        self.stale_streams = []
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self.confs: list[ConfChange] = []
+        super().__init__(*args, **more)
+
+    def _apply(self, entry: Entry) -> Applied | None:
+        old = self.node.conf
+        applied = super()._apply(entry)
+        if self.node.conf is not old:
+            change = ConfChange(entry.index, old, self.node.conf, self.facts.max_voters)
+            self.confs.append(change)
+        return applied
 
 
 class Agent:
@@ -77,8 +74,11 @@ class Agent:
         self.raft_id = node.raft_id
         self.proc = Proc(f"{node.name} agent {boot}")
         self.server = node.server
+        self.boottime = node.boottime
+        self.holder = HolderClock(f"boot{node.boottime.boots}")
+        self.expiry = ExpiryClock()
         self.store = MemoryStore(node.disk, manual_sync=True)
-        self.replica = Replica(
+        self.replica = Watched(
             self.store,
             raft_id=node.raft_id,
             cluster=world.cluster,
@@ -95,11 +95,13 @@ class Agent:
         self.client = f"{node.name}.{boot}"
         self._seq = 0
         self._in_flight: tuple[int, int] | None = None
+        self._renewing_since: Instant | None = None
+        self._looked_at = self.now
         self._round_open = False
         self._read_index: int | None = None
         self._leading_since: Instant | None = None
         self._phase: tuple[object, ...] = ()
-        self._phase_since = self._names_since = Instant(self.clock.ms)
+        self._phase_since = self._names_since = self.now
         self._generation = -1
         self._poked = False
         self._acting: act.Action | None = None
@@ -108,11 +110,13 @@ class Agent:
         self._reported_at = -REPORT_MS
         self._server_proc = self.server.proc
         self._said: dict[str, int] = {}
+        self.removed = False
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
         self.clock.after(delay, self._tick, proc=self.proc)
         self.clock.after(delay // 2, self._look_tick, proc=self.proc)
+        self.standing = Standing(self) if world.shape.spares else None
 
     def _reconcile(self) -> None:
         """A swap of directories may have come before the promise of the new incarnation."""
@@ -126,9 +130,24 @@ class Agent:
                 dirty_rewind=False,
             )
 
+    @property
+    def now(self) -> Instant:
+        """What this host's clock shows."""
+        return self.boottime.ms
+
     # -- consensus -------------------------------------------------------------------------------
 
+    def was_removed(self) -> None:
+        """A peer says that this node is no member any more."""
+        if not self.removed:
+            self.removed = True
+            self.world.stats.left += 1
+            self.world.log(self.node, "was removed")
+            self.poke()
+
     def _tick(self) -> None:
+        if self.removed:
+            return
         self.replica.node.tick()
         if self._read_index is None:
             self.replica.node.read_index(BOOT)
@@ -141,8 +160,9 @@ class Agent:
         return self._read_index is not None and self.replica.node.applied >= self._read_index
 
     def on_message(self, message: Msg) -> None:
-        self.replica.step(message)
-        self._pump()
+        if not self.removed:
+            self.replica.step(message)
+            self._pump()
 
     def _pump(self) -> None:
         """Run rounds until nothing is left to do or the disk has to answer first."""
@@ -171,26 +191,47 @@ class Agent:
             self.poke()
         for applied in done.applied:
             self.world.checks.on_applied(self.node, applied.index, applied.outcome)
-            if applied.proposal.client == self.client and self._in_flight:
-                self._in_flight = None
+            self.world.leases.on_applied(applied)
+            if applied.proposal.client == self.client:
+                self._answered(applied.proposal)
         if self.replica.leads:
             self.world.checks.on_raft_leader(self.node, self.replica.node.term)
+        if self.replica.confs:
+            self._note_confs()
         if done.applied or done.restored:
             self.world.checks.on_facts(self.node, self.replica)
+            self.world.leases.on_facts(self.node)
             self._note_facts()
-            self.poke()
+            if done.restored or not all(is_renewal(each) for each in done.applied):
+                self.poke()
             self._keep_image()
 
-    def _keep_image(self) -> None:
+    def _note_confs(self) -> None:
+        """Who votes has changed: a newcomer refuses a snapshot that does not know it yet."""
+        for change in self.replica.confs:
+            self.world.checks.on_conf(self.node, change)
+        self.replica.confs.clear()
+        self._keep_image(now=True)
+        self.writer.save({}, self.store.remember)
+
+    def _answered(self, proposal: Proposal) -> None:
+        """One of our own proposals was applied."""
+        if isinstance(proposal.command, RenewLease):
+            self._renewing_since = None
+        elif self._in_flight is not None and proposal.seq >= self._in_flight[0]:
+            self._in_flight = None
+
+    def _keep_image(self, *, now: bool = False) -> None:
         """Keep a snapshot and cut the log, far more often than a daemon would."""
         replica, applied = self.replica, self.replica.node.applied
-        if applied - self.store.snapshot().index < IMAGE_EVERY:
+        if applied - self.store.snapshot().index < (1 if now else IMAGE_EVERY):
             return
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
 
     def _note_facts(self) -> None:
-        facts, now = self.replica.facts, Instant(self.clock.ms)
+        facts, now = self.replica.facts, self.now
+        self.expiry.follow(facts, raft_term=self.replica.ready_term, now=now)
         if (facts.term, facts.phase) != self._phase:
             self._phase, self._phase_since = (facts.term, facts.phase), now
         if facts.sync.generation != self._generation:
@@ -221,14 +262,21 @@ class Agent:
         self._look()
 
     def _look_tick(self) -> None:
+        now = self.now
+        late, ttl = now - self._looked_at - TICK // MS, self.world.policy.lease_ttl_ms
+        self.holder.was_late(now, late_ms=late, ttl_ms=ttl)
+        self._looked_at = now
         self._look()
         self.clock.after(TICK, self._look_tick, proc=self.proc)
 
     def _look(self) -> None:
+        if self.removed:
+            self._decide_for_me(see_server(self))
+            return
         if self.server.proc is not self._server_proc:
             self._server_proc = self.server.proc
             self.memory.forget_server()
-        self.memory.note_state(self.server.state.value, Instant(self.clock.ms))
+        self.memory.note_state(self.server.state.value, self.now)
         seen = see_server(self)
         self._report(seen)
         self._decide_for_herd()
@@ -236,12 +284,12 @@ class Agent:
 
     def _report(self, seen: ServerSeen) -> None:
         key = self._key(seen)
-        due = self.clock.ms - self._reported_at >= REPORT_MS
+        due = self.now - self._reported_at >= REPORT_MS
         if key == self._reported and not due:
             return
-        self._reported, self._reported_at = key, self.clock.ms
+        self._reported, self._reported_at = key, self.now
         report = observe(self, seen)
-        self.reports[self.node] = Heard(report, Instant(self.clock.ms))
+        self.reports[self.node] = Heard(report, self.now)
         for peer in self.world.names:
             if peer != self.node:
                 self.world.send_report(self.node, peer, report)
@@ -266,9 +314,11 @@ class Agent:
     def on_report(self, report: Observation) -> None:
         """A peer's report arrived."""
         known = self.reports.get(report.node)
+        if self.replica.facts.was_removed(report.raft_id):
+            return
         if known is not None and known.report.sequence >= report.sequence:
             return
-        now = Instant(self.clock.ms)
+        now = self.now
         self.reports[report.node] = Heard(report, now)
         self.heard_at[report.node] = now
         if known is None or (
@@ -284,15 +334,41 @@ class Agent:
         if not self.replica.leads:
             self._leading_since = None
             return
-        now = Instant(self.clock.ms)
+        now = self.now
         if self._leading_since is None:
             self._leading_since = now
+        self.expiry.follow(self.replica.facts, raft_term=self.replica.ready_term, now=now)
+        self._renew_lease(now)
         if self._in_flight is not None and now - self._in_flight[1] < PROPOSAL_PATIENCE_MS:
             return
         view = self._view(self._leading_since)
         decision = herd.decide(self.replica.facts, view=view, policy=self.world.policy, now=now)
         self._tell("herd", decision.rule, decision.reason)
         self._carry_out(decision, now)
+
+    # -- leases ----------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> MemberKey:
+        return MemberKey(self.node, self.promises.incarnation)
+
+    def lease_ask(self) -> Ask | None:
+        return self.holder.ask(self.now) if leads(self.replica.facts, self.key) else None
+
+    def lease_deadline(self) -> Instant | None:
+        """Until when this agent counts on its lease, by its own clock."""
+        facts, promise = self.replica.facts, self.promises.promise
+        return self.holder.deadline(facts, me=self.key, promise=promise)
+
+    def _renew_lease(self, now: Instant) -> None:
+        lease, since = self.replica.facts.lease, self._renewing_since
+        heard = self.reports.get(lease.holder.node) if lease is not None else None
+        waits = since is not None and now - since < PROPOSAL_PATIENCE_MS
+        if heard is None or waits or not self.replica.ready_term:
+            return
+        command = leases.renewal(self.replica.facts, heard.report)
+        if command is not None and self.propose(command):
+            self._renewing_since = now
 
     def _view(self, since: Instant) -> HerdView:
         status = self.replica.status()
@@ -306,13 +382,16 @@ class Agent:
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
+            unanswered_ms=self.replica.unanswered_ms(self.now, since=since),
+            leases_over=self.expiry.over(self.replica.facts, now=self.now),
         )
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:
         try:
             if decision.command is not None:
                 self._seq += 1
-                proposal = Proposal(self.client, self._seq, now, decision.command)
+                seen = self.replica.node.applied
+                proposal = Proposal(self.client, self._seq, now, decision.command, seen)
                 self.replica.propose(proposal)
                 self._in_flight = self._seq, now
                 self.world.stats.proposals += 1
@@ -333,7 +412,8 @@ class Agent:
             return False
         self._seq += 1
         try:
-            self.replica.propose(Proposal(self.client, self._seq, self.clock.ms, command))
+            seen = self.replica.node.applied
+            self.replica.propose(Proposal(self.client, self._seq, self.clock.ms, command, seen))
         except ProposalDropped:
             return False
         self._pump()
@@ -342,9 +422,9 @@ class Agent:
     # -- the member decider ----------------------------------------------------------------------
 
     def _decide_for_me(self, seen: ServerSeen) -> None:
-        if self._acting is not None or self.clock.ms < self._act_again_at:
+        if self._acting is not None or self.now < self._act_again_at:
             return
-        facts, now = self.replica.facts, Instant(self.clock.ms)
+        facts, now = self.replica.facts, self.now
         heard = self.reports.get(facts.leader.node) if facts.leader is not None else None
         silent = heard is None or now - heard.at >= self.world.policy.detect_ms
         planned = member.decide(
@@ -359,6 +439,10 @@ class Agent:
                 following_since=self.memory.following_since,
                 dead_end=self.memory.dead_end,
                 caught_up=self.caught_up,
+                removed=self.removed,
+                has_lease=self.holder.allows(
+                    facts, me=self.key, promise=self.promises.promise, now=now
+                ),
             )
         )
         self._tell("member", planned.rule, planned.reason)
@@ -375,7 +459,7 @@ class Agent:
         action, self._acting = self._acting, None
         if why is not None:
             self.world.log(self.node, f"{type(action).__name__} failed:", why)
-            self._act_again_at = self.clock.ms + RETRY_MS
+            self._act_again_at = self.now + RETRY_MS
         self.poke()
 
     def take_promises(self, new: Promises) -> None:

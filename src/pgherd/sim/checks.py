@@ -6,12 +6,13 @@ does: the identity of WAL records, the names that each walsender really uses, al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgherd.ledger.commands import Outcome
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
+from pgherd.raft.types import ConfState
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 from pgherd.store.replica import Replica
@@ -31,6 +32,15 @@ class Violation(Exception):
         self.text = text
 
 
+class ConfChange(NamedTuple):
+    """One change of the Raft configuration, as a replica applied it."""
+
+    at: int
+    old: ConfState
+    new: ConfState
+    max_voters: int
+
+
 class Checks:
     """All invariants of one run."""
 
@@ -43,6 +53,7 @@ class Checks:
         self.outcomes: dict[int, Outcome] = {}
         self.newest: Facts | None = None
         self.newest_index = 0
+        self.conf_index = 0
         self.leaders: dict[Term, MemberKey] = {}
         self.established: dict[Term, int] = {}
         self.by_epoch: dict[tuple[Term, int], Record] = {}
@@ -88,6 +99,20 @@ class Checks:
                 self.established[reign.term] = self.world.clock.ms
                 self.failovers += len(self.established) > 1
                 self.world.log(reign.leader.node, f"term {reign.term} is established")
+
+    def on_conf(self, node: NodeId, change: ConfChange) -> None:
+        """V1: who loses its vote but stays leaves enough others."""
+        voters = change.new.voters
+        demoted = set(change.old.voters) & set(change.new.learners)
+        self.evaluated += 1
+        if demoted and len(voters) < change.max_voters:
+            text = f"{sorted(demoted)} lost the vote at {change.at}, only {voters} are left"
+            self.fail("V1", f"{text} of {change.max_voters}")
+        if change.at > self.conf_index:
+            self.conf_index = change.at
+            promoted = set(voters) - set(change.old.voters)
+            self.world.stats.votes_moved += bool(promoted) and len(voters) > change.max_voters
+            self.world.log(node, f"voters {voters} learners {change.new.learners}")
 
     # -- promises --------------------------------------------------------------------------------
 
@@ -266,7 +291,8 @@ class Checks:
 
     def _logs_agree(self, leader: Server) -> None:
         assert leader.dir is not None
-        for node in self.world.names:
+        assert self.newest is not None
+        for node in self.newest.members:
             directory = self.world.server(node).dir
             if directory is None:
                 continue

@@ -11,12 +11,16 @@ from random import Random
 
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.model.facts import Phase
+from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.clock import MS, SECOND, Task
+from pgherd.sim.moves import invite
 from pgherd.sim.world import Node, World
 
 Strike = Callable[["Chaos"], bool]
+
+
+OWN_KINDS_PART = 0.4
 
 
 class Chaos:
@@ -31,18 +35,23 @@ class Chaos:
 
     def schedule(self, *, first: int, last: int, count: int) -> None:
         """Plan faults between two instants; some come in pairs."""
-        names = list(self.kinds)
         for _ in range(count):
             at = first + self.rng.randrange(last - first)
-            name = self.rng.choice(names)
-            self.world.clock.after(at, self.strike, name)
+            self.world.clock.after(at, self.strike, self.draw())
             if self.rng.random() < 0.35:
                 soon = at + self.rng.randrange(3 * SECOND)
-                self.world.clock.after(soon, self.strike, self.rng.choice(names))
+                self.world.clock.after(soon, self.strike, self.draw())
+
+    def draw(self) -> str:
+        """A kind of fault; of a shape's own kinds, where it has any, more often than of others."""
+        own = self.world.shape.kinds
+        if own and self.rng.random() < OWN_KINDS_PART:
+            return self.rng.choice(own)
+        return self.rng.choice(list(self.kinds))
 
     def strike(self, name: str) -> None:
         """Let one fault happen, if it can."""
-        if not self.over and self.kinds[name](self):
+        if not self.over and (self.kinds | MOVING)[name](self):
             self.count(name)
 
     def count(self, name: str) -> None:
@@ -373,6 +382,76 @@ def ambush(kinds: tuple[type[act.Action], ...], *, low_ms: int, high_ms: int) ->
 
     return lay
 
+
+def lose_voter(chaos: Chaos) -> bool:
+    """A node that votes is away for longer than a voter may be."""
+    agent = chaos.world.raft_leader()
+    voters = agent.replica.node.conf.voters if agent is not None else ()
+    nodes = [node for node in chaos.world.nodes.values() if node.raft_id in voters]
+    return bool(nodes) and away(chaos, chaos.rng.choice(nodes))
+
+
+def lose_zone(chaos: Chaos) -> bool:
+    """All nodes of a zone are away at once."""
+    world = chaos.world
+    zone = world.zone_of(chaos.any_node().name)
+    lost = [away(chaos, node) for node in world.nodes.values() if world.zone_of(node.name) == zone]
+    return any(lost)
+
+
+def hang_disk(chaos: Chaos) -> bool:
+    """A node goes on reporting, but what it should store takes longer than a voter may."""
+    agent = chaos.any_node().agent
+    if agent is None:
+        return False
+    writer = agent.writer
+    writer.slow = chaos.rng.randrange(10_000, 20_000) * MS
+
+    def undo() -> None:
+        writer.slow = 0
+
+    chaos.later(12_000, 30_000, undo)
+    return True
+
+
+def away(chaos: Chaos, node: Node) -> bool:
+    if node.agent is None:
+        return False
+    node.crash()
+    chaos.later(12_000, 30_000, node.boot)
+    return True
+
+
+def join(chaos: Chaos) -> bool:
+    """A host asks to become a member."""
+    spares = chaos.world.spares
+    if not spares:
+        return False
+    invite(chaos.world, spares.pop(0))
+    return True
+
+
+def leave(chaos: Chaos) -> bool:
+    """An operator removes a member, whatever it does just now."""
+    agent, facts = chaos.world.raft_leader(), chaos.world.facts()
+    if agent is None or facts is None:
+        return False
+    staying = [node for node, member in facts.members.items() if not member.leaving]
+    data = [node for node in staying if facts.members[node].kind is Kind.DATA]
+    others = [node for node in staying if not facts.is_leader(node)]
+    if len(data) < 3 or not others:
+        return False
+    return agent.propose(cmd.AskLeave(chaos.rng.choice(others), "chaos"))
+
+
+MOVING: dict[str, Strike] = {
+    "voter.lost": lose_voter,
+    "zone.lost": lose_zone,
+    "disk.hung": hang_disk,
+    "member.joins": join,
+    "member.leaves": leave,
+}
+"""Kinds that only some shapes have."""
 
 KINDS: dict[str, Strike] = {
     "primary.postmaster.killed": lambda c: kill_postmaster(c, c.leader()),

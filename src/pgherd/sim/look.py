@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.ledger.lineage import attributed
+from pgherd.model.facts import Kind
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
@@ -93,7 +94,7 @@ def see_senders(server: Postgres) -> tuple[Sender, ...]:
 
 def observe(agent: Agent, seen: ServerSeen) -> Observation:
     """The agent's report: its server, its promises, its peers' ages."""
-    now = agent.clock.ms
+    now = agent.now
     heard = {node: now - at for node, at in agent.heard_at.items()}
     agent.sequence += 1
     return Observation(
@@ -105,6 +106,8 @@ def observe(agent: Agent, seen: ServerSeen) -> Observation:
         heard_ms=heard,
         missing_ms=missing(agent, seen),
         applied_index=agent.replica.node.applied,
+        witness=agent.world.nodes[agent.node].kind is Kind.WITNESS,
+        ask=agent.lease_ask(),
     )
 
 
@@ -119,7 +122,7 @@ def missing(agent: Agent, seen: ServerSeen) -> dict[str, int]:
     for key in list(since):
         if key in there or key not in wanted:
             del since[key]
-    now = agent.clock.ms
+    now = agent.now
     for key in wanted:
         if key not in there:
             since.setdefault(key, Instant(now))

@@ -6,8 +6,8 @@ exist in product code. A mutant may bring the faults that make its window likely
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from random import Random
 from typing import Any
 
@@ -18,15 +18,20 @@ from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
 from pgherd.model.facts import Frozen
 from pgherd.model.ids import MemberKey, Position, Term
-from pgherd.plan import election, herd, member, synchrony
+from pgherd.plan import election, herd, member, membership, synchrony
 from pgherd.plan.look import sealed
-from pgherd.plan.rule import Decision, Situation
-from pgherd.sim import acts, look
+from pgherd.plan.rule import Decision, Membership, Situation
+from pgherd.raft import replicate
+from pgherd.raft.majority import committed_index
+from pgherd.raft.types import ConfState
+from pgherd.sim import acts, leaseplants, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, SECOND, Failed, Task
-from pgherd.sim.faults import Chaos
+from pgherd.sim.faults import KINDS, MOVING, Chaos
 from pgherd.sim.names import CLOSED, Names
+from pgherd.sim.planting import attribute, item
 from pgherd.sim.run import STORM, Result, begin, judge, recover
+from pgherd.sim.shapes import FIVE, NINE, THREE, Shape
 from pgherd.sim.world import World
 
 replace = msgspec.structs.replace
@@ -40,7 +45,7 @@ class Mutant(msgspec.Struct, frozen=True):
     install: Callable[[ExitStack], None]
     faults: tuple[str, ...]
     caught_by: tuple[str, ...]
-    size: int = 3
+    shape: Shape = THREE
     count: int = 10
     stale: float = 0.02
 
@@ -59,10 +64,10 @@ def run_mutant(name: str, *, first: int, seeds: int, verbose: bool = False) -> R
 
 def run_one(mutant: Mutant, seed: int, *, verbose: bool = False) -> Result:
     """One seed under the mutant's own faults."""
-    world = World(seed, size=mutant.size)
+    world = World(seed, shape=mutant.shape)
     world.stale_chance, world.verbose = mutant.stale, verbose
     chaos = Chaos(world, Random(seed))
-    chaos.kinds = {kind: chaos.kinds[kind] for kind in mutant.faults}
+    chaos.kinds = {kind: (KINDS | MOVING)[kind] for kind in mutant.faults}
 
     def story() -> None:
         begin(world)
@@ -75,26 +80,6 @@ def run_one(mutant: Mutant, seed: int, *, verbose: bool = False) -> Result:
 
 
 # --- ways to plant -------------------------------------------------------------------------------
-
-
-@contextmanager
-def attribute(where: object, name: str, value: object) -> Iterator[None]:
-    old = getattr(where, name)
-    setattr(where, name, value)
-    try:
-        yield
-    finally:
-        setattr(where, name, old)
-
-
-@contextmanager
-def item(where: dict[Any, Any], key: object, value: object) -> Iterator[None]:
-    old = where[key]
-    where[key] = value
-    try:
-        yield
-    finally:
-        where[key] = old
 
 
 def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
@@ -289,6 +274,25 @@ def no_barrier(stack: ExitStack) -> None:
     plant_act(stack, act.Settle, settle)
 
 
+def demotes_first(stack: ExitStack) -> None:
+    def demote(s: Situation) -> Decision | None:
+        spare = membership.seats(s).spare
+        if not spare or spare[0].node == s.view.me:
+            return None
+        change = Membership("learner", spare[0].raft_id)
+        return Decision(707, f"{spare[0].node} votes no more", membership=change)
+
+    herd_rule(stack, 706, demote)
+
+
+def counts_non_voters(stack: ExitStack) -> None:
+    def by_everybody(conf: ConfState, acks: Mapping[int, int]) -> int | None:
+        everybody = tuple(sorted({*conf.voters, *conf.learners}))
+        return committed_index(ConfState(voters=everybody), acks)
+
+    stack.enter_context(attribute(replicate, "committed_index", by_everybody))
+
+
 DEATHS = (
     "primary.postmaster.killed",
     "primary.node.crashed",
@@ -296,6 +300,7 @@ DEATHS = (
     "primary.node.paused",
     "ambush.promote",
 )
+MINORITY = Shape("minority", size=7, max_voters=3)
 SETS = ("standby.node.crashed", "standby.postmaster.killed", "data.lost", "ambush.names")
 
 MUTANTS: dict[str, Mutant] = {
@@ -316,7 +321,7 @@ MUTANTS: dict[str, Mutant] = {
         kd_not_carried,
         (*DEATHS, "standby.node.crashed", "network.slow", "raft.leader.killed", "fsync.slow"),
         ("I7", "I8", "I10"),
-        size=5,
+        shape=FIVE,
         count=24,
     ),
     "kd-not-lowered": Mutant(
@@ -324,7 +329,7 @@ MUTANTS: dict[str, Mutant] = {
         kd_not_lowered,
         ("standby.node.crashed", "network.split"),
         ("I7", "I8", "I10"),
-        size=5,
+        shape=FIVE,
         count=16,
     ),
     "no-promise-fsync": Mutant(
@@ -391,6 +396,47 @@ MUTANTS: dict[str, Mutant] = {
         ("I10", "I19", "I9"),
         stale=0.3,
         count=16,
+    ),
+    "demotes-first": Mutant(
+        "A lost voter loses its vote before another member has got one.",
+        demotes_first,
+        ("voter.lost", "raft.leader.killed"),
+        ("V1",),
+        shape=NINE,
+    ),
+    "counts-non-voters": Mutant(
+        "An entry that non-voters hold counts as held by a majority.",
+        counts_non_voters,
+        ("network.split", "raft.leader.killed", "failover", "switchover"),
+        ("I4",),
+        shape=MINORITY,
+        count=40,
+    ),
+    "lease-from-commit": Mutant(
+        "A holder counts its lease from the commit of the renewal.",
+        leaseplants.lease_from_commit,
+        ("network.bad", "network.slow", "disk.slow", "agent.paused", "network.flaps"),
+        ("I17",),
+        count=24,
+    ),
+    "lease-not-extended": Mutant(
+        "A new Raft leader does not give leases their whole time again.",
+        leaseplants.lease_not_extended,
+        ("raft.leader.killed", "agent.paused"),
+        ("I17",),
+    ),
+    "expiry-forwarded": Mutant(
+        "A deposed Raft leader ends a lease through its successor, renewed or not.",
+        leaseplants.expiry_forwarded,
+        ("agent.paused",),
+        ("I17",),
+        count=16,
+    ),
+    "former-forgotten": Mutant(
+        "A winner's lease is sole although the old primary still counts on its own.",
+        leaseplants.former_forgotten,
+        ("primary.isolated", "primary.node.paused"),
+        ("I17",),
     ),
     "no-barrier": Mutant(
         "A set counts as settled when it is written.",

@@ -7,8 +7,9 @@ from random import Random
 from typing import Any
 
 from pgherd.model.action import Action
-from pgherd.model.facts import Address, Facts, Kind, Member, Mode
+from pgherd.model.facts import Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.lease import DRIFT_PERCENT
 from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -16,14 +17,32 @@ from pgherd.raft.types import Msg
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
-from pgherd.sim.clock import Clock
+from pgherd.sim.clock import Boottime, Clock
+from pgherd.sim.leasechecks import LeaseChecks
+from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
+from pgherd.sim.shapes import THREE, Shape
 from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
 
 JOURNAL_LINES = 3000
+EVENTS_PER_SECOND_MAX = 10_000
+"""Nine nodes have some 2000."""
+VOTER_TIMEOUT_MS = 8000
+"""Short, so that votes move while a storm lasts."""
+DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
+"""Two hosts that drift apart by this much each differ by what the protocol assumes."""
+
+
+def kind_of(shape: Shape, place: int) -> Kind:
+    return Kind.WITNESS if place >= shape.size - shape.witnesses else Kind.DATA
+
+
+def kind_of_spare(place: int) -> Kind:
+    """Of the hosts that may join every third is a witness, the second one first."""
+    return Kind.WITNESS if place % 3 == 1 else Kind.DATA
 
 
 class Stats:
@@ -32,17 +51,22 @@ class Stats:
     def __init__(self) -> None:
         self.faults: dict[str, int] = {}
         self.proposals = 0
+        self.votes_moved = 0
+        self.joined = 0
+        self.left = 0
 
 
 class Node:
     """One host."""
 
-    def __init__(self, world: World, name: NodeId, raft_id: RaftId) -> None:
+    def __init__(self, world: World, name: NodeId, raft_id: RaftId, *, kind: Kind) -> None:
         self.world = world
         self.name = name
         self.raft_id = raft_id
+        self.kind = kind
         self.disk = MemoryDisk()
         self.server = Server(world, name)
+        self.boottime = Boottime(world.clock, parts_per_million=world.drift())
         self.agent: Agent | None = None
         self.host_up = True
         self.boots = 0
@@ -50,6 +74,8 @@ class Node:
 
     def boot(self) -> None:
         """Start the agent; the server is left as it is."""
+        if not self.host_up:
+            self.boottime.restart()
         self.host_up = True
         if self.agent is not None:
             return
@@ -85,17 +111,26 @@ class World:
     """Everything of one run."""
 
     def __init__(
-        self, seed: int, *, size: int, policy: Policy | None = None, mode: Mode = Mode.QUORUM
+        self,
+        seed: int,
+        *,
+        shape: Shape = THREE,
+        policy: Policy | None = None,
+        mode: Mode = Mode.QUORUM,
     ) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.clock = Clock()
+        self.clock.events_per_second_max = EVENTS_PER_SECOND_MAX
         self.net = Network(self.clock, self.rng)
-        self.policy = policy or Policy()
+        self.shape = shape
+        self.policy = policy or Policy(voter_timeout_ms=VOTER_TIMEOUT_MS)
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
         self.checks = Checks(self)
+        self.leases = LeaseChecks(self)
+        self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
         self.quiet = False
@@ -103,9 +138,16 @@ class World:
         self.stale_chance = 0.02
         self.watchers: list[Any] = []
         self._incarnations = 0
-        self.names = [NodeId(f"n{i + 1}") for i in range(size)]
-        self.nodes = {name: Node(self, name, RaftId(i + 1)) for i, name in enumerate(self.names)}
+        self.names = [NodeId(f"n{i + 1}") for i in range(shape.size)]
+        self.nodes = {
+            name: Node(self, name, RaftId(i + 1), kind=kind_of(shape, i))
+            for i, name in enumerate(self.names)
+        }
         self._by_raft_id = {node.raft_id: node for node in self.nodes.values()}
+        self.spares = [
+            Node(self, NodeId(f"n{shape.size + i + 1}"), RaftId(0), kind=kind_of_spare(i))
+            for i in range(shape.spares)
+        ]
         self.clients: list[Client] = []
 
     def begin(self) -> None:
@@ -114,8 +156,9 @@ class World:
             node.name: Member(
                 node=node.name,
                 raft_id=node.raft_id,
-                kind=Kind.DATA,
-                address=Address(host=node.name, raft_port=1, postgres_port=2),
+                kind=node.kind,
+                address=address_of(node.name),
+                tags=Tags(zone=self.zone_of(node.name)),
             )
             for node in self.nodes.values()
         }
@@ -124,18 +167,38 @@ class World:
             members=members,
             next_raft_id=RaftId(len(members) + 1),
             mode=self.mode,
+            max_voters=self.shape.max_voters,
         )
         for node in self.nodes.values():
             store = MemoryStore(node.disk)
-            identity = Identity(
-                cluster=self.cluster,
-                node=node.name,
-                raft_id=node.raft_id,
-                store_incarnation=node.name,
-            )
-            give_birth(store, facts, identity)
+            give_birth(store, facts, self._identity(node))
             store.close()
             node.boot()
+
+    def _identity(self, node: Node) -> Identity:
+        return Identity(
+            cluster=self.cluster,
+            node=node.name,
+            raft_id=node.raft_id,
+            store_incarnation=node.name,
+        )
+
+    def admit(self, node: Node, raft_id: RaftId) -> None:
+        """A host was admitted: it gets its id, an empty store, and its agent."""
+        node.raft_id = raft_id
+        self.nodes[node.name] = self._by_raft_id[raft_id] = node
+        self.names.append(node.name)
+        store = MemoryStore(node.disk)
+        store.set_identity(self._identity(node))
+        store.sync()
+        store.close()
+        node.boot()
+        self.stats.joined += 1
+
+    def zone_of(self, name: NodeId) -> str:
+        """The zone that a node lies in; none where there is only one."""
+        number = int(name[1:])
+        return f"z{number % self.shape.zones}" if self.shape.zones > 1 else ""
 
     def add_clients(self, count: int, *, pause_ms: int) -> None:
         """Writers: every second one sits beside a node, the others outside."""
@@ -168,6 +231,11 @@ class World:
         agent = self.nodes[node].agent
         if agent is not None:
             agent.poke()
+
+    def drift(self) -> int:
+        """How wrong the next host's clock runs, in parts per million: often as wrong as may be."""
+        most = DRIFT_PPM_MAX
+        return self._drifts.choice([-most, most, self._drifts.randint(-most, most)])
 
     def next_row(self) -> int:
         self.rows += 1

@@ -22,7 +22,7 @@ from pgherd.ledger.commands import Outcome, Proposal
 from pgherd.ledger.machine import Ledger
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.raft.confchange import decode_conf_change
 from pgherd.raft.node import RaftNode
 from pgherd.raft.types import (
@@ -41,7 +41,7 @@ from pgherd.store.base import Identity, Store
 
 BIRTH_INDEX = 1
 BIRTH_TERM = 1
-LOG_ENTRIES_MAX = 4000
+LOG_ENTRIES_MAX = 1000
 LOG_ENTRIES_KEPT = 500
 CAUGHT_UP_ENTRIES = 100
 MESSAGE_BYTES_MAX = 512 * 1024
@@ -113,6 +113,7 @@ class Replica:
         snapshot = store.snapshot()
         if snapshot.index:
             self.ledger.restore(snapshot.data)
+        self._answered_at: dict[RaftId, Instant] = {}
         self._wait_all = False
         self._members_changed = False
         self.node = RaftNode(
@@ -142,24 +143,29 @@ class Replica:
     def leads(self) -> bool:
         return self.node.role == "leader"
 
+    @property
+    def ready_term(self) -> int:
+        """The Raft term in which this node leads and has applied an entry of its own; 0: none."""
+        node = self.node
+        if not self.leads or not node.applied:
+            return 0
+        return node.term if self.store.term(node.applied) == node.term else 0
+
     def status(self) -> Status:
         return self.node.status()
 
     def leader_node(self) -> NodeId | None:
-        """The Raft leader's node name, if one is known."""
-        lead = self.node.lead
+        """The Raft leader's node name, if one is known and heard."""
+        lead = self.node.led_by
         for node, member in self.facts.members.items():
             if member.raft_id == lead:
                 return node
         return None
 
     def is_led(self) -> bool:
-        """Whether this node takes part in consensus under a leader that it knows.
-
-        Who was removed keeps the last leader in mind, for it never stands for election again.
-        """
-        conf = self.node.status().conf
-        return self.node.lead != 0 and self.node.id in (*conf.voters, *conf.learners)
+        """Whether this node takes part in consensus under a leader that it hears."""
+        conf = self.node.conf
+        return self.node.led_by != 0 and self.node.id in (*conf.voters, *conf.learners)
 
     def caught_up(self) -> tuple[RaftId, ...]:
         """On the leader: members whose log is within reach of its own."""
@@ -174,6 +180,20 @@ class Replica:
         ]
         return tuple(near)
 
+    def unanswered_ms(self, now: Instant, *, since: Instant) -> dict[RaftId, int]:
+        """On the leader since `since`: for how long each member has not answered in consensus.
+
+        Asked often: an answer is noticed when it is not older than an election timeout.
+        """
+        progress = self.node.status().progress
+        for raft_id, peer in progress.items():
+            if peer.active or raft_id == self.node.id:
+                self._answered_at[RaftId(raft_id)] = now
+        return {
+            RaftId(one): now - max(since, self._answered_at.get(RaftId(one), since))
+            for one in progress
+        }
+
     def step(self, message: Msg) -> None:
         """Take a message; a reply from a node that was removed is dropped."""
         try:
@@ -186,7 +206,7 @@ class Replica:
         self.node.propose(self.encode(proposal))
 
     def encode(self, proposal: Proposal) -> bytes:
-        """The bytes of its log entry. Raises ProposalTooLarge."""
+        """The bytes of its log entry. Raises ProposalTooLarge, CommandTooNew."""
         data = self.ledger.encode(proposal)
         if len(data) > PROPOSAL_BYTES_MAX:
             raise ProposalTooLarge(len(data))

@@ -7,12 +7,15 @@ a late loop must give up to `daemon`.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 
 from pgherd.model.ids import Instant
 
 LAG_INTERVAL_MS = 500
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+BOOT_ID_LETTERS = 8
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -20,6 +23,18 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def now_ms() -> Instant:
     """Milliseconds since boot, suspend included where the system can tell (Linux)."""
     return Instant(time.clock_gettime_ns(_CLOCK) // 1_000_000)
+
+
+def boot() -> str:
+    """A name for this boot of the machine, without which `now_ms` of another process means nothing.
+
+    Where the system tells none it is a new one for every process: what is remembered is then lost.
+    """
+    try:
+        with open(BOOT_ID, encoding="ascii") as file:
+            return file.read(BOOT_ID_LETTERS)
+    except OSError:
+        return secrets.token_hex(BOOT_ID_LETTERS // 2)
 
 
 def unix_ms() -> int:

@@ -30,13 +30,15 @@ FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0
 
 
 class RaftSeen(msgspec.Struct, frozen=True):
-    """Consensus as this node sees it."""
+    """Consensus as this node sees it. spare_voters: how many more voters may fall silent."""
 
     term: int
     state: str
     commit_index: int
     applied_index: int
     has_quorum: bool
+    voters: int = 0
+    spare_voters: int = 0
 
 
 class ProxySeen(msgspec.Struct, frozen=True):
@@ -136,6 +138,10 @@ class Metrics:
         for name in ROLES:
             self._gauges["pgherd_postgres_role"].labels(role=name).set(name == role)
         self._gauges["pgherd_postgres_timeline"].set(server.timeline if server is not None else 0)
+        lease = self._gauges["pgherd_lease_seconds_left"]
+        lease.clear()
+        if own is not None and own.lease_left_ms is not None:
+            lease.labels(node=own.node).set(own.lease_left_ms / 1000)
 
     def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
         lag = self._gauges["pgherd_replication_lag_bytes"]
@@ -147,6 +153,8 @@ class Metrics:
         self._gauges["pgherd_raft_term"].set(raft.term)
         self._gauges["pgherd_raft_commit_index"].set(raft.commit_index)
         self._gauges["pgherd_raft_applied_index"].set(raft.applied_index)
+        self._gauges["pgherd_raft_voters"].set(raft.voters)
+        self._gauges["pgherd_raft_voters_spare"].set(raft.spare_voters)
         for name in RAFT_STATES:
             self._gauges["pgherd_raft_state"].labels(state=name).set(name == raft.state)
 
@@ -176,11 +184,14 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_postgres_up": ("Whether this node's PostgreSQL takes connections.", ()),
     "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
     "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
+    "pgherd_lease_seconds_left": ("What is left of the lease that this node holds.", ("node",)),
     "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
     "pgherd_raft_term": ("The consensus core's own term counter.", ()),
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),
     "pgherd_raft_commit_index": ("Last committed entry known here.", ()),
     "pgherd_raft_applied_index": ("Last entry applied here.", ()),
+    "pgherd_raft_voters": ("Members that vote.", ()),
+    "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }

@@ -60,24 +60,20 @@ class LineWriter:
             try:
                 self._lines.put_nowait(None)
             except queue.Full:
-                pass  # the thread sees _closing once the queue is empty
+                pass  # the thread is at work, and sees _closing once the queue is empty
         self._thread.join(seconds_max)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         ended = False
         while not ended:
-            try:
-                first = self._lines.get(timeout=0.5)
-            except queue.Empty:
-                ended = self._closing.is_set()
-                continue
-            lines, ended = self._batch(first)
+            lines, ended = self._batch(self._lines.get())
             try:
                 if lines:
                     self._sink.write(b"".join(lines))
             except (OSError, ValueError):
                 self._dropped_failed += len(lines)
+            ended = ended or (self._closing.is_set() and self._lines.empty())
         self._sink.close()
 
     def _batch(self, first: bytes | None) -> tuple[list[bytes], bool]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from psycopg.conninfo import make_conninfo
 
 from pgherd.model.ids import NodeId, Term
 from pgherd.postgres import binaries as finding
@@ -129,6 +130,15 @@ class Lab:
             return receiver is not None and receiver.status == "streaming"
 
         await until(f"{token} streams", streams)
+
+    def dsn(self, server: PostgresServer) -> str:
+        """Where a client of a server connects, as the superuser."""
+        return make_conninfo(
+            host=str(server.socket_dir),
+            port=server.port,
+            user=server.settings.superuser,
+            dbname=server.settings.database,
+        )
 
     def log(self, server: PostgresServer) -> str:
         """What a server has written to its log."""

@@ -26,13 +26,12 @@ SEAL_MEDIAN_S_MAX = 0.5  # 0.01 s on an idle machine; the bound leaves room for 
 class Writer:
     """Inserts one row per transaction and remembers what was acknowledged."""
 
-    def __init__(self, server: PostgresServer) -> None:
-        self.server = server
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
         self.acknowledged: list[int] = []
 
     async def run(self) -> None:
-        plain = self.server.login.conninfo(statement_timeout_ms=0, commit="on")
-        async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as link:
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as link:
             for number in range(1_000_000):
                 await link.execute(
                     "INSERT INTO public.rows VALUES (%s, repeat('x', 500))", [number]
@@ -54,7 +53,7 @@ def test_a_seal_freezes_a_standby_while_its_primary_writes_and_loses_nothing(lab
         seen = await a.look()
         assert [sender.token for sender in seen.senders] == ["b.b00001@1"]
         await a.set_names('ANY 1 ("b.b00001@1")')
-        writer = Writer(a)
+        writer = Writer(lab.dsn(a))
         task = asyncio.create_task(writer.run())
         times = []
         for round_number in range(SEALS):
@@ -239,7 +238,7 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
             """5,000 rows that the standby has on disk; returns the end of their WAL."""
             await a.acting.rows(
                 "INSERT INTO public.rows SELECT g, repeat('x', 500) "
-                "FROM generate_series(%s::int, %s::int) AS g",
+                "FROM generate_series($1::int, $2::int) AS g",
                 [first, first + 4_999],
             )
             end = (await a.look()).flush_lsn
@@ -276,8 +275,7 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
         assert len(await rows_of(b)) == 10_000
 
         await lab.follow(b, a, 1)
-        plain = b.login.conninfo(statement_timeout_ms=0, commit="on")
-        reader = await psycopg.AsyncConnection.connect(plain)
+        reader = await psycopg.AsyncConnection.connect(lab.dsn(b))
         await reader.execute("SELECT count(*) FROM public.rows")  # and holds its lock
         await a.acting.rows("TRUNCATE public.rows")
         end = await write(20_000)

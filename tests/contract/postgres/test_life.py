@@ -69,8 +69,7 @@ def test_closed_names_hold_every_commit_and_the_gate_ends_sessions(lab, play):
     """Under closed names no client gets a success; open names release; closing cuts the clients."""
 
     async def client(server: PostgresServer) -> psycopg.AsyncConnection:
-        plain = server.login.conninfo(statement_timeout_ms=0, commit="on")
-        return await psycopg.AsyncConnection.connect(plain, autocommit=True)
+        return await psycopg.AsyncConnection.connect(lab.dsn(server), autocommit=True)
 
     async def story():
         server = await lab.primary("a")

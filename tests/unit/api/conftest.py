@@ -62,6 +62,7 @@ class FakeHerd:
         self.unix_ms = UNIX_MS
         self.has_quorum = True
         self.lead = N2
+        self.learners: tuple[RaftId, ...] = ()
         self.current = Facts(cluster="main")
         self.heard: dict[NodeId, Heard] = {}
         self.proxy_seen: ProxySeen | None = ProxySeen(
@@ -90,7 +91,12 @@ class FakeHerd:
             leader=self.lead if self.has_quorum else None,
             commit=41,
             applied=40,
-            voters=tuple(RaftId(member.raft_id) for member in self.current.members.values()),
+            voters=tuple(
+                member.raft_id
+                for member in self.current.members.values()
+                if member.raft_id not in self.learners
+            ),
+            learners=self.learners,
         )
 
     def explain(self) -> tuple[str, str]:
@@ -155,6 +161,11 @@ class FakeHerd:
         server = replace(heard.report.server, **changes)
         self.heard[node] = replace(heard, report=replace(heard.report, server=server))
 
+    def lease_left(self, node: NodeId, ms: int | None) -> None:
+        """Change what a node reports of its lease."""
+        heard = self.heard[node]
+        self.heard[node] = replace(heard, report=replace(heard.report, lease_left_ms=ms))
+
     def primary(self, node: NodeId, *, replicas: tuple[NodeId, ...]) -> None:
         term = self.current.term
         senders = tuple(
@@ -180,6 +191,7 @@ class FakeHerd:
                 names=names,
             ),
         )
+        self.lease_left(node, 9000)
 
     def replica(self, node: NodeId, *, leader: NodeId, behind: int = 8) -> None:
         term = self.current.term
@@ -232,6 +244,7 @@ class FakeHerd:
                 k=0 if first else 1,
                 rule=rule,
                 reason=reason,
+                lease_ttl_ms=10_000,
             ),
             cmd.Establish(
                 term=term, timeline=Timeline(term), epoch_record_end=Lsn(START + 64), names=voters

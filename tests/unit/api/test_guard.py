@@ -21,6 +21,7 @@ ROUTES = [
     ("POST", "/api/v1/cluster/switchover?wait=0", Role.OPERATOR),
     ("POST", "/api/v1/failover?wait=0", Role.OPERATOR),
     ("POST", "/api/v1/tokens/join", Role.ADMIN),
+    ("GET", "/raft/snapshot", Role.ADMIN),
 ]
 OPEN = ["/primary", "/replica", "/read-only", "/health", "/liveness", "/readiness"]
 

@@ -51,6 +51,16 @@ def test_a_member_is_removed(herd, client, method, path, body):
     assert herd.submitted == [cmd.AskLeave(N3, "anybody from testclient")]
 
 
+def test_an_upgrade_can_be_watched(herd, client):
+    """Each member's level, and the ledger's, which is raised when the last one has it."""
+    for node, level in ((N1, 1), (N2, 1), (N3, 2)):
+        mine = herd.current.members[node]
+        herd.must(cmd.UpdateMember(node, mine.kind, mine.address, mine.tags, 2))
+        peers = client.get("/raft/peers").json()["peers"]
+        assert next(one["level"] for one in peers if one["node"] == node) == 2
+        assert client.get("/raft/state").json()["ledger_level"] == level
+
+
 def test_without_waiting(herd, client):
     """`wait=0` is accepted at once; the wish stands in the ledger and shows."""
     answer = client.delete("/api/v1/cluster/nodes/n3?wait=0")

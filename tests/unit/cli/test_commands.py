@@ -23,6 +23,7 @@ def test_status_for_people(served, pgherd):
     assert (result.code, result.err) == (0, "")
     assert "cluster   main: operational, normal" in result.out
     assert "commits   quorum: on the primary and 1 of n2, n3" in result.out
+    assert "lease     n1: held, 9.0 s left\n" in result.out
     rows = [row.split() for row in result.out.splitlines() if row[:1] == "n" and row[1] in "123"]
     assert [row[:3] for row in rows] == [
         ["n1", "primary", "running"],

@@ -62,6 +62,37 @@ def test_consensus_is_shown(served, pgherd):
     state = pgherd("raft", "state", *url).out
     assert "n1 is follower in Raft term 7" in state
     assert "committed 41, applied 40" in state
+    assert "ledger    at level 1" in state
+    assert "n1, n2, n3; at most 5" in state
+
+
+def test_the_number_of_votes_is_changed(herd, served, pgherd):
+    """The plan says what a number is worth; the ledger has it after."""
+    url = ("--api-url", served.url)
+    asked = pgherd("raft", "max-voters", "2", *url)
+    assert asked.code == 2
+    assert "plan: at most 2 members vote, not 5; now n1, n2, n3 do" in asked.err
+    assert "of 2 voters 0 may fail at once" in asked.err
+    assert "as many as of 1" in asked.err
+    done = pgherd("raft", "max-voters", "3", "--yes", *url)
+    assert (done.code, done.out) == (0, "at most 3 members vote\n"), done.err
+    assert herd.current.max_voters == 3
+    assert pgherd("raft", "max-voters", "8", "--yes", *url).code != 0
+    assert herd.current.max_voters == 3
+
+
+def test_who_stands_by_is_shown(herd, served, pgherd):
+    """Peers say why; status says who votes; a removal that costs no vote is not warned of."""
+    url = ("--api-url", served.url)
+    herd.current = msgspec.structs.replace(herd.current, max_voters=2)
+    herd.learners = (herd.current.members[N3].raft_id,)
+    assert (
+        "stands by: raft.max_voters is 2, and that many vote" in pgherd("raft", "peers", *url).out
+    )
+    assert "Raft leader n2 of n1, n2" in pgherd("status", *url).out
+    asked = pgherd("remove-node", "--name", "n2", *url).err
+    assert "a member that stands by votes in its place" in asked
+    assert "voters are left" not in asked
 
 
 def test_the_lead_of_consensus_moves(served, pgherd):

@@ -10,26 +10,42 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
-from pgherd.ledger.commands import Done, IssueToken
+from pgherd.ledger.commands import (
+    AnyCommand,
+    Done,
+    ExpireLease,
+    IssueToken,
+    Proposal,
+    Refused,
+    RequestSwitchover,
+)
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
-from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
+from pgherd.model.lease import Lease
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Msg
 from pgherd.store.base import Identity, StoreFailed
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import PROPOSAL_BYTES_MAX, ProposalTooLarge, Replica, give_birth
+from pgherd.telemetry.boottime import now_ms
 
 TICK_MS = 50
 ELECTION_TICKS = 10
 SLOW_S = 3.0
 DEADLINE_S = 15.0
+
+
+LEASE = Lease(id=1, holder=MemberKey(NodeId("a"), "a0"), term=Term(1), ttl_ms=10_000)
+EXPIRE = ExpireLease(id=1, renew_seq=0, rule=901, reason="its time is over here")
 
 
 def token(text: str) -> IssueToken:
@@ -57,12 +73,14 @@ class Herd:
             for number, name in enumerate(names, start=1)
         }
         self.failures: list[PgherdError] = []
+        self.cut_off: set[int] = set()
+        self.snapshots_to_lose = 0
         self.nodes: dict[int, Consensus] = {}
         self.stores: dict[int, SlowStore] = {}
         for name, member in members.items():
             store = self.stores[member.raft_id] = SlowStore(MemoryDisk())
             identity = Identity("test", name, member.raft_id, f"{name}0")
-            give_birth(store, Facts(cluster="test", members=members), identity)
+            give_birth(store, Facts(cluster="test", members=members, lease=LEASE), identity)
             self.nodes[member.raft_id] = self._node(member.raft_id, store)
 
     def _node(self, raft_id: RaftId, store: SlowStore) -> Consensus:
@@ -84,8 +102,13 @@ class Herd:
         )
 
     def _send(self, message: Msg) -> None:
-        target = self.nodes[message.to]
-        asyncio.get_running_loop().call_soon(target.receive, message)
+        loop = asyncio.get_running_loop()
+        if message.type == "Snap" and self.snapshots_to_lose:
+            self.snapshots_to_lose -= 1
+            ended = partial(self.nodes[message.frm].snapshot_sent, message.to, taken=False)
+            loop.call_later(0.05, ended)
+        elif not {message.frm, message.to} & self.cut_off:
+            loop.call_soon(self.nodes[message.to].receive, message)
 
     def leader(self) -> Consensus | None:
         found = [node for node in self.nodes.values() if node.replica.leads and not node.stopped]
@@ -186,6 +209,28 @@ def test_a_hung_disk_makes_the_others_go_on_without_it(monkeypatch: pytest.Monke
     play(story)
 
 
+def test_a_follower_with_a_hung_disk_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may report what it likes: the leader counts for how long it has not answered."""
+    monkeypatch.setattr(module, "DISK_S_MAX", 0.3)
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        lead = leader.replica.node.id
+        hung, other = (node for number, node in herd.nodes.items() if number != lead)
+
+        def unanswered_ms() -> dict[RaftId, int]:
+            return leader.replica.unanswered_ms(now_ms(), since=leader.leader_since)
+
+        with slow([herd.stores[hung.replica.node.id]], seconds=4.0):
+            assert isinstance(await leader.submit(token("slow there")), Done)
+            await until(lambda: unanswered_ms()[hung.replica.node.id] > 2000)
+            assert unanswered_ms()[other.replica.node.id] < 2000
+            assert unanswered_ms()[lead] == 0
+        await until(lambda: unanswered_ms()[hung.replica.node.id] < 1000)
+
+    play(story)
+
+
 def test_proposals_are_limited_in_size_and_number() -> None:
     """One that is too long says its size; too many are refused while the others wait."""
 
@@ -207,6 +252,94 @@ def test_proposals_are_limited_in_size_and_number() -> None:
         follower = next(node for node in herd.nodes.values() if node is not leader)
         with pytest.raises(NotLeader, match="the Raft leader is"):
             await follower.submit(token("next"))
+
+    play(story)
+
+
+def test_a_deposed_leader_ends_no_lease() -> None:
+    """M16: its proposal is in nobody's log once it has heard of its successor (etcd 12528, 15247).
+
+    It is cut off while the lease's time is over on its clock, and does not know yet that another
+    one leads; neither is what it decided proposed by anybody else, itself in a later term included.
+    """
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        raft_term, number = old.replica.ready_term, old.replica.node.id
+        herd.cut_off.add(number)
+        assert old.replica.ready_term == raft_term
+        lost = asyncio.create_task(old.submit(EXPIRE, raft_term=raft_term))
+        await until(lambda: EXPIRE in proposed(herd.stores[number]))
+        new = await herd.leads(other_than=old)
+        with pytest.raises(NotLeader, match=f"decided in Raft term {raft_term}"):
+            await new.submit(EXPIRE, raft_term=raft_term)
+        herd.cut_off.clear()
+        with pytest.raises(NotLeader):
+            await lost
+        assert isinstance(await new.submit(token("after")), Done)
+        nodes = herd.nodes.values()
+        await until(lambda: len({node.replica.node.applied for node in nodes}) == 1)
+        for store in herd.stores.values():
+            assert [type(command) for command in proposed(store)] == [IssueToken]
+        assert {node.replica.facts.lease for node in nodes} == {LEASE}
+        assert isinstance(await new.submit(EXPIRE, raft_term=new.replica.ready_term), Done)
+
+    play(story)
+
+
+def proposed(store: SlowStore) -> list[AnyCommand]:
+    """The commands in a log."""
+    first, last = store.first_index(), store.last_index()
+    found = store.entries(first, last + 1, None) if last >= first else []
+    data = [entry.data for entry in found if entry.type == "normal" and entry.data]
+    return [msgspec.msgpack.decode(one, type=Proposal).command for one in data]
+
+
+def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower whose entries are gone from the leader's log catches up after three failures."""
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_MAX", 20)
+    monkeypatch.setattr("pgherd.store.replica.LOG_ENTRIES_KEPT", 5)
+
+    async def story(herd: Herd) -> None:
+        leader = await herd.settled()
+        away = next(node for node in herd.nodes.values() if node is not leader)
+        herd.cut_off.add(away.replica.node.id)
+        for number in range(60):
+            await leader.submit(token(f"t{number}"))
+        assert leader.store.first_index() > away.store.last_index() + 1
+        herd.snapshots_to_lose = 3
+        herd.cut_off.clear()
+        await until(lambda: away.replica.facts == leader.replica.facts)
+        assert herd.snapshots_to_lose == 0
+        assert away.store.snapshot().index > 0
+        state = leader.replica.status().progress[away.replica.node.id].state
+        assert state == "replicate"
+
+    play(story)
+
+
+def test_a_retry_to_the_next_leader_is_applied_once() -> None:
+    """The answer is lost with the leader; who asks the next one hears of the first attempt."""
+
+    async def story(herd: Herd) -> None:
+        old = await herd.settled()
+        wish = RequestSwitchover("s1", None, "somebody")
+        before = Proposal("asker", 1, 1, token("once"), old.replica.node.applied)
+        assert await old.propose(before) == Done()
+        herd.cut_off.add(old.replica.node.id)
+        lost = Proposal("asker", 2, 1, wish, old.replica.node.applied)
+        unanswered = asyncio.create_task(old.propose(lost))
+        new = await herd.leads(other_than=old)
+        assert isinstance(await new.propose(before), Done)
+        assert isinstance(await new.propose(lost), Refused), "a wish of an unborn cluster"
+        applied = new.replica.node.applied
+        assert (await new.propose(lost)).code == "not_stable"  # type: ignore[union-attr] # Refused
+        assert new.replica.node.applied > applied
+        herd.cut_off.clear()
+        with pytest.raises(NotLeader):
+            await unanswered
+        await until(lambda: old.replica.facts == new.replica.facts)
+        assert list(new.replica.facts.tokens) == ["once"]
 
     play(story)
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger.apply import HANDLERS, apply_command
+from pgherd.ledger.apply import HANDLERS, TOKENS_MAX, apply_command
 from pgherd.ledger.machine import CLIENTS_MAX, Ledger
-from pgherd.model.facts import Address, Facts, Kind, Member, Phase
+from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -193,8 +193,11 @@ def test_every_command_has_a_handler() -> None:
     assert set(HANDLERS) == set(cmd.AnyCommand.__args__)
 
 
-def propose(ledger: Ledger, client: str, seq: int, command: cmd.AnyCommand, index: int) -> Any:
-    data = ledger.encode(cmd.Proposal(client, seq, 7, command))
+def propose(
+    ledger: Ledger, client: str, seq: int, command: cmd.AnyCommand, index: int, *, seen: int = -1
+) -> Any:
+    """As its maker proposed it, who had applied all before it."""
+    data = ledger.encode(cmd.Proposal(client, seq, 7, command, index - 1 if seen < 0 else seen))
     return ledger.apply(data, index=index)
 
 
@@ -229,6 +232,35 @@ def test_the_table_of_clients_is_bounded() -> None:
     assert len(ledger.sessions) == CLIENTS_MAX
     assert "c0" not in ledger.sessions
     assert f"c{CLIENTS_MAX + 9}" in ledger.sessions
+
+
+def test_a_retry_that_was_forgotten_is_told_so() -> None:
+    """Its client had to leave the table: it is neither applied twice nor believed to be new."""
+    ledger = Ledger(empty())
+    propose(ledger, "late", 1, cmd.SetMode(Mode.STRICT, 1), 5, seen=4)
+    for i in range(CLIENTS_MAX):
+        propose(ledger, f"c{i}", 1, cmd.SetMode(Mode.QUORUM, 2), i + 6)
+    twin = Ledger(empty())
+    twin.restore(ledger.snapshot())
+    for one in (ledger, twin):
+        outcome = propose(one, "late", 1, cmd.SetMode(Mode.STRICT, 1), 500, seen=4)[1]
+        assert outcome.code == "forgotten"
+        assert one.facts.mode is Mode.QUORUM
+        assert propose(one, "new", 1, cmd.SetMode(Mode.STRICT, 1), 501)[1] == cmd.Done()
+
+
+def test_what_goes_first_is_the_same_after_a_snapshot() -> None:
+    """Dictionaries come back in another order; clients and tokens still leave in the same one."""
+    ledger, twin = Ledger(empty()), Ledger(empty())
+    for i in range(max(CLIENTS_MAX, TOKENS_MAX)):
+        token = cmd.IssueToken(f"t{-i % 97}.{i}", "0" * 64, 1000 + i)
+        propose(ledger, f"c{-i % 89}.{i}", 1, token, i + 1)
+    twin.restore(ledger.snapshot())
+    for i in range(20):
+        for one in (ledger, twin):
+            propose(one, f"d{i}", 1, cmd.IssueToken(f"u{i}", "0" * 64, 5000 + i), 600 + i)
+    assert ledger.snapshot() == twin.snapshot()
+    assert len(ledger.facts.tokens) == TOKENS_MAX
 
 
 def test_an_empty_entry_changes_nothing() -> None:

@@ -51,6 +51,7 @@ class Node:
         self.unreachable: list[NodeId] = []
         self.mark = mark or StoreMark()
         self.went_back: list[tuple[NodeId, str]] = []
+        self.snapshots: list[tuple[NodeId, bool]] = []
         self.serve: Callable[[NodeId, str, bytes], Awaitable[bytes]] = self._echo
         self.peers = Peers(
             me=NodeId(me or name),
@@ -62,6 +63,7 @@ class Node:
             on_unreachable=self.unreachable.append,
             store=lambda: self.mark,
             on_went_back=lambda node, why: self.went_back.append((node, why)),
+            on_snapshot=lambda node, taken: self.snapshots.append((node, taken)),
         )
 
     @property

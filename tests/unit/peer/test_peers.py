@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
-from pgherd.peer.frame import HEADER, Channel, encode, pack
+from pgherd.peer.frame import FRAME_BYTES_MAX, HEADER, Channel, Welcome, encode, pack
+from pgherd.peer.link import Link
 from pgherd.raft.types import Entry, Msg, Snapshot
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -72,16 +74,18 @@ def test_requests_are_answered_refused_or_fail(herd: Any, tell: Any) -> None:
 def test_a_big_snapshot_arrives_and_does_not_delay_heartbeats(
     herd: Any, tell: Any, wait: Any
 ) -> None:
-    """A snapshot of many MiB comes whole on the bulk lane; heartbeats sent after it overtake it."""
+    """A snapshot larger than a frame comes whole; heartbeats sent after it overtake it."""
 
     async def story() -> None:
         a, b = await herd.of("a", "b")
-        data = bytes(range(256)) * 48_000
+        data = bytes(range(256)) * 80_000
+        assert len(data) > FRAME_BYTES_MAX
         a.peers.send_raft(B, Msg(type="Snap", frm=1, to=2, snapshot=Snapshot(9, 1, data=data)))
         a.peers.send_raft(B, Msg(type="Heartbeat", frm=1, to=2))
         await wait(lambda: len(b.raft) == 2, "both delivered")
         assert [m.type for _, m in b.raft] == ["Heartbeat", "Snap"]
         assert b.raft[1][1].snapshot.data == data
+        await wait(lambda: a.snapshots == [(B, True)], "the sender knows")
 
     tell(story(), herd)
 
@@ -109,7 +113,7 @@ def test_the_bulk_lane_hangs_up_when_idle_and_dials_again(
 def test_a_long_frame_on_a_slow_line_is_no_silence(
     plain_herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A snapshot that takes many ticks comes whole: the bulk lane is neither idle nor dead."""
+    """An append that takes many ticks comes whole: the bulk lane is neither idle nor dead."""
     monkeypatch.setattr("pgherd.peer.peers.TICK_S", 0.05)
     monkeypatch.setattr("pgherd.peer.link.BULK_SILENT_TICKS_MAX", 10)
     monkeypatch.setattr("pgherd.peer.link.IDLE_TICKS_MAX", 3)
@@ -121,7 +125,7 @@ def test_a_long_frame_on_a_slow_line_is_no_silence(
         async def sip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             hello = await reader.readexactly(HEADER.size)
             await reader.readexactly(HEADER.unpack(hello)[0])
-            writer.write(pack(Channel.WELCOME, encode("b")))
+            writer.write(pack(Channel.WELCOME, encode(Welcome(B))))
             while data := await reader.read(64 * 1024):
                 got.extend(data)
                 await asyncio.sleep(0.01)
@@ -129,9 +133,9 @@ def test_a_long_frame_on_a_slow_line_is_no_silence(
 
         server = await asyncio.start_server(sip, "127.0.0.1", 0)
         a.peers.set_peers({B: ("127.0.0.1", server.sockets[0].getsockname()[1])})
-        data = bytes(12_000_000)
-        a.peers.send_raft(B, Msg(type="Snap", snapshot=Snapshot(9, 1, data=data)))
-        await wait(lambda: len(got) > len(data), "all of it", seconds=30)
+        size = 12_000_000
+        a.peers.send_raft(B, append(1, size=size))
+        await wait(lambda: len(got) > size, "all of it", seconds=30)
         a.peers.set_peers({})
         server.close()
 
@@ -163,6 +167,38 @@ def test_a_restarted_peer_is_found_again(herd: Any, tell: Any, wait: Any) -> Non
     tell(story(), herd)
 
 
+def test_dialling_backs_off_and_a_word_from_the_peer_ends_the_wait(
+    plain_herd: Any, tell: Any, wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is not there is dialled ever less often, up to a limit; and at once when it calls us."""
+    monkeypatch.setattr("pgherd.peer.link.BACKOFF_S_MIN", 0.01)
+    monkeypatch.setattr("pgherd.peer.link.BACKOFF_S_MAX", 60.0)
+    waits: list[float] = []
+    pause = Link._pause
+
+    async def noting(self: Link, seconds: float) -> bool:
+        waits.append(seconds)
+        return await pause(self, seconds)
+
+    monkeypatch.setattr(Link, "_pause", noting)
+
+    async def story() -> None:
+        a = await plain_herd.start("a")
+        b = await plain_herd.start("b")
+        port = b.peers.port
+        await b.peers.stop()
+        a.peers.set_peers({B: ("127.0.0.1", port)})
+        await wait(lambda: len(waits) >= 7, "seven dials")
+        assert all(later > 1.2 * earlier for earlier, later in pairwise(waits[:7]))
+        assert waits[6] > 0.5
+        again = await plain_herd.start("b", port=port)
+        again.peers.set_peers({A: a.address})
+        await plain_herd.connected()
+        assert len(waits) <= 9
+
+    tell(story(), plain_herd)
+
+
 def test_a_peer_that_reads_nothing_costs_bounded_memory(
     plain_herd: Any, tell: Any, wait: Any
 ) -> None:
@@ -173,7 +209,7 @@ def test_a_peer_that_reads_nothing_costs_bounded_memory(
         held: list[asyncio.StreamWriter] = []
 
         async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(pack(Channel.WELCOME, encode("b")))
+            writer.write(pack(Channel.WELCOME, encode(Welcome(B))))
             held.append(writer)
             writer.transport.pause_reading()
 

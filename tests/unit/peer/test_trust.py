@@ -12,10 +12,11 @@ import structlog
 from structlog.testing import capture_logs
 
 from pgherd.model.ids import NodeId
-from pgherd.peer.frame import Channel, Hello, encode, pack
-from pgherd.pki.authority import make_ca
+from pgherd.peer.frame import Channel, Hello, Lane, encode, pack
+from pgherd.pki.authority import make_ca, make_node_certificate
 from pgherd.pki.contexts import client_context
-from pgherd.raft.types import Msg
+from pgherd.pki.files import write_private
+from pgherd.raft.types import Msg, Snapshot
 
 A, B = NodeId("a"), NodeId("b")
 structlog.configure(cache_logger_on_first_use=False)
@@ -142,13 +143,37 @@ def test_a_second_daemon_of_the_same_name_is_noticed(tls_herd: Any, tell: Any, w
         tell(story(), tls_herd)
 
 
+def test_a_replaced_certificate_leaves_old_connections_alone(
+    tls_herd: Any, tell: Any, wait: Any
+) -> None:
+    """New connections show the new one at once; those that stand go on undisturbed."""
+
+    async def story() -> None:
+        a = await tls_herd.start("a")
+        b = await tls_herd.start("b", files=(files := tls_herd.files("b", days=20)))
+        tls_herd.introduce()
+        await tls_herd.connected()
+        main = a.peers._links[B, Lane.MAIN]
+        wire, old_end = main._wire, main.certificate_ends_unix
+        issued = make_node_certificate(tls_herd.ca, B, ["127.0.0.1"])
+        write_private(files.key, issued.key_pem)
+        write_private(files.certificate, issued.certificate_pem)
+        a.peers.send_raft(B, Msg(type="Snap", snapshot=Snapshot(9, 1)))  # dials the bulk lane
+        await wait(lambda: len(b.raft) == 1, "a message on a new connection")
+        assert a.peers._links[B, Lane.BULK].certificate_ends_unix - old_end > 300 * 24 * 3600
+        a.peers.send_raft(B, Msg(type="Heartbeat"))
+        await wait(lambda: len(b.raft) == 2, "a message on the old connection")
+        assert main._wire is wire
+        assert main.certificate_ends_unix == old_end
+        assert a.unreachable == []
+
+    tell(story(), tls_herd)
+
+
 def test_renewed_certificates_are_used_without_a_restart(
     tls_herd: Any, tell: Any, wait: Any
 ) -> None:
     """An expired certificate is replaced on disk; the next connection uses the new one."""
-    from pgherd.pki.authority import make_node_certificate
-    from pgherd.pki.files import write_private
-
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
     files = tls_herd.files("b", days=20, now=long_ago)
 

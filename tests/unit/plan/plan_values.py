@@ -28,6 +28,7 @@ from pgherd.model.ids import (
     Timeline,
     slot_name,
 )
+from pgherd.model.lease import Lease
 from pgherd.model.observation import (
     Heard,
     HerdView,
@@ -99,6 +100,12 @@ def reign(term: int, leader: int, start: Position, *, promoted: bool = True) -> 
     )
 
 
+def lease(holder: int = 1, **changes: Any) -> Lease:
+    """The lease of term 3."""
+    made = Lease(id=1, holder=key(holder), term=TERM, ttl_ms=10_000)
+    return replace(made, **changes)
+
+
 def facts(**changes: Any) -> Facts:
     """Term 3 is stable under n1; n2 and n3 are its voters."""
     made = Facts(
@@ -114,6 +121,7 @@ def facts(**changes: Any) -> Facts:
         major=15,
         founder=NodeId("n1"),
         history=(reign(3, 1, pos(0, 1000)),),
+        lease=lease(),
     )
     return replace(made, **changes)
 
@@ -138,6 +146,7 @@ def establishing(**changes: Any) -> Facts:
         leader=key(2),
         sync=sync(1, 3, names=(), names_k=0),
         history=(reign(3, 1, pos(0, 1000)), reign(4, 2, pos(3, 5000))),
+        lease=lease(2, id=2, term=Term(4)),
     )
     return replace(made, **changes)
 

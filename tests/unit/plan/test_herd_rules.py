@@ -15,6 +15,7 @@ from plan_values import (
     facts,
     key,
     late,
+    lease,
     look,
     member,
     parked,
@@ -34,6 +35,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
@@ -51,6 +53,8 @@ class Case(NamedTuple):
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
+ASKS1 = report(1, primary(), ask=Ask("b", Instant(7)))
+FORMER = lease(2, term=Term(2), renew_seq=7)
 HANDOVER = Handover(switchover="s1", candidate=NodeId("n2"))
 READY = primary(checkpointed_for="s1")
 STOPPED = ServerSeen(state=Server.STOPPED, system_id=SYSTEM)
@@ -69,6 +73,23 @@ def joined(**changes: object) -> Situation:
     """n4 is a member of the ledger; consensus does not know it."""
     four = {**facts().members, NodeId("n4"): member(4, kind=Kind.WITNESS, **changes)}
     return look(facts(members=four), report(4, EMPTY))
+
+
+def four_of_three(*voters: RaftId) -> Situation:
+    """Three of four members vote; n3 has been silent for long, and n4 could."""
+    four = {**facts().members, NodeId("n4"): member(4, kind=Kind.WITNESS)}
+    known = facts(members=four, sync=sync(2), max_voters=3)
+    lost = late(report(3, standby()), 400_000)
+    ids = tuple(RaftId(n) for n in (1, 2, 3, 4))
+    return look(
+        known,
+        report(1, primary(senders=(sender(2),))),
+        lost,
+        report(4, EMPTY),
+        raft_voters=voters,
+        raft_learners=tuple(one for one in ids if one not in voters),
+        caught_up=ids,
+    )
 
 
 CASES = (
@@ -154,6 +175,12 @@ CASES = (
         304,
         None,
         look(electing(sync=sync()), DEAD1, SEAL2, SEAL3),
+    ),
+    Case(
+        "WAL of a term above all that the ledger knows: it was restored from too old a file",
+        304,
+        None,
+        look(electing(), DEAD1, SEAL2, report(3, standby(), sealed(3, pos(4, 5000)))),
     ),
     Case("enough sealed", 305, cmd.Elect, look(electing(), DEAD1, SEAL2, SEAL3)),
     Case(
@@ -248,12 +275,68 @@ CASES = (
             report(3, standby(), promises(3, incarnation="b3")),
         ),
     ),
+    Case(
+        "the lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(), late(report(1, primary()), 500), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease was renewed since",
+        900,
+        None,
+        look(facts(lease=lease(renew_seq=1)), leases_over=((1, 0),)),
+    ),
+    Case(
+        "the lease of the last term was not renewed, and nobody can be elected",
+        901,
+        cmd.ExpireLease,
+        look(electing(), DEAD1, leases_over=((1, 0),)),
+    ),
+    Case(
+        "a former lease was not renewed",
+        901,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER)), leases_over=((1, 7),)),
+    ),
+    Case(
+        "who had a former lease promised a later term",
+        902,
+        cmd.ExpireLease,
+        look(facts(lease=lease(id=2, former=FORMER))),
+    ),
+    Case(
+        "who has a former lease is not heard",
+        900,
+        None,
+        look(facts(lease=lease(id=2, former=FORMER)), late(report(2, standby()), 2000), me=3),
+    ),
+    Case(
+        "the lease of a leader that is back expired",
+        903,
+        cmd.GrantLease,
+        look(facts(lease=lease(expired=True)), ASKS1),
+    ),
+    Case("there was no lease yet", 903, cmd.GrantLease, look(facts(lease=None), ASKS1)),
+    Case("nobody asks for a lease", 900, None, look(facts(lease=lease(expired=True)))),
     Case("a new member", 702, "learner", joined()),
     Case(
         "a learner has caught up",
         703,
         "voter",
         look(facts(), raft_voters=(RaftId(1), RaftId(2)), raft_learners=(RaftId(3),)),
+    ),
+    Case(
+        "a voter is lost and another member can vote",
+        706,
+        "voter",
+        four_of_three(RaftId(1), RaftId(2), RaftId(3)),
+    ),
+    Case(
+        "and does",
+        707,
+        "learner",
+        four_of_three(RaftId(1), RaftId(2), RaftId(3), RaftId(4)),
     ),
     Case(
         "a member leaves consensus",

@@ -21,7 +21,7 @@ from plan_values import (
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Kind
+from pgherd.model.facts import Facts, Kind, Mode
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.plan import herd
@@ -79,6 +79,17 @@ def test_the_only_voter_leaves_by_degrading() -> None:
     assert decision.rule == 502
     assert isinstance(decision.command, cmd.ChangeSync)
     assert (decision.command.voters, decision.command.names) == ((), ())
+
+
+def test_mode_strict_lets_go_of_what_num_sync_does_not_want_any_more() -> None:
+    """Left from a larger herd, k is above num_sync: it falls so that the member can leave."""
+    known = asked(facts(mode=Mode.STRICT, sync=sync(2, 3, k=2)), N3)
+    decision = decide(look(known))
+    assert decision.rule == 504
+    assert isinstance(decision.command, cmd.ChangeSync)
+    assert (decision.command.k, decision.command.names_k) == (1, 1)
+    fixed = replace(known, num_sync=2)
+    assert decide(look(fixed)).rule == 704, "two copies are wanted: it waits"
 
 
 def two() -> dict[NodeId, object]:

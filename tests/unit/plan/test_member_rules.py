@@ -111,6 +111,12 @@ CASES = (
     Case("waits for the drain", 33, None, me(2, electing(handover=HANDOVER), standby())),
     Case("closes", 34, act.CloseGate, me(1, electing(), primary())),
     Case(
+        "closes a gate that no lease holds open any more",
+        34,
+        act.CloseGate,
+        me(1, electing(sync=sync()), primary(names=""), has_lease=False),
+    ),
+    Case(
         "is closed",
         34,
         None,
@@ -143,6 +149,36 @@ CASES = (
     Case("elected, not sealed there", 42, None, me(2, NEW, parked(pos(3, 5000)))),
     Case("writes the epoch record", 43, act.KeepLeading, me(2, NEW, primary())),
     Case("keeps slots", 44, act.KeepSlots, me(1, facts(), primary(slots=()))),
+    Case(
+        "writes alone without a lease",
+        71,
+        act.HoldWrites,
+        me(1, facts(sync=sync()), primary(names=""), has_lease=False),
+    ),
+    Case(
+        "wrote alone when its agent died, and does not know what has been since",
+        71,
+        act.HoldWrites,
+        me(1, electing(sync=sync()), primary(names=""), has_lease=False, caught_up=False),
+    ),
+    Case(
+        "would open alone without a lease",
+        72,
+        None,
+        me(1, facts(sync=sync()), primary(names=CLOSED, names_generation=0), has_lease=False),
+    ),
+    Case(
+        "opens alone with its lease",
+        45,
+        act.SetNames,
+        me(1, facts(sync=sync()), primary(names=CLOSED, names_generation=0)),
+    ),
+    Case(
+        "leads with voters and without a lease",
+        48,
+        None,
+        me(1, facts(), primary(), has_lease=False),
+    ),
     Case("opens", 45, act.SetNames, me(1, facts(), primary(names=CLOSED))),
     Case(
         "settles",
@@ -151,6 +187,12 @@ CASES = (
         me(1, facts(sync=HALF), primary(facts(sync=HALF), names_generation=5)),
     ),
     Case("switches on", 46, act.Settle, me(1, facts(sync=BACK), primary(names=""))),
+    Case(
+        "switches on without a lease",
+        46,
+        act.Settle,
+        me(1, facts(sync=BACK), primary(names=CLOSED), has_lease=False),
+    ),
     Case(
         "checkpoints after promotion",
         47,

@@ -148,14 +148,6 @@ def test_a_probe_judges_the_servers_messages(kind, body, verdict):
     assert probe.judge(kind, body) is verdict
 
 
-def test_the_startup_message_is_protocol_3():
-    """Length, version 3.0, pairs, a closing zero byte."""
-    message = probe.startup_message("postgres", "app")
-    assert struct.unpack("!II", message[:8]) == (len(message), 196608)
-    assert message[8:].startswith(b"user\0postgres\0database\0app\0")
-    assert message.endswith(b"\0\0")
-
-
 def test_progress_is_found_in_the_tools_talk():
     """pg_basebackup's and pg_rewind's lines."""
     assert clone.percent("23908/23908 kB (100%), 1/1 tablespace") == 100

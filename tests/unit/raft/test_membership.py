@@ -33,6 +33,24 @@ def test_a_node_joins_as_learner_and_is_promoted(v1: bool) -> None:
     assert conf_of(network, 1) == conf_of(network, 2) == ConfState(voters=(1, 2))
 
 
+def test_a_learner_that_hears_nobody_is_led_by_nobody() -> None:
+    """It never stands for election, so nothing else would tell it that it is cut off."""
+    network = Network.of(2, learners=(3,), **SAFE)
+    network.elect(1)
+    network.beat(1)
+    learner = network.node(3)
+    limit = 2 * network.members[3].config.election_tick
+    network.isolate(3)
+    network.tick(3, limit - 1)
+    assert (learner.lead, learner.led_by) == (1, 1)
+    network.tick(3)
+    assert (learner.lead, learner.led_by) == (1, 0)
+    network.heal()
+    network.beat(1)
+    assert learner.led_by == 1
+    assert network.node(1).led_by == 1
+
+
 def test_a_second_change_waits_for_the_first_to_be_applied() -> None:
     """It becomes an empty entry, without error."""
     network = Network.of(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgherd.model.facts import Address, Facts, Kind, Member, Phase
@@ -87,6 +88,16 @@ def test_what_is_gone_is_not_told_any_more() -> None:
     assert not [name for name in found if name.startswith("pgherd_replication_lag_bytes")]
     assert found["pgherd_postgres_up"] == 0
     assert found["pgherd_postgres_role{role=none}"] == 1
+
+
+def test_only_the_holder_of_a_lease_tells_what_is_left_of_it() -> None:
+    """0 on a node that holds none would look like a lease that ran out."""
+    metrics = Metrics(node=N1, version="0.1.0")
+    held = msgspec.structs.replace(REPORTS[N1], lease_left_ms=8250)
+    name = "pgherd_lease_seconds_left{node=n1}"
+    found = samples(metrics.render(facts=FACTS, reports={N1: held}, raft=RAFT))
+    assert found[name] == 8.25
+    assert name not in samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
 
 
 def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:

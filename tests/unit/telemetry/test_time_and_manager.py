@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from pgherd.telemetry.boottime import LoopLag, now_ms
+from pgherd.telemetry.boottime import LoopLag, boot, now_ms
 from pgherd.telemetry.sdnotify import notify, watchdog_interval_ms
 
 
 def test_the_clock_goes_forward() -> None:
     readings = [now_ms() for _ in range(100)]
     assert readings == sorted(readings)
+
+
+def test_a_boot_has_a_name_that_another_process_finds_too() -> None:
+    """What a process remembers of the clock is worth something to the next one, until a reboot."""
+    again = "from pgherd.telemetry.boottime import boot; print(boot(), end='')"
+    other = subprocess.run([sys.executable, "-c", again], capture_output=True, check=True)
+    assert other.stdout.decode() == boot()
+    assert len(boot()) == 8
 
 
 def test_a_stalled_loop_is_seen_while_it_stalls_and_afterwards() -> None:

@@ -1,0 +1,58 @@
+"""Which commands all members of a cluster understand, while their programs are not all the same.
+
+Every program knows a level of the ledger; a member's record says its own, and the ledger's level is
+the greatest that every member had at once. It never goes back. A command that came with a later
+level is proposed and taken only once the ledger has come to it, so nobody is ever asked to skip
+one. Who is behind the ledger's level stops, or is not let in.
+
+A new command gets the next LEVEL, and a line in NEEDS. So does a command, or a value within one,
+that is given a new field: fields with their default are left out, so that older programs read them,
+and a field that they do not know is an error to them, never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgherd.model.errors import OperatorError
+from pgherd.model.facts import Facts, Member
+
+LEVEL = 1
+"""What this program understands."""
+NEEDS: dict[type, int] = {}
+"""The level that a command came with; 1 where it is not named."""
+
+
+class TooOld(OperatorError):
+    """This program does not understand what the others agreed on; it must not go on without."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what, "install the pgherd of the other nodes here, then start it again")
+
+
+class CommandTooNew(OperatorError):
+    """A command that some member's program does not understand yet."""
+
+    def __init__(self, command: object, facts: Facts) -> None:
+        needed = needed_level(command)
+        behind = [node for node, one in sorted(facts.members.items()) if one.level < needed]
+        super().__init__(
+            f"{type(command).__name__} needs level {needed} of the ledger, it is at {facts.level}",
+            f"upgrade pgherd first on: {', '.join(behind) or 'all nodes'}",
+        )
+
+
+def needed_level(command: object) -> int:
+    """The level that a command came with."""
+    return NEEDS.get(type(command), 1)
+
+
+def raised(level: int, members: Iterable[Member]) -> int:
+    """The ledger's level after a change of members: never less than before."""
+    return max(level, min((one.level for one in members), default=level))
+
+
+def check_level(facts: Facts, level: int) -> None:
+    """Raise TooOld where a program of this level must not go on with these facts."""
+    if facts.level > level:
+        raise TooOld(f"the ledger is at level {facts.level}, this pgherd understands {level}")

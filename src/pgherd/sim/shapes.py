@@ -1,0 +1,46 @@
+"""The herds that are simulated: how many nodes of which kind, with which faults of their own.
+
+Most seeds are three data members; the others are there for what three cannot show. A seed keeps
+its shape for ever, or the seeds that are kept in tests/data/sim would tell another story.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pgherd.model.facts import MAX_VOTERS
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """One herd. witnesses: the last ones of `size` · spares: hosts that may join.
+
+    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has.
+    """
+
+    name: str = "three"
+    size: int = 3
+    witnesses: int = 0
+    spares: int = 0
+    zones: int = 1
+    max_voters: int = MAX_VOTERS
+    kinds: tuple[str, ...] = ()
+
+
+THREE = Shape()
+FIVE = Shape("five", size=5)
+NINE = Shape("nine", size=9, zones=3, kinds=("voter.lost", "zone.lost", "disk.hung"))
+WITNESS = Shape("witness", witnesses=1)
+MOVES = Shape(
+    "moves",
+    size=4,
+    spares=4,
+    max_voters=3,
+    kinds=("voter.lost", "member.joins", "member.leaves"),
+)
+
+
+def shape_of(seed: int) -> Shape:
+    """Three nodes mostly; of 16 seeds two have five, and one each is of the other shapes."""
+    if seed % 8 == 7:
+        return FIVE
+    return {9: NINE, 4: MOVES, 12: WITNESS}.get(seed % 16, THREE)

@@ -1,0 +1,127 @@
+"""Consensus is lost under a primary that is well: its lease runs out, with and without voters."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.history import check
+from pgherd.proof.processes import send
+from pgherd.proof.writers import Writers, create_table, read_rows
+
+TTL_S = 5.0
+LASTS_S = 15.0
+
+
+@pytest.fixture
+def own() -> Iterator[LocalHerd]:
+    """Two data members and a witness, with the shortest lease; one PostgreSQL will do."""
+    overrides = {"failover": {"lease_ttl": f"{TTL_S:g}s"}}
+    herd = LocalHerd(3, witnesses=1, overrides=overrides)
+    try:
+        herd.start()
+        herd.wait_stable(90)
+        yield herd
+    finally:
+        herd.stop(graceful=False)
+        herd.remove()
+
+
+@contextmanager
+def stopped_agents(herd: LocalHerd, *names: str) -> Iterator[None]:
+    """Their agents stand still; their PostgreSQL goes on."""
+    pids = [herd.part_pid(name, "agent") for name in names]
+    found = [pid for pid in pids if pid is not None]
+    assert len(found) == len(names)
+    send(found, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(found, signal.SIGCONT)
+
+
+def seconds_left(herd: LocalHerd, name: str) -> Any:
+    return herd.ask("/health", name=name)["lease_seconds_left"]
+
+
+def runs_out(herd: LocalHerd, name: str) -> list[str]:
+    """Watch a primary's lease run out; what its own status says then."""
+    seen = [seconds_left(herd, name)]
+    assert 0 < seen[0] < TTL_S
+    end = time.monotonic() + LASTS_S
+    while seen[-1] > 0:
+        assert time.monotonic() < end, f"the lease is renewed although nobody can agree: {seen}"
+        time.sleep(0.1)
+        seen.append(seconds_left(herd, name))
+    assert len(set(seen)) > 3, seen
+    status = herd.ask("/cluster/status", name=name)
+    assert (status["lease"]["state"], status["lease"]["seconds_left"]) == ("lost", 0.0)
+    herd.wait_for(
+        lambda: "lease.lost" in herd.places[name].log.read_text(), "warning", deadline_s=5
+    )
+    return [text for text in status["problems"] if "lease" in text]
+
+
+def wait_lease(herd: LocalHerd, name: str) -> None:
+    herd.wait_for(lambda: seconds_left(herd, name), "a renewed lease", deadline_s=LASTS_S)
+
+
+def acknowledges(writers: Writers) -> bool:
+    """Whether anything is acknowledged within a second."""
+    before = writers.acknowledged()
+    time.sleep(1.0)
+    return writers.acknowledged() > before
+
+
+def test_a_lease_runs_out(own: LocalHerd) -> None:
+    """With a voter writes go on. Without, they wait until the lease is renewed, and none is lost.
+
+    First the agents of standby and witness stand still, while the standby's server streams on. Then
+    the standby is gone, the ledger has no voter any more, and the witness stands still.
+    """
+    herd = own
+    primary = herd.wait_primary()
+    [witness] = herd.witnesses
+    [standby] = set(herd.data) - {primary}
+    create_table(herd.dsn_direct())
+    assert seconds_left(herd, standby) is None
+    wait_lease(herd, primary)
+    writers = Writers(herd.dsn_direct(), count=2)
+    writers.start()
+    try:
+        with stopped_agents(herd, standby, witness):
+            [said] = runs_out(herd, primary)
+            assert "that stops no write" in said
+            assert acknowledges(writers), "the end of a lease stopped writes that a standby has"
+        wait_lease(herd, primary)
+        herd.kill_node(standby)
+        herd.wait_for(
+            lambda: herd.status()["synchronous"]["num_sync"] == 0, "no voter", deadline_s=30
+        )
+        assert acknowledges(writers), "a primary with its lease goes on alone"
+        term = herd.status()["epoch"]
+        with stopped_agents(herd, witness):
+            [said] = runs_out(herd, primary)
+            assert "writes wait" in said
+            herd.wait_for(
+                lambda: (
+                    herd.query(primary, "SHOW synchronous_standby_names") == [('"pgherd-closed"',)]
+                ),
+                "closed names",
+                deadline_s=10,
+            )
+            time.sleep(0.5)
+            assert not acknowledges(writers), "acknowledged alone, without a lease"
+        herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=30)
+        assert herd.status()["epoch"] == term, "a lease that comes back costs no term"
+        assert "lease.regained" in herd.places[primary].log.read_text()
+    finally:
+        writers.stop()
+    verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))
+    assert verdict.clean, str(verdict)
