@@ -1,22 +1,40 @@
 """Write the generated pages of docs/reference: `./dev docs`, or `./dev docs --check`.
 
-Owns the list of pages and the function that each comes from. Leaves their text to those functions;
-a test runs `--check`.
+Owns the list of pages and the function that each comes from, and the generated parts of pages that
+people write. Leaves their text to those functions; a test runs `--check`.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 from pgherd.config.reference import reference as configuration
 from pgherd.plan.reference import page as rules
+from pgherd.raft import roles
+from pgherd.sim import record
+from pgherd.sim.raft import reference as mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 
+CONSENSUS = "docs/design/consensus.md"
+
+
+def with_part(page: str, text: str) -> str:
+    """A page that people write, with what stands between its two marks made anew."""
+    marks = re.compile(r"(<!-- made by \./dev docs.*?-->\n).*?(<!-- end -->)", flags=re.DOTALL)
+    before = (ROOT / page).read_text(encoding="utf-8")
+    assert len(marks.findall(before)) == 1, f"{page} has no place, or two, for what is made"
+    return marks.sub(lambda found: f"{found[1]}{text}{found[2]}", before)
+
+
 PAGES = {
+    CONSENSUS: lambda: with_part(CONSENSUS, roles.drawing()),
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
+    "docs/reference/mutants.md": lambda: mutants.text_of(mutants.read(ROOT / mutants.PAGE)),
+    "docs/reference/soak.md": lambda: record.text_of(record.read(ROOT / record.PAGE)),
 }
 """page -> function that returns its text."""
 

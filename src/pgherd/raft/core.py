@@ -16,6 +16,7 @@ from pgherd.raft import progress as flow
 from pgherd.raft.confchange import progress_of
 from pgherd.raft.log import RaftLog
 from pgherd.raft.readindex import ReadQueue
+from pgherd.raft.roles import Cause, change_of
 from pgherd.raft.types import (
     PERSISTENT_REPLIES,
     Config,
@@ -48,6 +49,7 @@ class Core:
 
         self.term = hard.term
         self.vote = hard.vote
+        self._hard = hard
         self.lead = 0
         self.role: Role = "follower"
         self.votes: dict[int, bool] = {}
@@ -62,17 +64,21 @@ class Core:
         self.messages: list[Msg] = []
         self.replies: list[Msg] = []
         self.read_states: list[tuple[int, bytes]] = []
-        self.become_follower(hard.term, 0)
+        self._reset(hard.term)
 
     # -- what others ask -------------------------------------------------------------------------
 
     def hard(self) -> Hard:
-        """What must be durable."""
-        return Hard(self.term, self.vote, self.log.commit)
+        """What must be durable; one value while nothing of it changes, since many ask."""
+        known, commit = self._hard, self.log.commit
+        if known.term != self.term or known.vote != self.vote or known.commit != commit:
+            known = self._hard = Hard(self.term, self.vote, commit)
+        return known
 
     def peers(self) -> list[int]:
-        """Everyone with progress except this node, ascending."""
-        return sorted(node for node in self.progress if node != self.id)
+        """Everyone with progress except this node, ascending as the mapping is."""
+        own = self.id
+        return [node for node in self.progress if node != own]
 
     def can_stand(self) -> bool:
         """Whether this node may campaign (6)."""
@@ -110,48 +116,51 @@ class Core:
         self.progress[node] = replace(self.progress[node], **fields)
         return self.progress[node]
 
+    def heard(self, node: int) -> Progress:
+        """Note that a node answers, for the quorum check."""
+        known = self.progress[node]
+        return known if known.active else self.update(node, active=True)
+
     def take_progress(self, progress: dict[int, Progress]) -> None:
-        """Use a mapping that confchange.py made; it knows nothing of our window."""
+        """Use a mapping that confchange.py made; it knows nothing of our window. Ids ascend."""
         limit = self.config.max_inflight
         self.progress = {
             node: one if one.inflight_max == limit else replace(one, inflight_max=limit)
             for node, one in progress.items()
         }
 
-    def become_follower(self, term: int, lead: int) -> None:
+    def become_follower(self, term: int, lead: int, cause: Cause) -> None:
         """Follow, or wait for someone to follow (lead 0)."""
-        was = self.role
+        self._change_role("follower", cause)
         self._reset(term)
-        self.role = "follower"
         self.lead = lead
-        self.say("INFO", f"{was} -> follower" + (f" of {lead}" if lead else ""))
 
-    def become_precandidate(self) -> None:
+    def become_precandidate(self, cause: Cause) -> None:
         """Ask whether an election would be won; term and vote stay as they are (5)."""
-        assert self.role != "leader", "a leader does not campaign"
+        self._change_role("precandidate", cause)
         self.votes = {}
         self.lead = 0
-        self.role = "precandidate"
-        self.say("INFO", "asks for pre-votes")
 
-    def become_candidate(self) -> None:
+    def become_candidate(self, cause: Cause) -> None:
         """Stand for the next term, with the own vote."""
-        assert self.role != "leader", "a leader does not campaign"
+        self._change_role("candidate", cause)
         self._reset(self.term + 1)
         self.vote = self.id
-        self.role = "candidate"
-        self.say("INFO", "stands for election")
 
     def become_leader(self) -> None:
         """Lead the own term (10)."""
-        assert self.role == "candidate", f"a {self.role} does not become leader"
+        self._change_role("leader", "majority")
         self._reset(self.term)
-        self.role = "leader"
         self.lead = self.id
         own = flow.become_replicate(self.progress[self.id])
         self.progress[self.id] = replace(own, active=True)
         self.pending_conf = self.log.last_index()
-        self.say("INFO", "leads")
+
+    def _change_role(self, target: Role, cause: Cause) -> None:
+        """Be what the table of roles says; AssertionError on a change that it does not have."""
+        change = change_of(self.role, target, cause)
+        self.role = target
+        self.say("INFO", f"{change.source} -> {target}: {change.sentence}")
 
     def _reset(self, term: int) -> None:
         """What every change to follower, candidate or leader forgets (5)."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pgherd.raft import follower, leader
 from pgherd.raft.core import Core
+from pgherd.raft.roles import Cause
 from pgherd.raft.types import Msg, MsgType, ProposalDropped
 from pgherd.raft.votes import vote_result
 
@@ -28,16 +29,17 @@ def campaign(core: Core, *, transfer: bool = False) -> None:
     if not core.can_stand():
         core.say("DEBUG", "may not campaign")
     elif core.config.pre_vote and not transfer:
-        core.become_precandidate()
+        core.become_precandidate("timeout")
         _ask(core, "PreVote", term=core.term + 1, context=b"")
     else:
-        stand(core, transfer=transfer)
+        stand(core, "handover" if transfer else "timeout")
 
 
-def stand(core: Core, *, transfer: bool = False) -> None:
-    """The real campaign, for the next term."""
-    core.become_candidate()
-    _ask(core, "Vote", term=core.term, context=TRANSFER_MARK if transfer else b"")
+def stand(core: Core, cause: Cause) -> None:
+    """The real campaign, for the next term; voters are told of a handover."""
+    core.become_candidate(cause)
+    context = TRANSFER_MARK if cause == "handover" else b""
+    _ask(core, "Vote", term=core.term, context=context)
 
 
 def _ask(core: Core, kind: Literal["Vote", "PreVote"], *, term: int, context: bytes) -> None:
@@ -67,7 +69,8 @@ def _admit_newer(core: Core, message: Msg) -> bool:
         return False
     is_granted_prevote = message.type == "PreVoteResp" and not message.reject
     if message.type != "PreVote" and not is_granted_prevote:
-        core.become_follower(message.term, message.frm if message.type in FROM_LEADER else 0)
+        lead = message.frm if message.type in FROM_LEADER else 0
+        core.become_follower(message.term, lead, "newer term")
     return True
 
 
@@ -111,7 +114,7 @@ def handle(core: Core, message: Msg) -> None:
     if message.type == own_reply:
         _on_vote(core, message)
     elif message.type in FROM_LEADER:
-        core.become_follower(core.term, message.frm)
+        core.become_follower(core.term, message.frm, "leader heard")
         follower.follow(core, message)
     elif message.type == "Prop":
         raise ProposalDropped(f"node {core.id} knows no leader")
@@ -122,8 +125,8 @@ def _on_vote(core: Core, message: Msg) -> None:
     core.votes.setdefault(message.frm, not message.reject)
     result = vote_result(core.conf, core.votes)
     if result == "lost":
-        core.become_follower(core.term, 0)
+        core.become_follower(core.term, 0, "refusals")
     elif result == "won" and core.role == "precandidate":
-        stand(core)
+        stand(core, "majority")
     elif result == "won":
         leader.take_office(core)

@@ -101,7 +101,7 @@ def _check_uncommitted(core: Core, entries: tuple[Entry, ...]) -> None:
 
 def _on_append_reply(core: Core, message: Msg) -> None:
     """A follower (or this node) stored up to an index, or refused an append (15, 16)."""
-    peer = core.update(message.frm, active=True)
+    peer = core.heard(message.frm)
     if message.reject:
         _on_reject(core, message)
         return
@@ -142,7 +142,9 @@ def _on_reject(core: Core, message: Msg) -> None:
 
 def _on_heartbeat_reply(core: Core, message: Msg) -> None:
     """A node is there: probe it if it lacks something (18), and count it for reads."""
-    peer = core.update(message.frm, active=True, flow_paused=False)
+    peer = core.heard(message.frm)
+    if peer.flow_paused:
+        peer = core.update(message.frm, flow_paused=False)
     if peer.match < core.log.last_index() or peer.state == "probe":
         append(core, message.frm)
     core.reads.acknowledge(message.frm, message.context)
@@ -214,6 +216,6 @@ def _check_quorum(core: Core) -> None:
     }
     if vote_result(core.conf, heard) != "won":
         core.say("WARN", "hears of no quorum")
-        core.become_follower(core.term, 0)
+        core.become_follower(core.term, 0, "no quorum")
     for node in core.peers():
         core.update(node, active=False)

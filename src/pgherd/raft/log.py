@@ -77,7 +77,7 @@ class RaftLog:
             return known
         if index < self.first_index() - 1:
             raise Compacted(index)
-        if index > self.last_index():
+        if index >= self.unstable.offset:
             raise Unavailable(index)
         return self.storage.term(index)
 

@@ -23,5 +23,5 @@ def committed_index(conf: ConfState, acks: Mapping[int, int]) -> int | None:
 
 def _majority_index(voters: Sequence[int], acks: Mapping[int, int]) -> int:
     """With n voters, the (n // 2 + 1)-th highest acknowledgement is held by a majority."""
-    descending = sorted((acks.get(voter, 0) for voter in voters), reverse=True)
-    return descending[len(voters) // 2]
+    ascending = sorted([acks.get(voter, 0) for voter in voters])
+    return ascending[(len(voters) - 1) // 2]

@@ -63,7 +63,7 @@ def _lead_on(core: Core) -> None:
     own = core.progress.get(core.id)
     if own is None or own.learner:
         if core.config.step_down_on_removal:
-            core.become_follower(core.term, 0)
+            core.become_follower(core.term, 0, "not a voter")
         return
     if count(core):
         reads.release_early(core)

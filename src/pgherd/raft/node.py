@@ -10,13 +10,8 @@ which change its state in memory and queue what must happen outside. The caller 
     --------------------->  node ------> store, send, apply  ------------> node (own votes and acks,
                                                                            stored, applied)
 
-Roles, and what moves a node between them (core.py has one method per arrow's end):
-
-    follower ------timeout, pre_vote------> precandidate ---quorum would vote---> candidate
-    follower ------timeout, or told to by its leader (no pre-vote)--------------> candidate
-    candidate -----quorum voted-----> leader
-    any -----------newer term; or candidates: a leader of this term, or too many refusals; or
-                   leader: no quorum heard of, or no member any more -----------> follower
+A node is follower, precandidate, candidate or leader; roles.py is the table of what moves it from
+one to another, core.py has one method per role, and docs/design/consensus.md the drawing.
 
 Three promises make it safe, and each has one place:
 
@@ -231,17 +226,16 @@ class RaftNode:
 
     def has_ready(self) -> bool:
         """Whether a Ready would ask for anything."""
-        core = self._core
-        unstable = core.log.unstable
+        core, unstable = self._core, self._core.log.unstable
         return bool(
             core.messages
             or core.replies
             or core.read_states
+            or unstable.has_waiting_entries()
             or unstable.waiting_snapshot()
-            or unstable.waiting_entries()
             or core.log.has_committed_waiting()
-            or self._soft() != self._soft_told
             or core.hard() != self._hard_told
+            or self._soft() != self._soft_told
         )
 
     def ready(self) -> Ready:
@@ -250,20 +244,22 @@ class RaftNode:
         core = self._core
         entries = core.log.unstable.waiting_entries()
         snapshot = core.log.unstable.waiting_snapshot()
-        hard, told = core.hard(), self._hard_told
+        soft, hard, told = self._soft(), core.hard(), self._hard_told
+        moves_term_or_vote = hard[:2] != told[:2]
         committed = core.log.committed_waiting(core.config.max_committed_size_per_ready)
         replies_out = [reply for reply in core.replies if reply.to != core.id]
         ready = Ready(
-            soft=self._soft() if self._soft() != self._soft_told else None,
+            soft=soft if soft != self._soft_told else None,
             hard=hard if hard != told else None,
-            must_sync=bool(entries) or hard[:2] != told[:2],
+            must_sync=bool(entries) or moves_term_or_vote,
             entries=entries,
             snapshot=snapshot,
             committed=committed,
             messages=(*core.messages, *replies_out),
             read_states=tuple(core.read_states),
         )
-        self._hand_out(ready, moves_term_or_vote=hard[:2] != told[:2])
+        self._soft_told, self._hard_told = soft, hard
+        self._hand_out(ready, moves_term_or_vote=moves_term_or_vote)
         return ready
 
     def urgent(self) -> tuple[Msg, ...]:
@@ -284,14 +280,13 @@ class RaftNode:
         core = self._core
         log, unstable = core.log, core.log.unstable
         self._handed = _Handed(
-            own_replies=tuple(reply for reply in core.replies if reply.to == core.id),
+            own_replies=tuple([reply for reply in core.replies if reply.to == core.id]),
             moves_term_or_vote=moves_term_or_vote,
             term=core.term,
             last=(log.last_index(), log.last_term()) if unstable.entries else None,
             snapshot_index=ready.snapshot.index if ready.snapshot else 0,
             committed=ready.committed,
         )
-        self._soft_told, self._hard_told = self._soft(), core.hard()
         core.messages, core.replies, core.read_states = [], [], []
         unstable.hand_out()
         if ready.committed:

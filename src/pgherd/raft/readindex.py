@@ -67,6 +67,8 @@ class ReadQueue:
 
     def take_confirmed(self, conf: ConfState) -> list[Read]:
         """The reads that a quorum has confirmed, once."""
+        if not self._waiting:
+            return []
         reached = committed_index(conf, self._acks_known()) or 0
         count = reached - self._confirmed
         if count <= 0:

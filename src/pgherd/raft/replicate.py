@@ -44,9 +44,11 @@ def heartbeat_all(core: Core) -> None:
     """Tell every peer that this node leads, with the commit index it can use (19)."""
     context = core.reads.context()
     for node in core.peers():
-        commit = min(core.progress[node].match, core.log.commit)
+        peer = core.progress[node]
+        commit = min(peer.match, core.log.commit)
         core.send("Heartbeat", node, commit=commit, context=context)
-        core.update(node, sent_commit=commit)
+        if peer.sent_commit != commit:
+            core.update(node, sent_commit=commit)
 
 
 def count(core: Core) -> bool:

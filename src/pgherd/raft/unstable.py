@@ -54,6 +54,10 @@ class Unstable:
         self.snapshot = snapshot
         self.snapshot_handed = False
 
+    def has_waiting_entries(self) -> bool:
+        """Whether something has not been handed out for storing."""
+        return self.handed < self.offset + len(self.entries)
+
     def waiting_entries(self) -> tuple[Entry, ...]:
         """What has not been handed out for storing."""
         return tuple(self.entries[self.handed - self.offset :])

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 
+from pgherd.sim import record
 from pgherd.sim.mutants import MUTANTS, run_mutant
 from pgherd.sim.raft.cli import main as raft
 from pgherd.sim.run import Result, run_seed
@@ -19,11 +20,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pgherd.sim")
     parser.add_argument("what", choices=["herd"])
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds must count")
-    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, help="default 1; with --record a fresh one")
     parser.add_argument("--seed", type=int, help="replay this one and print everything")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run with a planted error")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
+    parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     args = parser.parse_args()
+    fresh = record.next_seed("herd") if args.record else 1
+    args.first_seed = args.first_seed or fresh
     if args.mutant:
         return mutant(args)
     if args.seed is not None:
@@ -51,6 +55,7 @@ def mutant(args: argparse.Namespace) -> int:
 
 
 def many(args: argparse.Namespace) -> int:
+    at = record.commit()
     began, seed, failed = time.perf_counter(), args.first_seed, 0
     results: list[Result] = []
     void = 0
@@ -67,6 +72,8 @@ def many(args: argparse.Namespace) -> int:
             if not args.keep_going:
                 break
     print_sum(results, void=void, seconds=time.perf_counter() - began)
+    if args.record:
+        record.record(record.run_of("herd", results, first=args.first_seed, commit=at))
     return 1 if failed else 0
 
 

@@ -152,9 +152,11 @@ def pause_agent(chaos: Chaos, node: Node) -> bool:
 
 
 def pause_node(chaos: Chaos, node: Node) -> bool:
+    """Both stand still; an agent that is started meanwhile finds a server that does not answer."""
     if not pause_agent(chaos, node):
         return False
     if node.server.proc is not None:
+        node.server.hang()
         node.server.proc.paused = True
     return True
 

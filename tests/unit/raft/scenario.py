@@ -9,7 +9,8 @@ up to an empty line. PGHERD_GOLDEN=1 rewrites the output instead of comparing it
     transfer ID TO | forget ID | read ID WORD | unreachable ID PEER | snapshot-failed ID PEER
     tick ID [TIMES] | timeout ID TICKS
     ready ID...          handle one Ready of each: store, send, apply
-    deliver ID [TYPE] | drop ID [TYPE]
+    deliver ID [TYPE ...] [COUNT] | drop ID [TYPE ...] [COUNT]
+    repeat ID [TYPE ...] deliver, and leave what was delivered on its way once more
     run [ID...]          ready and deliver until nothing is left (among these nodes)
     quiet COMMAND...     do it without output
     cut A B | isolate ID | heal | crash ID | restart ID | compact ID
@@ -31,6 +32,7 @@ from pgherd.raft.conformance import (
     decode_conf_change,
 )
 
+MARK = "----"
 FLAGS = {
     "pre_vote": "pre_vote",
     "check_quorum": "check_quorum",
@@ -101,6 +103,11 @@ class Scenario:
     def deliver(self, words: list[str]) -> None:
         self._take(words, lambda message: self._deliver(message))
 
+    def repeat(self, words: list[str]) -> None:
+        again: list[Msg] = []
+        self._take(words, lambda message: (again.append(message), self._deliver(message))[1])
+        self.network.under_way.extend(again)
+
     def drop(self, words: list[str]) -> None:
         self._take(words, lambda message: self.lines.append(f"  lost {show_message(message)}"))
 
@@ -142,13 +149,14 @@ class Scenario:
         self.lines.extend(f"  {line}" for line in show_ready(ready))
 
     def _take(self, words: list[str], act: Callable[[Msg], None]) -> None:
-        to, kinds = int(words[0]), words[1:]
+        to, *kinds = words
+        count = int(kinds.pop()) if kinds and kinds[-1].isdecimal() else None
         chosen = [
             one
             for one in self.network.under_way
-            if one.to == to and one.type in (kinds or [one.type])
-        ]
-        if not chosen or not self.network.members[to].is_up:
+            if one.to == int(to) and one.type in (kinds or [one.type])
+        ][:count]
+        if not chosen or not self.network.members[int(to)].is_up:
             return
         self.network.under_way = [
             one for one in self.network.under_way if not any(one is other for other in chosen)
@@ -182,6 +190,7 @@ COMMANDS: dict[str, Command] = {
     "ready": Scenario.ready,
     "deliver": Scenario.deliver,
     "drop": Scenario.drop,
+    "repeat": Scenario.repeat,
     "run": Scenario.run,
     "log": Scenario.log,
     "status": Scenario.status,
@@ -207,6 +216,23 @@ COMMANDS: dict[str, Command] = {
     "restart": _on_node(lambda net, node, rest: net.restart(node)),
     "compact": _on_node(lambda net, node, rest: net.compact(node)),
 }
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def played(text: str) -> str:
+    """The same file, with the output that its commands have now."""
+    scenario, parts = Scenario(), []
+    for part in text.strip().split("\n\n"):
+        head = part.partition(f"\n{MARK}\n")[0]
+        command = head.splitlines()[-1]
+        if command.startswith("#"):
+            parts.append(head)
+        else:
+            printed = "\n".join(scenario.run_command(command))
+            parts.append(f"{head}\n{MARK}\n{printed}")
+    return "\n\n".join(parts) + "\n"
 
 
 # -- printing ------------------------------------------------------------------------------------

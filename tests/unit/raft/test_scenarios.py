@@ -6,35 +6,12 @@ The files are tests/data/raft/*.txt; scenario.py explains their language.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.raft.scenario import Scenario
+from tests.unit.raft.scenario import played
 
 FILES = sorted((Path(__file__).parents[2] / "data" / "raft").glob("*.txt"))
-MARK = "----"
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """The parts of a file, as (what comes before the output, output)."""
-    for part in text.strip().split("\n\n"):
-        head, mark, output = part.partition(f"\n{MARK}\n")
-        yield head + mark, output
-
-
-def played(text: str) -> str:
-    """The same file, with the output that its commands have now."""
-    scenario = Scenario()
-    parts = []
-    for head, _ in blocks(text):
-        command = head.removesuffix(f"\n{MARK}\n").splitlines()[-1]
-        if command.startswith("#"):
-            parts.append(head)
-            continue
-        printed = "\n".join(scenario.run_command(command))
-        parts.append(f"{head.removesuffix(f'{chr(10)}{MARK}{chr(10)}')}\n{MARK}\n{printed}")
-    return "\n\n".join(parts) + "\n"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

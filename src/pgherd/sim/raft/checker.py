@@ -149,7 +149,7 @@ class Checker:
         """A server tells its new role, in a Ready that is not stored yet."""
         assert ready.soft is not None
         role, node = ready.soft[1], server.node
-        if role not in ("candidate", "leader") or node.role != role:
+        if role == "follower" or node.role != role:
             return
         self.evaluated += 1
         conf = node.conf
@@ -172,6 +172,8 @@ class Checker:
             before = ready.snapshot.term
         else:
             before = server.store.term(first - 1)
+            if first <= server.store.last_index():
+                self._group.effects["tail_replaced"] += 1
         for entry in ready.entries:
             known = self._marks.setdefault((entry.term, entry.index), (before, entry))
             if known[0] != before or (known[1] is not entry and known[1] != entry):
@@ -278,6 +280,7 @@ class Checker:
         self._agreed.append(found)
         if entry.type != "normal":
             self._changed_at = entry.index
+            self._group.effects["members_changed"] += 1
             self._leader_is_inside(server, conf)
             self._group.changed(server)
         if command is not None and outcome is not None:
@@ -289,11 +292,14 @@ class Checker:
         if command.kind == EXPIRE:
             if outcome.took_effect and now - self._renewed[command.key] < LEASE_HELD_US:
                 self.broken("T1", f"lease {command.key} ends though it was renewed")
+            self._group.effects["lease_ended" if outcome.took_effect else "lease_end_refused"] += 1
             return
         name = (command.client, command.seq)
         if outcome.took_effect == (name in self._effects):
             what = "twice" if outcome.took_effect else "never"
             self.broken("I6", f"command {name} takes effect {what}")
+        if not outcome.took_effect:
+            self._group.effects["retry_answered"] += 1
         self._effects.add(name)
         if command.kind == RENEW and outcome.took_effect:
             self._renewed[command.key] = now

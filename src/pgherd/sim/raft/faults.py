@@ -1,120 +1,22 @@
-"""The faults of a storm: each strikes, lasts a while, and ends by itself or when the storm does.
+"""The kinds of faults that a storm chooses from.
 
 Owns the table of kinds. A fault that would destroy what no protocol can keep (the only copy, a
-second disk before the first is replaced) does not strike. Leaves when and how many to run.py.
+second disk before the first is replaced) does not strike. Leaves when they strike to storm.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgherd.sim.clock import MS, SECOND
 from pgherd.sim.raft.machine import APPEND, Command
+from pgherd.sim.raft.storm import Storm, Strike, both
 
 if TYPE_CHECKING:
-    from pgherd.sim.raft.group import Group
     from pgherd.sim.raft.server import Server
 
-Strike = Callable[["Storm"], bool]
 BURST = 25
 FLAPS = 8
-
-
-class Storm:
-    """What strikes one group."""
-
-    def __init__(self, group: Group, kinds: tuple[str, ...] = ()) -> None:
-        self.group = group
-        self._kinds = [(name, KINDS[name]) for name in kinds or KINDS]
-        self._undo: list[Callable[[], None]] = []
-        self.over = False
-
-    def schedule(self, *, first: int, last: int, count: int) -> None:
-        """Strike `count` times within a window from now on."""
-        for _ in range(count):
-            self.group.clock.after(self.group.draw(first, last), self._strike)
-
-    def _strike(self) -> None:
-        """One fault; another kind if the one drawn does not apply now."""
-        if self.over:
-            return
-        for _ in range(len(self._kinds)):
-            name, strike = self._kinds[self.group.draw(0, len(self._kinds))]
-            if strike(self):
-                self.group.hit(name)
-                return
-
-    def end(self) -> None:
-        """All faults stop: links heal, disks work, processes run, everyone is started."""
-        self.over = True
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
-        group = self.group
-        group.network.heal()
-        group.operator.crash_at_change = False
-        for server in group.slots.values():
-            server.drift, server.fsync_slow, server.disk_stuck = 1.0, None, ""
-            server.disk.fault = ""
-            server.resume()
-            group.restart(server)
-
-    # -- for the kinds -----------------------------------------------------------------------------
-
-    def lasting(self, undo: Callable[[], None], seconds: tuple[float, float]) -> None:
-        """End a fault after a while, or with the storm."""
-        self._undo.append(undo)
-        low, high = seconds
-        delay = int((low + self.group.random() * (high - low)) * SECOND)
-        self.group.clock.after(delay, self._end_one, undo)
-
-    def _end_one(self, undo: Callable[[], None]) -> None:
-        if undo in self._undo:
-            self._undo.remove(undo)
-            undo()
-
-    def victim(self) -> Server:
-        """The leader as often as anyone else together."""
-        leader = self.group.leader()
-        if leader is not None and self.group.random() < 0.5:
-            return leader
-        return self.group.any_server()
-
-    def cut(self, links: list[tuple[int, int]], seconds: tuple[float, float]) -> bool:
-        """Block directed links for a while."""
-        network = self.group.network
-        for link in links:
-            network.block(*link)
-
-        def undo() -> None:
-            for link in links:
-                network.unblock(*link)
-
-        self.lasting(undo, seconds)
-        return bool(links)
-
-    def halves(self) -> tuple[list[int], list[int]]:
-        """All slots in two parts, both with someone in them."""
-        slots = sorted(self.group.slots)
-        one = [slot for slot in slots if self.group.random() < 0.5]
-        one = one or slots[:1]
-        other = [slot for slot in slots if slot not in one]
-        return (one, other) if other else (one[1:], one[:1])
-
-    def others(self, slot: int) -> list[int]:
-        """All slots but one."""
-        return [one for one in sorted(self.group.slots) if one != slot]
-
-    def restart_soon(self, server: Server, longest: float) -> None:
-        """Start it again within so many seconds."""
-        delay = int((0.1 + self.group.random() * longest) * SECOND)
-        self.group.restart_after(server, delay)
-
-
-def both(ones: list[int], others: list[int]) -> list[tuple[int, int]]:
-    """The links between two sets, in both directions."""
-    return [(a, b) for a in ones for b in others] + [(b, a) for a in ones for b in others]
 
 
 # -- processes -----------------------------------------------------------------------------------
@@ -122,7 +24,7 @@ def both(ones: list[int], others: list[int]) -> list[tuple[int, int]]:
 
 def crash(storm: Storm) -> bool:
     """A process ends."""
-    server = storm.group.any_server()
+    server = storm.anyone()
     server.crash()
     storm.restart_soon(server, 6)
     return True
@@ -135,6 +37,44 @@ def crash_leader(storm: Storm) -> bool:
         return False
     server.crash()
     storm.restart_soon(server, 6)
+    return True
+
+
+def crash_in_write(storm: Storm) -> bool:
+    """A process ends while its next write is on the way to the disk: all is there, or none."""
+    group, server = storm.group, storm.victim()
+
+    def end() -> None:
+        server.crash()
+        storm.restart_soon(server, 4)
+
+    def strike(fsync_us: int) -> None:
+        group.clock.after(int(storm.random() * fsync_us), end, proc=server.proc)
+
+    server.in_write = strike
+    return True
+
+
+def crash_majority(storm: Storm) -> bool:
+    """As many processes end at once as leave no quorum."""
+    members = storm.group.members()
+    for server in members[: len(members) // 2 + 1]:
+        server.crash()
+        storm.restart_soon(server, 5)
+    return True
+
+
+def rolling_restart(storm: Storm) -> bool:
+    """Every process ends and comes back, one after the other."""
+    pause = storm.draw(300, 1500) * MS
+
+    def restart(server: Server) -> None:
+        if not storm.over:
+            server.crash()
+            storm.restart_soon(server, 0.2)
+
+    for step, server in enumerate(storm.group.members()):
+        storm.group.clock.after(step * pause, restart, server)
     return True
 
 
@@ -158,7 +98,7 @@ def clock_drift(storm: Storm) -> bool:
     """Monotonic clocks run at different paces."""
     group = storm.group
     for server in group.slots.values():
-        server.drift = 0.8 + group.random() * 0.45
+        server.drift = 0.8 + storm.random() * 0.45
 
     def undo() -> None:
         for server in group.slots.values():
@@ -171,7 +111,7 @@ def clock_drift(storm: Storm) -> bool:
 def wall_clock_step(storm: Storm) -> bool:
     """The wall clocks are set back or forward by an hour; nothing may rest on them."""
     for server in storm.group.slots.values():
-        server.wall_step = storm.group.draw(-3600, 3600) * SECOND
+        server.wall_step = storm.draw(-3600, 3600) * SECOND
     return True
 
 
@@ -182,7 +122,7 @@ def torn_write(storm: Storm) -> bool:
     """The machine loses power in the middle of a transaction."""
     server = storm.victim()
     server.disk.fail_next("torn")
-    storm.group.clock.after(storm.group.draw(0, 400) * MS, server.crash, proc=server.proc)
+    storm.group.clock.after(storm.draw(0, 400) * MS, server.crash, proc=server.proc)
     storm.restart_soon(server, 4)
     return True
 
@@ -258,7 +198,7 @@ def lost_history(storm: Storm) -> bool:
         server.disk.roll_back(image, sequence)
         storm.restart_soon(server, 2)
 
-    storm.group.clock.after(storm.group.draw(1, 4) * SECOND, set_back)
+    storm.group.clock.after(storm.draw(1, 4) * SECOND, set_back)
     return True
 
 
@@ -269,7 +209,7 @@ def _expendable(storm: Storm, server: Server | None = None) -> Server | None:
         return None
     if group.has_lost():
         return None
-    return server or group.any_server()
+    return server or storm.anyone()
 
 
 # -- links ---------------------------------------------------------------------------------------
@@ -295,7 +235,7 @@ def one_way(storm: Storm) -> bool:
 def partial_mesh(storm: Storm) -> bool:
     """Some pairs do not hear each other."""
     slots = sorted(storm.group.slots)
-    pairs = [(a, b) for a in slots for b in slots if a < b and storm.group.random() < 0.45]
+    pairs = [(a, b) for a in slots for b in slots if a < b and storm.random() < 0.45]
     return storm.cut([*pairs, *((b, a) for a, b in pairs)], (1, 8))
 
 
@@ -305,15 +245,32 @@ def bridge(storm: Storm) -> bool:
     return storm.cut(both(ones[1:] if len(ones) > 1 else ones, others[1:]), (1, 8))
 
 
+def chain(storm: Storm) -> bool:
+    """Everyone hears only two neighbours, in an order of its own."""
+    slots = sorted(storm.group.slots, key=lambda slot: storm.random())
+    far = [(a, b) for n, a in enumerate(slots) for b in slots[n + 2 :]]
+    return storm.cut([*far, *((b, a) for a, b in far)], (1, 8))
+
+
+def leader_and_one(storm: Storm) -> bool:
+    """The leader hears one server only; all others hear each other."""
+    leader = storm.group.leader()
+    if leader is None:
+        return False
+    others = storm.others(leader.slot)
+    friend = others[storm.draw(0, len(others))] if others else 0
+    return storm.cut(both([leader.slot], [one for one in others if one != friend]), (1, 8))
+
+
 def flapping(storm: Storm) -> bool:
     """Links that come and go."""
     slot = storm.victim().slot
-    links = both([slot], [one for one in storm.others(slot) if storm.group.random() < 0.7])
+    links = both([slot], [one for one in storm.others(slot) if storm.random() < 0.7])
 
     def flap(left: int) -> None:
         if left and not storm.over:
             storm.cut(links, (0.1, 0.8))
-            storm.group.clock.after(storm.group.draw(400, 1500) * MS, flap, left - 1)
+            storm.group.clock.after(storm.draw(400, 1500) * MS, flap, left - 1)
 
     flap(FLAPS)
     return bool(links)
@@ -331,28 +288,33 @@ def _network_fault(storm: Storm, name: str, value: float, seconds: tuple[float, 
 
 def loss(storm: Storm) -> bool:
     """Messages get lost."""
-    return _network_fault(storm, "loss", 0.02 + storm.group.random() * 0.3, (2, 10))
+    return _network_fault(storm, "loss", 0.02 + storm.random() * 0.3, (2, 10))
 
 
 def duplication(storm: Storm) -> bool:
     """Messages arrive twice."""
-    return _network_fault(storm, "repeat", 0.05 + storm.group.random() * 0.4, (2, 10))
+    return _network_fault(storm, "repeat", 0.05 + storm.random() * 0.4, (2, 10))
 
 
 def reordering(storm: Storm) -> bool:
     """Delays so different that messages overtake each other."""
-    return _network_fault(storm, "jitter", storm.group.draw(20, 900) * MS, (2, 8))
+    return _network_fault(storm, "jitter", storm.draw(20, 900) * MS, (2, 8))
+
+
+def slow_links(storm: Storm) -> bool:
+    """Every message takes long."""
+    return _network_fault(storm, "slow", storm.draw(30, 300) * MS, (2, 8))
 
 
 def late_messages(storm: Storm) -> bool:
     """A few messages are seconds late."""
-    return _network_fault(storm, "late", storm.group.draw(500, 5000) * MS, (3, 10))
+    return _network_fault(storm, "late", storm.draw(500, 5000) * MS, (3, 10))
 
 
 def lost_type(storm: Storm) -> bool:
     """One kind of message does not get through."""
     kinds = ("App", "AppResp", "Heartbeat", "HeartbeatResp", "VoteResp", "Snap", "PreVoteResp")
-    kind = kinds[storm.group.draw(0, len(kinds))]
+    kind = kinds[storm.draw(0, len(kinds))]
     dropped = storm.group.network.dropped
     dropped.add(kind)
     storm.lasting(lambda: dropped.discard(kind), (0.5, 4))
@@ -368,7 +330,7 @@ def member_added(storm: Storm) -> bool:
     spare = [slot for slot in sorted(storm.group.slots) if slot not in operator.wanted]
     if not spare or storm.group.has_lost():
         return False
-    operator.want(spare[storm.group.draw(0, len(spare))])
+    operator.want(spare[storm.draw(0, len(spare))])
     return True
 
 
@@ -397,7 +359,23 @@ def transfer(storm: Storm) -> bool:
     leader = storm.group.leader()
     if leader is None:
         return False
-    leader.transfer(storm.group.any_server().id)
+    leader.transfer(storm.anyone().id)
+    return True
+
+
+def transfer_and_isolate(storm: Storm) -> bool:
+    """Leadership is handed to someone who is cut off as soon as the word has arrived."""
+    group, leader = storm.group, storm.group.leader()
+    if leader is None or len(group.members()) < 2:
+        return False
+    target = storm.anyone()
+    leader.transfer(target.id)
+
+    def cut_off() -> None:
+        if not storm.over:
+            storm.cut(both([target.slot], storm.others(target.slot)), (1, 7))
+
+    group.clock.after(storm.draw(1, 4) * MS, cut_off)
     return True
 
 
@@ -428,6 +406,9 @@ KINDS: dict[str, Strike] = {
     for kind in (
         crash,
         crash_leader,
+        crash_in_write,
+        crash_majority,
+        rolling_restart,
         power_cut,
         pause,
         clock_drift,
@@ -445,9 +426,12 @@ KINDS: dict[str, Strike] = {
         one_way,
         partial_mesh,
         bridge,
+        chain,
+        leader_and_one,
         flapping,
         loss,
         duplication,
+        slow_links,
         reordering,
         late_messages,
         lost_type,
@@ -456,7 +440,32 @@ KINDS: dict[str, Strike] = {
         member_replaced,
         change_and_crash,
         transfer,
+        transfer_and_isolate,
         late_transfer,
         burst,
     )
 }
+"""name -> what it does."""
+
+EFFECTS = (
+    "amnesia_declared",
+    "lease_end_refused",
+    "lease_ended",
+    "members_changed",
+    "message_blocked",
+    "message_late",
+    "message_lost",
+    "message_overtaking",
+    "message_repeated",
+    "message_slow",
+    "retry_answered",
+    "snapshot_installed",
+    "snapshot_made",
+    "tail_replaced",
+    "unsynced_write_lost",
+    "write_error",
+    "write_full",
+    "write_torn",
+    "write_unheard",
+)
+"""What faults must have done in a run of many seeds: one that strikes nothing proves nothing."""

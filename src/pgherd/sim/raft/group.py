@@ -188,6 +188,11 @@ class Group:
         self.faults[kind] += 1
         self.say(0, f"fault: {kind}")
 
+    @property
+    def effects(self) -> Counter[str]:
+        """What faults did: messages lost, writes lost, tails replaced and so on."""
+        return self.network.effects
+
     def note(self, server: Server, what: str) -> None:
         """Tell the diagram what a server does."""
         self.say(server.id, what)

@@ -1,15 +1,14 @@
 """The mutants: which mistake of RAFT.md 2 replaces what, and which invariant must notice.
 
 Owns the table, the planting (for the length of a `with` only) and the search for a seed that shows
-a mutant. M24 (deserialising objects) and M26 (pitfalls of Python) cannot be expressed here: the
-frame decoder's tests and the determinism test stand for them.
+a mutant. Leaves the page about them to reference.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,10 +34,12 @@ Patch = tuple[Any, str, Any]
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """One mistake. caught_by: the invariants that may notice; profile: what brings it out."""
+    """One mistake. scenario: the file in tests/data that goes otherwise with it; caught_by: the
+    invariants that may notice; profile: what brings it out."""
 
     name: str
     mistake: str
+    scenario: str
     patches: tuple[Patch, ...]
     caught_by: tuple[str, ...]
     profile: Profile = Profile()
@@ -52,12 +53,14 @@ TABLE = (
     Mutant(
         "M1",
         "the vote is not durable",
+        "raft/election",
         ((core.Core, "hard", planted.hard_without_vote),),
         ("I5",),
     ),
     Mutant(
         "M2",
         "an append is acknowledged before fsync",
+        "sim/raft/slow-acknowledgement",
         (
             (core.Core, "send", planted.send_acknowledgement_at_once),
             (server.Server, "waits", planted.acknowledgement_need_not_wait),
@@ -67,18 +70,21 @@ TABLE = (
     Mutant(
         "M3",
         "the leader counts its own write before it is durable",
+        "raft/single-voter",
         ((leader, "append_own", planted.append_own_and_count),),
         ("I3",),
     ),
     Mutant(
         "M4",
         "entries of older terms are committed by counting",
+        "raft/older-term-commit",
         _everywhere("count", planted.count_any_term, leader, membership, replicate),
         ("I3",),
     ),
     Mutant(
         "M5",
         "commit is clamped by the length of the log",
+        "raft/older-term-commit",
         (
             (log.RaftLog, "append_from_leader", planted.append_and_commit_by_length),
             (progress, "rejected", planted.rejected_far),
@@ -93,29 +99,33 @@ TABLE = (
     Mutant(
         "M5b",
         "a heartbeat's commit is not clamped to the match",
+        "raft/conflict",
         ((leader, "heartbeat_all", planted.heartbeat_with_own_commit),),
         ("A1", "I3", "I4", "I5"),
     ),
     Mutant(
         "M6",
         "any append truncates",
+        "raft/late-append",
         ((log.RaftLog, "append_from_leader", planted.append_and_cut),),
         ("A1", "I3", "I4", "I5"),
     ),
     Mutant(
         "M7",
         "a new leader may change members at once",
+        "raft/change-of-a-predecessor",
         ((core.Core, "become_leader", planted.become_leader_free_to_change),),
         ("C1",),
         Profile(
             options=Options(size=3, spare=2, operator_ms=40),
-            kinds=("member_added", "member_removed", "crash_leader", "lost_type", "slow_disk"),
+            kinds=("member_added", "member_removed", "change_and_crash", "lost_type", "slow_disk"),
             count=16,
         ),
     ),
     Mutant(
         "M8",
         "a change is in force at append",
+        "raft/join-and-promote",
         ((membership, "checked", planted.checked_and_applied),),
         ("C1", "C2", "I3"),
         Profile(kinds=("member_added", "member_removed", "crash_leader"), count=14),
@@ -123,13 +133,19 @@ TABLE = (
     Mutant(
         "M9",
         "a learner refuses its vote",
+        "raft/learner-votes",
         ((election, "on_vote_request", planted.learners_refuse),),
         ("L1",),
-        Profile(options=Options(size=1, spare=2), kinds=("change_and_crash",), count=6),
+        Profile(
+            options=Options(size=1, spare=2),
+            kinds=("change_and_crash", "lost_type", "one_way", "isolate"),
+            count=14,
+        ),
     ),
     Mutant(
         "M10",
         "a removed leader goes on",
+        "raft/remove-leader",
         ((membership, "_lead_on", planted.lead_on_outside),),
         ("C3",),
         Profile(kinds=("member_removed", "member_added"), count=10),
@@ -137,13 +153,15 @@ TABLE = (
     Mutant(
         "M11",
         "older terms get no answer",
+        "raft/stuck-at-a-higher-term",
         ((election, "_answer_older", planted.no_answer_to_older),),
         ("L1", "L2"),
-        Profile(kinds=("transfer", "late_transfer", "isolate", "one_way", "loss"), count=14),
+        Profile(kinds=("transfer_and_isolate", "transfer", "isolate", "one_way"), count=14),
     ),
     Mutant(
         "M12",
         "own votes and acknowledgements of older terms count",
+        "sim/raft/slow-vote",
         ((node.RaftNode, "advance", planted.advance_believing_old_replies),),
         ("I3", "I5", "A1"),
         Profile(
@@ -155,6 +173,7 @@ TABLE = (
     Mutant(
         "M13",
         "a read is answered without asking anyone",
+        "sim/raft/stale-read",
         ((reads, "ask", planted.read_without_asking),),
         ("R1",),
         Profile(kinds=("isolate", "split", "pause", "one_way"), count=12),
@@ -162,6 +181,7 @@ TABLE = (
     Mutant(
         "M14",
         "a read is answered before an entry of the own term is committed",
+        "raft/read-before-own-term",
         ((reads, "ask", planted.read_before_own_term),),
         ("R1",),
         Profile(kinds=("crash_leader", "slow_disk", "transfer", "loss"), count=14),
@@ -169,6 +189,7 @@ TABLE = (
     Mutant(
         "M15",
         "reads by lease",
+        "sim/raft/stale-read",
         ((reads, "_serve", planted.serve_by_lease),),
         ("R1",),
         Profile(kinds=("isolate", "one_way", "transfer", "clock_drift", "pause"), count=14),
@@ -176,6 +197,7 @@ TABLE = (
     Mutant(
         "M16",
         "a stale leader ends leases",
+        "sim/raft/stale-lease-end",
         (
             (machine.Machine, "may_expire", planted.any_lease_may_expire),
             (server.Server, "expire_leases", planted.expire_leases_as_anyone),
@@ -187,13 +209,19 @@ TABLE = (
     Mutant(
         "M17",
         "a snapshot replaces a newer log",
+        "raft/late-snapshot",
         ((follower, "_snapshot_is_needed", planted.snapshot_is_always_needed),),
         ("A1", "I3", "I4", "I5"),
-        Profile(kinds=("duplication", "reordering", "late_messages", "crash"), count=12),
+        Profile(
+            options=Options(snapshot_every=5, entries_kept=0),
+            kinds=("duplication", "reordering", "late_messages", "isolate", "burst"),
+            count=14,
+        ),
     ),
     Mutant(
         "M17b",
         "a snapshot's term is not compared",
+        "sim/raft/snapshot-of-another-term",
         ((follower, "_snapshot_is_needed", planted.snapshot_is_needed_by_index),),
         ("A1", "I3", "I4", "I5"),
         Profile(
@@ -205,6 +233,7 @@ TABLE = (
     Mutant(
         "M17c",
         "a lost snapshot is waited for",
+        "raft/snapshot",
         ((progress, "snapshot_reported", planted.snapshot_report_is_ignored),),
         ("L1",),
         Profile(
@@ -216,12 +245,14 @@ TABLE = (
     Mutant(
         "M18",
         "a retry is applied again",
+        "sim/raft/exactly-once",
         ((machine.Machine, "session_of", planted.no_session),),
         ("I6",),
     ),
     Mutant(
         "M18b",
         "snapshots leave sessions out",
+        "sim/raft/sessions-in-snapshots",
         ((machine.Machine, "sessions_for_snapshot", planted.no_sessions_in_snapshot),),
         ("I6", "I4"),
         Profile(
@@ -233,6 +264,7 @@ TABLE = (
     Mutant(
         "M19",
         "a damaged log is cut",
+        "sim/raft/damaged-log",
         ((server.Server, "open_store", planted.open_cutting_what_is_damaged),),
         ("I5",),
         Profile(kinds=("bit_flip",), count=4),
@@ -240,6 +272,7 @@ TABLE = (
     Mutant(
         "M20",
         "a failed fsync is retried",
+        "sim/raft/failed-fsync",
         ((server.Server, "sync", planted.sync_again_after_an_error),),
         ("A1", "I2", "I3", "I5"),
         Profile(kinds=("io_error", "torn_write", "disk_full"), count=6),
@@ -247,6 +280,7 @@ TABLE = (
     Mutant(
         "M21",
         "no quorum check",
+        "raft/check-quorum",
         (
             (election, "_leader_is_heard", planted.no_leader_is_heard),
             (leader, "_check_quorum", planted.quorum_is_not_checked),
@@ -257,6 +291,7 @@ TABLE = (
     Mutant(
         "M22",
         "heartbeats wait for the disk",
+        "sim/raft/slow-acknowledgement",
         ((node.RaftNode, "urgent", planted.nothing_is_urgent),),
         ("S1",),
         Profile(options=Options(), kinds=("crash",), count=3, slow_disk=True),
@@ -264,6 +299,7 @@ TABLE = (
     Mutant(
         "M23",
         "a learner stands for election",
+        "raft/learner-does-not-stand",
         ((core.Core, "can_stand", planted.anyone_can_stand),),
         ("C4",),
         Profile(kinds=("member_added", "member_replaced", "isolate", "lost_type"), count=12),
@@ -271,12 +307,39 @@ TABLE = (
     Mutant(
         "M25",
         "timers run on the wall clock",
+        "sim/raft/wall-clock",
         ((server.Server, "next_tick", planted.next_tick_by_wall_clock),),
         ("L1", "S1"),
         Profile(kinds=("wall_clock_step", "crash"), count=4, partial=False),
     ),
 )
 MUTANTS = {mutant.name: mutant for mutant in TABLE}
+
+
+class NotExpressed(NamedTuple):
+    """A mistake that no switch can make, why, and what stands for it."""
+
+    name: str
+    mistake: str
+    why: str
+    instead: str
+
+
+NOT_EXPRESSED = (
+    NotExpressed(
+        "M24",
+        "objects are deserialised that an attacker chose",
+        "no bytes cross the simulated network, and the real decoder can make known types only",
+        "200,000 fuzzed frames, `tests/unit/peer/test_frames.py`",
+    ),
+    NotExpressed(
+        "M26",
+        "pitfalls of Python",
+        "no one function: `python -O`, the order of sets, float terms, a blocked loop",
+        "the core refuses to be imported under `-O`; seeds run again in processes with other hash "
+        "seeds, `tests/sim/test_raft.py`; ruff's rules on blocking calls; `mypy --strict`",
+    ),
+)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ restarted meanwhile. Blocks are counted per directed link: overlapping faults en
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -33,10 +34,13 @@ class Network:
         self._blocks: dict[Link, int] = {}
         self.loss = 0.0
         self.repeat = 0.0
+        self.slow = 0
         self.jitter = 0
         self.late = 0
         self.held: set[str] = set()
         self.dropped: set[str] = set()
+        self.effects: Counter[str] = Counter()
+        self._arrivals: dict[Link, int] = {}
         self.tell: Callable[[str, Msg], None] | None = None
 
     def block(self, source: int, target: int) -> None:
@@ -55,7 +59,8 @@ class Network:
         """Everything works again; what is late still arrives."""
         self._blocks.clear()
         self.loss = self.repeat = 0.0
-        self.jitter = self.late = 0
+        self.slow = self.jitter = self.late = 0
+        self._arrivals.clear()
         self.held.clear()
         self.dropped.clear()
 
@@ -78,17 +83,33 @@ class Network:
             return
         self._clock.after(self._delay(message), target.receive, message)
         if self.repeat and random() < self.repeat:
+            self.effects["message_repeated"] += 1
             self._clock.after(self._delay(message) * 3, target.receive, message)
 
     def _delay(self, message: Msg) -> int:
         random = self._random
         delay = BASE_US + int(random() * SPREAD_US)
+        if self.slow:
+            self.effects["message_slow"] += 1
+            delay += self.slow
         if self.jitter:
             delay += int(random() * self.jitter)
+            self._note_order(message, self._clock.now + delay)
         if self.late and (message.type in self.held or random() < LATE_SHARE):
+            self.effects["message_late"] += 1
             delay += int(random() * self.late)
         return delay
 
+    def _note_order(self, message: Msg, arrival: int) -> None:
+        """Count a message that arrives before one which was sent earlier on the same link."""
+        link = (message.frm, message.to)
+        last = self._arrivals.get(link, 0)
+        if arrival < last:
+            self.effects["message_overtaking"] += 1
+        else:
+            self._arrivals[link] = arrival
+
     def _told(self, what: str, message: Msg) -> None:
+        self.effects[f"message_{what}"] += 1
         if self.tell is not None:
             self.tell(what, message)

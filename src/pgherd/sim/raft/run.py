@@ -16,9 +16,10 @@ import msgspec
 from pgherd.raft.types import ConfChangeError
 from pgherd.sim.clock import MS, SECOND
 from pgherd.sim.raft.checker import Violation
-from pgherd.sim.raft.faults import Storm, both
+from pgherd.sim.raft.faults import KINDS
 from pgherd.sim.raft.group import Group, Options
 from pgherd.sim.raft.server import Server
+from pgherd.sim.raft.storm import Storm, both
 
 CALM = 3 * SECOND
 STORM = 40 * SECOND
@@ -32,15 +33,20 @@ STEP = 250 * MS
 SIMULATED_SECONDS_MIN = 60
 FAULTS_MIN = 3
 ACKS_MIN = 50
+STRIKES = (3, 4, 5, 6, 8, 10, 14)
 SIZES = (1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7)
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is made of, where a seed should not decide. kinds: () = all faults."""
+    """What a run is made of, where a seed should not decide.
+
+    kinds: () = all faults; skip: numbers of the storm's faults that do not strike.
+    """
 
     options: Options | None = None
     kinds: tuple[str, ...] = ()
     count: int = 0
+    skip: tuple[int, ...] = ()
     slow_disk: bool | None = None
     partial: bool | None = None
 
@@ -57,6 +63,7 @@ class Result(msgspec.Struct, frozen=True):
     reads: int
     evaluated: int
     events: int
+    effects: dict[str, int]
     broken: str = ""
     text: str = ""
 
@@ -115,6 +122,18 @@ def run_seed(
     return result_of(group, broken=broken, text=text)
 
 
+def shrunk(result: Result, profile: Profile | None = None) -> Profile:
+    """The profile with as few faults as still break the same invariant, tried one by one."""
+    profile = profile or Profile()
+    for number in range(profile.count or max(STRIKES)):
+        less = msgspec.structs.replace(profile, skip=(*profile.skip, number))
+        tried = run_seed(result.seed, less)
+        is_less = sum(tried.faults.values()) < sum(result.faults.values())
+        if tried.broken == result.broken and is_less:
+            profile, result = less, tried
+    return profile
+
+
 def run_seeds(seeds: Iterable[int], profile: Profile | None = None) -> Iterator[Result]:
     """Run seeds one after the other, collecting garbage between them only (a fifth faster)."""
     was_on = gc.isenabled()
@@ -149,6 +168,7 @@ def result_of(group: Group, *, broken: str, text: str) -> Result:
         reads=sum(client.reads for client in group.clients),
         evaluated=group.checker.evaluated,
         events=group.clock.events,
+        effects=dict(group.effects),
         broken=broken,
         text=text,
     )
@@ -163,8 +183,9 @@ def live(group: Group, rng: Random, profile: Profile) -> None:
     group.clock.run_until(CALM)
     if chosen(profile.slow_disk, rng, 0.2):
         slow_disk_alone(group)
-    storm = Storm(group, profile.kinds)
-    count = profile.count or rng.choice((3, 4, 5, 6, 8, 10, 14))
+    kinds = {name: KINDS[name] for name in profile.kinds or KINDS}
+    storm = Storm(group, kinds, profile.skip)
+    count = profile.count or rng.choice(STRIKES)
     storm.schedule(first=0, last=STORM - 2 * SECOND, count=count)
     group.clock.run_until(group.clock.now + STORM)
     storm.end()

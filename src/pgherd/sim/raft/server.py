@@ -64,6 +64,7 @@ class Server:
         self.wall_step = 0
         self.fsync_slow: tuple[int, int] | None = None
         self.disk_stuck = ""
+        self.in_write: Callable[[int], None] | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -71,6 +72,7 @@ class Server:
         self._storing: Ready | None = None
         self._imaging = False
         self._wait_all = False
+        self._held: list[Msg] = []
         self._members_changed = False
         self._waiting: dict[tuple[int, int], Reply] = {}
         self._reads: dict[bytes, Reply] = {}
@@ -88,6 +90,7 @@ class Server:
             self.store = self.open_store()
         except StoreDamaged:
             self.has_amnesia = True
+            self.group.effects["amnesia_declared"] += 1
             self.group.note(self, "has amnesia and takes no part")
             return
         self.group.checker.opened(self)
@@ -130,9 +133,11 @@ class Server:
             return
         if self.group.random() < 0.5:
             try:
-                self.store.sync()
+                self._write_out()
             except StoreFailed:
                 pass  # torn: the transaction was cut on its way
+        if self.store.unsynced:
+            self.group.effects["unsynced_write_lost"] += 1
         self._end("crashes")
 
     def _end(self, why: str) -> None:
@@ -203,7 +208,7 @@ class Server:
 
     def write(self, command: Command, reply: Reply) -> None:
         """A client's command: proposed here if this is the leader, redirected otherwise."""
-        if not self._takes_requests(reply):
+        if not self._takes_requests(reply, self.write, command):
             return
         try:
             self.node.propose(encode(command))
@@ -215,15 +220,18 @@ class Server:
 
     def read(self, context: bytes, reply: Reply) -> None:
         """A client's read: asked of the leader, answered from here once applied."""
-        if not self._takes_requests(reply):
+        if not self._takes_requests(reply, self.read, context):
             return
         self._reads[context] = reply
         self.node.read_index(context)
         self.poke()
 
-    def _takes_requests(self, reply: Reply) -> bool:
+    def _takes_requests(self, reply: Reply, act: Callable[..., None], what: object) -> bool:
+        """Whether it does now; what comes to a paused process waits in its buffers."""
         if not self.up:
             reply(None, 0)
+        elif self.proc.paused:
+            self.proc.deferred.append((act, (what, reply)))
         return self.up and not self.proc.paused
 
     def change_members(self, ops: list[ConfOp]) -> None:
@@ -263,19 +271,25 @@ class Server:
 
     def _begin(self) -> None:
         ready = self.node.ready()
-        stored = self.store.initial_state()[0]
         hard = ready.hard
-        self._wait_all = hard is not None and hard[:2] != stored[:2]
+        self._wait_all = hard is not None and hard[:2] != self.store.initial_state()[0][:2]
         if ready.soft is not None:
             self.group.checker.role_changed(self, ready)
+        self._held = []
         for message in ready.messages:
-            if not self.waits(message):
+            if self.waits(message):
+                self._held.append(message)
+            else:
                 self._post(message)
         if ready.must_sync or ready.entries or ready.snapshot:
             self.save(ready)
             self.group.checker.stores(self, ready)
             self._storing = ready
-            self.group.clock.after(self.fsync_us(), self._stored, proc=self.proc)
+            fsync_us = self.fsync_us()
+            self.group.clock.after(fsync_us, self._stored, proc=self.proc)
+            if self.in_write is not None:
+                strike, self.in_write = self.in_write, None
+                strike(fsync_us)
         else:
             self._finish(ready)
 
@@ -314,9 +328,18 @@ class Server:
         """Make what was written durable. Raises StoreFailed, after which nothing is retried."""
         if self.disk_stuck == "full":
             self.disk.fail_next("full")
-        self.store.sync()
+        self._write_out()
         self.store.remember()
         self.group.checker.synced(self)
+
+    def _write_out(self) -> None:
+        """Bring what was written to the disk, which may have a fault armed."""
+        fault = self.disk.fault
+        try:
+            self.store.sync()
+        except StoreFailed:
+            self.group.effects[f"write_{fault}"] += 1
+            raise
 
     def _failed(self, failure: StoreFailed) -> None:
         """A write failed: say why and stop."""
@@ -328,13 +351,13 @@ class Server:
         if ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             self.applied = ready.snapshot.index
+            self.group.effects["snapshot_installed"] += 1
             self.group.checker.restored(self, ready.snapshot.conf)
         for entry in ready.committed:
             self._apply(entry)
         self.node.advance(ready)
-        for message in ready.messages:
-            if self.waits(message):
-                self._post(message)
+        for message in self._held:
+            self._post(message)
         if ready.read_states or self._reads_due:
             self._answer_reads(ready.read_states)
         self._note_leadership()
@@ -420,6 +443,7 @@ class Server:
         cut = max(self.store.first_index() - 1, self.applied - options.entries_kept)
         self.store.compact(cut)
         self._imaging = True
+        self.group.effects["snapshot_made"] += 1
         self.group.clock.after(self.fsync_us(), self._imaged, proc=self.proc)
 
     def _imaged(self) -> None:

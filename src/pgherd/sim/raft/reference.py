@@ -1,0 +1,72 @@
+"""The mutants as a page for people: each mistake, the scenario and the invariant that notice it.
+
+Owns the form of docs/reference/mutants.md. The page keeps who noticed, and after how many seeds,
+from the last `./dev sim raft --mutants --record`; all else comes from the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pgherd.sim.raft.mutants import MUTANTS, NOT_EXPRESSED, SEEDS_MAX, Mutant
+
+PAGE = Path("docs", "reference", "mutants.md")
+"""Relative to the repository, where ./dev runs everything."""
+
+HEAD = f"""# Mutants of the consensus core
+
+Made from the table in `src/pgherd/sim/raft/mutants.py` by `./dev docs`; do not edit. The column
+*noticed* is from the last `./dev sim raft --mutants --record`.
+
+Each line is a mistake that other implementations of Raft made, planted into this one for the length
+of a run. A test that cannot notice it proves nothing, so each must be noticed twice: by a told
+scenario (`tests/data/`), whose text then goes otherwise, and by an invariant of the simulator
+within {SEEDS_MAX:,} seeds. CI plants all of them, every time. `./dev sim raft --mutant M6 --seed 5`
+draws one.
+
+| mutant | mistake | planted in | scenario | invariants that may | noticed |
+|---|---|---|---|---|---|
+"""
+LEFT_OUT = """
+Two mistakes have no switch:
+
+| mutant | mistake | why not | what stands for it |
+|---|---|---|---|
+"""
+
+
+class Noticed(NamedTuple):
+    """Which invariant noticed a mutant, at which seed (counted from 1)."""
+
+    invariant: str
+    seed: int
+
+
+def read(page: Path = PAGE) -> dict[str, Noticed]:
+    """What the page says of each mutant; nothing when there is no page."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    rows = re.findall(r"^\| (M\d+\w?) \|.*\| (\w+) at seed (\d+) \|$", text, flags=re.MULTILINE)
+    return {name: Noticed(invariant, int(seed)) for name, invariant, seed in rows}
+
+
+def text_of(noticed: Mapping[str, Noticed]) -> str:
+    """The page."""
+    rows = "".join(_row(mutant, noticed.get(mutant.name)) for mutant in MUTANTS.values())
+    rest = "".join(f"| {' | '.join(one)} |\n" for one in NOT_EXPRESSED)
+    return f"{HEAD}{rows}{LEFT_OUT}{rest}"
+
+
+def _row(mutant: Mutant, noticed: Noticed | None) -> str:
+    places = ", ".join(f"`{_name(where)}.{name}`" for where, name, _ in mutant.patches)
+    seen = f"{noticed.invariant} at seed {noticed.seed}" if noticed else "not recorded"
+    scenario = f"`{mutant.scenario}.txt`"
+    invariants = ", ".join(mutant.caught_by)
+    return f"| {mutant.name} | {mutant.mistake} | {places} | {scenario} | {invariants} | {seen} |\n"
+
+
+def _name(where: object) -> str:
+    """A module or a class, by its last name."""
+    return str(getattr(where, "__name__", "")).rsplit(".", 1)[-1]
