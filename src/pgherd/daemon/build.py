@@ -22,9 +22,11 @@ from pgherd.config.reload import diff
 from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.daemon.agent import Agent
+from pgherd.daemon.amnesia import Amnesia
 from pgherd.daemon.consensus import Consensus
-from pgherd.daemon.identity import open_store
+from pgherd.daemon.identity import Opened, declare_lost, open_store
 from pgherd.daemon.journal import Storyteller
+from pgherd.daemon.memberfile import MemberKeeper
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
@@ -35,14 +37,14 @@ from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
 from pgherd.peer.peers import Peers
-from pgherd.peer.storemarks import StoreMark
+from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import make_directory
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
-from pgherd.store.base import StoreDamaged
+from pgherd.store.base import StoreWentBack
 from pgherd.store.replica import Replica
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import LoopLag, now_ms
@@ -79,6 +81,8 @@ class Node:
         self.stories = Storyteller(self.me, self.journal, self.metrics, told=told)
         self.seeds = opened.seeds
         self.raft_id = opened.raft_id
+        self.known = opened.known
+        self._again = False
         replica = Replica(
             opened.store,
             raft_id=opened.raft_id,
@@ -98,7 +102,11 @@ class Node:
             on_unreachable=self._unreachable,
             store=self._store_mark,
             on_went_back=self._went_back,
+            address=translate.address(settings).raft(),
+            learns=opened.forgot is not None,
         )
+        for mark in self.known.marks:
+            self.peers.marks.note(mark)
         self.consensus = Consensus(
             replica,
             tick_ms=settings.raft.heartbeat_ms,
@@ -123,6 +131,13 @@ class Node:
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
         )
         self.standing = self._make_standing()
+        self.amnesia = self._make_amnesia(opened)
+        self.keeper = MemberKeeper(
+            settings.raft.data_dir,
+            self.known,
+            facts=lambda: self.agent.facts,
+            marks=self.peers.marks.newest,
+        )
         self.api, self.guard = translate.api(
             settings,
             self.port,
@@ -146,6 +161,20 @@ class Node:
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
+            amnesia=lambda: self.amnesia.text() if self.amnesia is not None else "",
+        )
+
+    def _make_amnesia(self, opened: Opened) -> Amnesia | None:
+        if opened.forgot is None:
+            return None
+        self.consensus.retire()
+        return Amnesia(
+            directory=opened.forgot.directory,
+            known=self.known,
+            why=opened.forgot.why,
+            peers=self.peers.connected,
+            ask=self.port.readmit,
+            server=self.server,
         )
 
     def _make_standing(self) -> Standing:
@@ -216,13 +245,32 @@ class Node:
     def _store_mark(self) -> StoreMark:
         store = self.consensus.store
         identity = store.identity()
-        assert identity is not None, "open_store gives every store one"
+        if identity is None:
+            return StoreMark()  # amnesia: this node has no store to speak of
         return StoreMark(identity.raft_id, identity.store_incarnation, store.sequence())
 
     def _went_back(self, node: NodeId, why: str) -> None:
-        """A peer knows that our store has been further than it is."""
-        self._consensus_failed(StoreDamaged(f"{node} says: {why}"))
+        """A peer knows that our store has been further than it is, or that it is not ours.
+
+        One that was made anew has nothing to lose: its node has amnesia. An old one is for people
+        to look at: it may be a copy, and its original may run.
+        """
         self.consensus.stopped = True
+        if MADE_ANEW not in why:
+            self._consensus_failed(StoreWentBack(f"{node} says: {why}"))
+            return
+        try:
+            declare_lost(self.settings.raft.data_dir, self.known)
+        except OSError as error:
+            self._consensus_failed(PgherdError(f"cannot write member.json: {error.strerror}"))
+            return
+        self._begin_anew(f"{node} says: {why}")
+
+    def _begin_anew(self, why: str) -> None:
+        """End, so that the supervisor starts this node as what it is now."""
+        log.warning("agent.begins-anew", reason=why)
+        self._again = True
+        self._failed.set()
 
     def _consensus_failed(self, failure: PgherdError) -> None:
         self.failure = failure
@@ -234,6 +282,8 @@ class Node:
         addresses |= {node: member.address.raft() for node, member in facts.members.items()}
         addresses.pop(self.me, None)
         self.peers.set_peers(addresses)
+        for member in facts.members.values():
+            self.peers.marks.expect(member.raft_id, member.store)
         self._publish()
 
     def _snapshot(self) -> Snapshot:
@@ -248,7 +298,7 @@ class Node:
 
     def _publish(self) -> None:
         """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
-        if self.control is not None and not self.agent.removed:
+        if self.control is not None and not self.agent.removed and self.amnesia is None:
             self.control.publish(self._snapshot())
 
     # --- life ------------------------------------------------------------------------------------
@@ -263,9 +313,12 @@ class Node:
             await self._know_incarnation()
             await self.watch.look()
         self.agent.facts_changed([])
-        self.consensus.start()
-        jobs = [self.agent.run(), self.api.run(), self._publish_often(), self._measure_lag()]
-        jobs.append(self.standing.run())
+        jobs = [self.agent.run(), self.api.run(), self._measure_lag()]
+        if self.amnesia is None:
+            self.consensus.start()
+            jobs += [self._publish_often(), self.standing.run()]
+        else:
+            jobs.append(self._be_readmitted(self.amnesia))
         if self.watch is not None:
             jobs.append(self.watch.run())
         self._tasks = [asyncio.create_task(job) for job in jobs]
@@ -279,6 +332,8 @@ class Node:
 
     def _why_ended(self, *, asked: bool) -> int:
         """0 only when somebody asked for it: then, and only then, PostgreSQL stops too."""
+        if self._again:
+            return 1
         if self.failure is not None:
             log.error("agent.failed", reason=self.failure.message, next=self.failure.hint)
             return 2 if isinstance(self.failure, OperatorError) else 1
@@ -309,10 +364,22 @@ class Node:
             )
             await self.consensus.save_promises(renewed)
 
+    async def _be_readmitted(self, amnesia: Amnesia) -> None:
+        """Take no part until the others have a new place for this node, then begin anew there."""
+        self.stories.tell("member.amnesia", amnesia.text())
+        try:
+            text = await amnesia.run()
+        except PgherdError as failure:
+            self._consensus_failed(failure)
+            return
+        self.stories.tell("member.readmitted", text)
+        self._begin_anew(text)
+
     async def _publish_often(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_S)
             self._publish()
+            await self.keeper.keep()
 
     async def _measure_lag(self) -> None:
         await LoopLag(self.metrics.loop_lagged).run()

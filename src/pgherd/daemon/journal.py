@@ -5,9 +5,10 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
+from pgherd.telemetry.boottime import unix_ms
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -29,6 +30,8 @@ KINDS: dict[type, str] = {
     cmd.UpdateMember: "member.updated",
     cmd.AskLeave: "member.leaving",
     cmd.RemoveMember: "member.removed",
+    cmd.RegisterStore: "member.store-known",
+    cmd.Readmit: "member.readmitted",
     cmd.IssueToken: "token.issued",
     cmd.SetMode: "mode.set",
 }
@@ -68,6 +71,11 @@ class Storyteller:
         self._journal.record(event)
         log.info(kind, term=term, rule=rule, text=text, index=each.index)
         self._count(command)
+
+    def tell(self, kind: str, text: str) -> None:
+        """Something happened to this node that the ledger does not know, or not yet."""
+        event = Event(at_ms=unix_ms(), node=self._me, kind=kind, text=text, term=Term(0), rule=0)
+        self._journal.record(event)
 
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):

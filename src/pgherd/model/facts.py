@@ -80,6 +80,8 @@ class Member(msgspec.Struct, frozen=True):
     """A node in the ledger. incarnation: of its data directory, "" until it has one.
 
     leaving: somebody asked to remove it; it counts for nothing new and goes step by step.
+    store: the incarnation of the Raft store that takes part under this Raft id, "" until it is
+    known; another store under the same id has forgotten what it promised.
     """
 
     node: NodeId
@@ -90,6 +92,7 @@ class Member(msgspec.Struct, frozen=True):
     tags: Tags = Tags()
     voter: bool = True
     leaving: bool = False
+    store: str = ""
 
     @property
     def key(self) -> MemberKey:

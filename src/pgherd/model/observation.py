@@ -53,7 +53,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
     cannot be known without a start · drained: no receiver is left and replay is parked at the end
     of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
-    now · names: the effective synchronous_standby_names · settled: the newest sync generation whose
+    now, and under which incarnation of ours · names: the effective synchronous_standby_names · settled: the newest sync generation whose
     barrier is complete · epoch_record_end: on a primary, the end of the epoch record it wrote, with
     its term in position.epoch · checkpointed: the term since whose promotion a checkpoint is done,
     or the switchover id it was done for · since: when this state began.
@@ -68,6 +68,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     receiver: Receiver | None = None
     upstream: NodeId | None = None
     upstream_term: Term = Term(0)
+    upstream_incarnation: str = ""
     senders: tuple[Sender, ...] = ()
     names: str = ""
     settings_problem: str = ""
@@ -123,13 +124,24 @@ class Heard(msgspec.Struct, frozen=True):
     at: Instant
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """What a node with amnesia asks for: to take part again, with this store.
+
+    raft_id: under which it took part before, as far as it still knows; 0 when it does not.
+    """
+
+    store: str
+    raft_id: RaftId = RaftId(0)
+
+
 class HerdView(msgspec.Struct, frozen=True):
     """What the herd decider looks at beside the facts: every report, with arrival times.
 
     me: the node that decides (its own report is in `reports` too) · since: when this node became
     Raft leader · phase_since: when it applied the current term and phase · names_since: when it
     applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
-    caught_up: Raft ids whose log is within reach of ours.
+    caught_up: Raft ids whose log is within reach of ours · asking: who has amnesia and asked lately
+    to be re-admitted.
     """
 
     me: NodeId
@@ -141,3 +153,4 @@ class HerdView(msgspec.Struct, frozen=True):
     raft_voters: tuple[RaftId, ...] = ()
     raft_learners: tuple[RaftId, ...] = ()
     caught_up: tuple[RaftId, ...] = ()
+    asking: dict[NodeId, Asking] = {}

@@ -50,12 +50,16 @@ class FrameError(Exception):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame of whoever connects: who it is, whom it wants, and how far its store is."""
+    """The first frame of whoever connects: who it is, whom it wants, and how far its store is.
+
+    address: where it is reached itself, for who has forgotten that.
+    """
 
     node: NodeId
     to: NodeId
     lane: int = 0
     store: StoreMark = StoreMark()
+    address: tuple[str, int] = ("", 0)
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):

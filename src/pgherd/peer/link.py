@@ -61,6 +61,7 @@ class Link:
         resolver: Resolver,
         on_change: Callable[[Link, str | None], None],
         store: Callable[[], StoreMark],
+        own_address: tuple[str, int],
     ) -> None:
         self.me, self.peer, self.address, self.lane = me, peer, address, lane
         self.is_up = False
@@ -71,6 +72,7 @@ class Link:
         self._resolver = resolver
         self._on_change = on_change
         self._store = store
+        self._own_address = own_address
         self._wire: Wire | None = None
         self._lost: asyncio.Future[str] | None = None
         self._welcome: asyncio.Future[None] | None = None
@@ -223,7 +225,13 @@ class Link:
                 raise PeerRefused(f"the certificate at {host}:{port} is of {name}")
             self.certificate_ends_unix = wire.certificate_ends_unix()
         self._hello_at = time.monotonic()
-        hello = Hello(node=self.me, to=self.peer, lane=int(self.lane), store=self._store())
+        hello = Hello(
+            node=self.me,
+            to=self.peer,
+            lane=int(self.lane),
+            store=self._store(),
+            address=self._own_address,
+        )
         wire.send_now(pack(Channel.HELLO, frames.encode(hello)))
 
     def _on_frame(self, wire: Wire, channel: Channel, body: bytes) -> None:

@@ -11,7 +11,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import counted
 from pgherd.ledger.syncset import stands_for_data
 from pgherd.model.facts import Member, Phase
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, RaftId
 from pgherd.plan.look import fresh
 from pgherd.plan.rule import Decision, HerdRule, Membership, Situation
 
@@ -29,6 +29,8 @@ def new_incarnation(s: Situation) -> Decision | None:
         incarnation = report.promises.incarnation
         if not incarnation or incarnation == member.incarnation:
             continue
+        if report.raft_id != member.raft_id:
+            continue  # said before it was re-admitted: of a copy that counts for nothing now
         if member.incarnation and counted(facts, member.key):
             continue
         reason = f"{node} has data directory {incarnation}"
@@ -68,7 +70,7 @@ def leave_consensus(s: Situation) -> Decision | None:
             return Decision(704, f"waits until {node} has left the sync set")
         if node == s.view.me:
             return hand_on(s)
-        missing = missing_voters(s, member)
+        missing = missing_voters(s, member.raft_id)
         if missing:
             return Decision(
                 704, f"{node} stays for now: without it {missing} voters more must answer"
@@ -86,9 +88,9 @@ def hand_on(s: Situation) -> Decision:
     return Decision(704, f"Raft leadership moves off the leaving node to {heir}", transfer_to=heir)
 
 
-def missing_voters(s: Situation, leaving: Member) -> int:
+def missing_voters(s: Situation, leaving: RaftId) -> int:
     """How many voters short of a majority we would be right after this one is gone."""
-    left = [raft_id for raft_id in s.view.raft_voters if raft_id != leaving.raft_id]
+    left = [raft_id for raft_id in s.view.raft_voters if raft_id != leaving]
     answering = sum(
         member.raft_id in left and fresh(s, node) is not None
         for node, member in s.facts.members.items()

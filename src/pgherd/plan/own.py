@@ -21,7 +21,8 @@ class Self(msgspec.Struct, frozen=True):
     server has had its present upstream · dead_end: the last attempt to follow or rewind failed for
     good, so that only a new copy helps · caught_up: the facts are at least those of the moment when
     this agent started, by a quorum read (a restarted agent must not act on what was agreed before)
-    · removed: the others know that this node is no member any more; the facts here are of before.
+    · removed: the others know that this node is no member any more; the facts here are of before
+    · amnesia: why what it promised is not known here, "" when it is.
     """
 
     me: NodeId
@@ -35,6 +36,7 @@ class Self(msgspec.Struct, frozen=True):
     dead_end: bool = False
     caught_up: bool = True
     removed: bool = False
+    amnesia: str = ""
 
 
 Answer = tuple[str, act.Action | None]

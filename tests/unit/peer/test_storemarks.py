@@ -18,7 +18,7 @@ A, B = NodeId("a"), NodeId("b")
         (StoreMark(2, "one", 8), ""),
         (StoreMark(2, "one", 9), ""),
         (StoreMark(2, "one", 7), "from transaction 8 to 7"),
-        (StoreMark(2, "two", 99), "a new one, and Raft id 2 had one before"),
+        (StoreMark(2, "two", 99), "a new one, and Raft id 2 had another before"),
         (StoreMark(3, "two", 1), ""),
         (StoreMark(), ""),
     ],
