@@ -41,7 +41,7 @@ from pgherd.telemetry import logs
 
 log = logs.get("daemon")
 
-ASK_S = 1.0
+ASK_S = 0.5
 ANSWER_S = 2.0
 NOBODY_YET = "no other member has been reached yet"
 MAJORITY_LOST = (

@@ -24,9 +24,9 @@ from pgherd.daemon import translate
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.amnesia import Amnesia
 from pgherd.daemon.consensus import Consensus
-from pgherd.daemon.identity import Opened, declare_lost, open_store
+from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
-from pgherd.daemon.memberfile import MemberKeeper
+from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
@@ -282,7 +282,8 @@ class Node:
         addresses |= {node: member.address.raft() for node, member in facts.members.items()}
         addresses.pop(self.me, None)
         self.peers.set_peers(addresses)
-        for member in facts.members.values():
+        others = [member for node, member in facts.members.items() if node != self.me]
+        for member in others:
             self.peers.marks.expect(member.raft_id, member.store)
         self._publish()
 

@@ -7,13 +7,12 @@ broken or empty on a node that has been a member is amnesia: it is never begun a
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 import msgspec
 
 from pgherd.api.herd import Admission, Seat
 from pgherd.config.settings import Settings
-from pgherd.daemon.memberfile import MemberFile, read_member, write_member
+from pgherd.daemon.memberfile import MemberFile, declare_lost, read_member, write_member
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode
 from pgherd.model.ids import NodeId, RaftId
@@ -25,8 +24,8 @@ from pgherd.store.replica import give_birth
 from pgherd.store.sqlite import SqliteStore
 
 JOINED = "joined.json"
-NOBODY = RaftId(0)
-"""The Raft id of a node with amnesia: no message is for it."""
+NOBODY = RaftId(2**62)
+"""The Raft id of a node with amnesia: nobody has it, so no message is for it or from it."""
 
 
 class Forgot(msgspec.Struct, frozen=True):
@@ -87,15 +86,6 @@ def forgotten(settings: Settings, known: MemberFile | None, why: str) -> Opened:
     seeds = seeds_of(settings, known)
     blank = MemoryStore(MemoryDisk())
     return Opened(blank, NOBODY, seeds, known, Forgot(directory, why))
-
-
-def declare_lost(path: Path, known: MemberFile) -> MemberFile:
-    """Write down that the store beside this counts no more. Raises OSError."""
-    if known.asks:
-        return known
-    known = msgspec.structs.replace(known, asks=secrets.token_hex(6))
-    write_member(path, known)
-    return known
 
 
 def remembered(settings: Settings, identity: Identity, known: MemberFile | None) -> MemberFile:

@@ -9,6 +9,7 @@ there, the store beside it counts no more, and the node waits to be re-admitted.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def write_member(directory: Path, known: MemberFile, *, durable: bool = True) ->
     """Replace the file as a whole. durable: on disk when this returns. Raises OSError."""
     text = msgspec.json.encode(known).decode()
     write_atomic(directory / MEMBER_FILE, text, user=None, durable=durable)
+
+
+def declare_lost(path: Path, known: MemberFile) -> MemberFile:
+    """Write down that the store beside this counts no more. Raises OSError."""
+    if known.asks:
+        return known
+    known = msgspec.structs.replace(known, asks=secrets.token_hex(6))
+    write_member(path, known)
+    return known
 
 
 class MemberKeeper:
