@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from pgherd.cli.client import REFUSED, read_settings
 from pgherd.cli.output import Format, emit, line, say
 from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError, PgherdError
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, RaftId
 
 
 class NotSure(PgherdError):
@@ -53,7 +54,8 @@ def readmit(
         if not sure:
             again = f"pgherd raft readmit --config {path} --yes-nobody-else-runs-it"
             raise NotSure("nothing was changed yet", again)
-        declare_lost(held.path, known)
+        # The operator's word, for what this old directory says of its Raft id may be old too.
+        declare_lost(held.path, msgspec.structs.replace(known, raft_id=RaftId(0)))
     except OSError as error:
         raise OperatorError(f"cannot write there: {error.strerror}", "see raft.data_dir") from error
     finally:

@@ -45,7 +45,7 @@ from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreWentBack
-from pgherd.store.replica import Replica
+from pgherd.store.replica import BIRTH_INDEX, Replica
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import LoopLag, now_ms
 from pgherd.telemetry.journal import Journal
@@ -92,21 +92,7 @@ class Node:
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
         self.requests = Requests(lambda: self.agent)
-        self.peers = Peers(
-            me=self.me,
-            listen=(settings.node.address.bound("raft"), settings.raft.port),
-            tls=translate.peer_tls(settings),
-            on_raft=self._receive,
-            on_report=self._report,
-            on_request=self.requests.answer,
-            on_unreachable=self._unreachable,
-            store=self._store_mark,
-            on_went_back=self._went_back,
-            address=translate.address(settings).raft(),
-            learns=opened.forgot is not None,
-        )
-        for mark in self.known.marks:
-            self.peers.marks.note(mark)
+        self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
             tick_ms=settings.raft.heartbeat_ms,
@@ -146,6 +132,25 @@ class Node:
         )
         self._facts_seen: Facts | None = None
 
+    def _make_peers(self, opened: Opened) -> Peers:
+        settings = self.settings
+        peers = Peers(
+            me=self.me,
+            listen=(settings.node.address.bound("raft"), settings.raft.port),
+            tls=translate.peer_tls(settings),
+            on_raft=self._receive,
+            on_report=self._report,
+            on_request=self.requests.answer,
+            on_unreachable=self._unreachable,
+            store=self._store_mark,
+            on_went_back=self._went_back,
+            address=translate.address(settings).raft(),
+            learns=opened.forgot is not None,
+        )
+        for mark in self.known.marks:
+            peers.marks.note(mark)
+        return peers
+
     def _make_agent(self) -> Agent:
         return Agent(
             me=self.me,
@@ -184,7 +189,7 @@ class Node:
             is_led=self.consensus.replica.is_led,
             peers=self.peers.connected,
             ask=self.port.was_removed,
-            removed=self.agent.was_removed,
+            removed=self._told_removed,
         )
 
     def _data_member(
@@ -259,12 +264,24 @@ class Node:
         if MADE_ANEW not in why:
             self._consensus_failed(StoreWentBack(f"{node} says: {why}"))
             return
+        self._lost(f"{node} says: {why}")
+
+    def _told_removed(self) -> None:
+        """Whoever has just founded and is told so has not: it was a member, and its disk is new."""
+        if self.consensus.store.last_index() == BIRTH_INDEX:
+            self._lost("this store is new, and its Raft id was given up long ago")
+        else:
+            self.agent.was_removed()
+
+    def _lost(self, why: str) -> None:
+        """This store was made anew: it knows nothing, not even under which Raft id it was."""
+        known = msgspec.structs.replace(self.known, raft_id=RaftId(0))
         try:
-            declare_lost(self.settings.raft.data_dir, self.known)
+            declare_lost(self.settings.raft.data_dir, known)
         except OSError as error:
             self._consensus_failed(PgherdError(f"cannot write member.json: {error.strerror}"))
             return
-        self._begin_anew(f"{node} says: {why}")
+        self._begin_anew(why)
 
     def _begin_anew(self, why: str) -> None:
         """End, so that the supervisor starts this node as what it is now."""

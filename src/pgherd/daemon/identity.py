@@ -7,6 +7,7 @@ broken or empty on a node that has been a member is amnesia: it is never begun a
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 import msgspec
 
@@ -91,9 +92,7 @@ def forgotten(settings: Settings, known: MemberFile | None, why: str) -> Opened:
 def remembered(settings: Settings, identity: Identity, known: MemberFile | None) -> MemberFile:
     """What is written beside the store says that it is this one, before it takes any part."""
     known = known or MemberFile(identity.cluster, identity.node)
-    now = msgspec.structs.replace(
-        known, raft_id=identity.raft_id, store=identity.store_incarnation
-    )
+    now = msgspec.structs.replace(known, raft_id=identity.raft_id, store=identity.store_incarnation)
     if now != known:
         try:
             write_member(settings.raft.data_dir, now)

@@ -69,9 +69,7 @@ def write_member(directory: Path, known: MemberFile, *, durable: bool = True) ->
 
 def declare_lost(path: Path, known: MemberFile) -> MemberFile:
     """Write down that the store beside this counts no more. Raises OSError."""
-    if known.asks:
-        return known
-    known = msgspec.structs.replace(known, asks=secrets.token_hex(6))
+    known = msgspec.structs.replace(known, asks=known.asks or secrets.token_hex(6))
     write_member(path, known)
     return known
 

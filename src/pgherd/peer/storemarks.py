@@ -55,7 +55,9 @@ class StoreMarks:
     def is_another(self, mark: StoreMark) -> bool:
         """Whether this Raft id is known to have another store than this one."""
         known = self._newest.get(mark.raft_id)
-        return known is not None and bool(mark.incarnation) and mark.incarnation != known.incarnation
+        return (
+            known is not None and bool(mark.incarnation) and mark.incarnation != known.incarnation
+        )
 
     def problem(self, mark: StoreMark) -> str:
         """Why a peer with this store must not be listened to; "" when nothing speaks against it."""

@@ -88,7 +88,8 @@ def leave_nobody_behind(s: Situation) -> Decision | None:
         missing = missing_voters(s, raft_id)
         if missing:
             return Decision(
-                718, f"Raft id {raft_id} stays for now: without it {missing} voters more must answer"
+                718,
+                f"Raft id {raft_id} stays for now: without it {missing} voters more must answer",
             )
         change = Membership("remove", raft_id)
         return Decision(718, f"Raft id {raft_id} is nobody's and leaves", membership=change)
@@ -103,7 +104,8 @@ RULES = (
         readmit,
     ),
     HerdRule(
-        718, "A Raft id that is nobody's leaves consensus, if the rest can go on.",
+        718,
+        "A Raft id that is nobody's leaves consensus, if the rest can go on.",
         leave_nobody_behind,
     ),
 )

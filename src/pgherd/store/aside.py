@@ -11,7 +11,8 @@ from pathlib import Path
 from pgherd.store.directory import StoreDirectory, sync_directory
 
 ASIDE = "forgotten-"
-STORE_FILES = ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "acknowledged")
+DATABASE_FILES = ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm")
+MARK_FILE = "acknowledged"
 
 
 def set_aside(directory: StoreDirectory) -> Path | None:
@@ -19,7 +20,8 @@ def set_aside(directory: StoreDirectory) -> Path | None:
 
     Cut short, it is simply done again: what is left then goes into a folder of its own.
     """
-    left = [directory.path / name for name in STORE_FILES if (directory.path / name).exists()]
+    names = [*DATABASE_FILES, *([MARK_FILE] if directory.read_mark().sequence else [])]
+    left = [directory.path / name for name in names if (directory.path / name).exists()]
     if not left:
         return None
     place = next(

@@ -44,6 +44,7 @@ class Node:
         port: int = 0,
         me: str = "",
         mark: StoreMark | None = None,
+        **more: Any,
     ) -> None:
         self.name = NodeId(name)
         self.raft: list[tuple[NodeId, Msg]] = []
@@ -62,6 +63,7 @@ class Node:
             on_unreachable=self.unreachable.append,
             store=lambda: self.mark,
             on_went_back=lambda node, why: self.went_back.append((node, why)),
+            **more,
         )
 
     @property
@@ -113,9 +115,10 @@ class Herd:
         files: TlsFiles | None = None,
         port: int = 0,
         mark: StoreMark | None = None,
+        **more: Any,
     ) -> Node:
         tls = files or (self.files(name) if self.ca is not None else None)
-        node = self.nodes[name] = Node(name, tls, port=port, mark=mark)
+        node = self.nodes[name] = Node(name, tls, port=port, mark=mark, **more)
         await node.peers.start()
         return node
 
