@@ -28,6 +28,7 @@ from pgherd.proof.writers import Writers, create_table
 
 Count = Callable[..., None]
 DISK_MB = 24
+BELOW_MB = 4
 BALLAST = "ballast"
 CANNOT_WRITE = "the Raft store cannot write"
 ENDED = "agent ended with 1"
@@ -38,21 +39,42 @@ class Disk:
 
     def __init__(self, place: Place) -> None:
         self.path = place.directory / "raft"
-        self._image = place.directory / "raft.img"
+        self._below = place.directory / "raft.below"
+        self._image = self._below / "image"
         self.path.mkdir(mode=0o700)
-        if not self._mount_image():
-            run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "tmpfs", str(self.path))
+        self._below.mkdir()
+        mount_tmpfs(self._below, DISK_MB + BELOW_MB)
+        self.has_device = self._mount_image()
+        if not self.has_device:
+            mount_tmpfs(self.path, DISK_MB)
 
     def _mount_image(self) -> bool:
         with self._image.open("wb") as file:
             file.truncate(DISK_MB << 20)
         try:
             run("mkfs.ext4", "-q", "-m", "0", str(self._image))
-            run("mount", "-o", "loop", str(self._image), str(self.path))
+            self._mount_loop()
         except (OSError, subprocess.CalledProcessError):
             return False
         shutil.rmtree(self.path / "lost+found")
         return True
+
+    def _mount_loop(self) -> None:
+        run("mount", "-o", "loop", str(self._image), str(self.path))
+
+    def fail(self) -> None:
+        """Take away what the device writes to: from now on new blocks end in I/O errors."""
+        with (self._below / BALLAST).open("wb", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(1 << 12))
+
+    def repair(self) -> None:
+        """A good device with what could be saved; nothing may be open on it."""
+        (self._below / BALLAST).unlink()
+        run("umount", str(self.path))
+        subprocess.run(("e2fsck", "-fy", str(self._image)), check=False, capture_output=True)
+        self._mount_loop()
 
     def fill(self) -> None:
         """Leave no byte: with small steps at the end, since a few KiB are many log entries."""
@@ -74,7 +96,12 @@ class Disk:
         return not subprocess.run(command, check=False, capture_output=True).returncode
 
     def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.path)], check=False)
+        for place in (self.path, self._below):
+            subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
+
+
+def mount_tmpfs(path: Path, size_mb: int) -> None:
+    run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(path))
 
 
 def run(*command: str) -> None:
@@ -244,6 +271,28 @@ def test_a_read_only_disk_is_said_and_survived(disk_herd: DiskHerd, writers: Wri
     whole_again(herd, writers, name)
 
 
+def test_a_failing_device_is_said_and_survived(disk_herd: DiskHerd, writers: Writers) -> None:
+    """EIO at an fsync: the reason, the end, never a second try; a repaired disk is enough."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    disk = herd.disks[name]
+    if not disk.has_device:
+        pytest.skip("there are no loop devices here")
+    postmaster, since = herd.postmaster_pid(name), herd.mark_of(name)
+    herd.silent.add(name)
+    writers.mark("device of a follower fails")
+    disk.fail()
+    herd.agents_gone(name, since=since, times=2)
+    assert herd.said(name, "I/O error", since=since)
+    assert herd.said(name, "check the disk", since=since)
+    assert herd.said(name, CANNOT_WRITE, since=since) >= herd.said(name, ENDED, since=since)
+    assert herd.postmaster_pid(name) == postmaster
+    assert writers.idle_s() < 1.0, "the others write on"
+    herd.end_daemon(name)
+    disk.repair()
+    herd.start_node(name)
+    whole_again(herd, writers, name)
+
+
 def refused_start(herd: DiskHerd, name: str) -> str:
     """Start a node that must refuse with 2; what its log says of it."""
     since = herd.mark_of(name)
@@ -265,7 +314,7 @@ def returned(herd: DiskHerd, name: str, *, old_id: int) -> None:
 
     def votes() -> bool:
         peer = raft_peer(herd, name)
-        return peer["raft_id"] > old_id and peer["suffrage"] == "voter"
+        return bool(peer["raft_id"] > old_id and peer["suffrage"] == "voter")
 
     herd.wait_for(votes, f"vote of {name} under a new Raft id", deadline_s=40)
     herd.wait_for(

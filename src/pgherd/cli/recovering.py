@@ -69,12 +69,21 @@ def recover(
             raise NotCompared("nothing was changed yet", again)
         kept = keep_copy(directory)
         facts = rescue(store, found, at_ms=int(time.time() * 1000))
+        keep_member(directory, found)
     finally:
         store.close()
     say(f"{found.identity.node} is the only member now; term {facts.term} elects from its copy")
     say(f"the store as it was: {kept}")
     say(f"  next: pgherd start --config {path}, then pgherd add-node for each new one")
     say("        never start a lost node again with its old directories: they belong to the past")
+
+
+def keep_member(directory: Path, found: Found) -> None:
+    """This store counts from now on, also if it had been given up; the others are gone."""
+    from pgherd.daemon.memberfile import MemberFile, write_member
+
+    one = found.identity
+    write_member(directory, MemberFile(one.cluster, one.node, one.raft_id, one.store_incarnation))
 
 
 def show(found: Found, form: Format) -> None:

@@ -77,6 +77,6 @@ class Standing:
 
 
 NEXT = (
-    "to use this machine again, move the node's directories away and join anew: pgherd join; if its "
-    "Raft directory is an old copy of one that was re-admitted since: pgherd raft readmit"
+    "to use this machine again, move the node's directories away and join anew: pgherd join; if "
+    "its Raft directory is an old copy of one that was re-admitted since: pgherd raft readmit"
 )

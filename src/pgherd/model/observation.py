@@ -53,10 +53,11 @@ class ServerSeen(msgspec.Struct, frozen=True):
     position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
     cannot be known without a start · drained: no receiver is left and replay is parked at the end
     of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
-    now, and under which incarnation of ours · names: the effective synchronous_standby_names · settled: the newest sync generation whose
-    barrier is complete · epoch_record_end: on a primary, the end of the epoch record it wrote, with
-    its term in position.epoch · checkpointed: the term since whose promotion a checkpoint is done,
-    or the switchover id it was done for · since: when this state began.
+    now, and under which incarnation of ours · names: the effective synchronous_standby_names ·
+    settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
+    the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
+    since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
+    this state began.
     """
 
     state: Server = Server.NONE
