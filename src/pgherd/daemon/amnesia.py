@@ -26,8 +26,9 @@ import msgspec
 
 from pgherd.daemon.memberfile import MemberFile, write_member
 from pgherd.daemon.readmitting import FORGOT_TOO, Answer, Grant
+from pgherd.ledger.readmission import first_promises
 from pgherd.model.errors import OperatorError, PeerError
-from pgherd.model.ids import MemberKey, NodeId, Term, parse_token
+from pgherd.model.ids import MemberKey, NodeId, parse_token
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused
@@ -123,23 +124,20 @@ class Amnesia:
 
     async def _promises(self, grant: Grant) -> Promises:
         """What the new store begins with; names the copy of the data anew first."""
-        fresh = Promises(promise=grant.term)
-        server = self._server
+        server, place = self._server, grant.place
         if server is None or not await asyncio.to_thread(holds_something, server.data_dir):
-            return fresh
+            return Promises(promise=place.term)
         named = await asyncio.to_thread(read_incarnation, server.data_dir)
-        if named and named == grant.incarnation:
-            return msgspec.structs.replace(fresh, incarnation=named)
-        mine = MemberKey(self._known.node, named)
-        follows = is_followed(await server.written_token(), mine=mine, grant=grant)
-        incarnation = secrets.token_hex(3)
-        await asyncio.to_thread(rename_copy, server, incarnation)
-        log.info("copy.renamed", was=named, incarnation=incarnation, is_kept=follows)
-        if not follows or grant.leader is None:
-            return msgspec.structs.replace(fresh, incarnation=incarnation, dirty_rewind=True)
-        return msgspec.structs.replace(
-            fresh, incarnation=incarnation, adopted=grant.term, adopted_leader=grant.leader.node
+        promises = first_promises(
+            place,
+            MemberKey(self._known.node, named),
+            followed=parse_token(await server.written_token()),
+            anew=secrets.token_hex(3),
         )
+        if promises.incarnation != named:
+            await asyncio.to_thread(rename_copy, server, promises.incarnation)
+            log.info("copy.renamed", was=named, incarnation=promises.incarnation)
+        return promises
 
     def _make_store(self, grant: Grant, promises: Promises) -> Path | None:
         path, place = self._directory.path, grant.admission
@@ -176,13 +174,6 @@ def waiting(known: MemberFile, answers: dict[NodeId, Answer | str]) -> str:
     if not answers:
         return NOBODY_YET
     return "; ".join(f"{node}: {said}" for node, said in sorted(answers.items()))
-
-
-def is_followed(token: str, *, mine: MemberKey, grant: Grant) -> bool:
-    """Whether a copy takes the present leader's WAL under the present term, by its own files."""
-    named = parse_token(token)
-    leads = grant.leader is not None and grant.leader.node != mine.node and grant.stable
-    return leads and bool(mine.incarnation) and named == (mine, Term(grant.term))
 
 
 def holds_something(data_dir: Path) -> bool:

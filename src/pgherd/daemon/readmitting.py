@@ -13,8 +13,9 @@ import msgspec
 
 from pgherd.api.herd import Admission
 from pgherd.api.joining import admission
-from pgherd.model.facts import Facts, Member, Phase
-from pgherd.model.ids import Instant, MemberKey, NodeId, Term
+from pgherd.ledger.readmission import Place, place_of
+from pgherd.model.facts import Facts, Member
+from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Asking
 from pgherd.peer.errors import PeerRefused
 
@@ -28,17 +29,10 @@ ASKED_LATELY_MS = 3000
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """The new place of a node that was re-admitted.
-
-    term, leader, stable: of the ledger now; no promise that the node forgot was above this term ·
-    incarnation: under which the ledger goes on to count its copy, "" when it must be another one.
-    """
+    """Who the others are for a node that was re-admitted, and its place among them."""
 
     admission: Admission
-    term: Term
-    leader: MemberKey | None
-    stable: bool
-    incarnation: str
+    place: Place
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -81,10 +75,4 @@ def answer(agent: Agent, node: NodeId, body: bytes) -> bytes:
 
 def granted(facts: Facts, member: Member) -> Grant:
     """A member's place as the ledger has it."""
-    return Grant(
-        admission=admission(facts, member.node, member.raft_id),
-        term=facts.term,
-        leader=facts.leader,
-        stable=facts.phase is Phase.STABLE,
-        incarnation=member.incarnation,
-    )
+    return Grant(admission(facts, member.node, member.raft_id), place_of(facts, member))

@@ -12,9 +12,9 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import syncset
 from pgherd.model.facts import Facts, Kind, Member, Phase
-from pgherd.model.ids import RaftId
+from pgherd.model.ids import MemberKey, RaftId, Term
+from pgherd.model.promises import Promises
 
 replace = msgspec.structs.replace
 
@@ -56,12 +56,10 @@ def holds_data(member: Member) -> bool:
 
 
 def alone_has_everything(facts: Facts, member: Member) -> bool:
-    """Whether only this copy may lead: the last leader's, established, with no synchronous one."""
-    reign = facts.reign()
-    led = facts.leader == member.key and facts.phase in (Phase.STABLE, Phase.ELECTING)
-    established = reign is not None and reign.established and reign.leader == member.key
-    nobody_else = not facts.sync.voters and not any(names for names, _ in syncset.uses(facts.sync))
-    return led and established and nobody_else
+    """Whether only this copy may lead: the newest reign's winner's, and no set of V is enough."""
+    reign, sync = facts.reign(), facts.sync
+    led = facts.leader == member.key and reign is not None and reign.leader == member.key
+    return led and (not sync.voters or sync.r > len(sync.voters))
 
 
 def readmitted(facts: Facts, c: cmd.Readmit) -> tuple[Facts, str]:
@@ -81,3 +79,57 @@ def readmitted(facts: Facts, c: cmd.Readmit) -> tuple[Facts, str]:
     )
     text = f"{c.node} lost its Raft store; it was Raft id {c.raft_id} and is {now.raft_id} now"
     return facts, text
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What a member that returns must know of the ledger to promise anything again.
+
+    term: no promise that it forgot is above it · leader, stable: whom it may follow · reign: the
+    newest · incarnation: under which the ledger goes on to count its copy, "" when it must be
+    another one.
+    """
+
+    term: Term
+    reign: Term
+    leader: MemberKey | None
+    stable: bool
+    incarnation: str
+
+
+def place_of(facts: Facts, member: Member) -> Place:
+    """The place of a member that was re-admitted."""
+    reign = facts.reign()
+    return Place(
+        term=facts.term,
+        reign=reign.term if reign is not None else Term(0),
+        leader=facts.leader,
+        stable=facts.phase is Phase.STABLE,
+        incarnation=member.incarnation,
+    )
+
+
+def keeps_its_name(place: Place, named: str) -> bool:
+    """Whether the copy of this incarnation is the one that the ledger goes on to count."""
+    return bool(named) and named == place.incarnation
+
+
+def first_promises(
+    place: Place, mine: MemberKey, *, followed: tuple[MemberKey, Term] | None, anew: str
+) -> Promises:
+    """What a member that returns with a copy promises; by its old name `mine`, else by `anew`.
+
+    followed: under which name and term the copy's own files have it stream. Only when that is this
+    copy, the present leader and the present term is its end known to be the leader's: else a rewind
+    may have been cut short in it, or its end may be of another branch, and it counts as half
+    rewound. The only holder of everything took its WAL from its own reign's lineage.
+    """
+    fresh = Promises(promise=place.term)
+    if keeps_its_name(place, mine.incarnation):
+        return replace(
+            fresh, incarnation=mine.incarnation, adopted=place.reign, adopted_leader=mine.node
+        )
+    leader = place.leader.node if place.leader is not None else None
+    elsewhere = place.stable and leader is not None and leader != mine.node
+    if elsewhere and mine.incarnation and followed == (mine, place.term):
+        return replace(fresh, incarnation=anew, adopted=place.term, adopted_leader=leader)
+    return replace(fresh, incarnation=anew, dirty_rewind=True)

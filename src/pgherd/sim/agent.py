@@ -14,7 +14,7 @@ import msgspec
 from pgherd.ledger.commands import Proposal
 from pgherd.model import action as act
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term
-from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
+from pgherd.model.observation import Asking, Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, member
 from pgherd.plan.rule import Decision
@@ -39,6 +39,7 @@ BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
+ASKED_LATELY_MS = 3000
 
 
 class Memory:
@@ -108,6 +109,7 @@ class Agent:
         self._reported_at = -REPORT_MS
         self._server_proc = self.server.proc
         self._said: dict[str, int] = {}
+        self._asking: dict[NodeId, tuple[Asking, int]] = {}
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
@@ -179,12 +181,13 @@ class Agent:
             self.world.checks.on_facts(self.node, self.replica)
             self._note_facts()
             self.poke()
-            self._keep_image()
+        self._keep_image()
 
     def _keep_image(self) -> None:
         """Keep a snapshot and cut the log, far more often than a daemon would."""
         replica, applied = self.replica, self.replica.node.applied
-        if applied - self.store.snapshot().index < IMAGE_EVERY:
+        grown = applied - self.store.snapshot().index
+        if grown < IMAGE_EVERY and replica.image_due() is None:
             return
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
@@ -306,7 +309,17 @@ class Agent:
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
+            asking=self._asking_lately(),
         )
+
+    def asked(self, node: NodeId, asking: Asking) -> None:
+        """A node with amnesia asks to be re-admitted."""
+        self._asking[node] = (asking, self.clock.ms)
+        self.poke()
+
+    def _asking_lately(self) -> dict[NodeId, Asking]:
+        lately = self.clock.ms - ASKED_LATELY_MS
+        return {node: one for node, (one, at) in self._asking.items() if at > lately}
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:
         try:

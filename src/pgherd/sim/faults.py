@@ -13,6 +13,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
 from pgherd.model.facts import Phase
 from pgherd.model.ids import NodeId
+from pgherd.sim import amnesia
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.world import Node, World
 
@@ -71,8 +72,8 @@ class Chaos:
             node.server.replay_delay = node.server.fsync_delay = 0
             if node.agent is None:
                 node.boot()
-            assert node.agent is not None
-            node.agent.writer.slow = 0
+            if node.agent is not None:
+                node.agent.writer.slow = 0
         world.log(NodeId("-"), "faults stop")
 
     def order(self) -> str:
@@ -279,10 +280,34 @@ def lose_data(chaos: Chaos) -> bool:
         return False
     if node is None or node.server.dir is None or node.server.primary:
         return False
+    if any(one.asks for one in chaos.world.nodes.values()):
+        return False
     if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
         return False
     node.server.lose_data()
     return True
+
+
+def lose_store(chaos: Chaos) -> bool:
+    """A node's Raft store is lost, its copy is not; one at a time, and the others can decide."""
+    node = chaos.any_node()
+    nodes = chaos.world.nodes.values()
+    others_up = all(one.agent is not None for one in nodes if one is not node)
+    if len(nodes) < 3 or not others_up or any(one.asks for one in nodes):
+        return False
+    if node is chaos.leader() and not copies_are_whole(chaos):
+        return False
+    amnesia.forget(node)
+    chaos.later(200, 3_000, node.boot)
+    return True
+
+
+def copies_are_whole(chaos: Chaos) -> bool:
+    """Whether every voter of the sync set still has the copy that counts."""
+    facts = chaos.world.facts()
+    voters = facts.sync.voters if facts is not None else ()
+    places = [(key, chaos.world.server(key.node).dir) for key in voters]
+    return all(place is not None and place.incarnation == key.incarnation for key, place in places)
 
 
 def recycle(chaos: Chaos) -> bool:
@@ -392,6 +417,7 @@ KINDS: dict[str, Strike] = {
     "replay.slow": slow_replay,
     "fsync.slow": slow_fsync,
     "data.lost": lose_data,
+    "store.lost": lose_store,
     "wal.recycled": recycle,
     "wal.burst": burst,
     "server.hung": hang,

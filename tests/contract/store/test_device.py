@@ -69,7 +69,9 @@ def device(tmp_path: Path) -> Iterator[Device]:
         pytest.skip(f"no file system can be mounted here: {error}")
     finally:
         for place in ("disk", "below"):
-            subprocess.run(("umount", "-l", str(tmp_path / place)), check=False, capture_output=True)
+            subprocess.run(
+                ("umount", "-l", str(tmp_path / place)), check=False, capture_output=True
+            )
 
 
 def entry(index: int) -> Entry:

@@ -11,9 +11,10 @@ import pytest
 
 from pgherd.api.herd import Admission, Seat
 from pgherd.daemon import amnesia as room
-from pgherd.daemon.amnesia import NOBODY_YET, Amnesia, is_followed, waiting
+from pgherd.daemon.amnesia import NOBODY_YET, Amnesia, waiting
 from pgherd.daemon.memberfile import MemberFile, read_member
 from pgherd.daemon.readmitting import FORGOT_TOO, Answer, Grant
+from pgherd.ledger.readmission import Place
 from pgherd.model.facts import Address
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 from pgherd.model.observation import Asking
@@ -27,35 +28,9 @@ from pgherd.store.sqlite import SqliteStore
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 SEATS = tuple(Seat(n, RaftId(i), Address("h", i)) for i, n in enumerate((N1, N3), start=1))
 KNOWN = MemberFile("main", N2, RaftId(2), "s2", "s9", SEATS)
-GRANT = Grant(
-    admission=Admission("main", N2, RaftId(4), SEATS, "73", 15),
-    term=Term(5),
-    leader=MemberKey(N1, "a1"),
-    stable=True,
-    incarnation="",
-)
+PLACE = Place(term=Term(5), reign=Term(4), leader=MemberKey(N1, "a1"), stable=True, incarnation="")
+GRANT = Grant(Admission("main", N2, RaftId(4), SEATS, "73", 15), PLACE)
 TOKEN = "n2.aaaaaa@5"
-MINE = MemberKey(N2, "aaaaaa")
-
-
-@pytest.mark.parametrize(
-    ("token", "grant", "follows"),
-    [
-        (TOKEN, GRANT, True),
-        ("", GRANT, False),
-        ("n2.aaaaaa@4", GRANT, False),
-        ("n2.bbbbbb@5", GRANT, False),
-        ("n3.aaaaaa@5", GRANT, False),
-        (TOKEN, msgspec.structs.replace(GRANT, stable=False), False),
-        (TOKEN, msgspec.structs.replace(GRANT, leader=None), False),
-        (TOKEN, msgspec.structs.replace(GRANT, leader=MemberKey(N2, "a2")), False),
-    ],
-)
-def test_a_copy_is_used_only_when_its_own_files_say_whose_it_is(
-    token: str, grant: Grant, follows: bool
-) -> None:
-    """The present leader's, in the present term, under this directory's name: nothing less."""
-    assert is_followed(token, mine=MINE, grant=grant) is follows
 
 
 @pytest.mark.parametrize(
@@ -186,7 +161,9 @@ def test_the_only_holder_keeps_its_name(tmp_path: Path) -> None:
         place = tmp_path / name
         place.mkdir()
         data = data_dir(place, name)
-        grant = msgspec.structs.replace(GRANT, incarnation="aaaaaa", leader=MINE, stable=False)
+        mine = MemberKey(N2, "aaaaaa")
+        kept = msgspec.structs.replace(PLACE, incarnation="aaaaaa", leader=mine, stable=False)
+        grant = msgspec.structs.replace(GRANT, place=kept)
         asyncio.run(forgetful(place / "raft", server=Server(data, "")).accept(grant))
         _, promises = returned(place / "raft")
         assert (read_incarnation(data) == name) is keeps

@@ -10,6 +10,7 @@ import pytest
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.ledger.machine import Ledger
+from pgherd.ledger.readmission import Place, first_promises
 from pgherd.model.facts import Address, Facts, Kind, Member, Phase, Reign, Switchover, SyncState
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term
 
@@ -106,7 +107,7 @@ def test_a_late_or_repeated_command_changes_nothing() -> None:
 def test_what_keeps_it_out(known: Facts, code: str) -> None:
     """An election may need its copy under its old name; a leader is followed by another first.
 
-    The last: degraded under n3, but n3's reign was not established, so its end is not known.
+    The last: degraded under n3, whose reign is not the newest that is on record.
     """
     after, outcome = apply(known, BACK)
     assert isinstance(outcome, cmd.Refused)
@@ -114,10 +115,23 @@ def test_what_keeps_it_out(known: Facts, code: str) -> None:
     assert after == known
 
 
-@pytest.mark.parametrize("phase", [Phase.STABLE, Phase.ELECTING])
-def test_who_alone_has_everything_keeps_its_copy(phase: Phase) -> None:
+ONE = (KEYS[N2],)
+UNFINISHED = SyncState(voters=ONE, k=1, kd=0, r=2)
+"""Elected by a degraded one: only n1 has what was acknowledged before, whoever streams from it."""
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        alone(),
+        alone(phase=Phase.ELECTING),
+        facts(phase=Phase.ESTABLISHING, sync=UNFINISHED),
+        facts(sync=SyncState(names=ONE, names_k=1, generation=8)),
+    ],
+)
+def test_who_alone_has_everything_keeps_its_copy(known: Facts) -> None:
     """Under another name of its copy nobody could ever lead again."""
-    known, outcome = apply(alone(phase=phase), cmd.Readmit(N1, RaftId(1), "s9"))
+    known, outcome = apply(known, cmd.Readmit(N1, RaftId(1), "s9"))
     assert isinstance(outcome, cmd.Done)
     assert known.members[N1].key == KEYS[N1] == known.leader
     assert known.members[N1].raft_id == 4
@@ -155,3 +169,43 @@ def test_an_older_ledger_is_read() -> None:
         del one["store"]
     ledger.restore(msgspec.msgpack.encode(image))
     assert {one.store for one in ledger.facts.members.values()} == {""}
+
+
+PLACE = Place(term=Term(5), reign=Term(4), leader=KEYS[N1], stable=True, incarnation="")
+STREAMS = (KEYS[N2], Term(5))
+
+
+@pytest.mark.parametrize(
+    ("followed", "changes", "is_known"),
+    [
+        (STREAMS, {}, True),
+        (None, {}, False),
+        ((KEYS[N2], Term(4)), {}, False),
+        ((MemberKey(N2, "b2"), Term(5)), {}, False),
+        ((KEYS[N3], Term(5)), {}, False),
+        (STREAMS, {"stable": False}, False),
+        (STREAMS, {"leader": None}, False),
+        (STREAMS, {"leader": KEYS[N2]}, False),
+    ],
+)
+def test_a_copy_is_used_only_when_its_own_files_say_whose_it_is(
+    followed: tuple[MemberKey, Term] | None, changes: dict[str, Any], is_known: bool
+) -> None:
+    """The present leader's, in the present term, under this copy's name: nothing less.
+
+    Whatever it is, its name is a new one, and it promises the ledger's term before anything.
+    """
+    found = first_promises(replace(PLACE, **changes), KEYS[N2], followed=followed, anew="c2")
+    assert (found.promise, found.promise_elector, found.incarnation) == (5, None, "c2")
+    assert found.dirty_rewind is not is_known
+    assert found.adopted == (5 if is_known else 0)
+
+
+def test_the_only_holder_knows_its_own_lineage() -> None:
+    """By it the end of its WAL is told from an older leader's, also before its epoch record."""
+    place = replace(PLACE, leader=KEYS[N2], stable=False, incarnation="a2")
+    found = first_promises(place, KEYS[N2], followed=None, anew="c2")
+    assert (found.incarnation, found.adopted, found.adopted_leader) == ("a2", 4, N2)
+    assert not found.dirty_rewind
+    other = first_promises(place, MemberKey(N2, "x2"), followed=None, anew="c2")
+    assert (other.incarnation, other.dirty_rewind) == ("c2", True)
