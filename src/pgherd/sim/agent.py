@@ -191,6 +191,9 @@ class Agent:
             return
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
+        if not self._round_open:  # else the round's own write takes it along
+            self.store.sync()
+            self.store.remember()
 
     def _note_facts(self) -> None:
         facts, now = self.replica.facts, Instant(self.clock.ms)

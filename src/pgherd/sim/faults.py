@@ -293,7 +293,10 @@ def lose_store(chaos: Chaos) -> bool:
     node = chaos.any_node()
     nodes = chaos.world.nodes.values()
     others_up = all(one.agent is not None for one in nodes if one is not node)
-    if len(nodes) < 3 or not others_up or any(one.asks for one in nodes):
+    leader = chaos.world.raft_leader()
+    if len(nodes) < 3 or not others_up or leader is None or any(one.asks for one in nodes):
+        return False
+    if {*leader.replica.status().conf.voters} != {one.raft_id for one in nodes}:
         return False
     if node is chaos.leader() and not copies_are_whole(chaos):
         return False
