@@ -13,15 +13,16 @@ from typing import Any
 
 import msgspec
 
-from pgherd.ledger import apply, syncset
+from pgherd.ledger import apply, readmission, syncset
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.model.facts import Frozen
+from pgherd.model.facts import Facts, Frozen
 from pgherd.model.ids import MemberKey, Position, Term
+from pgherd.model.promises import Promises
 from pgherd.plan import election, herd, member, synchrony
 from pgherd.plan.look import sealed
 from pgherd.plan.rule import Decision, Situation
-from pgherd.sim import acts, look
+from pgherd.sim import acts, amnesia, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, SECOND, Failed, Task
 from pgherd.sim.faults import Chaos
@@ -289,6 +290,21 @@ def no_barrier(stack: ExitStack) -> None:
     plant_act(stack, act.Settle, settle)
 
 
+def keeps_its_name(stack: ExitStack) -> None:
+    def same(*known: Any, followed: Any, anew: str) -> Promises:
+        named = readmission.first_promises(*known, followed=followed, anew=known[1].incarnation)
+        return replace(named, dirty_rewind=False)
+
+    def kept(facts: Facts, c: cmd.Readmit) -> tuple[Facts, str]:
+        found, text = readmitted(facts, c)
+        member = replace(found.members[c.node], incarnation=facts.members[c.node].incarnation)
+        return replace(found, members={**found.members, c.node: member}), text
+
+    readmitted = readmission.readmitted
+    stack.enter_context(attribute(amnesia, "first_promises", same))
+    stack.enter_context(attribute(readmission, "readmitted", kept))
+
+
 DEATHS = (
     "primary.postmaster.killed",
     "primary.node.crashed",
@@ -383,6 +399,13 @@ MUTANTS: dict[str, Mutant] = {
         ("ambush.names", "standby.node.crashed", "data.lost", "agent.killed"),
         ("I10", "I19"),
         count=16,
+    ),
+    "keeps-its-name": Mutant(
+        "A copy whose promises are forgotten counts under its old name.",
+        keeps_its_name,
+        (*DEATHS, "wal.burst", "store.lost", "store.lost", "ambush.follow", "network.split"),
+        ("I7", "I8", "I10", "I18"),
+        count=24,
     ),
     "no-probe": Mutant(
         "Names that were empty are taken for closed when they are written.",
