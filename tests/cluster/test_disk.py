@@ -64,10 +64,10 @@ class Disk:
 
     def fail(self) -> None:
         """Take away what the device writes to: from now on new blocks end in I/O errors."""
-        with (self._below / BALLAST).open("wb", buffering=0) as file:
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(1 << 12))
+        ballast = (self._below / BALLAST).open("wb", buffering=0)
+        with ballast as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
 
     def repair(self) -> None:
         """A good device with what could be saved; nothing may be open on it."""
