@@ -21,6 +21,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,12 +34,14 @@ from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused
 from pgherd.postgres.conf import read_incarnation, write_incarnation
-from pgherd.postgres.server import PostgresServer
 from pgherd.store.aside import set_aside
 from pgherd.store.base import Identity
 from pgherd.store.directory import StoreDirectory
 from pgherd.store.sqlite import SqliteStore
 from pgherd.telemetry import logs
+
+if TYPE_CHECKING:
+    from pgherd.postgres.server import PostgresServer
 
 log = logs.get("daemon")
 

@@ -22,7 +22,6 @@ from pgherd.config.reload import diff
 from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.daemon.agent import Agent
-from pgherd.daemon.amnesia import Amnesia
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
@@ -53,6 +52,7 @@ from pgherd.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
+    from pgherd.daemon.amnesia import Amnesia
     from pgherd.observe.server import ServerWatch
     from pgherd.postgres.server import PostgresServer
 
@@ -172,6 +172,8 @@ class Node:
     def _make_amnesia(self, opened: Opened) -> Amnesia | None:
         if opened.forgot is None:
             return None
+        from pgherd.daemon.amnesia import Amnesia  # rarely needed, and then not for long
+
         self.consensus.retire()
         return Amnesia(
             directory=opened.forgot.directory,

@@ -20,7 +20,6 @@ from pgherd.model.ids import NodeId, RaftId
 from pgherd.postgres.conf import read_incarnation
 from pgherd.store.base import Identity, Store, StoreDamaged, StoreFailed
 from pgherd.store.directory import NO_ROOM, StoreDirectory
-from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
 from pgherd.store.sqlite import SqliteStore
 
@@ -77,6 +76,8 @@ def open_store(settings: Settings) -> Opened:
 
 def forgotten(settings: Settings, known: MemberFile | None, why: str) -> Opened:
     """A node with amnesia: with which store it will ask to be re-admitted is written down first."""
+    from pgherd.store.memory import MemoryDisk, MemoryStore  # of use here alone
+
     directory = StoreDirectory(settings.raft.data_dir)
     me = NodeId(settings.node.name)
     try:
