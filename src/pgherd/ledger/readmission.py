@@ -56,10 +56,14 @@ def holds_data(member: Member) -> bool:
 
 
 def alone_has_everything(facts: Facts, member: Member) -> bool:
-    """Whether only this copy may lead: the newest reign's winner's, and no set of V is enough."""
+    """Whether only this copy may lead: the newest reign's winner's, and V can never be enough.
+
+    A voter whose copy has another name by now never seals again under the old one.
+    """
     reign, sync = facts.reign(), facts.sync
     led = facts.leader == member.key and reign is not None and reign.leader == member.key
-    return led and (not sync.voters or sync.r > len(sync.voters))
+    able = [key for key in sync.voters if facts.member(key) is not None]
+    return led and (not able or sync.r > len(able))
 
 
 def readmitted(facts: Facts, c: cmd.Readmit) -> tuple[Facts, str]:

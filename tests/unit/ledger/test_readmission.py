@@ -127,6 +127,7 @@ UNFINISHED = SyncState(voters=ONE, k=1, kd=0, r=2)
         alone(phase=Phase.ELECTING),
         facts(phase=Phase.ESTABLISHING, sync=UNFINISHED),
         facts(sync=SyncState(names=ONE, names_k=1, generation=8)),
+        replace(changed(N3, incarnation="b3"), phase=Phase.ELECTING),
     ],
 )
 def test_who_alone_has_everything_keeps_its_copy(known: Facts) -> None:
