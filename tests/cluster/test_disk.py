@@ -357,8 +357,8 @@ def test_a_damaged_store_is_replaced_and_its_node_votes_again(
 def test_a_store_from_an_old_copy_is_refused_and_given_up(
     disk_herd: DiskHerd, writers: Writers
 ) -> None:
-    """All of the directory is from before: its own checks cannot know, its peers do, also when
-    they have been started since. Exit code 2, the reason, the way out; and that way is gone."""
+    """All of the directory is from before: its own checks cannot know, its peers do. Exit code 2,
+    the reason, the way out; and that way is gone to its end."""
     herd, name = disk_herd, follower_of(disk_herd)
     path, old = herd.disks[name].path, herd.places[name].directory / "old"
     postmaster, old_id = herd.postmaster_pid(name), raft_peer(herd, name)["raft_id"]
