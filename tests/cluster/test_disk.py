@@ -1,4 +1,4 @@
-"""Fill the disk under a node's Raft directory, make it read-only, damage it, set it back in time.
+"""Fill the disk under a node's Raft directory, make it read-only, damage it, set it back, lose it.
 
 Real file systems: each node's Raft directory is an ext4 image of its own, mounted over a loop
 device (a tmpfs of limited size where there is none). Needs root. One PostgreSQL version is enough:
@@ -11,20 +11,24 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pgherd.proof.asking import HerdError
+from pgherd.proof.client import ask
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.layout import Place
+from pgherd.proof.layout import HOST, Place
 from pgherd.proof.trials import WRITES_BACK_S, conclude
 from pgherd.proof.writers import Writers, create_table
 
 Count = Callable[..., None]
 DISK_MB = 24
+BELOW_MB = 4
 BALLAST = "ballast"
 CANNOT_WRITE = "the Raft store cannot write"
 ENDED = "agent ended with 1"
@@ -35,21 +39,42 @@ class Disk:
 
     def __init__(self, place: Place) -> None:
         self.path = place.directory / "raft"
-        self._image = place.directory / "raft.img"
+        self._below = place.directory / "raft.below"
+        self._image = self._below / "image"
         self.path.mkdir(mode=0o700)
-        if not self._mount_image():
-            run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "tmpfs", str(self.path))
+        self._below.mkdir()
+        mount_tmpfs(self._below, DISK_MB + BELOW_MB)
+        self.has_device = self._mount_image()
+        if not self.has_device:
+            mount_tmpfs(self.path, DISK_MB)
 
     def _mount_image(self) -> bool:
         with self._image.open("wb") as file:
             file.truncate(DISK_MB << 20)
         try:
             run("mkfs.ext4", "-q", "-m", "0", str(self._image))
-            run("mount", "-o", "loop", str(self._image), str(self.path))
+            self._mount_loop()
         except (OSError, subprocess.CalledProcessError):
             return False
         shutil.rmtree(self.path / "lost+found")
         return True
+
+    def _mount_loop(self) -> None:
+        run("mount", "-o", "loop", str(self._image), str(self.path))
+
+    def fail(self) -> None:
+        """Take away what the device writes to: from now on new blocks end in I/O errors."""
+        ballast = (self._below / BALLAST).open("wb", buffering=0)
+        with ballast as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 12))
+
+    def repair(self) -> None:
+        """A good device with what could be saved; nothing may be open on it."""
+        (self._below / BALLAST).unlink()
+        run("umount", str(self.path))
+        subprocess.run(("e2fsck", "-fy", str(self._image)), check=False, capture_output=True)
+        self._mount_loop()
 
     def fill(self) -> None:
         """Leave no byte: with small steps at the end, since a few KiB are many log entries."""
@@ -71,7 +96,12 @@ class Disk:
         return not subprocess.run(command, check=False, capture_output=True).returncode
 
     def close(self) -> None:
-        subprocess.run(["umount", "-l", str(self.path)], check=False)
+        for place in (self.path, self._below):
+            subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
+
+
+def mount_tmpfs(path: Path, size_mb: int) -> None:
+    run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(path))
 
 
 def run(*command: str) -> None:
@@ -241,6 +271,28 @@ def test_a_read_only_disk_is_said_and_survived(disk_herd: DiskHerd, writers: Wri
     whole_again(herd, writers, name)
 
 
+def test_a_failing_device_is_said_and_survived(disk_herd: DiskHerd, writers: Writers) -> None:
+    """EIO at an fsync: the reason, the end, never a second try; a repaired disk is enough."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    disk = herd.disks[name]
+    if not disk.has_device:
+        pytest.skip("there are no loop devices here")
+    postmaster, since = herd.postmaster_pid(name), herd.mark_of(name)
+    herd.silent.add(name)
+    writers.mark("device of a follower fails")
+    disk.fail()
+    herd.agents_gone(name, since=since, times=2)
+    assert herd.said(name, "I/O error", since=since)
+    assert herd.said(name, "check the disk", since=since)
+    assert herd.said(name, CANNOT_WRITE, since=since) >= herd.said(name, ENDED, since=since)
+    assert herd.postmaster_pid(name) == postmaster
+    assert writers.idle_s() < 1.0, "the others write on"
+    herd.end_daemon(name)
+    disk.repair()
+    herd.start_node(name)
+    whole_again(herd, writers, name)
+
+
 def refused_start(herd: DiskHerd, name: str) -> str:
     """Start a node that must refuse with 2; what its log says of it."""
     since = herd.mark_of(name)
@@ -250,38 +302,68 @@ def refused_start(herd: DiskHerd, name: str) -> str:
     return herd.places[name].log.read_bytes()[since:].decode()
 
 
-def test_a_damaged_store_refuses_and_leaves_postgresql_alone(
-    disk_herd: DiskHerd, writers: Writers
-) -> None:
-    """Exit code 2, the reason, the way out; PostgreSQL streams on; a good store goes on."""
-    herd, name = disk_herd, follower_of(disk_herd)
-    postmaster, store = herd.postmaster_pid(name), herd.disks[name].path / "store.sqlite"
-    herd.end_daemon(name)
+def raft_peer(herd: DiskHerd, name: str) -> dict[str, Any]:
+    """A node's place in consensus, as another node tells it."""
+    via = herd.places[next(one for one in herd.nodes if one != name)]
+    found = ask(HOST, via.ports.api, "/raft/peers", token=herd.secrets.token)
+    return next(peer for peer in found["peers"] if peer["node"] == name)
+
+
+def returned(herd: DiskHerd, name: str, *, old_id: int) -> None:
+    """By itself: a new Raft id, then a vote, and its copy synchronous again."""
+
+    def votes() -> bool:
+        peer = raft_peer(herd, name)
+        return bool(peer["raft_id"] > old_id and peer["suffrage"] == "voter")
+
+    herd.wait_for(votes, f"vote of {name} under a new Raft id", deadline_s=40)
+    herd.wait_for(
+        lambda: name in herd.status()["synchronous"]["voters"],
+        f"{name} in the sync set",
+        deadline_s=40,
+    )
+
+
+def damage(store: Path) -> bytes:
+    """Flip every bit but those of the first page; what is there now."""
     good = store.read_bytes()
     store.write_bytes(good[:4096] + bytes(255 - byte for byte in good[4096:]))
-    said = refused_start(herd, name)
-    assert "the Raft store is damaged" in said
-    assert "pgherd remove-node" in said
-    assert "pgherd join" in said
-    assert herd.postmaster_pid(name) == postmaster
-    assert writers.idle_s() < 1.0
-    for file in store.parent.glob("store.sqlite*"):
-        file.unlink()
-    store.write_bytes(good)
+    return store.read_bytes()
+
+
+def test_a_damaged_store_is_replaced_and_its_node_votes_again(
+    disk_herd: DiskHerd, writers: Writers
+) -> None:
+    """It says amnesia, is re-admitted as a learner and promoted; what is broken is kept.
+
+    Its PostgreSQL is never stopped: its files say that it streams from the present primary.
+    """
+    herd, name = disk_herd, follower_of(disk_herd)
+    postmaster, store = herd.postmaster_pid(name), herd.disks[name].path / "store.sqlite"
+    old_id = raft_peer(herd, name)["raft_id"]
+    herd.silent.add(name)
+    herd.end_daemon(name)
+    broken, since = damage(store), herd.mark_of(name)
     herd.start_node(name)
+    returned(herd, name, old_id=old_id)
+    assert herd.said(name, "the Raft store is damaged", since=since)
+    assert herd.said(name, "store.amnesia", since=since)
+    assert herd.postmaster_pid(name) == postmaster
+    assert (store.parent / "forgotten-1" / "store.sqlite").read_bytes() == broken
+    assert writers.idle_s() < 1.0
     whole_again(herd, writers, name)
 
 
-def test_a_store_from_an_old_copy_is_refused_by_its_peers(
+def test_a_store_from_an_old_copy_is_refused_and_given_up(
     disk_herd: DiskHerd, writers: Writers
 ) -> None:
-    """All of the directory is from before: its own checks cannot know, its peers do; as with an
-    empty directory, which would make the node a founder once more."""
+    """All of the directory is from before: its own checks cannot know, its peers do. Exit code 2,
+    the reason, the way out; and that way is gone to its end."""
     herd, name = disk_herd, follower_of(disk_herd)
-    path, aside = herd.disks[name].path, herd.places[name].directory / "aside"
-    postmaster = herd.postmaster_pid(name)
+    path, old = herd.disks[name].path, herd.places[name].directory / "old"
+    postmaster, old_id = herd.postmaster_pid(name), raft_peer(herd, name)["raft_id"]
+    herd.silent.add(name)
     herd.end_daemon(name)
-    old = herd.places[name].directory / "old"
     shutil.copytree(path, old)
     herd.start_node(name)
     herd.wait_for(lambda: herd.ask("/health", name=name), "agent", deadline_s=20)
@@ -289,23 +371,44 @@ def test_a_store_from_an_old_copy_is_refused_by_its_peers(
         herd.command(name)
     time.sleep(1)  # several reports
     herd.end_daemon(name)
-    shutil.copytree(path, aside)
-    for wrong in (old, None):
-        replace(path, wrong)
-        said = refused_start(herd, name)
-        assert "your Raft store went back in time" in said
-        assert "pgherd remove-node" in said
-        assert herd.postmaster_pid(name) == postmaster
-    replace(path, aside)
+    replace(path, old)
+    said = refused_start(herd, name)
+    assert "your Raft store went back in time" in said
+    assert "pgherd raft readmit" in said
+    assert herd.postmaster_pid(name) == postmaster
+    give_up = ("raft", "readmit", "--config", str(herd.places[name].config))
+    assert pgherd(*give_up) == 3, "nothing is given up at the first word"
+    assert pgherd(*give_up, "--yes-nobody-else-runs-it") == 0
     herd.start_node(name)
+    returned(herd, name, old_id=old_id)
+    assert herd.postmaster_pid(name) == postmaster
     whole_again(herd, writers, name)
     shutil.rmtree(old)
-    shutil.rmtree(aside)
+
+
+def pgherd(*words: str) -> int:
+    """Run a command on this machine; its exit code."""
+    command = [sys.executable, "-m", "pgherd.cli.main", *words]
+    return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
+
+
+def test_an_empty_directory_founds_nothing(disk_herd: DiskHerd, writers: Writers) -> None:
+    """The disk of a founding member is new, data and all: the others know that it was a member."""
+    herd, name = disk_herd, follower_of(disk_herd)
+    old_id = raft_peer(herd, name)["raft_id"]
+    herd.silent.add(name)
+    writers.mark("disk of a follower lost")
+    herd.kill_node(name)
+    replace(herd.disks[name].path, None)
+    shutil.rmtree(herd.places[name].data)
+    herd.start_node(name)
+    returned(herd, name, old_id=old_id)
+    whole_again(herd, writers, name)
 
 
 def replace(path: Path, source: Path | None) -> None:
     """Put the files of `source`, or none, into a directory."""
     for file in path.iterdir():
-        file.unlink()
-    for file in source.iterdir() if source is not None else ():
-        shutil.copy2(file, path)
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    if source is not None:
+        shutil.copytree(source, path, dirs_exist_ok=True)

@@ -27,12 +27,14 @@ class RaftRole(StrEnum):
     CANDIDATE = "candidate"
     LEARNER = "learner"
     REMOVED = "removed"
+    AMNESIA = "amnesia"
 
 
 class RaftSeen(msgspec.Struct, frozen=True):
     """Consensus as this node sees it now. term: the Raft term, never a reign's.
 
     leader: None while none is known; a leader that lost touch with a quorum knows none either.
+    amnesia: of a node that lost its Raft store: why, and what its return waits for.
     """
 
     role: RaftRole
@@ -42,6 +44,7 @@ class RaftSeen(msgspec.Struct, frozen=True):
     applied: int
     voters: tuple[RaftId, ...] = ()
     learners: tuple[RaftId, ...] = ()
+    amnesia: str = ""
 
 
 class ProxySeen(msgspec.Struct, frozen=True):

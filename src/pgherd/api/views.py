@@ -340,6 +340,8 @@ def problems(seen: Seen) -> list[str]:
     facts, found = seen.facts, []
     if seen.raft.role is RaftRole.REMOVED:
         return [f"{seen.me} was removed from this cluster; what is shown here is of before"]
+    if seen.raft.role is RaftRole.AMNESIA:
+        return [f"{seen.me} has amnesia and takes no part: {seen.raft.amnesia}"]
     if not has_quorum(seen):
         found.append("no quorum: consensus has no leader that this node hears")
     if facts.phase is Phase.UNBORN:
@@ -453,11 +455,12 @@ def check(seen: Seen, *, proxy: ProxySeen | None, version: str) -> schema.Check:
     """This node in short."""
     member, report = seen.facts.members.get(seen.me), seen.newest(seen.me)
     position = report.server.position if report is not None else None
+    outside = "amnesia" if seen.raft.role is RaftRole.AMNESIA else "unknown"
     return schema.Check(
         status=check_status(seen, proxy),
         node=seen.me,
         role=role_of(seen.facts, member) if member is not None else "replica",
-        state=state_of(seen, member) if member is not None else "unknown",
+        state=state_of(seen, member) if member is not None else outside,
         split_brain=split_brain(seen),
         proxy_healthy=proxy.healthy if proxy is not None else None,
         has_quorum=has_quorum(seen),

@@ -12,6 +12,7 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.changing import CHANGE_TIMEOUT_S, GRACE_S, YesOption, agree, choose, look
 from pgherd.cli.output import Format, emit, line, say, table
+from pgherd.cli.readmitting import readmit
 from pgherd.cli.recovering import recover
 from pgherd.model.errors import OperatorError
 
@@ -184,4 +185,5 @@ RAFT_COMMANDS: dict[str, Command] = {
     "transfer": transfer,
     "max-voters": max_voters,
     "recover": recover,
+    "readmit": readmit,
 }

@@ -23,6 +23,7 @@ from pgherd.model.errors import OperatorError, PgherdError
 if TYPE_CHECKING:
     from pgherd.model.facts import Facts
     from pgherd.model.ids import NodeId
+    from pgherd.store.base import Identity
     from pgherd.store.rescue import Found
 
 TRY_S = 1.0
@@ -75,12 +76,20 @@ def recover(
             raise NotCompared("nothing was changed yet", again)
         kept = keep_copy(directory)
         facts = rescue(store, found, at_ms=int(time.time() * 1000))
+        keep_member(directory, found.identity)
     finally:
         store.close()
     say(f"{found.identity.node} is the only member now; term {facts.term} elects from its copy")
     say(f"the store as it was: {kept}")
     say(f"  next: pgherd start --config {path}, then pgherd add-node for each new one")
     say("        never start a lost node again with its old directories: they belong to the past")
+
+
+def keep_member(directory: Path, one: Identity) -> None:
+    """This store counts from now on, also if it had been given up; the others are gone."""
+    from pgherd.daemon.memberfile import MemberFile, write_member
+
+    write_member(directory, MemberFile(one.cluster, one.node, one.raft_id, one.store_incarnation))
 
 
 def show(found: Found, form: Format) -> None:

@@ -17,7 +17,7 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.client import REFUSED, read_settings
 from pgherd.cli.output import Format, emit, line, say
-from pgherd.cli.recovering import Alive, who_answers
+from pgherd.cli.recovering import Alive, keep_member, who_answers
 from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.ledger import saved as ledger_file
 from pgherd.model.errors import OperatorError, PgherdError
@@ -103,7 +103,8 @@ def restore(
             why = f"{confirm} is not the word for this" if confirm else "nothing was changed yet"
             again = f"restore {file} --config {path}{more} --confirm {found.code}"
             raise NotConfirmed(why, f"pgherd raft snapshot {again}")
-        begin(store, found, node=me, incarnation=incarnation)
+        began = begin(store, found, node=me, incarnation=incarnation)
+        keep_member(settings.raft.data_dir, began)
     finally:
         store.close()
     say(f"{me} begins term {found.facts.term} with {', '.join(sorted(found.facts.members))}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
+from pgherd.daemon.readmitting import Asked
 from pgherd.daemon.reports import Reports
 from pgherd.ledger.commands import (
     AnyCommand,
@@ -27,10 +28,17 @@ from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
 from pgherd.model.facts import Facts, Member, Phase
 from pgherd.model.ids import Instant, NodeId
-from pgherd.model.observation import Heard, HerdView, Observation, Server, ServerSeen
+from pgherd.model.observation import (
+    Asking,
+    Heard,
+    HerdView,
+    Observation,
+    Server,
+    ServerSeen,
+)
 from pgherd.model.policy import Policy
-from pgherd.plan import herd, lapse, leases, member
-from pgherd.plan.rule import Decision
+from pgherd.plan import herd, lapse, leases, member, readmission
+from pgherd.plan.rule import Decision, Situation
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -74,6 +82,7 @@ class Agent:
         on_applied: Callable[[Applied], None],
         consistent: Callable[[], Awaitable[bool]],
         proxy_healthy: Callable[[], bool],
+        amnesia: Callable[[], str] = lambda: "",
     ) -> None:
         self.me = me
         self.policy = policy
@@ -101,6 +110,8 @@ class Agent:
         self._consistent = consistent
         self.caught_up = False
         self.removed = False
+        self.amnesia = amnesia
+        self.asked = Asked()
         self._proxy_healthy = proxy_healthy
         self._wake = asyncio.Event()
         self._report_due = True
@@ -167,6 +178,14 @@ class Agent:
         self.consensus.retire()
         self._wake.set()
 
+    def asks(self, node: NodeId, asking: Asking) -> str:
+        """A node with amnesia asks to be re-admitted; what that waits for, as far as we lead."""
+        now = now_ms()
+        self.asked.note(node, asking, now=now)
+        self._wake.set()
+        look = Situation(facts=self.facts, view=self.view(now), policy=self.policy, now=now)
+        return readmission.obstacle(look, node)
+
     def act_finished(self, planned: Planned, done: bool) -> None:
         """The executor is free again."""
         if self.watch is not None:
@@ -200,8 +219,9 @@ class Agent:
 
     async def run(self) -> None:
         """For ever: see, decide, do, tell."""
-        self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
         self._looped_at = self.reports.awake_since = now_ms()
+        if not self.amnesia():
+            self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
         while True:
             try:
                 async with asyncio.timeout(LATE_S):
@@ -260,6 +280,7 @@ class Agent:
                 caught_up=self.caught_up,
                 removed=self.removed,
                 has_lease=self.leasing.has(facts, promises, now=now),
+                amnesia=self.amnesia(),
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
@@ -290,6 +311,7 @@ class Agent:
                 now, since=self.consensus.leader_since
             ),
             leases_over=self.leasing.expiry.over(self.facts, now=now),
+            asking=self.asked.lately(now=now),
         )
 
     def _herd_step(self) -> None:
@@ -423,7 +445,8 @@ class Agent:
 
     def _tell(self) -> None:
         now = now_ms()
-        if self.removed or not (self._report_due or self._is_report_due(now)):
+        silent = self.removed or self.amnesia()
+        if silent or not (self._report_due or self._is_report_due(now)):
             return
         self._report_due, self._reported_at = False, now
         self._send_report(self._make_report(now))

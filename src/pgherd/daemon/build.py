@@ -23,28 +23,29 @@ from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
-from pgherd.daemon.identity import open_store
+from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
+from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
 from pgherd.daemon.standing import Standing
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.ids import NodeId, RaftId, Term
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
 from pgherd.peer.peers import Peers
-from pgherd.peer.storemarks import StoreMark
+from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import make_directory
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
-from pgherd.store.base import StoreDamaged
-from pgherd.store.replica import Replica
+from pgherd.store.base import StoreWentBack
+from pgherd.store.replica import BIRTH_INDEX, Replica
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import LoopLag, boot, now_ms
 from pgherd.telemetry.journal import Journal
@@ -52,6 +53,7 @@ from pgherd.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
+    from pgherd.daemon.amnesia import Amnesia
     from pgherd.observe.server import ServerWatch
     from pgherd.postgres.server import PostgresServer
 
@@ -80,6 +82,8 @@ class Node:
         self.stories = Storyteller(self.me, self.journal, self.metrics, told=told)
         self.seeds = opened.seeds
         self.raft_id = opened.raft_id
+        self.known = opened.known
+        self._again = False
         replica = Replica(
             opened.store,
             raft_id=opened.raft_id,
@@ -89,18 +93,7 @@ class Node:
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
         self.requests = Requests(lambda: self.agent)
-        self.peers = Peers(
-            me=self.me,
-            listen=(settings.node.address.bound("raft"), settings.raft.port),
-            tls=translate.peer_tls(settings),
-            on_raft=self._receive,
-            on_report=self._report,
-            on_request=self.requests.answer,
-            on_unreachable=self._unreachable,
-            store=self._store_mark,
-            on_went_back=self._went_back,
-            on_snapshot=self._snapshot_sent,
-        )
+        self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
             tick_ms=settings.raft.heartbeat_ms,
@@ -126,6 +119,13 @@ class Node:
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
         )
         self.standing = self._make_standing()
+        self.amnesia = self._make_amnesia(opened)
+        self.keeper = MemberKeeper(
+            settings.raft.data_dir,
+            self.known,
+            facts=lambda: self.agent.facts,
+            marks=self.peers.marks.newest,
+        )
         self.api, self.guard = translate.api(
             settings,
             self.port,
@@ -133,6 +133,26 @@ class Node:
             failover_enabled=lambda: self.agent.policy.failover_enabled,
         )
         self._facts_seen: Facts | None = None
+
+    def _make_peers(self, opened: Opened) -> Peers:
+        settings = self.settings
+        peers = Peers(
+            me=self.me,
+            listen=(settings.node.address.bound("raft"), settings.raft.port),
+            tls=translate.peer_tls(settings),
+            on_raft=self._receive,
+            on_report=self._report,
+            on_request=self.requests.answer,
+            on_unreachable=self._unreachable,
+            store=self._store_mark,
+            on_went_back=self._went_back,
+            on_snapshot=self._snapshot_sent,
+            address=translate.address(settings).raft(),
+            learns=opened.forgot is not None,
+        )
+        for mark in self.known.marks:
+            peers.marks.note(mark)
+        return peers
 
     def _make_agent(self) -> Agent:
         return Agent(
@@ -154,6 +174,22 @@ class Node:
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
+            amnesia=lambda: self.amnesia.text() if self.amnesia is not None else "",
+        )
+
+    def _make_amnesia(self, opened: Opened) -> Amnesia | None:
+        if opened.forgot is None:
+            return None
+        from pgherd.daemon.amnesia import Amnesia  # rarely needed, and then not for long
+
+        self.consensus.retire()
+        return Amnesia(
+            directory=opened.forgot.directory,
+            known=self.known,
+            why=opened.forgot.why,
+            peers=self.peers.connected,
+            ask=self.port.readmit,
+            server=self.server,
         )
 
     def _make_standing(self) -> Standing:
@@ -163,7 +199,7 @@ class Node:
             is_led=self.consensus.replica.is_led,
             peers=self.peers.connected,
             ask=self.port.was_removed,
-            removed=self.agent.was_removed,
+            removed=self._told_removed,
         )
 
     def _data_member(
@@ -231,13 +267,44 @@ class Node:
     def _store_mark(self) -> StoreMark:
         store = self.consensus.store
         identity = store.identity()
-        assert identity is not None, "open_store gives every store one"
+        if identity is None:
+            return StoreMark()  # amnesia: this node has no store to speak of
         return StoreMark(identity.raft_id, identity.store_incarnation, store.sequence())
 
     def _went_back(self, node: NodeId, why: str) -> None:
-        """A peer knows that our store has been further than it is."""
-        self._consensus_failed(StoreDamaged(f"{node} says: {why}"))
+        """A peer knows that our store has been further than it is, or that it is not ours.
+
+        One that was made anew has nothing to lose: its node has amnesia. An old one is for people
+        to look at: it may be a copy, and its original may run.
+        """
         self.consensus.stopped = True
+        if MADE_ANEW not in why:
+            self._consensus_failed(StoreWentBack(f"{node} says: {why}"))
+            return
+        self._lost(f"{node} says: {why}")
+
+    def _told_removed(self) -> None:
+        """Whoever has just founded and is told so has not: it was a member, and its disk is new."""
+        if self.consensus.store.last_index() == BIRTH_INDEX:
+            self._lost("this store is new, and its Raft id was given up long ago")
+        else:
+            self.agent.was_removed()
+
+    def _lost(self, why: str) -> None:
+        """This store was made anew: it knows nothing, not even under which Raft id it was."""
+        known = msgspec.structs.replace(self.known, raft_id=RaftId(0))
+        try:
+            declare_lost(self.settings.raft.data_dir, known)
+        except OSError as error:
+            self._consensus_failed(PgherdError(f"cannot write member.json: {error.strerror}"))
+            return
+        self._begin_anew(why)
+
+    def _begin_anew(self, why: str) -> None:
+        """End, so that the supervisor starts this node as what it is now."""
+        log.warning("agent.begins-anew", reason=why)
+        self._again = True
+        self._failed.set()
 
     def _consensus_failed(self, failure: PgherdError) -> None:
         self.failure = failure
@@ -249,6 +316,9 @@ class Node:
         addresses |= {node: member.address.raft() for node, member in facts.members.items()}
         addresses.pop(self.me, None)
         self.peers.set_peers(addresses)
+        others = [member for node, member in facts.members.items() if node != self.me]
+        for member in others:
+            self.peers.marks.expect(member.raft_id, member.store)
         self._publish()
 
     def _snapshot(self) -> Snapshot:
@@ -263,7 +333,7 @@ class Node:
 
     def _publish(self) -> None:
         """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
-        if self.control is not None and not self.agent.removed:
+        if self.control is not None and not self.agent.removed and self.amnesia is None:
             self.control.publish(self._snapshot())
 
     # --- life ------------------------------------------------------------------------------------
@@ -278,9 +348,12 @@ class Node:
             await self._know_incarnation()
             await self.watch.look()
         self.agent.facts_changed([])
-        self.consensus.start()
-        jobs = [self.agent.run(), self.api.run(), self._publish_often(), self._measure_lag()]
-        jobs.append(self.standing.run())
+        jobs = [self.agent.run(), self.api.run(), self._measure_lag()]
+        if self.amnesia is None:
+            self.consensus.start()
+            jobs += [self._publish_often(), self.standing.run()]
+        else:
+            jobs.append(self._be_readmitted(self.amnesia))
         if self.watch is not None:
             jobs.append(self.watch.run())
         self._tasks = [asyncio.create_task(job) for job in jobs]
@@ -294,6 +367,8 @@ class Node:
 
     def _why_ended(self, *, asked: bool) -> int:
         """0 only when somebody asked for it: then, and only then, PostgreSQL stops too."""
+        if self._again:
+            return 1
         if self.failure is not None:
             log.error("agent.failed", reason=self.failure.message, next=self.failure.hint)
             return 2 if isinstance(self.failure, OperatorError) else 1
@@ -324,10 +399,22 @@ class Node:
             )
             await self.consensus.save_promises(renewed)
 
+    async def _be_readmitted(self, amnesia: Amnesia) -> None:
+        """Take no part until the others have a new place for this node, then begin anew there."""
+        self.stories.tell("member.amnesia", amnesia.text(), term=Term(0))
+        try:
+            text = await amnesia.run()
+        except PgherdError as failure:
+            self._consensus_failed(failure)
+            return
+        self.stories.tell("member.readmitted", text, term=Term(0))
+        self._begin_anew(text)
+
     async def _publish_often(self) -> None:
         while True:
             await asyncio.sleep(PUBLISH_S)
             self._publish()
+            await self.keeper.keep()
 
     async def _measure_lag(self) -> None:
         await LoopLag(self.metrics.loop_lagged).run()

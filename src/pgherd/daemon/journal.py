@@ -30,6 +30,8 @@ KINDS: dict[type, str] = {
     cmd.UpdateMember: "member.updated",
     cmd.AskLeave: "member.leaving",
     cmd.RemoveMember: "member.removed",
+    cmd.RegisterStore: "member.store-known",
+    cmd.Readmit: "member.readmitted",
     cmd.IssueToken: "token.issued",
     cmd.SetMode: "mode.set",
     cmd.SetMaxVoters: "voters.limited",

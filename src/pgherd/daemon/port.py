@@ -24,8 +24,10 @@ from pgherd.api.herd import (
     TimedOut,
 )
 from pgherd.api.joining import Joiner
+from pgherd.daemon import readmitting
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import NotLeader
+from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.event import Event
@@ -44,7 +46,6 @@ PROPOSE = "propose"
 READ_INDEX = "read-index"
 WAS_REMOVED = "was-removed"
 TRANSFER = "transfer"
-NOT_LEADER = "not the Raft leader"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,6 +65,8 @@ class Requests:
         """Answer one request of a peer."""
         consensus = self._agent().consensus
         try:
+            if kind == READMIT:
+                return readmitting.answer(self._agent(), node, body)
             if kind == WAS_REMOVED:
                 asker = msgspec.msgpack.decode(body, type=int)
                 removed = consensus.replica.facts.was_removed(RaftId(asker))
@@ -124,6 +127,9 @@ class Port(Herd):
             role = RaftRole.LEARNER
         if self._agent.removed:
             role = RaftRole.REMOVED
+        amnesia = self._agent.amnesia()
+        if amnesia:
+            role = RaftRole.AMNESIA
         return RaftSeen(
             role=role,
             term=status.term,
@@ -132,6 +138,7 @@ class Port(Herd):
             applied=status.applied,
             voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
             learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
+            amnesia=amnesia,
         )
 
     def explain(self) -> tuple[str, str]:
@@ -248,6 +255,10 @@ class Port(Herd):
         body = msgspec.msgpack.encode(int(raft_id))
         raw = await self._peers.request(peer, WAS_REMOVED, body, timeout_s=timeout_s)
         return msgspec.msgpack.decode(raw, type=bool)
+
+    async def readmit(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
+        """Ask a peer for this node's re-admission. Raises PeerError."""
+        return await self._peers.request(peer, READMIT, body, timeout_s=timeout_s)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:

@@ -83,4 +83,7 @@ class Standing:
         return removed
 
 
-NEXT = "to use this machine again, move the node's directories away and join anew: pgherd join"
+NEXT = (
+    "to use this machine again, move the node's directories away and join anew: pgherd join; if "
+    "its Raft directory is an old copy of one that was re-admitted since: pgherd raft readmit"
+)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import leases, levels, syncset
+from pgherd.ledger import leases, levels, readmission, syncset
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -403,6 +403,24 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
     return note(facts, at_ms=at_ms, kind="member.removed", text=text), cmd.Done()
 
 
+def register_store(facts: Facts, c: cmd.RegisterStore, at_ms: int) -> Result:
+    why = readmission.another_store(facts, c)
+    if why is not None:
+        return facts, why
+    member = replace(facts.members[c.node], store=c.store)
+    return replace(facts, members={**facts.members, c.node: member}), cmd.Done()
+
+
+def readmit(facts: Facts, c: cmd.Readmit, at_ms: int) -> Result:
+    """Its Raft id is allocated here, as a newcomer's; the old one is nobody's from now on."""
+    why = readmission.cannot_readmit(facts, c)
+    if why is not None:
+        return facts, why
+    facts, text = readmission.readmitted(facts, c)
+    facts = note(facts, at_ms=at_ms, kind="member.readmitted", text=text)
+    return facts, cmd.Done(str(facts.members[c.node].raft_id))
+
+
 def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
     if c.id in facts.tokens:
         return refuse(facts, "already", "this token exists")
@@ -468,6 +486,8 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.UpdateMember: update_member,
     cmd.AskLeave: ask_leave,
     cmd.RemoveMember: remove_member,
+    cmd.RegisterStore: register_store,
+    cmd.Readmit: readmit,
     cmd.IssueToken: issue_token,
     cmd.SetMode: set_mode,
     cmd.SetMaxVoters: set_max_voters,

@@ -170,6 +170,25 @@ class RemoveMember(Command, frozen=True, tag=True):
     raft_id: RaftId
 
 
+class RegisterStore(Command, frozen=True, tag=True):
+    """Which Raft store takes part under a Raft id; said once in the life of that id."""
+
+    node: NodeId
+    raft_id: RaftId
+    store: str
+
+
+class Readmit(Command, frozen=True, tag=True):
+    """A member lost its Raft store: it goes on under a new Raft id, with this new store.
+
+    raft_id: the one that it forgot for, so that a late command spares its successor.
+    """
+
+    node: NodeId
+    raft_id: RaftId
+    store: str
+
+
 class IssueToken(Command, frozen=True, tag=True):
     """Make a single-use join token known by its hash."""
 
@@ -238,6 +257,8 @@ AnyCommand = (
     | UpdateMember
     | AskLeave
     | RemoveMember
+    | RegisterStore
+    | Readmit
     | IssueToken
     | SetMode
     | SetMaxVoters

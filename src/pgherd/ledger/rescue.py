@@ -66,7 +66,9 @@ def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) ->
     given = saved_bytes(saved) + f"\n{above} {' '.join(sorted(lost))}".encode()
     first = facts.next_raft_id + IDS_SKIPPED + zlib.crc32(given) % IDS_SPREAD
     members = {
-        node: msgspec.structs.replace(kept[node], raft_id=RaftId(first + place), leaving=False)
+        node: msgspec.structs.replace(
+            kept[node], raft_id=RaftId(first + place), store="", leaving=False
+        )
         for place, node in enumerate(sorted(kept))
     }
     names = ", ".join(sorted(lost)) or "nobody"

@@ -86,7 +86,9 @@ class Member(msgspec.Struct, frozen=True):
     """A node in the ledger. incarnation: of its data directory, "" until it has one.
 
     leaving: somebody asked to remove it; it counts for nothing new and goes step by step.
-    level: of the ledger that its program understands (`ledger.levels`).
+    level: of the ledger that its program understands (`ledger.levels`) · store: the incarnation of
+    the Raft store that takes part under this Raft id, "" until it is known; another store under the
+    same id has forgotten what it promised.
     """
 
     node: NodeId
@@ -98,6 +100,7 @@ class Member(msgspec.Struct, frozen=True):
     voter: bool = True
     leaving: bool = False
     level: int = 1
+    store: str = ""
 
     @property
     def key(self) -> MemberKey:

@@ -54,10 +54,11 @@ class ServerSeen(msgspec.Struct, frozen=True):
     position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
     cannot be known without a start · drained: no receiver is left and replay is parked at the end
     of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
-    now · names: the effective synchronous_standby_names · settled: the newest sync generation whose
-    barrier is complete · epoch_record_end: on a primary, the end of the epoch record it wrote, with
-    its term in position.epoch · checkpointed: the term since whose promotion a checkpoint is done,
-    or the switchover id it was done for · since: when this state began.
+    now, and under which incarnation of ours · names: the effective synchronous_standby_names ·
+    settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
+    the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
+    since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
+    this state began.
     """
 
     state: Server = Server.NONE
@@ -69,6 +70,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     receiver: Receiver | None = None
     upstream: NodeId | None = None
     upstream_term: Term = Term(0)
+    upstream_incarnation: str = ""
     senders: tuple[Sender, ...] = ()
     names: str = ""
     settings_problem: str = ""
@@ -128,6 +130,16 @@ class Heard(msgspec.Struct, frozen=True):
     at: Instant
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """What a node with amnesia asks for: to take part again, with this store.
+
+    raft_id: under which it took part before, as far as it still knows; 0 when it does not.
+    """
+
+    store: str
+    raft_id: RaftId = RaftId(0)
+
+
 class HerdView(msgspec.Struct, frozen=True):
     """What the herd decider looks at beside the facts: every report, with arrival times.
 
@@ -136,7 +148,8 @@ class HerdView(msgspec.Struct, frozen=True):
     applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
     caught_up: Raft ids whose log is within reach of ours · unanswered_ms: for how long each member
     has not answered in consensus, which a node with a hung disk does not though it reports ·
-    leases_over: marks of leases whose time is over on this node's clock.
+    leases_over: marks of leases whose time is over on this node's clock · asking: who has amnesia
+    and asked lately to be re-admitted.
     """
 
     me: NodeId
@@ -150,3 +163,4 @@ class HerdView(msgspec.Struct, frozen=True):
     caught_up: tuple[RaftId, ...] = ()
     unanswered_ms: dict[RaftId, int] = {}
     leases_over: tuple[tuple[int, int], ...] = ()
+    asking: dict[NodeId, Asking] = {}

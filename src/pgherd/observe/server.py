@@ -225,6 +225,7 @@ class ServerWatch:
             receiver=_receiver(look, promises),
             upstream=promises.adopted_leader if follows else None,
             upstream_term=adopted[1] if adopted is not None else Term(0),
+            upstream_incarnation=adopted[0].incarnation if adopted is not None else "",
             senders=_senders(look),
             names=look.names,
             settings_problem=look.settings_problem,

@@ -54,7 +54,7 @@ class Door:
         contexts: Contexts | None,
         on_frame: OnGuestFrame,
         on_request: OnRequest,
-        on_arrival: Callable[[NodeId], None],
+        on_arrival: Callable[[NodeId, tuple[str, int]], None],
         marks: StoreMarks,
     ) -> None:
         self._me, self._listen, self._contexts = me, listen, contexts
@@ -158,7 +158,7 @@ class Door:
         self._guests[key] = guest.wire
         guest.wire.splitter.greeted()
         guest.wire.send_now(pack(Channel.WELCOME, frames.encode(Welcome(self._me, protocol))))
-        self._on_arrival(hello.node)
+        self._on_arrival(hello.node, hello.address)
 
     def left(self, guest: Guest, error: Exception | None) -> None:
         """Forget a connection; a broken rule is worth a line in the log."""

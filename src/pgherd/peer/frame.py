@@ -70,7 +70,8 @@ class NotUnderstood(FrameError):
 class Hello(msgspec.Struct, frozen=True, array_like=True):
     """The first frame of whoever connects: who it is, whom it wants, and how far its store is.
 
-    oldest, newest: the protocols that it speaks.
+    oldest, newest: the protocols that it speaks · address: where it is reached itself, for who has
+    forgotten that.
     """
 
     node: NodeId
@@ -79,6 +80,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     store: StoreMark = StoreMark()
     oldest: int = 1
     newest: int = 1
+    address: tuple[str, int] = ("", 0)
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):

@@ -63,6 +63,7 @@ class Link:
         resolver: Resolver,
         on_change: Callable[[Link, str | None], None],
         store: Callable[[], StoreMark],
+        own_address: tuple[str, int],
     ) -> None:
         self.me, self.peer, self.address, self.lane = me, peer, address, lane
         self.is_up = False
@@ -74,6 +75,7 @@ class Link:
         self._resolver = resolver
         self._on_change = on_change
         self._store = store
+        self._own_address = own_address
         self._wire: Wire | None = None
         self._lost: asyncio.Future[str] | None = None
         self._welcome: asyncio.Future[None] | None = None
@@ -236,6 +238,7 @@ class Link:
             store=self._store(),
             oldest=OLDEST,
             newest=NEWEST,
+            address=self._own_address,
         )
 
     def _on_frame(self, wire: Wire, channel: Channel, body: bytes) -> None:

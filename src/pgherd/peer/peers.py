@@ -21,7 +21,7 @@ from pgherd.peer.errors import PeerRefused, PeerUnreachable
 from pgherd.peer.frame import Channel, FrameError, Lane, NotUnderstood, pack
 from pgherd.peer.link import Link
 from pgherd.peer.resolve import Resolver
-from pgherd.peer.storemarks import WENT_BACK, StoreMark, StoreMarks
+from pgherd.peer.storemarks import MADE_ANEW, WENT_BACK, StoreMark, StoreMarks
 from pgherd.pki.contexts import Contexts
 from pgherd.pki.files import TlsFiles
 from pgherd.raft.types import Msg
@@ -41,8 +41,10 @@ log = logs.get("peer")
 class Peers:
     """The transport between nodes. Plain TCP when tls is None: tests only.
 
-    store: how far this node's store is now · on_went_back: a peer knows that it was further ·
-    on_snapshot: a snapshot to a peer was delivered, or not.
+    store: how far this node's store is now · on_went_back: a peer knows that it was further, or
+    another one · on_snapshot: a snapshot to a peer was delivered, or not · address: where this node
+    is reached · learns: it has forgotten who the others are, and dials back whoever proves to be of
+    this cluster.
     """
 
     def __init__(
@@ -58,13 +60,16 @@ class Peers:
         store: Callable[[], StoreMark] = StoreMark,
         on_went_back: Callable[[NodeId, str], None] = lambda node, why: None,
         on_snapshot: Callable[[NodeId, bool], None] = lambda node, taken: None,
+        address: tuple[str, int] = ("", 0),
+        learns: bool = False,
     ) -> None:
         self._me = me
         self._contexts = Contexts(tls) if tls is not None else None
         self._on_raft, self._on_report, self._on_unreachable = on_raft, on_report, on_unreachable
         self._store, self._on_went_back = store, on_went_back
         self._on_request, self._on_snapshot = on_request, on_snapshot
-        self._marks = StoreMarks()
+        self._address, self._learns = address, learns
+        self.marks = StoreMarks()
         self._assembly = Assembly()
         self._courier = Courier(self._ask_chunk, self._snapshot_ended)
         self._door = Door(
@@ -74,7 +79,7 @@ class Peers:
             on_frame=self._on_frame,
             on_request=self._answer,
             on_arrival=self._on_arrival,
-            marks=self._marks,
+            marks=self.marks,
         )
         self._links: dict[tuple[NodeId, Lane], Link] = {}
         self._addresses: dict[NodeId, tuple[str, int]] = {}
@@ -198,6 +203,7 @@ class Peers:
             resolver=self._resolver,
             on_change=self._on_change,
             store=self._store,
+            own_address=self._address,
         )
 
     def _close(self, link: Link) -> None:
@@ -237,7 +243,9 @@ class Peers:
         if report.node != node:
             raise FrameError(f"a report of {report.node} from {node}")
         mark = StoreMark(report.raft_id, report.store_incarnation, report.store_sequence)
-        self._marks.note(mark)
+        if self.marks.is_another(mark):
+            raise FrameError(f"Raft id {mark.raft_id} has another store")
+        self.marks.note(mark)
         self._guard(lambda: self._on_report(node, report))
 
     # Snapshots.
@@ -279,7 +287,9 @@ class Peers:
             context = {"message": "a peer callback failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
-    def _on_arrival(self, node: NodeId) -> None:
+    def _on_arrival(self, node: NodeId, address: tuple[str, int]) -> None:
+        if self._learns and all(address) and self._addresses.get(node) != address:
+            self.set_peers({**self._addresses, node: address})
         link = self._links.get((node, Lane.MAIN))
         if link is not None and not link.is_up:
             link.wake()
@@ -290,7 +300,7 @@ class Peers:
             return
         if problem is not None:
             self._tell_unreachable(link.peer)
-            if WENT_BACK in problem:
+            if WENT_BACK in problem or MADE_ANEW in problem:
                 self._guard(lambda: self._on_went_back(link.peer, problem))
         if link.lane is Lane.BULK:
             return

@@ -73,12 +73,20 @@ def same_server_leads(s: Self) -> bool:
     return leader is not None and s.server.upstream == leader.node and kept
 
 
+def follows_already(s: Self) -> bool:
+    """Whether the present upstream is the leader, under this term's and this copy's token."""
+    server, leader = s.server, s.facts.leader
+    named = leader is not None and server.upstream == leader.node
+    own = server.upstream_incarnation == s.promises.incarnation
+    return named and server.upstream_term == s.facts.term and own
+
+
 def follow(s: Self) -> Answer | None:
     """On the leader's history: stream from it under the term's token."""
     server, member, leader = s.server, leader_member(s), s.facts.leader
     if not follows(s) or server.state is not Server.STANDBY or member is None or leader is None:
         return None
-    if server.upstream == leader.node and server.upstream_term == s.facts.term:
+    if follows_already(s):
         return None
     host, port = member.address.postgres()
     action = act.Follow(term=s.facts.term, leader=leader, host=host, port=port)
@@ -96,7 +104,7 @@ def rejoin(s: Self) -> Answer | None:
     server, member, leader = s.server, leader_member(s), s.facts.leader
     if not follows(s) or server.state is not Server.STANDBY or member is None or leader is None:
         return None
-    if server.upstream == leader.node and server.upstream_term == s.facts.term:
+    if follows_already(s):
         return None
     if server.position is None:
         return "waits until its position is known", None

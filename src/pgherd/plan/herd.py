@@ -18,6 +18,7 @@ from pgherd.plan import (
     handover,
     leases,
     membership,
+    readmission,
     suspicion,
     synchrony,
 )
@@ -35,6 +36,7 @@ QUIET: tuple[HerdRule, ...] = (
     *synchrony.RULES,
     *leases.RULES,
     *membership.RULES,
+    *readmission.RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
@@ -46,7 +48,10 @@ def decide(facts: Facts, *, view: HerdView, policy: Policy, now: Instant) -> Dec
     """
     situation = Situation(facts=facts, view=view, policy=policy, now=now)
     waits: Decision | None = None
+    stopped = False
     for rule in RULES:
+        if stopped and rule.number not in EVEN_THEN:
+            continue
         decision = rule.decide(situation)
         if decision is None:
             continue
@@ -54,12 +59,15 @@ def decide(facts: Facts, *, view: HerdView, policy: Policy, now: Instant) -> Dec
             return decision
         waits = waits or decision
         if facts.phase is not Phase.STABLE and rule in URGENT and rule.number in STOPPING:
-            break
+            stopped = True
     return waits or Decision(900, "all is well; nothing to decide")
 
 
 STOPPING = frozenset({304, 303, 305, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
+
+EVEN_THEN = frozenset({702, 717})
+"""Except for a member with amnesia, which may be the one that the election waits for."""
 
 
 def is_act(decision: Decision) -> bool:

@@ -132,6 +132,8 @@ def wants_sync(s: Situation, key: MemberKey) -> bool:
     member = s.facts.member(key)
     if member is None or member.kind is not Kind.DATA or member.tags.nosync or member.leaving:
         return False
+    if key.node in s.view.asking:
+        return False  # it has forgotten what it acknowledged
     heard = s.view.reports.get(key.node)
     patience = s.policy.detect_ms + s.policy.sync_timeout_ms
     if heard is None or age_ms(s, key.node) >= patience:

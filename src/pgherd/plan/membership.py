@@ -37,6 +37,8 @@ def new_incarnation(s: Situation) -> Decision | None:
         incarnation = report.promises.incarnation
         if not incarnation or incarnation == member.incarnation:
             continue
+        if report.raft_id != member.raft_id:
+            continue  # said before it was re-admitted: of a copy that counts for nothing now
         if member.incarnation and counted(facts, member.key):
             continue
         reason = f"{node} has data directory {incarnation}"
@@ -159,7 +161,7 @@ def spare_voter(s: Situation) -> Decision | None:
     staying = [one for one in found.chosen if votes(s, one)]
     if member.node == s.view.me:
         return hand_on(s, 707, staying)
-    more = short_of_majority(s, without(s, member))
+    more = short_of_majority(s, without(s, member.raft_id))
     if more:
         return Decision(707, f"{member.node} keeps its vote: {more} voters more must answer")
     silent = [one.node for one in staying if fresh(s, one.node) is None]
@@ -183,7 +185,7 @@ def leave_consensus(s: Situation) -> Decision | None:
             return Decision(704, f"waits until {node} has left the sync set")
         if node == s.view.me:
             return hand_on(s, 704, s.facts.members.values())
-        missing = short_of_majority(s, without(s, member))
+        missing = short_of_majority(s, without(s, member.raft_id))
         if missing:
             return Decision(
                 704, f"{node} stays for now: without it {missing} voters more must answer"
@@ -202,9 +204,9 @@ def hand_on(s: Situation, rule: int, among: Iterable[Member]) -> Decision:
     return Decision(rule, why, transfer_to=heir)
 
 
-def without(s: Situation, member: Member) -> list[RaftId]:
+def without(s: Situation, leaving: RaftId) -> list[RaftId]:
     """The voters that would be left."""
-    return [raft_id for raft_id in s.view.raft_voters if raft_id != member.raft_id]
+    return [raft_id for raft_id in s.view.raft_voters if raft_id != leaving]
 
 
 def short_of_majority(s: Situation, voters: Collection[RaftId]) -> int:

@@ -22,7 +22,8 @@ class Self(msgspec.Struct, frozen=True):
     good, so that only a new copy helps · caught_up: the facts are at least those of the moment when
     this agent started, by a quorum read (a restarted agent must not act on what was agreed before)
     · removed: the others know that this node is no member any more; the facts here are of before
-    · has_lease: the lease of this node counts now, or the ledger knows no leases yet.
+    · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
+    what it promised is not known here, "" when it is.
     """
 
     me: NodeId
@@ -37,6 +38,7 @@ class Self(msgspec.Struct, frozen=True):
     caught_up: bool = True
     removed: bool = False
     has_lease: bool = True
+    amnesia: str = ""
 
 
 Answer = tuple[str, act.Action | None]

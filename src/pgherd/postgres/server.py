@@ -262,6 +262,11 @@ class PostgresServer:
             self.watching, timeout_s=timeout_s, settings_problem=self._settings_problem
         )
 
+    async def written_token(self) -> str:
+        """Under which token its files have it stream, whether it runs or not; "" for none."""
+        written = conf.parse(await asyncio.to_thread(_read_conf, self.data_dir))
+        return look.upstream_of(written.get("primary_conninfo", ""))[0]
+
     async def oldest_wal(self, segment_bytes: int = 16 << 20) -> Lsn:
         """Where the WAL that is still on disk begins."""
         names = await asyncio.to_thread(os.listdir, self.data_dir / "pg_wal")

@@ -15,7 +15,7 @@ from pgherd.ledger.commands import Proposal, RenewLease
 from pgherd.model import action as act
 from pgherd.model.ids import Instant, MemberKey, NodeId
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Heard, HerdView, Observation, ServerSeen
+from pgherd.model.observation import Asking, Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
@@ -43,6 +43,7 @@ BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
+ASKED_LATELY_MS = 3000
 
 
 def is_renewal(applied: Applied) -> bool:
@@ -112,6 +113,7 @@ class Agent:
         self._server_proc = self.server.proc
         self._said: dict[str, int] = {}
         self.removed = False
+        self._asking: dict[NodeId, tuple[Asking, int]] = {}
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
@@ -205,15 +207,13 @@ class Agent:
             self._note_facts()
             if done.restored or not all(is_renewal(each) for each in done.applied):
                 self.poke()
-            self._keep_image()
+        self._keep_image()
 
     def _note_confs(self) -> None:
-        """Who votes has changed: a newcomer refuses a snapshot that does not know it yet."""
+        """Who votes has changed."""
         for change in self.replica.confs:
             self.world.checks.on_conf(self.node, change)
         self.replica.confs.clear()
-        self._keep_image(now=True)
-        self.writer.save({}, self.store.remember)
 
     def _answered(self, proposal: Proposal) -> None:
         """One of our own proposals was applied."""
@@ -222,13 +222,17 @@ class Agent:
         elif self._in_flight is not None and proposal.seq >= self._in_flight[0]:
             self._in_flight = None
 
-    def _keep_image(self, *, now: bool = False) -> None:
+    def _keep_image(self) -> None:
         """Keep a snapshot and cut the log, far more often than a daemon would."""
         replica, applied = self.replica, self.replica.node.applied
-        if applied - self.store.snapshot().index < (1 if now else IMAGE_EVERY):
+        grown = applied - self.store.snapshot().index
+        if grown < IMAGE_EVERY and replica.image_due() is None:
             return
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
+        if not self._round_open:  # else the round's own write takes it along
+            self.store.sync()
+            self.store.remember()
 
     def _note_facts(self) -> None:
         facts, now = self.replica.facts, self.now
@@ -386,7 +390,17 @@ class Agent:
             caught_up=self.replica.caught_up(),
             unanswered_ms=self.replica.unanswered_ms(self.now, since=since),
             leases_over=self.expiry.over(self.replica.facts, now=self.now),
+            asking=self._asking_lately(),
         )
+
+    def asked(self, node: NodeId, asking: Asking) -> None:
+        """A node with amnesia asks to be re-admitted."""
+        self._asking[node] = (asking, self.clock.ms)
+        self.poke()
+
+    def _asking_lately(self) -> dict[NodeId, Asking]:
+        lately = self.clock.ms - ASKED_LATELY_MS
+        return {node: one for node, (one, at) in self._asking.items() if at > lately}
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:
         try:

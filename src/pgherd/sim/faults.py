@@ -13,8 +13,18 @@ from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
+from pgherd.sim import amnesia
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
+from pgherd.sim.netfaults import (
+    bad_network,
+    flapping,
+    isolate_leader,
+    one_way,
+    partial_mesh,
+    partition,
+    slow_link,
+)
 from pgherd.sim.world import Node, World
 
 Strike = Callable[["Chaos"], bool]
@@ -80,8 +90,8 @@ class Chaos:
             node.server.replay_delay = node.server.fsync_delay = 0
             if node.agent is None:
                 node.boot()
-            assert node.agent is not None
-            node.agent.writer.slow = 0
+            if node.agent is not None:
+                node.agent.writer.slow = 0
         world.log(NodeId("-"), "faults stop")
 
     def order(self) -> str:
@@ -161,83 +171,6 @@ def pause_node(chaos: Chaos, node: Node) -> bool:
     return True
 
 
-def partition(chaos: Chaos) -> bool:
-    """The nodes fall into two groups."""
-    names = chaos.world.names
-    cut = chaos.rng.sample(names, chaos.rng.randint(1, max(1, len(names) // 2)))
-    links = [(a, b) for a in names for b in names if (a in cut) != (b in cut)]
-    return block(chaos, links)
-
-
-def isolate_leader(chaos: Chaos) -> bool:
-    leader = chaos.leader()
-    if leader is None:
-        return False
-    names = chaos.world.names
-    return block(chaos, [(a, b) for a in names for b in names if leader.name in (a, b)])
-
-
-def one_way(chaos: Chaos) -> bool:
-    """One node is not heard any more, or does not hear."""
-    node, names = chaos.any_node().name, chaos.world.names
-    deaf = chaos.rng.random() < 0.5
-    return block(chaos, [(n, node) if deaf else (node, n) for n in names if n != node])
-
-
-def partial_mesh(chaos: Chaos) -> bool:
-    """One pair of nodes does not reach each other, though both reach the rest."""
-    a, b = chaos.rng.sample(chaos.world.names, 2)
-    return block(chaos, [(a, b), (b, a)])
-
-
-def flapping(chaos: Chaos) -> bool:
-    """A pair of links goes up and down."""
-    a, b = chaos.rng.sample(chaos.world.names, 2)
-    for i in range(8):
-        chaos.world.clock.after(i * 900 * MS, flap, chaos, a, b)
-    return True
-
-
-def flap(chaos: Chaos, a: NodeId, b: NodeId) -> None:
-    if not chaos.over:
-        block(chaos, [(a, b), (b, a)], low_ms=200, high_ms=800)
-
-
-def block(
-    chaos: Chaos,
-    links: list[tuple[NodeId, NodeId]],
-    *,
-    low_ms: int = 500,
-    high_ms: int = 15_000,
-) -> bool:
-    net = chaos.world.net
-    for a, b in links:
-        if a != b:
-            net.block(a, b)
-
-    def undo() -> None:
-        for a, b in links:
-            if a != b:
-                net.unblock(a, b)
-
-    chaos.later(low_ms, high_ms, undo)
-    return True
-
-
-def bad_network(chaos: Chaos) -> bool:
-    """Messages are lost, repeated, late and out of order."""
-    net = chaos.world.net
-    net.loss, net.repeat = chaos.rng.random() * 0.3, chaos.rng.random() * 0.2
-    net.jitter = chaos.rng.randrange(200) * MS
-
-    def undo() -> None:
-        net.loss = net.repeat = 0.0
-        net.jitter = 0
-
-    chaos.later(1_000, 12_000, undo)
-    return True
-
-
 def slow_disk(chaos: Chaos) -> bool:
     agent = chaos.any_node().agent
     if agent is None:
@@ -249,14 +182,6 @@ def slow_disk(chaos: Chaos) -> bool:
         writer.slow = 0
 
     chaos.later(1_000, 10_000, undo)
-    return True
-
-
-def slow_link(chaos: Chaos) -> bool:
-    """A direction is late by up to 400 ms."""
-    a, b = chaos.rng.sample(chaos.world.names, 2)
-    chaos.world.net.slow(a, b, chaos.rng.randrange(10, 400) * MS)
-    chaos.later(1_000, 15_000, lambda: chaos.world.net.slow(a, b, 0))
     return True
 
 
@@ -290,10 +215,37 @@ def lose_data(chaos: Chaos) -> bool:
         return False
     if node is None or node.server.dir is None or node.server.primary:
         return False
+    if any(one.asks for one in chaos.world.nodes.values()):
+        return False
     if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
         return False
     node.server.lose_data()
     return True
+
+
+def lose_store(chaos: Chaos) -> bool:
+    """A node's Raft store is lost, its copy is not; one at a time, and the others can decide."""
+    node = chaos.any_node()
+    nodes = chaos.world.nodes.values()
+    others_up = all(one.agent is not None for one in nodes if one is not node)
+    leader = chaos.world.raft_leader()
+    if len(nodes) < 3 or not others_up or leader is None or any(one.asks for one in nodes):
+        return False
+    if {*leader.replica.status().conf.voters} != {one.raft_id for one in nodes}:
+        return False
+    if node is chaos.leader() and not copies_are_whole(chaos):
+        return False
+    amnesia.forget(node)
+    chaos.later(200, 3_000, node.boot)
+    return True
+
+
+def copies_are_whole(chaos: Chaos) -> bool:
+    """Whether every voter of the sync set still has the copy that counts."""
+    facts = chaos.world.facts()
+    voters = facts.sync.voters if facts is not None else ()
+    places = [(key, chaos.world.server(key.node).dir) for key in voters]
+    return all(place is not None and place.incarnation == key.incarnation for key, place in places)
 
 
 def recycle(chaos: Chaos) -> bool:
@@ -473,6 +425,7 @@ KINDS: dict[str, Strike] = {
     "replay.slow": slow_replay,
     "fsync.slow": slow_fsync,
     "data.lost": lose_data,
+    "store.lost": lose_store,
     "wal.recycled": recycle,
     "wal.burst": burst,
     "server.hung": hang,

@@ -46,6 +46,7 @@ def see_server(agent: Agent) -> ServerSeen:
         receiver=see_receiver(server),
         upstream=server.upstream.node if server.upstream else None,
         upstream_term=server.upstream.term if server.upstream else Term(0),
+        upstream_incarnation=server.upstream.key.incarnation if server.upstream else "",
         senders=see_senders(server),
         names=server.names.text,
         names_generation=memory.names_generation,

@@ -13,18 +13,19 @@ from typing import Any
 
 import msgspec
 
-from pgherd.ledger import apply, syncset
+from pgherd.ledger import apply, readmission, syncset
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.model.facts import Frozen
+from pgherd.model.facts import Facts, Frozen
 from pgherd.model.ids import MemberKey, Position, Term
+from pgherd.model.promises import Promises
 from pgherd.plan import election, herd, member, membership, synchrony
 from pgherd.plan.look import sealed
 from pgherd.plan.rule import Decision, Membership, Situation
 from pgherd.raft import replicate
 from pgherd.raft.majority import committed_index
 from pgherd.raft.types import ConfState
-from pgherd.sim import acts, leaseplants, look
+from pgherd.sim import acts, amnesia, leaseplants, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, SECOND, Failed, Task
 from pgherd.sim.faults import KINDS, MOVING, Chaos
@@ -293,6 +294,21 @@ def counts_non_voters(stack: ExitStack) -> None:
     stack.enter_context(attribute(replicate, "committed_index", by_everybody))
 
 
+def keeps_its_name(stack: ExitStack) -> None:
+    def same(*known: Any, followed: Any, anew: str) -> Promises:
+        named = readmission.first_promises(*known, followed=followed, anew=known[1].incarnation)
+        return replace(named, dirty_rewind=False)
+
+    def kept(facts: Facts, c: cmd.Readmit) -> tuple[Facts, str]:
+        found, text = readmitted(facts, c)
+        member = replace(found.members[c.node], incarnation=facts.members[c.node].incarnation)
+        return replace(found, members={**found.members, c.node: member}), text
+
+    readmitted = readmission.readmitted
+    stack.enter_context(attribute(amnesia, "first_promises", same))
+    stack.enter_context(attribute(readmission, "readmitted", kept))
+
+
 DEATHS = (
     "primary.postmaster.killed",
     "primary.node.crashed",
@@ -388,6 +404,13 @@ MUTANTS: dict[str, Mutant] = {
         ("ambush.names", "standby.node.crashed", "data.lost", "agent.killed"),
         ("I10", "I19"),
         count=16,
+    ),
+    "keeps-its-name": Mutant(
+        "A copy whose promises are forgotten counts under its old name.",
+        keeps_its_name,
+        (*DEATHS, "wal.burst", "store.lost", "store.lost", "ambush.follow", "network.split"),
+        ("I7", "I8", "I10", "I18"),
+        count=24,
     ),
     "no-probe": Mutant(
         "Names that were empty are taken for closed when they are written.",

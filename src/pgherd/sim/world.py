@@ -14,6 +14,7 @@ from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Msg
+from pgherd.sim import amnesia
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
@@ -71,13 +72,18 @@ class Node:
         self.host_up = True
         self.boots = 0
         self.told = Promises()
+        self.asks = ""
+        self.lost = 0
 
     def boot(self) -> None:
-        """Start the agent; the server is left as it is."""
+        """Start the agent; the server is left as it is. Without its store it only asks."""
         if not self.host_up:
             self.boottime.restart()
         self.host_up = True
         if self.agent is not None:
+            return
+        if self.asks:
+            amnesia.ask(self)
             return
         self.boots += 1
         self.agent = Agent(self.world, self, boot=self.boots)
@@ -244,6 +250,10 @@ class World:
     def new_incarnation(self) -> str:
         self._incarnations += 1
         return f"{self._incarnations:06x}"
+
+    def renumbered(self, node: Node) -> None:
+        """A node goes on under another Raft id."""
+        self._by_raft_id = {one.raft_id: one for one in self.nodes.values()}
 
     def send_message(self, source: NodeId, message: Msg) -> None:
         node = self._by_raft_id.get(RaftId(message.to))

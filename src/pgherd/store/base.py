@@ -54,9 +54,21 @@ class StoreDamaged(OperatorError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"the Raft store is damaged: {what}",
+            "a member is re-admitted by the others when its daemon starts; a copy is kept",
+        )
+
+
+class StoreWentBack(OperatorError):
+    """The store is whole and old: it has forgotten what its peers have seen it promise."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the Raft store is of the past: {what}",
             "PostgreSQL is left as it is, but this node must not vote again with what it forgot; "
-            "on another node: pgherd remove-node --name of this one; here: move the Raft "
-            "directory and the configuration away, keep them, and pgherd join again",
+            "find out first whether another machine runs as this node; if this directory or this "
+            "machine was set back, here: pgherd raft readmit",
         )
 
 

@@ -63,18 +63,20 @@ def beginning(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) -
     return Beginning(facts, snapshot)
 
 
-def begin(store: Store, found: Beginning, *, node: NodeId, incarnation: str) -> None:
-    """Write the beginning into a new store, in one transaction.
+def begin(store: Store, found: Beginning, *, node: NodeId, incarnation: str) -> Identity:
+    """Write the beginning into a new store, in one transaction; return whose store it is now.
 
     What this node had promised before is gone with its store: the term is far above all of it, and
     nothing below that term is followed or promised any more.
     """
     facts, snapshot = found.facts, found.snapshot
     member = facts.members[node]
+    identity = Identity(facts.cluster, node, member.raft_id, secrets.token_hex(6))
     store.save(
         hard=Hard(snapshot.term, 0, snapshot.index),
         snapshot=snapshot,
         promises=Promises(promise=Term(facts.term - 1), incarnation=incarnation),
-        identity=Identity(facts.cluster, node, member.raft_id, secrets.token_hex(6)),
+        identity=identity,
     )
     store.remember()
+    return identity

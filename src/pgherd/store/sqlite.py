@@ -213,7 +213,7 @@ def verify(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise StoreDamaged(f"SQLite says: {found}")
+        raise StoreDamaged(f"SQLite says: {' '.join(found.split())}")
 
 
 def put(database: sqlite3.Connection, name: str, data: bytes) -> None:

@@ -87,7 +87,7 @@ def test_an_older_copy_of_the_database_is_noticed(tmp_path: Path) -> None:
     store.close()
     (tmp_path / "live" / "store.sqlite").write_bytes(old)
     with pytest.raises(
-        StoreDamaged, match=r"2 acknowledged transactions are missing.*remove-node.*join again"
+        StoreDamaged, match=r"2 acknowledged transactions are missing.*is re-admitted"
     ):
         SqliteStore(tmp_path / "live")
 

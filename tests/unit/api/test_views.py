@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pgherd.api import stories, views
+from pgherd.api.herd import RaftRole
 from pgherd.api.views import Seen
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind
@@ -41,6 +42,22 @@ def test_a_whole_herd_is_operational(herd):
     nodes = by_name(herd)
     assert [node.role for node in nodes.values()] == ["primary", "replica", "replica"]
     assert [node.state for node in nodes.values()] == ["running", "streaming", "streaming"]
+
+
+def test_amnesia_is_said_wherever_one_looks(herd):
+    """Such a node knows no herd: its status and its health check say why."""
+    herd.current = Facts(cluster="main")
+    forgot = msgspec.structs.replace(
+        herd.raft(), role=RaftRole.AMNESIA, leader=None, amnesia="its store is damaged; n1: wait"
+    )
+    seen = msgspec.structs.replace(seen_of(herd), raft=forgot)
+    status = views.status(seen)
+    assert status.status == "down"
+    assert status.problems == [
+        "n1 has amnesia and takes no part: its store is damaged; n1: wait",
+    ]
+    check = views.check(seen, proxy=None, version="1")
+    assert (check.status, check.state, check.has_quorum) == ("degraded", "amnesia", False)
 
 
 def test_lag_is_measured_against_the_primary(herd):

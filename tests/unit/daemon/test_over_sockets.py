@@ -93,6 +93,7 @@ class NextPeers(Peers):
             resolver=self._resolver,
             on_change=self._on_change,
             store=self._store,
+            own_address=self._address,
         )
 
     def send_raft(self, to: NodeId, msg: Msg) -> None:

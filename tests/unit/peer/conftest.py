@@ -44,6 +44,7 @@ class Node:
         port: int = 0,
         me: str = "",
         mark: StoreMark | None = None,
+        **more: Any,
     ) -> None:
         self.name = NodeId(name)
         self.raft: list[tuple[NodeId, Msg]] = []
@@ -64,6 +65,7 @@ class Node:
             store=lambda: self.mark,
             on_went_back=lambda node, why: self.went_back.append((node, why)),
             on_snapshot=lambda node, taken: self.snapshots.append((node, taken)),
+            **more,
         )
 
     @property
@@ -115,9 +117,10 @@ class Herd:
         files: TlsFiles | None = None,
         port: int = 0,
         mark: StoreMark | None = None,
+        **more: Any,
     ) -> Node:
         tls = files or (self.files(name) if self.ca is not None else None)
-        node = self.nodes[name] = Node(name, tls, port=port, mark=mark)
+        node = self.nodes[name] = Node(name, tls, port=port, mark=mark, **more)
         await node.peers.start()
         return node
 

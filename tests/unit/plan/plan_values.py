@@ -250,7 +250,9 @@ def look(known: Facts, *reports: Heard, me: int = 2, **changes: Any) -> Situatio
 
 
 def myself(known: Facts, server: ServerSeen, *, me: int = 1, **changes: Any) -> Self:
-    """What the member decider of one node knows."""
+    """What the member decider of one node knows; whom it follows, it follows as itself."""
+    if server.upstream is not None and not server.upstream_incarnation:
+        server = replace(server, upstream_incarnation=f"a{me}")
     made = Self(
         me=NodeId(f"n{me}"),
         facts=known,

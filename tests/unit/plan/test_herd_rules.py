@@ -36,7 +36,7 @@ from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Server, ServerSeen
+from pgherd.model.observation import Asking, Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
 
@@ -348,6 +348,37 @@ CASES = (
         ),
     ),
     Case("a member has left", 705, cmd.RemoveMember, joined(leaving=True)),
+    Case(
+        "a store is heard of",
+        716,
+        cmd.RegisterStore,
+        look(facts(), report(3, standby(), store_incarnation="s3")),
+    ),
+    Case(
+        "a node with amnesia asks",
+        717,
+        cmd.Readmit,
+        look(
+            facts(sync=sync(2)),
+            report(1, primary(senders=(sender(2),))),
+            late(report(3, standby())),
+            asking={NodeId("n3"): Asking("s9", RaftId(3))},
+        ),
+    ),
+    Case(
+        "a Raft id is left behind",
+        718,
+        "remove",
+        look(
+            facts(
+                members={**facts().members, NodeId("n3"): member(3, raft_id=RaftId(4))},
+                next_raft_id=RaftId(5),
+            ),
+            report(3, standby(), raft_id=RaftId(4)),
+            raft_learners=(RaftId(4),),
+            caught_up=(),
+        ),
+    ),
     Case("the primary leads consensus", 801, "transfer", look(facts(), me=1)),
     Case("all is well", 900, None, look(facts())),
 )

@@ -83,6 +83,7 @@ CASES = (
         "promised more", 14, None, me(2, facts(), standby(), promises=promises(2, promise=Term(9)))
     ),
     Case("just started", 16, None, me(2, facts(), STOPPED, caught_up=False)),
+    Case("amnesia", 18, None, me(2, unborn(), primary(), amnesia="its store is lost")),
     Case("a hung standby", 15, act.StopServer, me(2, facts(), HUNG)),
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),
@@ -219,6 +220,7 @@ CASES = (
         act.Seal,
         me(3, STABLE_NEW, standby(), leader_report=LEADER_NEW),
     ),
+    Case("under its old name", 55, act.Follow, me(2, facts(), standby(upstream_incarnation="old"))),
     Case("follows", 55, act.Follow, me(3, NEW, parked(pos(3, 4000)))),
     Case(
         "follows the same server in a new term",

@@ -73,7 +73,12 @@ def me(server: ServerSeen, **changes: object) -> Self:
 
 
 FOLLOWS = ServerSeen(
-    state=Server.STANDBY, system_id="7", position=END, upstream=P.node, upstream_term=Term(5)
+    state=Server.STANDBY,
+    system_id="7",
+    position=END,
+    upstream=P.node,
+    upstream_term=Term(5),
+    upstream_incarnation="x0",
 )
 
 
