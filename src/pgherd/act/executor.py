@@ -14,9 +14,8 @@ from pgherd.act import following, leading
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
-from pgherd.model.errors import PgherdError
+from pgherd.model.errors import PgherdError, PostgresError
 from pgherd.model.ids import Term
-from pgherd.postgres.errors import OperatorError, PostgresError
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
@@ -138,7 +137,7 @@ class Executor:
             log.info("act.overtaken", act=name)
         except StaleAct as stale:
             log.info("act.stale", act=name, reason=str(stale))
-        except (ActFailed, PostgresError, OperatorError, PgherdError, OSError) as error:
+        except (ActFailed, PgherdError, OSError) as error:
             self._failed(action, error)
         except Exception as error:
             log.error("act.broken", act=name, exc_info=error)

@@ -8,11 +8,11 @@ from pathlib import Path
 from pgherd.act.ghosts import end as end_ghosts
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
+from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Position, Term
 from pgherd.postgres import clone, pgcontrol, rewind, sealing
 from pgherd.postgres.datadir import DirKind
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.rewind import RewindOutcome
 from pgherd.postgres.settings import CLOSED_NAMES, conninfo
 

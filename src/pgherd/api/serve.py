@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn import Config, Server
 
 from pgherd.model.errors import OperatorError
+from pgherd.telemetry.boottime import until_next
 
 BACKLOG = 128
 CONNECTIONS_MAX = 512
@@ -74,7 +75,7 @@ class ApiServer:
                 await server.on_tick(0)
                 self._refresh()
                 try:
-                    async with asyncio.timeout(TICK_S):
+                    async with asyncio.timeout(until_next(TICK_S)):
                         await self._stopping.wait()
                 except TimeoutError:
                     pass

@@ -52,6 +52,8 @@ log = logs.get("daemon")
 REPORT_MS = 200
 EARLY_MS = 50
 """A report may leave so much earlier when the node is awake for a tick of consensus anyway."""
+WHOLE_MS = 1000
+"""Rules that are not urgent are asked when something happened, and so often by themselves."""
 LATE_S = 0.3
 """The agent looks around after so long even if no tick comes."""
 STALL_MS = 1000
@@ -115,6 +117,8 @@ class Agent:
         self._proxy_healthy = proxy_healthy
         self._wake = asyncio.Event()
         self._report_due = True
+        self._news = True
+        self._decided_at = Instant(0)
         self._proposal: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._record: asyncio.Task[None] | None = None
@@ -149,7 +153,7 @@ class Agent:
             self._names_seen = facts.sync.generation
             self.names_since = now
         self._on_facts(facts)
-        self._wake.set()
+        self._stir()
 
     def _only_renewed(self, applied: Sequence[Applied]) -> bool:
         """Whether nothing happened but that a lease goes on: nobody is woken for that."""
@@ -160,11 +164,16 @@ class Agent:
     def report_arrived(self, report: Observation) -> None:
         """A peer spoke."""
         if self.reports.take(report, now=now_ms()):
-            self._wake.set()
+            self._stir()
 
     def observed(self) -> None:
         """The local server looks different, or a promise was saved."""
         self._report_due = True
+        self._stir()
+
+    def _stir(self) -> None:
+        """Something happened: look at everything."""
+        self._news = True
         self._wake.set()
 
     def ticked(self) -> None:
@@ -176,13 +185,13 @@ class Agent:
         """This node is no member any more: it takes part in nothing and tells nobody anything."""
         self.removed = True
         self.consensus.retire()
-        self._wake.set()
+        self._stir()
 
     def asks(self, node: NodeId, asking: Asking) -> str:
         """A node with amnesia asks to be re-admitted; what that waits for, as far as we lead."""
         now = now_ms()
         self.asked.note(node, asking, now=now)
-        self._wake.set()
+        self._stir()
         look = Situation(facts=self.facts, view=self.view(now), policy=self.policy, now=now)
         return readmission.obstacle(look, node)
 
@@ -191,7 +200,7 @@ class Agent:
         if self.watch is not None:
             self.watch.poke()
         self._report_due = True
-        self._wake.set()
+        self._stir()
 
     def is_busy(self) -> bool:
         """Whether things change, so that the server is looked at often."""
@@ -215,7 +224,7 @@ class Agent:
                 log.error("ledger.unknown", exc_info=error)
                 await asyncio.sleep(RECORD_RETRY_S)
         log.info("ledger.caught-up", term=self.facts.term, phase=self.facts.phase.value)
-        self._wake.set()
+        self._stir()
 
     async def run(self) -> None:
         """For ever: see, decide, do, tell."""
@@ -329,7 +338,15 @@ class Agent:
         own = self.reports.newest.get(self.me)
         if own is None or own.at < now - REPORT_MS:
             self._make_report(now)
-        decision = herd.decide(self.facts, view=self.view(now), policy=self.policy, now=now)
+        whole = self._news or now - self._decided_at >= WHOLE_MS
+        rules = herd.RULES if whole else herd.URGENT
+        decision = herd.decide(
+            self.facts, view=self.view(now), policy=self.policy, now=now, rules=rules
+        )
+        if whole:
+            self._news, self._decided_at = False, now
+        elif not herd.is_act(decision):
+            return
         told = (decision.rule, decision.reason)
         if told != self._told:
             self._told = told
@@ -376,7 +393,7 @@ class Agent:
             log.error("proposal.broken", command=type(command).__name__, exc_info=error)
             return
         finally:
-            self._wake.set()
+            self._stir()
         if isinstance(outcome, Refused):
             log.warning(
                 "proposal.refused",

@@ -39,7 +39,6 @@ from pgherd.model.promises import Promises
 from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import make_directory
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
@@ -47,7 +46,7 @@ from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreWentBack
 from pgherd.store.replica import BIRTH_INDEX, Replica
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import LoopLag, boot, now_ms
+from pgherd.telemetry.boottime import LoopLag, boot, now_ms, until_next
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -412,7 +411,7 @@ class Node:
 
     async def _publish_often(self) -> None:
         while True:
-            await asyncio.sleep(PUBLISH_S)
+            await asyncio.sleep(until_next(PUBLISH_S))
             self._publish()
             await self.keeper.keep()
 
@@ -456,7 +455,7 @@ class Node:
                 log.info("server.reloaded", needs_restart=waits)
             else:
                 self.server.settings = wanted
-        except (PgherdError, PostgresError) as error:
+        except PgherdError as error:
             log.error("server.reload_failed", reason=str(error))
 
     async def stop(self, *, stop_server: bool) -> None:

@@ -23,7 +23,7 @@ from pgherd.raft.types import Hard, Msg, ProposalDropped
 from pgherd.store.base import Store, StoreFailed
 from pgherd.store.replica import Applied, Replica, Round
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import now_ms, unix_ms
+from pgherd.telemetry.boottime import now_ms, unix_ms, until_next
 
 log = logs.get("daemon")
 
@@ -75,6 +75,7 @@ class Consensus:
         self._failed = failed
         self._fsynced = fsynced
         self._ticked = ticked
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -93,7 +94,8 @@ class Consensus:
     def start(self) -> None:
         """Begin to take part."""
         self._tasks = [asyncio.create_task(self._rounds(), name="raft-rounds")]
-        self._tick_after(self._tick_s)
+        self._loop = asyncio.get_running_loop()
+        self._tick_after(self._loop, self._tick_s)
 
     async def stop(self) -> None:
         """Stop taking part; the store stays open for promises until `close`."""
@@ -220,17 +222,17 @@ class Consensus:
 
     # --- output ----------------------------------------------------------------------------------
 
-    def _tick_after(self, delay_s: float) -> None:
+    def _tick_after(self, loop: asyncio.AbstractEventLoop, delay_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+        self._timer = loop.call_later(delay_s, self._tick, loop)
 
-    def _tick(self) -> None:
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """One tick per interval; a late loop ticks once, it does not catch up in a burst."""
         if self.stopped:
             return
-        self._ticked_at = asyncio.get_running_loop().time()
-        self._tick_after(self._tick_s)
+        self._ticked_at = loop.time()
+        self._tick_after(loop, until_next(self._tick_s, loop=loop))
         with self._noticed("ticks"):
             self.replica.node.tick()
             self._stirred()
@@ -238,14 +240,15 @@ class Consensus:
 
     def _tick_with_leader(self) -> None:
         """A follower ticks when its leader's heartbeat wakes it anyway, and not once more."""
-        early_s = EARLY_TICKS * self._tick_s
-        if asyncio.get_running_loop().time() - self._ticked_at >= early_s:
-            self._tick()
-            self._tick_after(self._tick_s + early_s)
+        loop, early_s = self._loop, EARLY_TICKS * self._tick_s
+        if loop is not None and loop.time() - self._ticked_at >= early_s:
+            self._tick(loop)
+            self._tick_after(loop, self._tick_s + early_s)
 
     def _stirred(self) -> None:
         """After any input: have a round soon; what need not wait for a busy disk leaves now."""
-        self._work.set()
+        if self._disk_busy or self._late_hard is not None or self.replica.node.has_ready():
+            self._work.set()
         if not self._disk_busy:
             return
         is_hung = asyncio.get_running_loop().time() - self._disk_busy[0] > DISK_S_MAX

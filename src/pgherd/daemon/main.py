@@ -21,10 +21,12 @@ from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
 from pgherd.daemon.supervise import CONTROL, LIFELINE, PROXY_WANTED, UNWANTED, WANTED
 from pgherd.model.errors import OperatorError, PgherdError
-from pgherd.postgres.errors import OperatorError as PostgresOperatorError
 from pgherd.telemetry import logs, sdnotify
 
 log = logs.get("daemon")
+
+OBJECTS_PER_SCAN = 10_000
+"""New objects between two scans for cycles; Python's 700 is for programs that make more of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(run(lambda: build(settings, config=options.config, control=control)))
-    except (OperatorError, PostgresOperatorError) as error:
+    except OperatorError as error:
         log.error("agent.refused", reason=error.message, next=error.hint)
         return 2
     except PgherdError as error:
@@ -78,6 +80,7 @@ def give_back_memory() -> None:
     """What start-up left over goes back to the system, and what stays is not scanned again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(OBJECTS_PER_SCAN)
 
 
 def tell_supervisor(*, has_proxy: bool) -> None:

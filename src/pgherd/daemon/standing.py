@@ -15,6 +15,7 @@ from pgherd.model.errors import PeerError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.telemetry import logs
+from pgherd.telemetry.boottime import until_next
 
 log = logs.get("daemon")
 
@@ -63,7 +64,7 @@ class Standing:
             if any(said):
                 break
             rounds += 1
-            await asyncio.sleep(self._pause_s(rounds, everybody))
+            await asyncio.sleep(until_next(self._pause_s(rounds, everybody)))
         log.warning("member.removed", raft_id=self._raft_id, next=NEXT)
         self._removed()
         await asyncio.Event().wait()

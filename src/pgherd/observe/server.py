@@ -12,18 +12,18 @@ from collections.abc import Callable
 import msgspec
 
 from pgherd.ledger.lineage import attributed
+from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.postgres.datadir import DirKind, DirState
-from pgherd.postgres.errors import OperatorError, PostgresError
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import now_ms
+from pgherd.telemetry.boottime import now_ms, until_next
 
 log = logs.get("observe")
 
@@ -84,11 +84,14 @@ class ServerWatch:
             await self.look()
             self._follow_postmaster()
             try:
-                async with asyncio.timeout((BUSY_MS if self._is_busy() else REST_MS) / 1000):
+                async with asyncio.timeout(self._pause_s()):
                     await self._poke.wait()
             except TimeoutError:
                 pass
             self._poke.clear()
+
+    def _pause_s(self) -> float:
+        return BUSY_MS / 1000 if self._is_busy() else until_next(REST_MS / 1000)
 
     async def look(self) -> ServerSeen:
         """Look now."""

@@ -49,7 +49,7 @@ class Channel(IntEnum):
     """Any that this version does not know: its body is not kept."""
 
 
-KNOWN = frozenset(Channel) - {Channel.LATER}
+KNOWN = {int(channel): channel for channel in Channel if channel is not Channel.LATER}
 
 
 class Lane(IntEnum):
@@ -172,7 +172,7 @@ class Splitter:
                 frames.append((Channel.LATER, b""))
             else:
                 with memoryview(buffer) as view:  # a slice of the buffer would be a second copy
-                    frames.append((Channel(channel), bytes(view[at + HEADER.size : end])))
+                    frames.append((KNOWN[channel], bytes(view[at + HEADER.size : end])))
             at = end
         if at:
             del buffer[:at]

@@ -26,6 +26,7 @@ from pgherd.pki.contexts import Contexts
 from pgherd.pki.files import TlsFiles
 from pgherd.raft.types import Msg
 from pgherd.telemetry import logs
+from pgherd.telemetry.boottime import until_next
 
 TICK_S = 1.0
 BULK_BYTES_MIN = 64 * 1024
@@ -213,7 +214,7 @@ class Peers:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(until_next(TICK_S))
             self._door.tick()
             self._assembly.tick()
             for link in self._links.values():

@@ -49,6 +49,7 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection over."""
+        self._loop = asyncio.get_running_loop()
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BYTES)
         tune(transport)
@@ -84,7 +85,7 @@ class Wire(asyncio.Protocol):
         """Write what waits at the end of this turn of the loop."""
         if not self._is_flushing and self.transport is not None:
             self._is_flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False

@@ -41,15 +41,23 @@ QUIET: tuple[HerdRule, ...] = (
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
 
-def decide(facts: Facts, *, view: HerdView, policy: Policy, now: Instant) -> Decision:
+def decide(
+    facts: Facts,
+    *,
+    view: HerdView,
+    policy: Policy,
+    now: Instant,
+    rules: tuple[HerdRule, ...] = RULES,
+) -> Decision:
     """What the herd should agree on next. Pure: the same look, the same decision.
 
-    A waiting reason of one rule does not keep a later rule from acting, but is kept for people.
+    rules: `URGENT` where nothing happened but that a little time went by. A waiting reason of one
+    rule does not keep a later rule from acting, but is kept for people.
     """
     situation = Situation(facts=facts, view=view, policy=policy, now=now)
     waits: Decision | None = None
     stopped = False
-    for rule in RULES:
+    for rule in rules:
         if stopped and rule.number not in EVEN_THEN:
             continue
         decision = rule.decide(situation)

@@ -6,7 +6,7 @@ follow, then a default that lets every role in with its password.
 
 from __future__ import annotations
 
-from pgherd.postgres.errors import OperatorError
+from pgherd.model.errors import OperatorError
 from pgherd.postgres.settings import ServerSettings
 
 IDENT_MAP = "pgherd"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, LiteralString
 
 import msgspec
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Term, parse_lsn
 from pgherd.postgres import scram
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.look import EPOCH_SQL, SenderSeen
 from pgherd.postgres.sealing import end_backends
 from pgherd.postgres.session import Session

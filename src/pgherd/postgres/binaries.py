@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from pgherd.postgres.errors import OperatorError
+from pgherd.model.errors import OperatorError
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import as_user, clean_environment
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Position
 from pgherd.postgres import conf, datadir
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import read_text, sync_directory, write_atomic
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import run_tool

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
-from pgherd.postgres.errors import PostgresError
+from pgherd.model.errors import PostgresError
 
 URI = re.compile(r"postgres(ql)?://")
 VALUE = r"'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.)*"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.postgres import conf, pgcontrol, processes
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.errors import OperatorError, PostgresError
 from pgherd.postgres.files import make_directory, read_text, sync_directory
 from pgherd.postgres.identity import PostgresUser, owner_uid
 from pgherd.postgres.pgcontrol import ControlData
@@ -71,7 +71,7 @@ async def inspect(
     try:
         control = await pgcontrol.read(binaries.bin_dir, data_dir, user=user)
     except PostgresError as error:
-        return _unusable(error.reason, f"pg_controldata -D {data_dir}")
+        return _unusable(error.message, f"pg_controldata -D {data_dir}")
     if system_id and control.system_id != system_id:
         return _unusable(
             f"{data_dir} belongs to another cluster (system identifier {control.system_id}, "

@@ -9,7 +9,7 @@ import os
 import secrets
 from pathlib import Path
 
-from pgherd.postgres.errors import OperatorError
+from pgherd.model.errors import OperatorError
 from pgherd.postgres.identity import PostgresUser
 
 PRIVATE = 0o600

@@ -13,7 +13,7 @@ import pwd
 
 import msgspec
 
-from pgherd.postgres.errors import OperatorError
+from pgherd.model.errors import OperatorError
 
 
 class PostgresUser(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ import os
 import subprocess
 from pathlib import Path
 
+from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.postgres import processes
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.errors import OperatorError, PostgresError
 from pgherd.postgres.files import make_directory, read_text
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.settings import ON_COMMAND_LINE

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, Timeline, parse_lsn
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import run_tool
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, format_lsn, parse_lsn
 from pgherd.postgres import conf, pgcontrol, processes
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.clone import FOREIGN_FILES, OWN_FILES, percent
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.files import read_text, write_atomic
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import run_tool

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, LiteralString
 
 import msgspec
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, Position, Term, parse_lsn
 from pgherd.postgres import processes
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.look import EPOCH_SQL, PARKED
 from pgherd.postgres.settings import CLOSED_NAMES
 

@@ -19,13 +19,13 @@ from typing import LiteralString, assert_never
 
 import msgspec
 
+from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term
 from pgherd.postgres import admin, conf, datadir, launch, look, processes, sealing
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.admin import SlotChange, WaitingCommit
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.datadir import DirKind, DirState
-from pgherd.postgres.errors import OperatorError, PostgresError
 from pgherd.postgres.files import make_directory, tail
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.look import Look, SenderSeen

@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from pgherd.postgres.errors import PostgresError
+from pgherd.model.errors import PostgresError
 from pgherd.postgres.launch import socket_path
 from pgherd.postgres.settings import APPLICATION_NAME
 from pgherd.postgres.statement import Statement

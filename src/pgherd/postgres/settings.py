@@ -10,9 +10,9 @@ import re
 
 import msgspec
 
+from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
 from pgherd.postgres.conninfo import write as write_pairs
-from pgherd.postgres.errors import OperatorError
 
 APPLICATION_NAME = "pgherd-agent"
 HBA_FILE = "pgherd_hba.conf"

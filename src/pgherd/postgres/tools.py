@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from pgherd.postgres.errors import PostgresError
+from pgherd.model.errors import PostgresError
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.processes import wait_gone
 

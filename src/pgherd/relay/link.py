@@ -22,6 +22,7 @@ from pgherd.relay.messages import (
 )
 from pgherd.relay.proxy import Proxy
 from pgherd.route.choose import Snapshot
+from pgherd.telemetry.boottime import until_next
 
 REPORT_S = 1.0
 CONNECT_RETRY_S = 0.2
@@ -94,7 +95,7 @@ class Link:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(REPORT_S):
+                    async with asyncio.timeout(until_next(REPORT_S)):
                         await self._report_now.wait()
                 except TimeoutError:
                     pass
@@ -110,8 +111,9 @@ async def upkeep(proxy: Proxy) -> None:
     loop = asyncio.get_running_loop()
     part = 0
     while True:
-        expected_s = loop.time() + REPORT_S
-        await asyncio.sleep(REPORT_S)
+        wait_s = until_next(REPORT_S)
+        expected_s = loop.time() + wait_s
+        await asyncio.sleep(wait_s)
         proxy.tally.lag_s = max(proxy.tally.lag_s, loop.time() - expected_s)
         proxy.sweep(part)
         part += 1

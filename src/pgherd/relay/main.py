@@ -20,6 +20,7 @@ from pgherd.relay.journal import say
 from pgherd.relay.link import Link, upkeep
 from pgherd.relay.listeners import ListenError
 from pgherd.relay.proxy import Proxy
+from pgherd.telemetry.boottime import until_next
 
 PARENT_CHECK_S = 0.5
 LOOPS = ("auto", "uvloop", "asyncio")
@@ -77,7 +78,7 @@ def _why_ended(link: asyncio.Task[None], keeping: asyncio.Task[None]) -> int:
 async def _orphaned(parent: int, matters: bool) -> None:
     """Return when the supervisor is gone: its successor needs our ports."""
     while not matters or os.getppid() == parent:  # noqa: ASYNC110 -- the kernel sends no event
-        await asyncio.sleep(PARENT_CHECK_S)
+        await asyncio.sleep(until_next(PARENT_CHECK_S))
 
 
 def _raise_file_limit() -> None:

@@ -7,6 +7,7 @@ a late loop must give up to `daemon`.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -42,6 +43,16 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def until_next(interval_s: float, *, loop: asyncio.AbstractEventLoop | None = None) -> float:
+    """Seconds until the loop's clock shows a whole multiple of an interval, at least half of one.
+
+    Whatever waits for such moments wakes up together, and one wake-up costs more than the work.
+    """
+    now_s = (loop or asyncio.get_running_loop()).time()
+    rest_s = interval_s - now_s % interval_s
+    return rest_s if rest_s >= interval_s / 2 else rest_s + interval_s
+
+
 class LoopLag:
     """Sleeps for a short while, again and again, and tells by how much each waking was late."""
 
@@ -54,8 +65,9 @@ class LoopLag:
     async def run(self) -> None:
         """Measure until cancelled."""
         while True:
-            self._due = Instant(now_ms() + self._interval_ms)
-            await asyncio.sleep(self._interval_ms / 1000)
+            wait_s = until_next(self._interval_ms / 1000)
+            self._due = Instant(now_ms() + math.ceil(wait_s * 1000))
+            await asyncio.sleep(wait_s)
             late_ms = max(0, now_ms() - self._due)
             self._worst_ms = max(self._worst_ms, late_ms)
             self._tell(late_ms)

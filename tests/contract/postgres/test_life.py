@@ -11,10 +11,10 @@ import msgspec
 import psycopg
 import pytest
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import NodeId, Position, Term
 from pgherd.postgres import conf, processes
 from pgherd.postgres.datadir import DirKind
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.session import Session

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pgherd.model.errors import OperatorError
 from pgherd.postgres import binaries, identity
-from pgherd.postgres.errors import OperatorError
 from pgherd.postgres.tools import as_user
 
 pytestmark = pytest.mark.cluster

@@ -14,10 +14,10 @@ from pgherd.act.executor import STARTS_MAX, Executor
 from pgherd.act.hands import Hands
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.errors import PostgresError
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgherd.model.errors import OperatorError
 from pgherd.postgres import access, conf, files
-from pgherd.postgres.errors import OperatorError
 from pgherd.postgres.settings import ServerSettings
 
 VALUES = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=40)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
+from pgherd.model.errors import PostgresError
 from pgherd.postgres import conninfo
-from pgherd.postgres.errors import PostgresError
 
 values = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 

@@ -18,6 +18,7 @@ import pytest
 CLIENTS = 300
 AT_ONCE = 40
 ROUNDS = 3
+IN_THE_MIDST_S = 0.02
 
 
 async def misbehave(raw: Any, port: int, dice: random.Random) -> None:
@@ -61,11 +62,13 @@ def test_bad_clients_leave_nothing_behind(rig: Any, fakes: Any, raw: Any, loop: 
             for _ in range(ROUNDS):
                 for _ in range(CLIENTS // AT_ONCE):
                     some = [misbehave(raw, it.port(), dice) for _ in range(AT_ONCE)]
-                    await asyncio.gather(*some, return_exceptions=True)
+                    ended = asyncio.gather(*some, return_exceptions=True)
+                    await asyncio.sleep(IN_THE_MIDST_S)
                     term += 1
                     it.publish(
                         dice.choice([servers[0].backend, servers[1].backend, None]), term=term
                     )
+                    await ended
                 term += 1
                 it.publish(servers[term % 2].backend, term=term)
                 await until_files(pid, files)
