@@ -18,7 +18,8 @@ import pytest
 CLIENTS = 300
 AT_ONCE = 40
 ROUNDS = 3
-IN_THE_MIDST_S = 0.02
+IN_THE_MIDST_S = 0.04
+"""Longer than a client waits for a primary, shorter than most stay."""
 
 
 async def misbehave(raw: Any, port: int, dice: random.Random) -> None:
