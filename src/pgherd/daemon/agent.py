@@ -339,9 +339,9 @@ class Agent:
         if own is None or own.at < now - REPORT_MS:
             self._make_report(now)
         whole = self._news or now - self._decided_at >= WHOLE_MS
-        rules = herd.RULES if whole else herd.URGENT
+        view = self.view(now)
         decision = herd.decide(
-            self.facts, view=self.view(now), policy=self.policy, now=now, rules=rules
+            self.facts, view=view, policy=self.policy, now=now, urgent_only=not whole
         )
         if whole:
             self._news, self._decided_at = False, now

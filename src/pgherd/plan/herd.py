@@ -47,17 +47,17 @@ def decide(
     view: HerdView,
     policy: Policy,
     now: Instant,
-    rules: tuple[HerdRule, ...] = RULES,
+    urgent_only: bool = False,
 ) -> Decision:
     """What the herd should agree on next. Pure: the same look, the same decision.
 
-    rules: `URGENT` where nothing happened but that a little time went by. A waiting reason of one
-    rule does not keep a later rule from acting, but is kept for people.
+    urgent_only: nothing happened but that a little time went by. A waiting reason of one rule does
+    not keep a later rule from acting, but is kept for people.
     """
     situation = Situation(facts=facts, view=view, policy=policy, now=now)
     waits: Decision | None = None
     stopped = False
-    for rule in rules:
+    for rule in URGENT if urgent_only else RULES:
         if stopped and rule.number not in EVEN_THEN:
             continue
         decision = rule.decide(situation)

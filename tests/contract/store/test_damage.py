@@ -30,7 +30,7 @@ Files = dict[str, bytes]
 CONF = ConfState(voters=(1, 2, 3))
 DATABASE, WAL, MARK = "store.sqlite", "store.sqlite-wal", "acknowledged"
 CUTS = 65_536
-FLIPS = 200_000 if os.environ.get("PGHERD_FULL") else 20_000
+FLIPS = int(os.environ.get("PGHERD_SOAK") or (200_000 if os.environ.get("PGHERD_FULL") else 20_000))
 SOME = 97
 """One store in so many is written to after it was opened, to show that it goes on."""
 
@@ -175,7 +175,7 @@ def store_end(one: Content) -> tuple[int, int]:
     return (log[-1].index if log else 0), crc
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(200 + FLIPS // 50)
 def test_no_flipped_bit_is_believed(desk: Desk, tmp_path: Path, count: Callable[..., None]) -> None:
     """A bit in any file, of a crashed or a closed store: refused, or every byte is there."""
     written = Written(tmp_path / "live", wal_bytes_min=CUTS)

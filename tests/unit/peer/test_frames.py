@@ -37,7 +37,9 @@ from pgherd.peer.peers import CHUNK
 from pgherd.raft.types import ConfState, Entry, Msg, Snapshot
 
 A, B = NodeId("a"), NodeId("b")
-FRAMES = 2_000_000 if os.environ.get("PGHERD_FULL") else 200_000
+FRAMES = int(
+    os.environ.get("PGHERD_SOAK") or (2_000_000 if os.environ.get("PGHERD_FULL") else 200_000)
+)
 DECODERS = (
     frames.decode_hello,
     frames.decode_welcome,

@@ -478,3 +478,14 @@ def test_waits_keep_the_first_reason() -> None:
     assert "timeout" in decision.reason
     assert seen.facts.phase is Phase.STABLE
     assert seen.facts.term == TERM
+
+
+def test_in_between_only_urgent_rules_are_asked() -> None:
+    """A dead leader ends its term at once; what can wait for the next whole look waits."""
+    for case in (case for case in CASES if case.rule != 900):
+        seen = case.seen
+        decision = herd.decide(
+            seen.facts, view=seen.view, policy=seen.policy, now=seen.now, urgent_only=True
+        )
+        is_urgent = any(rule.number == case.rule for rule in herd.URGENT)
+        assert (decision.rule == case.rule) is is_urgent, case.story
