@@ -9,4 +9,4 @@ import sys
 
 # FastAPI looks whether a model is one of pydantic 1, and imports that whole for it: 1.8 MB that no
 # model of ours needs. It goes without where the import fails, and None makes it fail.
-sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
+sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]  # typeshed wants a module

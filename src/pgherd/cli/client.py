@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pgherd.cli.start import find_config
+from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError, PgherdError
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ class ApiError(PgherdError):
         super().__init__(message, hint)
         self.code = code
         self.exit = exit_code
+
+
+class NotConfirmed(PgherdError):
+    """The first of two steps ends here: it has told, and changed nothing."""
+
+    exit_code = REFUSED
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -63,6 +69,14 @@ def find_target(*, api_url: str | None, config: str | None) -> Target:
     else:
         urls = (url_of(settings),) if settings is not None else (URL_DEFAULT,)
     return Target(urls=urls, token=token, ca=ca)
+
+
+def own_file(given: str | None) -> str:
+    """This node's configuration file, for a command that works on its directories."""
+    path = find_config(given)
+    if path is None:
+        raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
+    return path
 
 
 def readable(path: str) -> bool:

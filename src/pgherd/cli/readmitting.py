@@ -12,17 +12,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pgherd.cli.client import REFUSED, read_settings
+from pgherd.cli.client import NotConfirmed, own_file, read_settings
 from pgherd.cli.output import Format, emit, line, say
-from pgherd.cli.start import CONFIG_DEFAULT, find_config
-from pgherd.model.errors import OperatorError, PgherdError
+from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId, RaftId
-
-
-class NotSure(PgherdError):
-    """The first step ends here: nothing was changed."""
-
-    exit_code = REFUSED
 
 
 def readmit(
@@ -37,9 +30,7 @@ def readmit(
     from pgherd.daemon.memberfile import MemberFile, declare_lost, read_member
     from pgherd.store.directory import StoreDirectory
 
-    path = find_config(config)
-    if path is None:
-        raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
+    path = own_file(config)
     settings = read_settings(path)
     if not settings.raft.data_dir.is_dir():
         raise OperatorError(f"there is no {settings.raft.data_dir}", "see raft.data_dir")
@@ -53,7 +44,7 @@ def readmit(
             raise OperatorError(f"{node} is the only member: nobody could re-admit it", hint)
         if not sure:
             again = f"pgherd raft readmit --config {path} --yes-nobody-else-runs-it"
-            raise NotSure("nothing was changed yet", again)
+            raise NotConfirmed("nothing was changed yet", again)
         # The operator's word, for what this old directory says of its Raft id may be old too.
         declare_lost(held.path, msgspec.structs.replace(known, raft_id=RaftId(0)))
     except OSError as error:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgherd.cli.client import REFUSED, read_settings
+from pgherd.cli.client import REFUSED, NotConfirmed, own_file, read_settings
 from pgherd.cli.output import Format, emit, line, say
-from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError, PgherdError
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
     from pgherd.store.rescue import Found
 
 TRY_S = 1.0
-
-
-class NotCompared(PgherdError):
-    """The first step ends here: nothing was changed."""
-
-    exit_code = REFUSED
 
 
 class Alive(PgherdError):
@@ -54,9 +47,7 @@ def recover(
     """Go on with this node alone after the majority is lost for good."""
     from pgherd.store.sqlite import SqliteStore
 
-    path = find_config(config)
-    if path is None:
-        raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
+    path = own_file(config)
     directory = read_settings(path).raft.data_dir
     if not (directory / "store.sqlite").exists():
         raise OperatorError(f"there is no consensus store in {directory}", "see raft.data_dir")
@@ -73,7 +64,7 @@ def recover(
             )
             raise Alive(f"{alive}: it is not lost", hint)
         if not keep or not compared:
-            raise NotCompared("nothing was changed yet", again)
+            raise NotConfirmed("nothing was changed yet", again)
         kept = keep_copy(directory)
         facts = rescue(store, found, at_ms=int(time.time() * 1000))
         keep_member(directory, found.identity)

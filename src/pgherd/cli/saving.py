@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.client import REFUSED, read_settings
+from pgherd.cli.client import REFUSED, NotConfirmed, own_file, read_settings
 from pgherd.cli.output import Format, emit, line, say
 from pgherd.cli.recovering import Alive, keep_member, who_answers
-from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.ledger import saved as ledger_file
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.ids import NodeId, Term
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the ledger.")]
-
-
-class NotConfirmed(PgherdError):
-    """The first step ends here: nothing was changed."""
-
-    exit_code = REFUSED
 
 
 class HasStore(PgherdError):
@@ -83,9 +76,7 @@ def restore(
     """Begin a new cluster from a saved ledger, on every node that lost its consensus store."""
     from pgherd.store.restoring import begin, beginning
 
-    path = find_config(config)
-    if path is None:
-        raise OperatorError(f"there is no configuration at {CONFIG_DEFAULT}", "name it: --config")
+    path = own_file(config)
     settings = read_settings(path)
     saved = read(file)
     given_up = frozenset(NodeId(name) for name in lost or ())

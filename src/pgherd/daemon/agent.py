@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
-from pgherd.daemon.readmitting import Asked
 from pgherd.daemon.reports import Reports
 from pgherd.ledger.commands import (
     AnyCommand,
@@ -38,6 +37,7 @@ from pgherd.model.observation import (
 )
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, lapse, leases, member, readmission
+from pgherd.plan.asked import Asked
 from pgherd.plan.rule import Decision, Situation
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs

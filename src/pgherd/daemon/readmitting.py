@@ -15,7 +15,7 @@ from pgherd.api.herd import Admission
 from pgherd.api.joining import admission
 from pgherd.ledger.readmission import Place, place_of
 from pgherd.model.facts import Facts, Member
-from pgherd.model.ids import Instant, NodeId
+from pgherd.model.ids import NodeId
 from pgherd.model.observation import Asking
 from pgherd.peer.errors import PeerRefused
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 READMIT = "readmit"
 NOT_LEADER = "not the Raft leader"
 FORGOT_TOO = "it has amnesia itself"
-ASKED_LATELY_MS = 3000
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -40,23 +39,6 @@ class Answer(msgspec.Struct, frozen=True):
 
     grant: Grant | None = None
     waits: str = ""
-
-
-class Asked:
-    """Who asked here lately. Soft: who still has amnesia asks again."""
-
-    def __init__(self) -> None:
-        self._newest: dict[NodeId, tuple[Asking, Instant]] = {}
-
-    def note(self, node: NodeId, asking: Asking, *, now: Instant) -> None:
-        """A node asks."""
-        self._newest[node] = (asking, now)
-
-    def lately(self, *, now: Instant) -> dict[NodeId, Asking]:
-        """Who asked within the last moments."""
-        kept = {n: one for n, one in self._newest.items() if now - one[1] < ASKED_LATELY_MS}
-        self._newest = kept
-        return {node: asking for node, (asking, _) in kept.items()}
 
 
 def answer(agent: Agent, node: NodeId, body: bytes) -> bytes:

@@ -48,6 +48,9 @@ class Peers:
     this cluster.
     """
 
+    link_type = Link
+    """How a peer is dialled; another one speaks as another version would."""
+
     def __init__(
         self,
         *,
@@ -195,7 +198,7 @@ class Peers:
         return {k.peer: end for k in links if (end := k.certificate_ends_unix) is not None}
 
     def _new_link(self, node: NodeId, lane: Lane) -> Link:
-        return Link(
+        return self.link_type(
             me=self._me,
             peer=node,
             address=self._addresses[node],

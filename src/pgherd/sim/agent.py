@@ -18,6 +18,7 @@ from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, HerdView, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
+from pgherd.plan.asked import Asked
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.rule import Decision
 from pgherd.raft.types import Entry, Msg, ProposalDropped
@@ -43,7 +44,6 @@ BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
-ASKED_LATELY_MS = 3000
 
 
 def is_renewal(applied: Applied) -> bool:
@@ -113,7 +113,7 @@ class Agent:
         self._server_proc = self.server.proc
         self._said: dict[str, int] = {}
         self.removed = False
-        self._asking: dict[NodeId, tuple[Asking, int]] = {}
+        self._asked = Asked()
         self._reconcile()
         self._note_facts()
         delay = world.rng.randrange(TICK)
@@ -390,17 +390,13 @@ class Agent:
             caught_up=self.replica.caught_up(),
             unanswered_ms=self.replica.unanswered_ms(self.now, since=since),
             leases_over=self.expiry.over(self.replica.facts, now=self.now),
-            asking=self._asking_lately(),
+            asking=self._asked.lately(now=Instant(self.clock.ms)),
         )
 
     def asked(self, node: NodeId, asking: Asking) -> None:
         """A node with amnesia asks to be re-admitted."""
-        self._asking[node] = (asking, self.clock.ms)
+        self._asked.note(node, asking, now=Instant(self.clock.ms))
         self.poke()
-
-    def _asking_lately(self) -> dict[NodeId, Asking]:
-        lately = self.clock.ms - ASKED_LATELY_MS
-        return {node: one for node, (one, at) in self._asking.items() if at > lately}
 
     def _carry_out(self, decision: Decision, now: Instant) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.ledger.readmission import first_promises, place_of
 from pgherd.model.facts import Facts, Member
-from pgherd.model.ids import MemberKey, RaftId
+from pgherd.model.ids import MemberKey, NodeId, RaftId
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.sim.clock import MS
@@ -46,9 +46,9 @@ def ask(node: Node) -> None:
     world.clock.after(ASK_EVERY, ask, node)
 
 
-def reaches(node: Node, other: str) -> bool:
+def reaches(node: Node, other: NodeId) -> bool:
     net = node.world.net
-    return not net.blocked(node.name, other) and not net.blocked(other, node.name)  # type: ignore[arg-type] # NodeId
+    return not net.blocked(node.name, other) and not net.blocked(other, node.name)
 
 
 def begin_anew(node: Node, facts: Facts, member: Member) -> None:

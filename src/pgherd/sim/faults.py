@@ -172,16 +172,26 @@ def pause_node(chaos: Chaos, node: Node) -> bool:
 
 
 def slow_disk(chaos: Chaos) -> bool:
+    return delay_writes(chaos, by_ms=(20, 900), for_ms=(1_000, 10_000))
+
+
+def hang_disk(chaos: Chaos) -> bool:
+    """A node goes on reporting, but what it should store takes longer than a voter may."""
+    return delay_writes(chaos, by_ms=(10_000, 20_000), for_ms=(12_000, 30_000))
+
+
+def delay_writes(chaos: Chaos, *, by_ms: tuple[int, int], for_ms: tuple[int, int]) -> bool:
+    """What a node stores is late for a while; both drawn from their ranges."""
     agent = chaos.any_node().agent
     if agent is None:
         return False
     writer = agent.writer
-    writer.slow = chaos.rng.randrange(20, 900) * MS
+    writer.slow = chaos.rng.randrange(*by_ms) * MS
 
     def undo() -> None:
         writer.slow = 0
 
-    chaos.later(1_000, 10_000, undo)
+    chaos.later(*for_ms, undo)
     return True
 
 
@@ -349,21 +359,6 @@ def lose_zone(chaos: Chaos) -> bool:
     zone = world.zone_of(chaos.any_node().name)
     lost = [away(chaos, node) for node in world.nodes.values() if world.zone_of(node.name) == zone]
     return any(lost)
-
-
-def hang_disk(chaos: Chaos) -> bool:
-    """A node goes on reporting, but what it should store takes longer than a voter may."""
-    agent = chaos.any_node().agent
-    if agent is None:
-        return False
-    writer = agent.writer
-    writer.slow = chaos.rng.randrange(10_000, 20_000) * MS
-
-    def undo() -> None:
-        writer.slow = 0
-
-    chaos.later(12_000, 30_000, undo)
-    return True
 
 
 def away(chaos: Chaos, node: Node) -> bool:

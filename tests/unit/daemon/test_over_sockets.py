@@ -83,18 +83,7 @@ class NextLink(Link):
 class NextPeers(Peers):
     """Whatever this version sends, with more in it, and things that this version never sends."""
 
-    def _new_link(self, node: NodeId, lane: Lane) -> Link:
-        return NextLink(
-            me=self._me,
-            peer=node,
-            address=self._addresses[node],
-            lane=lane,
-            contexts=self._contexts,
-            resolver=self._resolver,
-            on_change=self._on_change,
-            store=self._store,
-            own_address=self._address,
-        )
+    link_type = NextLink
 
     def send_raft(self, to: NodeId, msg: Msg) -> None:
         if msg.type == "Snap":

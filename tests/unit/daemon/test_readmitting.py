@@ -11,12 +11,13 @@ import msgspec
 import pytest
 
 from pgherd.daemon.memberfile import MARKS_EVERY, MemberFile, MemberKeeper, read_member
-from pgherd.daemon.readmitting import ASKED_LATELY_MS, FORGOT_TOO, Answer, Asked, answer
+from pgherd.daemon.readmitting import FORGOT_TOO, Answer, answer
 from pgherd.model.facts import Address, Facts, Kind, Member, Phase
 from pgherd.model.ids import Instant, NodeId, RaftId, Term
 from pgherd.model.observation import Asking
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.storemarks import StoreMark
+from pgherd.plan.asked import ASKED_LATELY_MS, Asked
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 ASKS = Asking("s9", RaftId(2))
