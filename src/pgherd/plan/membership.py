@@ -59,21 +59,27 @@ def new_learner(s: Situation) -> Decision | None:
 
 
 def chosen(s: Situation) -> list[Member]:
-    """The members that are to vote, by name."""
+    """The members that are to vote, by name; all who may, while all of them do and have a seat."""
+    fit = [
+        member
+        for _, member in sorted(s.facts.members.items())
+        if in_consensus(s, member) and member.voter and not member.leaving
+    ]
+    if len(fit) <= s.facts.max_voters and all(votes(s, member) for member in fit):
+        return fit
     candidates = [
         Candidate(
-            node=node,
+            node=member.node,
             witness=member.kind is Kind.WITNESS,
             zone=member.tags.zone,
             votes=votes(s, member),
-            leads=node == s.view.me,
+            leads=member.node == s.view.me,
             able=is_able(s, member),
         )
-        for node, member in s.facts.members.items()
-        if in_consensus(s, member) and member.voter and not member.leaving
+        for member in fit
     ]
     names = choose(candidates, seats=s.facts.max_voters)
-    return [member for node, member in sorted(s.facts.members.items()) if node in names]
+    return [member for member in fit if member.node in names]
 
 
 def votes(s: Situation, member: Member) -> bool:

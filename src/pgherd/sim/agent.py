@@ -106,6 +106,8 @@ class Agent:
         self._phase_since = self._names_since = self.now
         self._generation = -1
         self._poked = False
+        self._news = True
+        self._decided_at = self.now
         self._acting: act.Action | None = None
         self._act_again_at = 0
         self._reported: tuple[object, ...] = ()
@@ -257,6 +259,7 @@ class Agent:
 
     def poke(self) -> None:
         """Something changed: look soon."""
+        self._news = True
         if not self._poked:
             self._poked = True
             delay = (1 + self.world.rng.randrange(8)) * MS
@@ -268,12 +271,13 @@ class Agent:
 
     def _look_tick(self) -> None:
         now = self.now
-        late, ttl = now - self._looked_at - TICK // MS, self.world.policy.lease_ttl_ms
+        every = self.world.look_ms
+        late, ttl = now - self._looked_at - every, self.world.policy.lease_ttl_ms
         if self.holder.was_late(now, late_ms=late, ttl_ms=ttl):
             self.awake_since = self.clock.now
         self._looked_at = now
         self._look()
-        self.clock.after(TICK, self._look_tick, proc=self.proc)
+        self.clock.after(every * MS, self._look_tick, proc=self.proc)
 
     def _look(self) -> None:
         if self.removed:
@@ -332,6 +336,7 @@ class Agent:
             or known.report.server.state is not report.server.state
             or self.replica.facts.phase != "stable"
         ):
+            self._news = True
             self._decide_for_herd()
 
     # -- the herd decider ------------------------------------------------------------------------
@@ -347,8 +352,18 @@ class Agent:
         self._renew_lease(now)
         if self._in_flight is not None and now - self._in_flight[1] < PROPOSAL_PATIENCE_MS:
             return
-        view = self._view(self._leading_since)
-        decision = herd.decide(self.replica.facts, view=view, policy=self.world.policy, now=now)
+        whole = self._news or now - self._decided_at >= self.world.whole_ms
+        if whole:
+            self._news, self._decided_at = False, now
+        decision = herd.decide(
+            self.replica.facts,
+            view=self._view(self._leading_since),
+            policy=self.world.policy,
+            now=now,
+            urgent_only=not whole,
+        )
+        if not whole and not herd.is_act(decision):
+            return
         self._tell("herd", decision.rule, decision.reason)
         self._carry_out(decision, now)
 

@@ -28,7 +28,11 @@ class Client:
         self.acknowledged = 0
         self._attempt = 0
         self._at = 0
-        self.clock.after(world.rng.randrange(500) * MS, self._send)
+        self.begin()
+
+    def begin(self) -> None:
+        """Write, until the world is quiet."""
+        self.clock.after(self.world.rng.randrange(500) * MS, self._send)
 
     def _send(self) -> None:
         if self.world.quiet:

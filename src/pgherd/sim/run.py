@@ -1,6 +1,9 @@
-"""One seed: build a world, let it live, strike it, heal it, and judge it.
+"""One seed: build a world, let it live, strike it, heal it, judge it; several times; then a calm.
 
-Owns the length of the phases and what makes a run count.
+Owns the length of the phases and what makes a run count. The first storm of a seed is older than
+the others: it strikes with `FIRST_KINDS` only and looks at everything at every tick, so that seeds
+that were kept while there was no other storm still tell their story (`run_seed(seed, storms=1)`).
+The later ones strike with everything and decide at the daemon's pace.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pgherd.model.facts import Facts, Kind, Mode, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
 from pgherd.sim.clock import MS, SECOND, Endless
-from pgherd.sim.faults import Chaos
+from pgherd.sim.faults import KINDS, Chaos
 from pgherd.sim.shapes import shape_of
 from pgherd.sim.world import World, render
 
@@ -22,11 +25,18 @@ STORM = 44 * SECOND
 STABLE_WITHIN = 10 * SECOND
 STREAMING_WITHIN = 60 * SECOND
 VOTES_WITHIN = 30 * SECOND
-SIMULATED_SECONDS_MIN = 60
+STORMS_UNTIL = 235 * SECOND
+LATER_STORM = 38 * SECOND
+LAST_CALM = 60 * SECOND
+SIMULATED_SECONDS_MIN = 300
 FAULTS_MIN = 3
 ACKS_MIN = 50
 STEP = SECOND // 4
 LINES_KEPT = 60
+STALE_CHANCES = [0.0, 0.02, 0.2]
+LOOK_MS = 200
+WHOLE_MS = 1000
+"""As the daemon: it looks around when it reports, and asks all rules at news and so often."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -59,15 +69,18 @@ class Result(msgspec.Struct, frozen=True):
         )
 
 
-def run_seed(seed: int, *, verbose: bool = False) -> Result:
-    """Run one seed to its end or to the first broken invariant."""
+def run_seed(seed: int, *, verbose: bool = False, storms: int = 0) -> Result:
+    """Run one seed to its end or to the first broken invariant.
+
+    storms: how many, without the calm at the end; 0: as many as a whole life has.
+    """
     chance = Random(seed * 7919 + 1)
     mode = Mode.STRICT if chance.random() < 0.12 else Mode.QUORUM
     world = World(seed, shape=shape_of(seed), mode=mode)
-    world.stale_chance = chance.choice([0.0, 0.02, 0.2])
+    world.stale_chance = chance.choice(STALE_CHANCES)
     world.verbose = verbose
     chaos = Chaos(world, chance)
-    return judge(world, lambda: live(world, chaos))
+    return judge(world, lambda: live(world, chaos, storms=storms))
 
 
 def judge(world: World, story: object) -> Result:
@@ -114,14 +127,47 @@ def result(world: World, *, broken: str, text: str) -> Result:
     )
 
 
-def live(world: World, chaos: Chaos) -> None:
-    """Birth, a calm start, the storm, then the time in which everything must come right."""
+def live(world: World, chaos: Chaos, *, storms: int) -> None:
+    """Birth, a calm start, storms with the time in which everything must come right, and a calm."""
     begin(world)
+    storm(world, chaos, takes=STORM)
+    done = 1
+    while done < storms or (not storms and world.clock.now < STORMS_UNTIL):
+        done += 1
+        next_storm(world, number=done)
+    if not storms:
+        rest(world)
+
+
+def storm(world: World, chaos: Chaos, *, takes: int) -> None:
     count = chaos.rng.choice([3, 4, 5, 6, 8, 12, 20])
-    chaos.schedule(first=0, last=STORM - 2 * SECOND, count=count)
-    world.clock.run_until(world.clock.now + STORM)
+    chaos.schedule(first=0, last=takes - 2 * SECOND, count=count)
+    world.clock.run_until(world.clock.now + takes)
     chaos.end()
     recover(world)
+
+
+def next_storm(world: World, *, number: int) -> None:
+    """Another storm over a herd that has lived, with all kinds of faults."""
+    chance = Random(world.seed * 7919 + number)
+    world.look_ms, world.whole_ms = LOOK_MS, WHOLE_MS
+    world.stale_chance = chance.choice(STALE_CHANCES)
+    world.log(NodeId("-"), f"storm {number}")
+    world.write_again()
+    chaos = Chaos(world, chance)
+    chaos.kinds = dict(KINDS)
+    storm(world, chaos, takes=LATER_STORM)
+
+
+def rest(world: World) -> None:
+    """The calm: nothing strikes, so nothing changes (L3)."""
+    world.write_again()
+    facts = world.facts()
+    world.clock.run_until(max(world.clock.now + LAST_CALM, SIMULATED_SECONDS_MIN * SECOND))
+    after = world.facts()
+    if facts is not None and after is not None and after.term > facts.term + 1:
+        world.checks.fail("L3", f"terms {facts.term} to {after.term} in a calm; {situation(world)}")
+    silence(world)
 
 
 def begin(world: World) -> None:
@@ -140,6 +186,11 @@ def recover(world: World) -> None:
     must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
     must_become(world, votes_rest, within=VOTES_WITHIN, name="L3")
     world.clock.run_until(max(world.clock.now + 2 * SECOND, 58 * SECOND))
+    silence(world)
+
+
+def silence(world: World) -> None:
+    """Writers stop, and what is there is judged."""
     world.quiet = True
     world.clock.run_until(world.clock.now + 4 * SECOND)
     if not all_stream(world):
