@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 TICK = 100 * MS
 REPORT_MS = 200
+WHOLE_MS = 1000
+"""As in the daemon; in a restless world an agent looks at every tick and asks all rules then."""
 PROPOSAL_PATIENCE_MS = 1500
 RETRY_MS = 300
 SNAPSHOT_TAKES = 1000 * MS
@@ -271,7 +273,7 @@ class Agent:
 
     def _look_tick(self) -> None:
         now = self.now
-        every = self.world.look_ms
+        every = TICK // MS if self.world.restless else REPORT_MS
         late, ttl = now - self._looked_at - every, self.world.policy.lease_ttl_ms
         if self.holder.was_late(now, late_ms=late, ttl_ms=ttl):
             self.awake_since = self.clock.now
@@ -352,7 +354,8 @@ class Agent:
         self._renew_lease(now)
         if self._in_flight is not None and now - self._in_flight[1] < PROPOSAL_PATIENCE_MS:
             return
-        whole = self._news or now - self._decided_at >= self.world.whole_ms
+        due = self.world.restless or now - self._decided_at >= WHOLE_MS
+        whole = self._news or due
         if whole:
             self._news, self._decided_at = False, now
         decision = herd.decide(

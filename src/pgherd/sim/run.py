@@ -33,10 +33,9 @@ FAULTS_MIN = 3
 ACKS_MIN = 50
 STEP = SECOND // 4
 LINES_KEPT = 60
+PAUSE_MS = 150
+CALM_PAUSE_MS = 500
 STALE_CHANCES = [0.0, 0.02, 0.2]
-LOOK_MS = 200
-WHOLE_MS = 1000
-"""As the daemon: it looks around when it reports, and asks all rules at news and so often."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -150,10 +149,10 @@ def storm(world: World, chaos: Chaos, *, takes: int) -> None:
 def next_storm(world: World, *, number: int) -> None:
     """Another storm over a herd that has lived, with all kinds of faults."""
     chance = Random(world.seed * 7919 + number)
-    world.look_ms, world.whole_ms = LOOK_MS, WHOLE_MS
+    world.restless = False
     world.stale_chance = chance.choice(STALE_CHANCES)
     world.log(NodeId("-"), f"storm {number}")
-    world.write_again()
+    world.write_again(pause_ms=PAUSE_MS)
     chaos = Chaos(world, chance)
     chaos.kinds = dict(KINDS)
     storm(world, chaos, takes=LATER_STORM)
@@ -161,7 +160,7 @@ def next_storm(world: World, *, number: int) -> None:
 
 def rest(world: World) -> None:
     """The calm: nothing strikes, so nothing changes (L3)."""
-    world.write_again()
+    world.write_again(pause_ms=CALM_PAUSE_MS)
     facts = world.facts()
     world.clock.run_until(max(world.clock.now + LAST_CALM, SIMULATED_SECONDS_MIN * SECOND))
     after = world.facts()
@@ -172,7 +171,7 @@ def rest(world: World) -> None:
 
 def begin(world: World) -> None:
     world.begin()
-    world.add_clients(4, pause_ms=150)
+    world.add_clients(4, pause_ms=PAUSE_MS)
     must_become(world, is_stable, within=CALM * 2, name="birth")
     world.clock.run_until(max(CALM, world.clock.now + SECOND))
 

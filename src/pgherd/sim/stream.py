@@ -89,9 +89,10 @@ class Stream:
             return
         self.up_heard = self.clock.now
         if lsn > self.flush_lsn:
-            self.flush_lsn = lsn
+            before, self.flush_lsn = self.flush_lsn, lsn
             self.up.release(self)
-            if self.up.watched_lsn and lsn >= self.up.watched_lsn:
+            watched = self.up.watched_lsn
+            if watched and lsn >= watched and (before < watched or self.up.world.restless):
                 self.up.changed()
 
     def close_up(self) -> None:

@@ -140,8 +140,7 @@ class World:
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
         self.quiet = False
-        self.look_ms = 100
-        self.whole_ms = 0
+        self.restless = True
         self.rows = 0
         self.stale_chance = 0.02
         self.watchers: list[Any] = []
@@ -214,10 +213,11 @@ class World:
             home = self.names[i % len(self.names)] if i % 2 else None
             self.clients.append(Client(self, home=home, pause_ms=pause_ms))
 
-    def write_again(self) -> None:
+    def write_again(self, *, pause_ms: int) -> None:
         """Writers that had stopped go on."""
         self.quiet = False
         for client in self.clients:
+            client.pause_ms = pause_ms
             client.begin()
 
     # -- what the parts ask for ------------------------------------------------------------------
