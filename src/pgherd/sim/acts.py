@@ -79,6 +79,7 @@ def seal(agent: Agent, a: act.Seal) -> Task:
     yield from promise(agent, a.term, a.elector)
     server = agent.server
     server.follow(None)
+    server.resume_replay()
     yield from wait(lambda: server.receiver is None, limit_ms=100)
     if server.receiver is not None:
         server.terminate_receiver()
@@ -264,7 +265,7 @@ def upstream(agent: Agent, term: Term, leader: MemberKey) -> Upstream:
 def source_of(agent: Agent, leader: MemberKey) -> Server:
     """The leader's server, when a session to it would work now."""
     net, server = agent.world.net, agent.world.server(leader.node)
-    blocked = net.blocked(agent.node, leader.node) or net.blocked(leader.node, agent.node)
+    blocked = net.apart(agent.node, leader.node, "sql")
     must(not blocked and server.primary and server.accepts_standby(), "the leader is not there")
     must(server.dir is not None and server.dir.incarnation == leader.incarnation, "not that copy")
     return server

@@ -89,7 +89,9 @@ class Agent:
             heartbeat_tick=1,
             rng=world.rng.randrange,
         )
-        self.writer = Writer(world.clock, world.rng, store=self.store, proc=self.proc)
+        self.writer = Writer(
+            world.clock, world.rng, store=self.store, proc=self.proc, failed=node.store_failed
+        )
         self.promises: Promises = self.store.promises()
         self.memory = Memory()
         self.reports: dict[NodeId, Heard] = {}
@@ -174,7 +176,7 @@ class Agent:
     def _pump(self) -> None:
         """Run rounds until nothing is left to do or the disk has to answer first."""
         replica = self.replica
-        while not self._round_open:
+        while not self._round_open and not self.writer.broken:
             ready = replica.begin()
             if ready is None:
                 return
@@ -235,7 +237,7 @@ class Agent:
         image = self.store.make_snapshot(applied, replica.status().conf, replica.ledger.snapshot())
         self.store.compact(image.index - IMAGE_KEPT)
         if not self._round_open:  # else the round's own write takes it along
-            self.store.sync()
+            self.writer.sync()
             self.store.remember()
 
     def _note_facts(self) -> None:
@@ -402,7 +404,7 @@ class Agent:
             since=since,
             phase_since=self._phase_since,
             names_since=self._names_since,
-            unix_ms=self.clock.ms,
+            unix_ms=self.clock.ms + self.world.nodes[self.node].wall_wrong_ms,
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int
             caught_up=self.replica.caught_up(),
@@ -425,6 +427,7 @@ class Agent:
                 self.replica.propose(proposal)
                 self._in_flight = self._seq, now
                 self.world.stats.proposals += 1
+                self.world.on_event(self.node, decision.command)
             elif decision.transfer_to is not None:
                 to = self.world.nodes[decision.transfer_to].raft_id
                 self.replica.node.transfer_leader(to)
@@ -482,7 +485,7 @@ class Agent:
     def _act(self, action: act.Action) -> None:
         self._acting = action
         self.world.log(self.node, "does", type(action).__name__)
-        self.world.on_act(self.node, action)
+        self.world.on_event(self.node, action)
         self.clock.spawn(self.proc, acts.ACTS[type(action)](self, action), self._acted)
 
     def _acted(self, why: Failed | None) -> None:

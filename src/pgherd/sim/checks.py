@@ -145,6 +145,7 @@ class Checks:
             leader = self.leaders.get(record.epoch)
             if leader is None or leader.node != node:
                 self.fail("I11", f"{node} writes epoch {record.epoch}, which {leader} leads")
+            self.world.on_event(node, record)
 
     def on_receive(self, server: Server) -> None:
         """I12: what is sealed does not grow."""

@@ -19,18 +19,22 @@ from pgherd.sim.wal import Directory, Record
 if TYPE_CHECKING:
     from pgherd.sim.world import World
 
+HANGS_FOR = 50 * MS
+"""How often a write that hangs is tried."""
+
 Answer = Callable[[bool | None], None]
 """True: acknowledged. False: refused, nothing was written. None: the connection broke."""
 
 
 class Session:
-    """A client's backend inside COMMIT."""
+    """A client's backend inside COMMIT. local: its user lowered synchronous_commit to that."""
 
-    __slots__ = ("answer", "record")
+    __slots__ = ("answer", "local", "record")
 
-    def __init__(self, record: Record, answer: Answer) -> None:
+    def __init__(self, record: Record, answer: Answer, *, local: bool = False) -> None:
         self.record = record
         self.answer = answer
+        self.local = local
 
 
 class Commits:
@@ -52,6 +56,8 @@ class Commits:
         self.checkpointer_names = CLOSED
         self.streams: list[Stream] = []
         self.fsync_delay = 0
+        self.wal_hangs = False
+        self.wal_full = False
         self._synced = Lsn(0)
         self._flushing = False
         self._unflushed: list[Session] = []
@@ -93,7 +99,7 @@ class Commits:
         self.world.checks.on_append(self.node, record)
         return record
 
-    def insert(self, data: int, answer: Answer) -> None:
+    def insert(self, data: int, answer: Answer, *, local: bool = False) -> None:
         """A client commits one row."""
         if not self.primary or not self.up:
             answer(False)
@@ -101,7 +107,7 @@ class Commits:
         if self.hung_since:
             return
         record = self.append("tx", data=data)
-        self._unflushed.append(Session(record, answer))
+        self._unflushed.append(Session(record, answer, local=local))
         self._want_flush()
 
     def write_local(self, kind: str, *, data: int = 0, epoch: Term | None = None) -> Record:
@@ -119,6 +125,9 @@ class Commits:
             self.clock.after(delay, self._flush, proc=self.proc)
 
     def _flush(self) -> None:
+        if self.wal_hangs:
+            self.clock.after(HANGS_FOR, self._flush, proc=self.proc)
+            return
         self._flushing = False
         if self.dir is None:
             return
@@ -127,7 +136,9 @@ class Commits:
             stream.pump()
         done, self._unflushed = self._unflushed, []
         for session in done:
-            if self.checkpointer_names.empty:
+            if session.local:
+                session.answer(True)
+            elif self.checkpointer_names.empty:
                 self._acknowledge(session, self.checkpointer_names, k=0)
             elif session.record.end <= self._synced:
                 self._acknowledge(session, self.checkpointer_names, k=1)
@@ -189,6 +200,12 @@ class Commits:
     def waiting(self) -> int:
         """How many commits wait for standbys."""
         return len(self._waiting)
+
+    def cancel_waits(self) -> None:
+        """Cancel every wait: it ends as a success that nobody promised (PROTOCOL.md 0.5)."""
+        canceled, self._waiting = self._waiting, []
+        for session in canceled:
+            session.answer(True)
 
     def drop_sessions(self, *, silent: bool) -> None:
         """Terminate client backends: what they wrote stays, nobody is told."""

@@ -8,18 +8,32 @@ from random import Random
 from typing import Any
 
 from pgherd.sim.clock import MS, Clock, Proc
+from pgherd.store.base import StoreFailed
 from pgherd.store.memory import MemoryStore
 
 
 class Writer:
-    """Writes in order. A crash before the end of the delay loses the write."""
+    """Writes in order. A crash before the end of the delay loses the write.
 
-    def __init__(self, clock: Clock, rng: Random, *, store: MemoryStore, proc: Proc) -> None:
+    failed: what happens to the process when its store takes nothing more.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Random,
+        *,
+        store: MemoryStore,
+        proc: Proc,
+        failed: Callable[[], None],
+    ) -> None:
         self._clock = clock
         self._rng = rng
         self._store = store
         self._proc = proc
         self._queue: deque[tuple[dict[str, Any], Callable[[], None]]] = deque()
+        self._failed = failed
+        self.broken = False
         self._busy = False
         self.slow = 0
 
@@ -29,7 +43,7 @@ class Writer:
         self._next()
 
     def _next(self) -> None:
-        if self._busy or not self._queue:
+        if self._busy or self.broken or not self._queue:
             return
         self._busy = True
         what, done = self._queue.popleft()
@@ -38,7 +52,17 @@ class Writer:
         self._clock.after(delay, self._durable, done, proc=self._proc)
 
     def _durable(self, done: Callable[[], None]) -> None:
-        self._store.sync()
+        if not self.sync():
+            return
         self._busy = False
         done()
         self._next()
+
+    def sync(self) -> bool:
+        """Make durable what the store holds; False: the disk refuses, and the process ends."""
+        try:
+            self._store.sync()
+        except StoreFailed:
+            self.broken = True
+            self._clock.after(0, self._failed, proc=self._proc)
+        return not self.broken

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from random import Random
 
 from pgherd.ledger import commands as cmd
-from pgherd.model import action as act
-from pgherd.model.facts import Kind, Phase
+from pgherd.model.facts import Kind, Mode, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import amnesia
+from pgherd.sim import ambushes, amnesia, hostfaults, netfaults, serverfaults
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
@@ -24,6 +23,15 @@ from pgherd.sim.netfaults import (
     partial_mesh,
     partition,
     slow_link,
+)
+from pgherd.sim.strikes import (
+    away,
+    crash_node,
+    kill_agent,
+    kill_postmaster,
+    pause_agent,
+    pause_node,
+    resume,
 )
 from pgherd.sim.world import Node, World
 
@@ -40,6 +48,7 @@ class Chaos:
         self.world = world
         self.rng = rng
         self.kinds: dict[str, Strike] = dict(FIRST_KINDS)
+        self.own = world.shape.kinds
         self.over = False
         self._ordered = 0
 
@@ -54,7 +63,7 @@ class Chaos:
 
     def draw(self) -> str:
         """A kind of fault; of a shape's own kinds, where it has any, more often than of others."""
-        own = self.world.shape.kinds
+        own = self.own
         if own and self.rng.random() < OWN_KINDS_PART:
             return self.rng.choice(own)
         return self.rng.choice(list(self.kinds))
@@ -71,12 +80,11 @@ class Chaos:
     def later(self, low_ms: int, high_ms: int, undo: Callable[[], None]) -> None:
         """End a fault after a while, unless all have ended before."""
         delay = self.rng.randrange(low_ms, high_ms) * MS
+        self.world.clock.after(delay, self.unless_over, undo)
 
-        def due() -> None:
-            if not self.over:
-                undo()
-
-        self.world.clock.after(delay, due)
+    def unless_over(self, act: Callable[[], object]) -> None:
+        if not self.over:
+            act()
 
     def end(self) -> None:
         """Faults stop: links work, processes run, agents are started again."""
@@ -87,7 +95,8 @@ class Chaos:
         world.stale_chance = 0.0
         for node in world.nodes.values():
             resume(node)
-            node.server.replay_delay = node.server.fsync_delay = 0
+            serverfaults.heal(node.server)
+            node.store_full, node.disk.fault, node.wall_wrong_ms = False, "", 0
             if node.agent is None:
                 node.boot()
             if node.agent is not None:
@@ -115,60 +124,6 @@ class Chaos:
         leader = self.leader()
         names = [n for n in self.world.names if leader is None or n != leader.name]
         return self.world.nodes[self.rng.choice(names)] if names else None
-
-
-def resume(node: Node) -> None:
-    """Let all processes of a node go on."""
-    clock = node.world.clock
-    agent, server = node.agent, node.server
-    if agent is not None and agent.proc.paused:
-        clock.resume(agent.proc)
-    if server.proc is not None and server.proc.paused:
-        server.hung_since = 0
-        clock.resume(server.proc)
-
-
-def crash_node(chaos: Chaos, node: Node | None) -> bool:
-    if node is None or node.agent is None:
-        return False
-    node.crash()
-    chaos.later(500, 15_000, node.boot)
-    return True
-
-
-def kill_postmaster(chaos: Chaos, node: Node | None) -> bool:
-    if node is None or node.server.proc is None:
-        return False
-    node.server.crash()
-    return True
-
-
-def kill_agent(chaos: Chaos, node: Node) -> bool:
-    if node.agent is None:
-        return False
-    node.kill_agent()
-    long = chaos.rng.random() < 0.3
-    chaos.later(*((3_000, 20_000) if long else (200, 1_000)), node.boot)
-    return True
-
-
-def pause_agent(chaos: Chaos, node: Node) -> bool:
-    agent = node.agent
-    if agent is None or agent.proc.paused:
-        return False
-    agent.proc.paused = True
-    chaos.later(500, 30_000, lambda: resume(node))
-    return True
-
-
-def pause_node(chaos: Chaos, node: Node) -> bool:
-    """Both stand still; an agent that is started meanwhile finds a server that does not answer."""
-    if not pause_agent(chaos, node):
-        return False
-    if node.server.proc is not None:
-        node.server.hang()
-        node.server.proc.paused = True
-    return True
 
 
 def slow_disk(chaos: Chaos) -> bool:
@@ -322,29 +277,6 @@ def crash_all(chaos: Chaos) -> bool:
     return any(struck)
 
 
-def ambush(kinds: tuple[type[act.Action], ...], *, low_ms: int, high_ms: int) -> Strike:
-    """Crash the node, kill its server or its agent, in the middle of the next such act."""
-
-    def lay(chaos: Chaos) -> bool:
-        weapon = chaos.rng.choice([crash_node, kill_postmaster, kill_agent, pause_agent])
-
-        def watch(node: NodeId, action: act.Action) -> None:
-            if not isinstance(action, kinds) or watch not in chaos.world.watchers:
-                return
-            chaos.world.watchers.remove(watch)
-            delay = chaos.rng.randrange(low_ms, high_ms) * MS
-            chaos.world.clock.after(delay, spring, weapon, chaos.world.nodes[node])
-
-        def spring(weapon: Callable[[Chaos, Node], bool], node: Node) -> None:
-            if not chaos.over and weapon(chaos, node):
-                chaos.count("ambush.sprung")
-
-        chaos.world.watchers.append(watch)
-        return True
-
-    return lay
-
-
 def lose_voter(chaos: Chaos) -> bool:
     """A node that votes is away for longer than a voter may be."""
     agent = chaos.world.raft_leader()
@@ -359,14 +291,6 @@ def lose_zone(chaos: Chaos) -> bool:
     zone = world.zone_of(chaos.any_node().name)
     lost = [away(chaos, node) for node in world.nodes.values() if world.zone_of(node.name) == zone]
     return any(lost)
-
-
-def away(chaos: Chaos, node: Node) -> bool:
-    if node.agent is None:
-        return False
-    node.crash()
-    chaos.later(12_000, 30_000, node.boot)
-    return True
 
 
 def join(chaos: Chaos) -> bool:
@@ -391,12 +315,49 @@ def leave(chaos: Chaos) -> bool:
     return agent.propose(cmd.AskLeave(chaos.rng.choice(others), "chaos"))
 
 
+def leader_leaves(chaos: Chaos) -> bool:
+    """An operator removes the very member that leads, or the one that leads consensus."""
+    agent, facts, leader = chaos.world.raft_leader(), chaos.world.facts(), chaos.leader()
+    if agent is None or facts is None or leader is None:
+        return False
+    staying = [one for one in facts.members.values() if not one.leaving]
+    if sum(one.kind is Kind.DATA for one in staying) < 3:
+        return False
+    node = chaos.rng.choice([leader.name, agent.node])
+    return agent.propose(cmd.AskLeave(node, "chaos"))
+
+
+def join_in_failover(chaos: Chaos) -> bool:
+    """A host becomes a member while the term changes."""
+    return bool(chaos.world.spares) and ordered_failover(chaos) and join(chaos)
+
+
+def change_mode(chaos: Chaos) -> bool:
+    """An operator changes the mode."""
+    agent, facts = chaos.world.raft_leader(), chaos.world.facts()
+    if agent is None or facts is None:
+        return False
+    new = Mode.STRICT if facts.mode is Mode.QUORUM else Mode.QUORUM
+    return agent.propose(cmd.SetMode(new, facts.num_sync))
+
+
+def hasty_operator(chaos: Chaos) -> bool:
+    """A switchover is ordered, and a failover before that is done."""
+    if not switchover(chaos):
+        return False
+    soon = chaos.rng.randrange(600) * MS
+    chaos.world.clock.after(soon, chaos.unless_over, lambda: ordered_failover(chaos))
+    return True
+
+
 MOVING: dict[str, Strike] = {
     "voter.lost": lose_voter,
     "zone.lost": lose_zone,
     "disk.hung": hang_disk,
     "member.joins": join,
     "member.leaves": leave,
+    "leader.leaves": leader_leaves,
+    "member.joins.failover": join_in_failover,
 }
 """Kinds that only some shapes have."""
 
@@ -428,13 +389,17 @@ FIRST_KINDS: dict[str, Strike] = {
     "failover": ordered_failover,
     "raft.leader.killed": kill_raft_leader,
     "all.crashed": crash_all,
-    "ambush.promote": ambush((act.Promote, act.KeepLeading), low_ms=0, high_ms=400),
-    "ambush.seal": ambush((act.Seal, act.CloseGate), low_ms=0, high_ms=100),
-    "ambush.names": ambush((act.SetNames, act.Settle), low_ms=0, high_ms=200),
-    "ambush.follow": ambush((act.Follow, act.Rewind, act.Rebuild), low_ms=0, high_ms=1500),
-    "ambush.handover": ambush((act.DrainAndStop, act.Checkpoint), low_ms=0, high_ms=300),
+    **ambushes.FIRST,
 }
 """Those of the first storm: no kind is added or moved here, or kept seeds tell another story."""
 
-KINDS: dict[str, Strike] = {**FIRST_KINDS}
+KINDS: dict[str, Strike] = {
+    **FIRST_KINDS,
+    **ambushes.KINDS,
+    **hostfaults.KINDS,
+    **netfaults.KINDS,
+    **serverfaults.KINDS,
+    "mode.changed": change_mode,
+    "operator.hasty": hasty_operator,
+}
 """Those of all later storms."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.model.ids import NodeId
 from pgherd.sim.clock import MS
+from pgherd.sim.network import Plane
 
 if TYPE_CHECKING:
     from pgherd.sim.faults import Chaos
@@ -24,10 +25,53 @@ def partition(chaos: Chaos) -> bool:
 
 def isolate_leader(chaos: Chaos) -> bool:
     leader = chaos.leader()
-    if leader is None:
-        return False
+    return leader is not None and isolate(chaos, leader.name)
+
+
+def isolate(chaos: Chaos, node: NodeId, plane: Plane = "") -> bool:
+    """Nobody reaches a node, nor does it reach anybody."""
     names = chaos.world.names
-    return block(chaos, [(a, b) for a in names for b in names if leader.name in (a, b)])
+    return block(chaos, [(a, b) for a in names for b in names if node in (a, b)], plane=plane)
+
+
+def isolate_raft_leader(chaos: Chaos) -> bool:
+    agent = chaos.world.raft_leader()
+    return agent is not None and isolate(chaos, agent.node)
+
+
+def cut_off_peers(chaos: Chaos) -> bool:
+    """The primary's agent reaches no other, while clients and standbys reach its server."""
+    leader = chaos.leader()
+    return leader is not None and isolate(chaos, leader.name, "peer")
+
+
+def cut_off_standbys(chaos: Chaos) -> bool:
+    """No standby reaches the primary's server, while all agents reach each other."""
+    leader = chaos.leader()
+    return leader is not None and isolate(chaos, leader.name, "sql")
+
+
+def lag(chaos: Chaos) -> bool:
+    """The WAL of one standby is late by seconds."""
+    leader, other = chaos.leader(), chaos.other()
+    if leader is None or other is None:
+        return False
+    net, link = chaos.world.net, (leader.name, other.name)
+    net.lag(*link, chaos.rng.randrange(300, 4_000) * MS)
+    chaos.later(2_000, 15_000, lambda: net.lag(*link, 0))
+    return True
+
+
+def repeats(chaos: Chaos) -> bool:
+    """No message is lost, but half of them come twice, and all out of order."""
+    net = chaos.world.net
+    net.repeat, net.jitter = 0.5, 300 * MS
+
+    def undo() -> None:
+        net.repeat, net.jitter = 0.0, 0
+
+    chaos.later(1_000, 12_000, undo)
+    return True
 
 
 def one_way(chaos: Chaos) -> bool:
@@ -62,16 +106,17 @@ def block(
     *,
     low_ms: int = 500,
     high_ms: int = 15_000,
+    plane: Plane = "",
 ) -> bool:
     net = chaos.world.net
     for a, b in links:
         if a != b:
-            net.block(a, b)
+            net.block(a, b, plane)
 
     def undo() -> None:
         for a, b in links:
             if a != b:
-                net.unblock(a, b)
+                net.unblock(a, b, plane)
 
     chaos.later(low_ms, high_ms, undo)
     return True
@@ -97,3 +142,13 @@ def slow_link(chaos: Chaos) -> bool:
     chaos.world.net.slow(a, b, chaos.rng.randrange(10, 400) * MS)
     chaos.later(1_000, 15_000, lambda: chaos.world.net.slow(a, b, 0))
     return True
+
+
+KINDS = {
+    "raft.leader.isolated": isolate_raft_leader,
+    "primary.cut_off.peers": cut_off_peers,
+    "primary.cut_off.standbys": cut_off_standbys,
+    "replica.lags": lag,
+    "network.repeats": repeats,
+}
+"""Those that only later storms know."""

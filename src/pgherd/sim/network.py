@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from pgherd.model.ids import NodeId
 from pgherd.sim.clock import MS, Clock, Proc
@@ -17,6 +17,8 @@ DEFERRED_MAX = 400
 """How much waits for a paused process before more of it is lost."""
 
 Link = tuple[NodeId, NodeId]
+Plane = Literal["", "peer", "sql"]
+"""What of a link: all of it, what agents tell each other, or connections to a server."""
 
 
 class Network:
@@ -26,32 +28,59 @@ class Network:
         self._clock = clock
         self._rng = rng
         self._blocks: dict[Link, int] = {}
+        self._parts: dict[tuple[Plane, Link], int] = {}
         self._slow: dict[Link, int] = {}
+        self._lag: dict[Link, int] = {}
         self.loss = 0.0
         self.repeat = 0.0
         self.jitter = 0
 
-    def block(self, source: NodeId, target: NodeId) -> None:
-        """Block one direction; blocks add up."""
-        self._blocks[source, target] = self._blocks.get((source, target), 0) + 1
+    def block(self, source: NodeId, target: NodeId, plane: Plane = "") -> None:
+        """Block one direction, or one plane of it; blocks add up."""
+        self._count(source, target, plane, 1)
 
-    def unblock(self, source: NodeId, target: NodeId) -> None:
+    def unblock(self, source: NodeId, target: NodeId, plane: Plane = "") -> None:
         """Take one block away."""
-        self._blocks[source, target] = max(0, self._blocks.get((source, target), 0) - 1)
+        self._count(source, target, plane, -1)
+
+    def _count(self, source: NodeId, target: NodeId, plane: Plane, by: int) -> None:
+        link = source, target
+        if plane:
+            self._parts[plane, link] = max(0, self._parts.get((plane, link), 0) + by)
+        else:
+            self._blocks[link] = max(0, self._blocks.get(link, 0) + by)
 
     def slow(self, source: NodeId, target: NodeId, delay: int) -> None:
         """Add a fixed delay to one direction."""
         self._slow[source, target] = delay
 
+    def lag(self, source: NodeId, target: NodeId, delay: int) -> None:
+        """Add a fixed delay to the WAL of one direction."""
+        self._lag[source, target] = delay
+
     def heal(self) -> None:
         """Everything works again."""
         self._blocks.clear()
+        self._parts.clear()
         self._slow.clear()
+        self._lag.clear()
         self.loss = self.repeat = 0.0
         self.jitter = 0
 
-    def blocked(self, source: NodeId, target: NodeId) -> bool:
-        return bool(self._blocks) and self._blocks.get((source, target), 0) > 0
+    def blocked(self, source: NodeId, target: NodeId, plane: Plane = "") -> bool:
+        """Whether nothing gets through; plane: or nothing of this."""
+        if self._blocks and self._blocks.get((source, target), 0) > 0:
+            return True
+        return bool(plane and self._parts) and self._parts.get((plane, (source, target)), 0) > 0
+
+    def apart(self, one: NodeId, other: NodeId, plane: Plane = "") -> bool:
+        """Whether no conversation is possible."""
+        return self.blocked(one, other, plane) or self.blocked(other, one, plane)
+
+    def wal_delay(self, source: NodeId, target: NodeId) -> int:
+        """How long the next piece of WAL takes."""
+        lag = self._lag.get((source, target), 0) if self._lag else 0
+        return self.delay(source, target) + lag
 
     def delay(self, source: NodeId, target: NodeId) -> int:
         """How long the next packet takes."""
@@ -69,7 +98,7 @@ class Network:
         proc: Proc | None,
     ) -> None:
         """Run act(*args) on the target's process, perhaps late, twice or never."""
-        if self.blocked(source, target) or (self.loss and self._rng.random() < self.loss):
+        if self.blocked(source, target, "peer") or (self.loss and self._rng.random() < self.loss):
             return
         if proc is not None and proc.paused and len(proc.deferred) > DEFERRED_MAX:
             return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HUNG_AFTER = 1500 * MS
 RECONNECT = 200 * MS
+POLL = 100 * MS
 
 
 class Upstream(NamedTuple):
@@ -49,6 +50,8 @@ class Server(Commits):
         self.replay_delay = 0
         self.watched_lsn = Lsn(0)
         self.clean = False
+        self.paused_replay = False
+        self.long_recovery = False
         self.promotions = 0
         self._replaying = False
         self._reconfigure = False
@@ -77,6 +80,7 @@ class Server(Commits):
             directory is not None
             and self.receiver is None
             and not self._replaying
+            and not self.paused_replay
             and self.replayed == len(directory.wal)
         )
 
@@ -97,7 +101,7 @@ class Server(Commits):
         if self.dir is None or self.proc is not None:
             raise Failed("cannot start: no directory, or it runs")
         self.proc = Proc(f"{self.node} postgres")
-        self.primary = self.up = self.clean = False
+        self.primary = self.up = self.clean = self.paused_replay = False
         self.hung_since = 0
         self.upstream, self.receiver = upstream, None
         self.replayed = self.dir.last_checkpoint(len(self.dir.wal))
@@ -108,6 +112,12 @@ class Server(Commits):
         self.clock.after(delay, self._opened, proc=self.proc)
 
     def _opened(self) -> None:
+        if self.long_recovery:
+            self.clock.after(POLL, self._opened, proc=self.proc)
+            return
+        if self.wal_full:
+            self.crash()
+            return
         self.up = True
         self._replay()
         self.changed()
@@ -149,6 +159,8 @@ class Server(Commits):
         if self.proc is None or self.dir is None:
             return
         self.drop_sessions(silent=False)
+        if self.wal_hangs and self.primary:
+            return
         if self.primary and self.up:
             self.up = False
             record = self.append("shutdown")
@@ -175,7 +187,7 @@ class Server(Commits):
     # -- replay and following --------------------------------------------------------------------
 
     def _replay(self) -> None:
-        if self._replaying or self.primary or not self.up:
+        if self._replaying or self.primary or not self.up or self.paused_replay:
             return
         self._replaying = True
         delay = 300 + int(self.rng.random() * 2 * MS) + self.replay_delay
@@ -194,6 +206,12 @@ class Server(Commits):
             self.changed()
         self._needs_wal()
 
+    def resume_replay(self) -> None:
+        """pg_wal_replay_resume."""
+        if self.paused_replay:
+            self.paused_replay = False
+            self._replay()
+
     def follow(self, upstream: Upstream | None) -> None:
         """Set primary_conninfo and reload: it takes effect when replay next needs WAL."""
         self.upstream = upstream
@@ -206,6 +224,8 @@ class Server(Commits):
     def _needs_wal(self) -> None:
         """The startup process has replayed everything: now it looks at its configuration."""
         if self.primary or not self.up or self.dir is None or self.replayed < len(self.dir.wal):
+            return
+        if self.paused_replay:
             return
         if self._reconfigure:
             self._reconfigure = False
@@ -235,7 +255,7 @@ class Server(Commits):
     def _handshake(self, upstream: Upstream) -> bool:
         """START_REPLICATION: by timeline and LSN alone, as PostgreSQL does it."""
         net, server, mine = self.world.net, self.world.server(upstream.node), self.dir
-        if net.blocked(self.node, upstream.node) or net.blocked(upstream.node, self.node):
+        if net.apart(self.node, upstream.node, "sql"):
             return False
         if mine is None or server.dir is None or not server.accepts_standby():
             return False
@@ -305,6 +325,7 @@ class Server(Commits):
         """pg_promote: goes on whatever becomes of the caller."""
         if self.state is not State.STANDBY:
             raise Failed("pg_promote: not a running standby")
+        self.resume_replay()
         delay = (60 + self.rng.randrange(200)) * MS
         self.clock.after(delay, self._promoted, proc=self.proc)
 

@@ -155,6 +155,7 @@ def next_storm(world: World, *, number: int) -> None:
     world.write_again(pause_ms=PAUSE_MS)
     chaos = Chaos(world, chance)
     chaos.kinds = dict(KINDS)
+    chaos.own = (*world.shape.kinds, *world.shape.later_kinds)
     storm(world, chaos, takes=LATER_STORM)
 
 
@@ -201,12 +202,14 @@ def needs_every_copy(world: World) -> bool:
     """Whether writes have to wait for the only replica, which may have to be copied anew first."""
     facts = world.facts()
     data = [one for one in facts.members.values() if one.kind is Kind.DATA] if facts else []
-    return world.mode is Mode.STRICT and len(data) == 2
+    return facts is not None and facts.mode is Mode.STRICT and len(data) == 2
 
 
 def copies_take(world: World) -> int:
     """Strict opens with a standby only; one whose WAL is gone notices that after this time."""
-    return world.policy.stuck_after_ms * MS if world.mode is Mode.STRICT else 0
+    facts = world.facts()
+    strict = facts is not None and facts.mode is Mode.STRICT
+    return world.policy.stuck_after_ms * MS if strict else 0
 
 
 def orders_end(world: World) -> int:

@@ -14,7 +14,8 @@ from pgherd.model.facts import MAX_VOTERS
 class Shape(msgspec.Struct, frozen=True):
     """One herd. witnesses: the last ones of `size` · spares: hosts that may join.
 
-    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has.
+    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has · later_kinds:
+    those that it has in later storms only.
     """
 
     name: str = "three"
@@ -24,10 +25,13 @@ class Shape(msgspec.Struct, frozen=True):
     zones: int = 1
     max_voters: int = MAX_VOTERS
     kinds: tuple[str, ...] = ()
+    later_kinds: tuple[str, ...] = ()
 
 
 THREE = Shape()
+PAIR = Shape("pair", size=2)
 FIVE = Shape("five", size=5)
+SEVEN = Shape("seven", size=7)
 NINE = Shape("nine", size=9, zones=3, kinds=("voter.lost", "zone.lost", "disk.hung"))
 WITNESS = Shape("witness", witnesses=1)
 MOVES = Shape(
@@ -36,11 +40,14 @@ MOVES = Shape(
     spares=4,
     max_voters=3,
     kinds=("voter.lost", "member.joins", "member.leaves"),
+    later_kinds=("leader.leaves", "member.joins.failover"),
 )
 
 
 def shape_of(seed: int) -> Shape:
-    """Three nodes mostly; of 16 seeds two have five, and one each is of the other shapes."""
+    """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
     if seed % 8 == 7:
         return FIVE
-    return {9: NINE, 4: MOVES, 12: WITNESS}.get(seed % 16, THREE)
+    if seed % 32 == 25:
+        return SEVEN
+    return {0: PAIR, 9: NINE, 4: MOVES, 12: WITNESS}.get(seed % 16, THREE)

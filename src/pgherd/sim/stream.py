@@ -67,13 +67,13 @@ class Stream:
         self._busy = True
         records = directory.wal[self.sent : directory.flushed]
         start, self.sent = self.sent, directory.flushed
-        delay = self.up.world.net.delay(self.up.node, self.down.node)
+        delay = self.up.world.net.wal_delay(self.up.node, self.down.node)
         self.clock.after(delay, self._arrive, start, records, proc=self.down_proc)
 
     def _arrive(self, start: int, records: list[Record]) -> None:
         if not self.down_open:
             return
-        if self.up.world.net.blocked(self.up.node, self.down.node):
+        if self.up.world.net.blocked(self.up.node, self.down.node, "sql"):
             self.clock.after(RETRY, self._arrive, start, records, proc=self.down_proc)
             return
         self.down_heard = self.clock.now
@@ -84,7 +84,7 @@ class Stream:
     def _acked(self, lsn: Lsn) -> None:
         if not self.up_open:
             return
-        if self.up.world.net.blocked(self.down.node, self.up.node):
+        if self.up.world.net.blocked(self.down.node, self.up.node, "sql"):
             self.clock.after(RETRY, self._acked, lsn, proc=self.up_proc)
             return
         self.up_heard = self.clock.now
@@ -102,7 +102,7 @@ class Stream:
         self.up_open = False
         self.up.sender_gone(self)
         net = self.up.world.net
-        if not net.blocked(self.up.node, self.down.node):
+        if not net.blocked(self.up.node, self.down.node, "sql"):
             delay = net.delay(self.up.node, self.down.node)
             self.clock.after(delay, self.close_down, proc=self.down_proc)
 
@@ -120,7 +120,7 @@ class Stream:
         self.down_open = False
         self.down.receiver_gone(self)
         net = self.up.world.net
-        if not net.blocked(self.down.node, self.up.node):
+        if not net.blocked(self.down.node, self.up.node, "sql"):
             delay = net.delay(self.down.node, self.up.node)
             self.clock.after(delay, self.close_up, proc=self.up_proc)
 
@@ -140,12 +140,12 @@ class Stream:
         now, net = self.clock.now, self.up.world.net
         up_runs = self.up_proc.alive and not self.up_proc.paused
         down_runs = self.down_proc.alive and not self.down_proc.paused
-        if up_runs and not net.blocked(self.up.node, self.down.node):
+        if up_runs and not net.blocked(self.up.node, self.down.node, "sql"):
             if self.up_open:
                 self.down_heard = now
             elif self.down_open and down_runs:
                 self.close_down()
-        if down_runs and not net.blocked(self.down.node, self.up.node):
+        if down_runs and not net.blocked(self.down.node, self.up.node, "sql"):
             if self.down_open:
                 self.up_heard = now
             elif self.up_open and up_runs:

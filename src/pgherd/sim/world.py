@@ -6,7 +6,6 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from pgherd.model.action import Action
 from pgherd.model.facts import Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.lease import DRIFT_PERCENT
@@ -18,7 +17,7 @@ from pgherd.sim import amnesia
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
-from pgherd.sim.clock import Boottime, Clock
+from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
@@ -29,6 +28,7 @@ from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
 
 JOURNAL_LINES = 3000
+SUPERVISED_AFTER = SECOND
 EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
 VOTER_TIMEOUT_MS = 8000
@@ -71,6 +71,8 @@ class Node:
         self.agent: Agent | None = None
         self.host_up = True
         self.boots = 0
+        self.wall_wrong_ms = 0
+        self.store_full = False
         self.told = Promises()
         self.asks = ""
         self.lost = 0
@@ -86,6 +88,8 @@ class Node:
             amnesia.ask(self)
             return
         self.boots += 1
+        if self.store_full:
+            self.disk.fail_next("full")
         self.agent = Agent(self.world, self, boot=self.boots)
         self.world.checks.on_promises_read(self.name, self.told, self.agent.promises)
 
@@ -96,10 +100,20 @@ class Node:
             return
         self.told = agent.promises
         if self.world.rng.random() < 0.5:
-            agent.store.sync()
+            agent.writer.sync()
         agent.store.crash()
         agent.proc.kill()
         self.agent = None
+
+    def store_failed(self) -> None:
+        """The store took nothing more: the process ended with that reason and is started again."""
+        self.world.log(self.name, "the store failed")
+        self.kill_agent()
+        self.world.clock.after(SUPERVISED_AFTER, self._started_again)
+
+    def _started_again(self) -> None:
+        if self.host_up:
+            self.boot()
 
     def crash(self) -> None:
         """Everything on this host is gone at once, unsynced writes as well."""
@@ -274,10 +288,10 @@ class World:
         if agent is not None:
             self.net.send(source, target, agent.on_report, report, proc=agent.proc)
 
-    def on_act(self, node: NodeId, action: Action) -> None:
-        """An agent begins an act: faults may strike in the middle of it."""
+    def on_event(self, node: NodeId, event: object) -> None:
+        """An act begins, a command is proposed, an epoch is written: faults may lie in wait."""
         for watcher in self.watchers:
-            watcher(node, action)
+            watcher(node, event)
 
     def log(self, node: NodeId, *what: object) -> None:
         """Keep a line of the journal."""
