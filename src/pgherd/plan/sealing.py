@@ -50,7 +50,8 @@ def close(s: Self) -> Answer | None:
         return None
     if s.facts.leader != my_key(s):
         return "a primary that the ledger does not know", act.StopServer("not the leader")
-    if s.promises.promise == s.facts.term and closed(s):
+    promised = s.promises.promise, s.promises.promise_elector
+    if promised == (s.facts.term, s.facts.elector) and closed(s):
         return "closed; waits for the election", None
     return "closes its gate", act.CloseGate(term=s.facts.term, elector=s.facts.elector)
 

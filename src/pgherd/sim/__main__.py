@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds must count")
     parser.add_argument("--first-seed", type=int, help="default 1; with --record a fresh one")
     parser.add_argument("--seed", type=int, help="replay this one and print everything")
+    parser.add_argument("--storms", type=int, default=0, help="with --seed: only its first storms")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run with a planted error")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
     parser.add_argument("--record", action="store_true", help="write the counts into the docs")
@@ -31,12 +32,12 @@ def main() -> int:
     if args.mutant:
         return mutant(args)
     if args.seed is not None:
-        return replay(args.seed)
+        return replay(args.seed, storms=args.storms)
     return many(args)
 
 
-def replay(seed: int) -> int:
-    result = run_seed(seed, verbose=True)
+def replay(seed: int, *, storms: int) -> int:
+    result = run_seed(seed, verbose=True, storms=storms)
     print_failure(result, "")
     print(f"seed {seed}: {result.broken or 'all invariants hold'}")
     return 1 if result.broken else 0

@@ -123,6 +123,17 @@ CASES = (
         None,
         me(1, electing(), primary(names=CLOSED), promises=promises(1, promise=Term(4))),
     ),
+    Case(
+        "is closed, but was re-admitted meanwhile and has promised the elector nothing",
+        34,
+        act.CloseGate,
+        me(
+            1,
+            electing(),
+            primary(names=CLOSED),
+            promises=promises(1, promise=Term(4), promise_elector=None),
+        ),
+    ),
     Case("a foreign primary", 34, act.StopServer, me(2, electing(), primary())),
     Case("starts to seal", 35, act.StartStandby, me(2, electing(), STOPPED)),
     Case("half rewound in an election", 35, None, me(2, electing(), STOPPED, promises=DIRTY)),
