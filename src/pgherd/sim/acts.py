@@ -286,6 +286,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     floor = Floor(max(a.floor, mine.position) if mine else a.floor, a.fork_lsn)
     yield from save(agent, frozen=None, floor=floor, dirty_rewind=True)
     yield from stop(agent)
+    mark_half(server, True)
     yield agent.world.rng.randrange(300, 1500) * MS
     source = source_of(agent, a.leader)
     try:
@@ -295,6 +296,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     except Failed:
         agent.memory.dead_end = True
         raise
+    mark_half(server, False)
     yield from adopt(agent, a.term, a.leader)
     server.start(upstream(agent, a.term, a.leader))
     facts = agent.replica
@@ -306,6 +308,11 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
         raise Failed("the rewound server did not come up")
     agent.memory.following_since = agent.now
     yield from save(agent, dirty_rewind=False)
+
+
+def mark_half(server: Server, half: bool) -> None:
+    if server.dir is not None:
+        server.dir.half_rewound = half
 
 
 def rebuild(agent: Agent, a: act.Rebuild) -> Task:

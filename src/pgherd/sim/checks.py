@@ -87,6 +87,8 @@ class Checks:
         old, self.newest, self.newest_index = self.newest, facts, index
         if old is not None and facts.term < old.term:
             self.fail("I11", f"the ledger's term went back from {old.term} to {facts.term}")
+        if old is not None:
+            self.world.herd.on_facts(old, facts)
         self._learn(facts)
         self.check_coverage()
         self.check_inequality()
@@ -105,6 +107,7 @@ class Checks:
         voters = change.new.voters
         demoted = set(change.old.voters) & set(change.new.learners)
         self.evaluated += 1
+        self.world.herd.on_conf((change.old, change.new), node)
         if demoted and len(voters) < change.max_voters:
             text = f"{sorted(demoted)} lost the vote at {change.at}, only {voters} are left"
             self.fail("V1", f"{text} of {change.max_voters}")
@@ -189,6 +192,7 @@ class Checks:
         self.evaluated += 1
         if names.term not in self.established:
             self.fail("I9", f"{server.node} acknowledged in term {names.term} before STABLE")
+        self.world.herd.on_ack(server, record)
         self._newer_tip(server, record)
         if names.empty:
             self._must_be_alone(server)
@@ -289,6 +293,8 @@ class Checks:
             self.fail("I20", f"{len(lost)} acknowledged rows are lost: {lost[:5]}")
         if any(row > self.world.rows for row in rows):
             self.fail("I20", "a row that nobody wrote")
+        problem = self.world.registers.problem(rows)
+        self.world.herd.must("I21", not problem, problem)
         self._logs_agree(server)
 
     def _logs_agree(self, leader: Server) -> None:

@@ -82,6 +82,11 @@ class Clock:
     def ms(self) -> int:
         return self.now // MS
 
+    @property
+    def waiting(self) -> int:
+        """How many events are to come."""
+        return len(self._heap)
+
     def after(
         self, delay: int, act: Callable[..., None], *args: Any, proc: Proc | None = None
     ) -> None:

@@ -153,6 +153,7 @@ class Commits:
 
     def reload_names(self, names: Names) -> None:
         """Change the names and reload: every process reads them after its own delay."""
+        self.world.herd.on_names(self, names)
         self.names = names
         for stream in self.streams:
             self.clock.after(self._lag(), stream.load, proc=self.proc)
@@ -200,6 +201,10 @@ class Commits:
     def waiting(self) -> int:
         """How many commits wait for standbys."""
         return len(self._waiting)
+
+    def committing(self) -> list[int]:
+        """The rows whose COMMIT has not ended."""
+        return [session.record.data for session in (*self._unflushed, *self._waiting)]
 
     def cancel_waits(self) -> None:
         """Cancel every wait: it ends as a success that nobody promised (PROTOCOL.md 0.5)."""

@@ -58,6 +58,11 @@ class Writer:
         done()
         self._next()
 
+    @property
+    def waiting(self) -> int:
+        """How many writes have not begun."""
+        return len(self._queue)
+
     def sync(self) -> bool:
         """Make durable what the store holds; False: the disk refuses, and the process ends."""
         try:

@@ -100,6 +100,7 @@ class Server(Commits):
         """Start as a standby under closed names."""
         if self.dir is None or self.proc is not None:
             raise Failed("cannot start: no directory, or it runs")
+        self.world.herd.on_start(self)
         self.proc = Proc(f"{self.node} postgres")
         self.primary = self.up = self.clean = self.paused_replay = False
         self.hung_since = 0

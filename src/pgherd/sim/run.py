@@ -17,6 +17,7 @@ from pgherd.model.ids import NodeId
 from pgherd.sim.checks import Violation
 from pgherd.sim.clock import MS, SECOND, Endless
 from pgherd.sim.faults import KINDS, Chaos
+from pgherd.sim.liveness import can_lose_its_primary, lose_the_primary, nothing_grows
 from pgherd.sim.shapes import shape_of
 from pgherd.sim.world import World, render
 
@@ -29,6 +30,7 @@ STORMS_UNTIL = 235 * SECOND
 LATER_STORM = 38 * SECOND
 LAST_CALM = 60 * SECOND
 SIMULATED_SECONDS_MIN = 300
+LOSS_TAKES = 10
 FAULTS_MIN = 3
 ACKS_MIN = 50
 STEP = SECOND // 4
@@ -139,11 +141,14 @@ def live(world: World, chaos: Chaos, *, storms: int) -> None:
 
 
 def storm(world: World, chaos: Chaos, *, takes: int) -> None:
+    before = world.facts()
+    assert before is not None
     count = chaos.rng.choice([3, 4, 5, 6, 8, 12, 20])
     chaos.schedule(first=0, last=takes - 2 * SECOND, count=count)
     world.clock.run_until(world.clock.now + takes)
     chaos.end()
     recover(world)
+    nothing_grows(world, since=before)
 
 
 def next_storm(world: World, *, number: int) -> None:
@@ -160,13 +165,18 @@ def next_storm(world: World, *, number: int) -> None:
 
 
 def rest(world: World) -> None:
-    """The calm: nothing strikes, so nothing changes (L3)."""
+    """The calm: nothing strikes, so nothing changes (L3); at its end one loss, alone (L4)."""
     world.write_again(pause_ms=CALM_PAUSE_MS)
     facts = world.facts()
-    world.clock.run_until(max(world.clock.now + LAST_CALM, SIMULATED_SECONDS_MIN * SECOND))
+    end = max(world.clock.now + LAST_CALM, (SIMULATED_SECONDS_MIN - LOSS_TAKES) * SECOND)
+    world.clock.run_until(end)
     after = world.facts()
     if facts is not None and after is not None and after.term > facts.term + 1:
         world.checks.fail("L3", f"terms {facts.term} to {after.term} in a calm; {situation(world)}")
+    if can_lose_its_primary(world):
+        lose_the_primary(world)
+        must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
+    world.clock.run_until(max(world.clock.now, SIMULATED_SECONDS_MIN * SECOND))
     silence(world)
 
 

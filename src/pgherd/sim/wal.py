@@ -39,7 +39,8 @@ class Directory:
 
     flushed = records that are durable · branches = the timeline history (timeline, first depth) ·
     known = the highest timeline whose history file was ever seen · control = the timeline in
-    pg_control, as of the last checkpoint · needs = records to replay before it takes connections.
+    pg_control, as of the last checkpoint · needs = records to replay before it takes connections ·
+    half_rewound = files of two histories lie in it.
     """
 
     def __init__(self, system_id: str, incarnation: str) -> None:
@@ -53,6 +54,7 @@ class Directory:
         self.control = Timeline(1)
         self.needs = 0
         self.oldest = 0
+        self.half_rewound = False
         self.slots: tuple[str, ...] = ()
 
     @property

@@ -18,16 +18,19 @@ from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
+from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
+from pgherd.sim.registers import Registers, Writer
 from pgherd.sim.shapes import THREE, Shape
 from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
 
 JOURNAL_LINES = 3000
+REGISTER_WRITERS = 2
 SUPERVISED_AFTER = SECOND
 EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
@@ -150,6 +153,7 @@ class World:
         self.stats = Stats()
         self.checks = Checks(self)
         self.leases = LeaseChecks(self)
+        self.herd = HerdChecks(self)
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
@@ -170,6 +174,8 @@ class World:
             for i in range(shape.spares)
         ]
         self.clients: list[Client] = []
+        self.registers = Registers()
+        self.register_writers = [Writer(self, number=i) for i in range(REGISTER_WRITERS)]
 
     def begin(self) -> None:
         """Write the founding members into every store and start every agent."""
@@ -233,6 +239,8 @@ class World:
         for client in self.clients:
             client.pause_ms = pause_ms
             client.begin()
+        for writer in self.register_writers:
+            writer.begin()
 
     # -- what the parts ask for ------------------------------------------------------------------
 
