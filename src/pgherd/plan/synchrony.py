@@ -98,7 +98,7 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
 def unsettled(s: Situation) -> Decision | None:
     """The second half of a step, when the leader reports the barrier complete."""
     report, sync = stable_leader(s), s.facts.sync
-    if report is None or not half_done(sync):
+    if report is None or not half_done(sync) or is_outlived(s):
         return None
     if sync.in_use and report.server.settled < sync.generation:
         if barrier_is_hopeless(s, report):
@@ -118,10 +118,18 @@ def barrier_is_hopeless(s: Situation, report: Observation) -> bool:
     return len(alive) < s.facts.sync.names_k and out_of_patience(s)
 
 
+def is_outlived(s: Situation) -> bool:
+    """Whether a copy that was to come in has been replaced meanwhile: it waits for nobody."""
+    new = [key for key in s.facts.sync.names if key not in s.facts.sync.voters]
+    return any(s.facts.member(key) is None for key in new)
+
+
 def undo(s: Situation) -> Decision | None:
     """A barrier that cannot complete: PostgreSQL goes back to what the store has."""
     report, sync = stable_leader(s), s.facts.sync
-    if report is None or not half_done(sync) or not barrier_is_hopeless(s, report):
+    if report is None or not half_done(sync):
+        return None
+    if not is_outlived(s) and not barrier_is_hopeless(s, report):
         return None
     new = changed(sync, names=sync.voters, names_k=sync.k)
     return step(s, 508, f"back to {describe(sync.voters, sync.k)}: the barrier cannot end", new)

@@ -26,6 +26,8 @@ STORM = 44 * SECOND
 STABLE_WITHIN = 10 * SECOND
 STREAMING_WITHIN = 60 * SECOND
 VOTES_WITHIN = 30 * SECOND
+WRITES_WITHIN = 10 * SECOND
+"""A client that asks in vain where the primary is comes round in half of it."""
 STORMS_UNTIL = 235 * SECOND
 LATER_STORM = 38 * SECOND
 LAST_CALM = 60 * SECOND
@@ -195,6 +197,8 @@ def recover(world: World) -> None:
     must_become(world, is_stable, within=within, name="L1")
     must_become(world, all_stream, within=STREAMING_WITHIN, name="L2")
     must_become(world, votes_rest, within=VOTES_WITHIN, name="L3")
+    acks = len(world.checks.acks)
+    must_become(world, lambda _: len(world.checks.acks) > acks, within=WRITES_WITHIN, name="L4")
     world.clock.run_until(max(world.clock.now + 2 * SECOND, 58 * SECOND))
     silence(world)
 
