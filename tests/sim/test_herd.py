@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from pgherd.sim.faults import KINDS, MOVING
 from pgherd.sim.mutants import MUTANTS, run_mutant
 from pgherd.sim.run import Result, run_seed
+from pgherd.sim.shapes import shape_of
 
 SEEDS = int(os.environ.get("PGHERD_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("PGHERD_SIM_FIRST", "1"))
@@ -25,11 +27,18 @@ VOID_PART_MAX = 0.1
 KEPT = sorted((Path(__file__).parent.parent / "data" / "sim").glob("*.txt"))
 NAMES = tuple(MUTANTS)
 MUTANT_SEEDS = 120
+SEEDS_OF_ALL_KINDS = 150
+SHAPES = {shape_of(seed).name for seed in range(32)}
+INVARIANTS = {"I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5"}
+"""Those that are counted one by one; the others are evaluated at every commit."""
 
 
 @pytest.mark.timeout(900)
 def test_seeds_hold_every_invariant() -> None:
-    """Every seed keeps I1 to I20 and comes right again after its faults; enough of them count."""
+    """Every seed keeps I1 to I23 and comes right again after its faults; enough of them count.
+
+    Every kind of fault has struck, every shape was there and every invariant was evaluated.
+    """
     room = SEEDS + int(SEEDS * VOID_PART_MAX)
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(run_seed, range(FIRST, FIRST + room), chunksize=8))
@@ -38,6 +47,16 @@ def test_seeds_hold_every_invariant() -> None:
     counted = [result for result in results if not result.void]
     assert len(counted) >= SEEDS, f"only {len(counted)} of {room} seeds count"
     write_counts(counted)
+    if SEEDS >= SEEDS_OF_ALL_KINDS:
+        assert missing(results) == set()
+
+
+def missing(results: Iterable[Result]) -> set[str]:
+    """What should have happened in so many seeds and has not."""
+    wanted = {*KINDS, *MOVING, *SHAPES, *INVARIANTS}
+    for result in results:
+        wanted -= {*result.faults, result.shape, *result.by_invariant}
+    return wanted
 
 
 def failure(result: Result) -> str:
@@ -49,7 +68,7 @@ def failure(result: Result) -> str:
     )
 
 
-def write_counts(results: Iterable[Result]) -> None:
+def write_counts(results: Sequence[Result]) -> None:
     sums: Counter[str] = Counter()
     for result in results:
         sums["seeds"] += 1
@@ -61,7 +80,9 @@ def write_counts(results: Iterable[Result]) -> None:
         sums["sim_joined"] += result.joined
         sums["sim_left"] += result.left
         sums[f"sim_{result.shape}"] += 1
+        sums["sim_checks"] += result.evaluated
         sums["sim_seconds"] += int(result.simulated_seconds)
+    sums["sim_fault_kinds"] = len({kind for result in results for kind in result.faults})
     path = os.environ.get("PGHERD_COUNTS")
     if path:
         with open(path, "a", encoding="utf-8") as out:

@@ -70,20 +70,20 @@ class HerdChecks:
         return promised == (facts.term, facts.elector) and frozen.term == facts.term and above
 
     def _on_set_changed(self, old: Facts, new: Facts) -> None:
-        """I22: who enters the set in a stable term streams it, on a copy that may be counted."""
+        """I22: who enters the set in a stable term follows its leader and is above its floor.
+
+        It may lack what was acknowledged before: V + x wants R + 1 seals, which (Q) takes care of.
+        """
         before = {*old.sync.voters, *old.sync.names}
         for key in {*new.sync.voters, *new.sync.names} - before:
             promises, directory = self._promises(key), self.world.server(key.node).dir
-            if directory is None or key.incarnation not in (
-                directory.incarnation,
-                promises.incarnation,
-            ):
+            if directory is None or directory.incarnation != key.incarnation:
                 continue  # lost since
             position, floor = directory.position(directory.flushed), promises.floor
-            fit = position.epoch == new.term
+            same = promises.incarnation == key.incarnation and promises.adopted == new.term
             above = floor is None or position >= floor.position
             text = f"{key} is in the set with WAL up to {position} and {promises}"
-            self.must("I22", fit and above, f"{text}; the term is {new.term}")
+            self.must("I22", same and above, f"{text}; the term is {new.term}")
 
     def _promises(self, key: MemberKey) -> Promises:
         return self.world.promises(key.node)

@@ -53,6 +53,7 @@ class Result(msgspec.Struct, frozen=True):
     failovers: int
     acks: int
     evaluated: int
+    by_invariant: dict[str, int]
     events: int
     votes_moved: int = 0
     joined: int = 0
@@ -119,7 +120,8 @@ def result(world: World, *, broken: str, text: str) -> Result:
         elections=facts.term if facts is not None else 0,
         failovers=checks.failovers,
         acks=len(checks.acks),
-        evaluated=checks.evaluated,
+        evaluated=checks.evaluated + sum(world.herd.evaluated.values()),
+        by_invariant=dict(sorted(world.herd.evaluated.items())),
         events=world.clock.events,
         votes_moved=world.stats.votes_moved,
         joined=world.stats.joined,
