@@ -234,7 +234,9 @@ def change_sync(facts: Facts, c: cmd.ChangeSync, at_ms: int) -> Result:
 
 
 def unknown_voter(facts: Facts, c: cmd.ChangeSync) -> str:
-    new = set(c.voters) - set(facts.sync.voters) | set(c.names) - set(facts.sync.names)
+    """Why a member cannot come in; who is in V may be named again, even if its copy is gone."""
+    in_v = set(facts.sync.voters)
+    new = set(c.voters) - in_v | set(c.names) - set(facts.sync.names) - in_v
     for key in sorted(new):
         if facts.member(key) is None or key == facts.leader:
             return f"{key} cannot be in the sync set"

@@ -66,6 +66,8 @@ UNSEALED3 = report(3, standby())
 ALONE = primary(senders=())
 HALF = sync(2, 3, names=(key(2),), generation=5, in_use=(SyncUse(4, (key(2), key(3)), 1),))
 OUTLIVED = sync(names=(key(2, "old"),), names_k=1, generation=5, in_use=(SyncUse(4, (), 0),))
+WERE = (key(2, "old"), key(3))
+GONE = replace(HALF, voters=WERE, names=(key(3),), in_use=(SyncUse(4, WERE, 1),))
 FIVE = {NodeId(f"n{n}"): member(n) for n in range(1, 6)}
 FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
 
@@ -220,6 +222,12 @@ CASES = (
         look(facts(sync=HALF), report(1, primary(settled=5, names_generation=5))),
     ),
     Case("the barrier cannot end", 508, cmd.ChangeSync, look(facts(sync=HALF), report(1, ALONE))),
+    Case(
+        "the barrier cannot end, and V has a copy that is gone",
+        508,
+        cmd.ChangeSync,
+        look(facts(sync=GONE), report(1, ALONE)),
+    ),
     Case(
         "what was to come in has been copied anew",
         508,
