@@ -104,13 +104,16 @@ class LeaseChecks:
         return same and not began and not promised and held.until > self.world.clock.now
 
     def on_ack_alone(self, node: NodeId) -> None:
-        """I16: whose agent lives and looks acknowledges nothing alone for long without a lease."""
+        """I16: whose agent lives and looks acknowledges nothing alone for long without a lease.
+
+        A server that stood still has not read what its agent set.
+        """
         host, held = self.world.nodes[node], self.held.get(node)
         agent = host.agent
         if agent is None or agent.proc.paused or held is None:
             return
         grace = CLOSES_LATE_WITHIN if self.world.stale_chance else CLOSES_WITHIN
-        ended = max(held.until, agent.awake_since) + grace
+        ended = max(held.until, agent.awake_since, host.server.awake_since) + grace
         if held.boots == host.boottime.boots and self.world.clock.now > ended:
             self.world.checks.fail("I16", f"{node} acknowledges alone, its lease ran out")
 

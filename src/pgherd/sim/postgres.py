@@ -43,7 +43,7 @@ class Server(Commits):
         self.proc: Proc | None = None
         self.primary = False
         self.up = False
-        self.hung_since = 0
+        self.hung_since = self.awake_since = 0
         self.upstream: Upstream | None = None
         self.receiver: Stream | None = None
         self.replayed = 0

@@ -19,7 +19,7 @@ def resume(node: Node) -> None:
     if agent is not None and agent.proc.paused:
         clock.resume(agent.proc)
     if server.proc is not None and server.proc.paused:
-        server.hung_since = 0
+        server.hung_since, server.awake_since = 0, clock.now
         clock.resume(server.proc)
 
 
