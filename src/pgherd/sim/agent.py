@@ -21,16 +21,16 @@ from pgherd.plan import herd, leases, member
 from pgherd.plan.asked import Asked
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.rule import Decision
-from pgherd.raft.types import Entry, Msg, ProposalDropped
+from pgherd.raft.types import Msg, ProposalDropped
 from pgherd.sim import acts
-from pgherd.sim.checks import ConfChange
 from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.disk import Writer
 from pgherd.sim.look import observe, see_server
 from pgherd.sim.memory import Memory
 from pgherd.sim.moves import Standing
+from pgherd.sim.watched import Watched
 from pgherd.store.memory import MemoryStore
-from pgherd.store.replica import Applied, Replica, Round
+from pgherd.store.replica import Applied, Round
 
 if TYPE_CHECKING:
     from pgherd.sim.world import Node, World
@@ -51,22 +51,6 @@ REPORTS_PER_PROCESS = 1_000_000
 def is_renewal(applied: Applied) -> bool:
     """Whether nothing happened but that a lease goes on."""
     return isinstance(applied.proposal.command, RenewLease)
-
-
-class Watched(Replica):
-    """A replica that keeps its changes of configuration for the checks."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        self.confs: list[ConfChange] = []
-        super().__init__(*args, **more)
-
-    def _apply(self, entry: Entry) -> Applied | None:
-        old = self.node.conf
-        applied = super()._apply(entry)
-        if self.node.conf is not old:
-            change = ConfChange(entry.index, old, self.node.conf, self.facts.max_voters)
-            self.confs.append(change)
-        return applied
 
 
 class Agent:
