@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgherd.model.ids import Lsn, NodeId, Term, Timeline
-from pgherd.sim.clock import MS, SECOND, Failed, Proc
+from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.stream import Stream
 from pgherd.sim.wal import Directory, Record
@@ -19,6 +19,8 @@ from pgherd.sim.wal import Directory, Record
 if TYPE_CHECKING:
     from pgherd.sim.world import World
 
+LATE_READ = 4 * SECOND
+"""How late a process reads its configuration at most, while `World.stale_chance` is above 0."""
 HANGS_FOR = 50 * MS
 """How often a write that hangs is tried."""
 
@@ -162,7 +164,7 @@ class Commits:
     def _lag(self) -> int:
         """How long a process takes to read its configuration; a few take very long."""
         if self.rng.random() < self.world.stale_chance:
-            return int(self.rng.random() * 4 * SECOND)
+            return int(self.rng.random() * LATE_READ)
         return MS + int(self.rng.random() * 40 * MS)
 
     def _checkpointer_reads(self) -> None:

@@ -92,7 +92,7 @@ class Chaos:
         world = self.world
         world.net.heal()
         world.watchers.clear()
-        world.stale_chance = 0.0
+        world.no_more_stale()
         for node in world.nodes.values():
             resume(node)
             serverfaults.heal(node.server)

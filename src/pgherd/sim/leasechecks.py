@@ -112,7 +112,8 @@ class LeaseChecks:
         agent = host.agent
         if agent is None or agent.proc.paused or held is None:
             return
-        grace = CLOSES_LATE_WITHIN if self.world.stale_chance else CLOSES_WITHIN
+        late = self.world.stale_chance or self.world.clock.now <= self.world.stale_until
+        grace = CLOSES_LATE_WITHIN if late else CLOSES_WITHIN
         ended = max(held.until, agent.awake_since, host.server.awake_since) + grace
         if held.boots == host.boottime.boots and self.world.clock.now > ended:
             self.world.checks.fail("I16", f"{node} acknowledges alone, its lease ran out")

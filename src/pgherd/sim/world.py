@@ -18,6 +18,7 @@ from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
+from pgherd.sim.commits import LATE_READ
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.moves import address_of
@@ -161,6 +162,7 @@ class World:
         self.restless = True
         self.rows = 0
         self.stale_chance = 0.02
+        self.stale_until = 0
         self.watchers: list[Any] = []
         self._incarnations = 0
         self.names = [NodeId(f"n{i + 1}") for i in range(shape.size)]
@@ -232,6 +234,12 @@ class World:
         for i in range(count):
             home = self.names[i % len(self.names)] if i % 2 else None
             self.clients.append(Client(self, home=home, pause_ms=pause_ms))
+
+    def no_more_stale(self) -> None:
+        """Processes read their configuration soon from now on; some have yet to."""
+        if self.stale_chance:
+            self.stale_until = self.clock.now + LATE_READ
+        self.stale_chance = 0.0
 
     def write_again(self, *, pause_ms: int) -> None:
         """Writers that had stopped go on."""
