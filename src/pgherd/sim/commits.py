@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgherd.model.ids import Lsn, NodeId, Term, Timeline
-from pgherd.sim.clock import MS, Failed, Proc
+from pgherd.sim.clock import MS, SECOND, Failed, Proc
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.stream import Stream
 from pgherd.sim.wal import Directory, Record
