@@ -30,6 +30,10 @@ These seeds are beyond those of every change in CI (the same for each change), a
 one. A seed belongs to its commit: `./dev sim raft --seed N` there runs it again. A `+` after the
 commit: with changes that were not committed. Failures are seeds that broke an invariant; each is
 kept as a scenario or a test, and mended.
+
+A herd seed lives for 300 simulated seconds or a little more: a birth, storms with a judgement after
+each, a calm, and the clean loss of its primary (`docs/adr/0027-a-herd-lives-long.md`). Those of the
+first runs, with 63 s each, had one storm.
 """
 SUMS = """
 ## Together
