@@ -330,7 +330,7 @@ MUTANTS: dict[str, Mutant] = {
         "The names are set at the promotion, not after STABLE.",
         open_gate,
         DEATHS,
-        ("I9", "I19"),
+        ("I9", "I19", "I16"),
     ),
     "kd-not-carried": Mutant(
         "A larger k of an unfinished term makes the next seal set smaller.",
@@ -365,7 +365,7 @@ MUTANTS: dict[str, Mutant] = {
         "No voters is taken for asynchronous mode: anybody may lead.",
         empty_is_async,
         (*DEATHS, "standby.node.crashed", "network.split"),
-        ("I7", "I8", "I10", "I20"),
+        ("I7", "I8", "I10", "I20", "I14"),
     ),
     "postgres-first": Mutant(
         "A voter is added in PostgreSQL before the ledger.",
@@ -383,7 +383,7 @@ MUTANTS: dict[str, Mutant] = {
         "A gate is closed through empty names.",
         emptied_names,
         ("agent.paused", "failover", "network.partial", "primary.isolated"),
-        ("I9", "I19", "I10"),
+        ("I9", "I19", "I10", "I16"),
     ),
     "unrecorded-wal": Mutant(
         "WAL between a promotion and its epoch record is taken for the old epoch's.",
