@@ -23,7 +23,7 @@ from pgherd.sim.shapes import shape_of
 SEEDS = int(os.environ.get("PGHERD_SIM_SEEDS", "300"))
 FIRST = int(os.environ.get("PGHERD_SIM_FIRST", "1"))
 PROCESSES = 2
-VOID_PART_MAX = 0.1
+VOID_PART_MAX = 0.02
 KEPT = sorted((Path(__file__).parent.parent / "data" / "sim").glob("*.txt"))
 NAMES = tuple(MUTANTS)
 MUTANT_SEEDS = 120

@@ -101,6 +101,7 @@ def print_sum(results: list[Result], *, void: int, seconds: float) -> None:
     print(f"sim_acks={sum(r.acks for r in results)}")
     print(f"sim_checks={sum(r.evaluated for r in results)}")
     print(f"sim_faults={sum(faults.values())}")
+    print(f"sim_fault_kinds={len(faults)}")
     for name, count in sorted(faults.items()):
         print(f"  {name:28} {count}")
 

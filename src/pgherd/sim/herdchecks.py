@@ -15,6 +15,9 @@ from pgherd.raft.types import ConfState
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 
+SEALED_MODES = (Mode.QUORUM, Mode.STRICT)
+"""Those in which an election needs seals and nothing else."""
+
 if TYPE_CHECKING:
     from pgherd.sim.commits import Commits
     from pgherd.sim.postgres import Server
@@ -125,6 +128,3 @@ class HerdChecks:
             below = floor is not None and floor.position > Position(record.epoch, record.end)
             text = f"{stream.key} is counted for {record} below its floor {floor}"
             self.must("I14", not below, text)
-
-
-SEALED_MODES = (Mode.QUORUM, Mode.STRICT)

@@ -11,6 +11,7 @@ from pgherd.model.facts import Facts, Kind, Mode
 from pgherd.model.ids import NodeId, slot_name
 from pgherd.sim.agent import IMAGE_EVERY, IMAGE_KEPT
 from pgherd.sim.clock import MS, SECOND
+from pgherd.sim.herdchecks import SEALED_MODES
 
 if TYPE_CHECKING:
     from pgherd.sim.world import World
@@ -26,7 +27,7 @@ STEP = 50 * MS
 def can_lose_its_primary(world: World) -> bool:
     """Whether the rest has a majority of the votes and enough copies to acknowledge."""
     facts, agent = world.facts(), world.raft_leader()
-    if facts is None or facts.leader is None or agent is None:
+    if facts is None or facts.leader is None or agent is None or facts.mode not in SEALED_MODES:
         return False
     conf = agent.replica.node.conf
     lost = world.nodes[facts.leader.node].raft_id
