@@ -59,7 +59,10 @@ def my_key(s: Self) -> MemberKey:
 
 def leads(s: Self) -> bool:
     """Whether the ledger names this node, with this data directory, as leader of the term."""
-    return s.facts.leader == my_key(s) and s.facts.phase in (Phase.ESTABLISHING, Phase.STABLE)
+    leader = s.facts.leader
+    if leader is None or leader.node != s.me or leader.incarnation != s.promises.incarnation:
+        return False
+    return s.facts.phase in (Phase.ESTABLISHING, Phase.STABLE)
 
 
 def follows(s: Self) -> bool:

@@ -28,7 +28,7 @@ STREAMING_WITHIN = 60 * SECOND
 VOTES_WITHIN = 30 * SECOND
 WRITES_WITHIN = 15 * SECOND
 """A set whose copies were all replaced takes a few sync timeouts, in mode strict."""
-STORMS_UNTIL = 235 * SECOND
+STORMS_UNTIL = 215 * SECOND
 LATER_STORM = 38 * SECOND
 LAST_CALM = 60 * SECOND
 SIMULATED_SECONDS_MIN = 300
@@ -38,7 +38,9 @@ ACKS_MIN = 50
 STEP = SECOND // 4
 LINES_KEPT = 60
 PAUSE_MS = 150
+LATER_PAUSE_MS = 250
 CALM_PAUSE_MS = 500
+"""Between two writes of one writer: in the first storm, in later ones, while nothing strikes."""
 STALE_CHANCES = [0.0, 0.02, 0.2]
 
 
@@ -151,6 +153,8 @@ def storm(world: World, chaos: Chaos, *, takes: int) -> None:
     chaos.schedule(first=0, last=takes - 2 * SECOND, count=count)
     world.clock.run_until(world.clock.now + takes)
     chaos.end()
+    if not world.restless:
+        world.write_slowly(CALM_PAUSE_MS)
     recover(world)
     nothing_grows(world, since=before)
 
@@ -161,7 +165,7 @@ def next_storm(world: World, *, number: int) -> None:
     world.restless = False
     world.stale_chance = chance.choice(STALE_CHANCES)
     world.log(NodeId("-"), f"storm {number}")
-    world.write_again(pause_ms=PAUSE_MS)
+    world.write_again(pause_ms=LATER_PAUSE_MS)
     chaos = Chaos(world, chance)
     chaos.kinds = dict(KINDS)
     chaos.own = (*world.shape.kinds, *world.shape.later_kinds)

@@ -241,11 +241,16 @@ class World:
             self.stale_until = self.clock.now + LATE_READ
         self.stale_chance = 0.0
 
+    def write_slowly(self, pause_ms: int) -> None:
+        """Let every writer wait so long between two writes."""
+        for client in self.clients:
+            client.pause_ms = pause_ms
+
     def write_again(self, *, pause_ms: int) -> None:
         """Writers that had stopped go on."""
         self.quiet = False
+        self.write_slowly(pause_ms)
         for client in self.clients:
-            client.pause_ms = pause_ms
             client.begin()
         for writer in self.register_writers:
             writer.begin()
