@@ -13,6 +13,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.raft.types import ConfState
+from pgherd.sim import promisechecks
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 from pgherd.store.replica import Replica
@@ -167,6 +168,7 @@ class Checks:
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
         self.world.log(server.node, "promoted", server.dir.wal[-1])
+        promisechecks.on_promoted(self.world, server.node)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:
             self._must_hold(server, self.tip, "was promoted")

@@ -14,7 +14,7 @@ from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Msg
-from pgherd.sim import amnesia
+from pgherd.sim import amnesia, promisechecks
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
@@ -268,6 +268,7 @@ class World:
 
     def on_act(self, node: NodeId, action: Action) -> None:
         """An agent begins an act: faults may strike in the middle of it."""
+        promisechecks.on_act(self, node, action)
         for watcher in self.watchers:
             watcher(node, action)
 
