@@ -17,6 +17,9 @@ from pgherd.sim.faults import Chaos, Strike, crash_node, kill_agent, pause_node,
 from pgherd.sim.netfaults import block
 from pgherd.sim.world import Node
 
+WRITES_ALONE = 800
+"""More than the writers write in the time for which a primary is cut off."""
+
 Stroke = Callable[[], object]
 
 
@@ -40,7 +43,7 @@ def isolate(chaos: Chaos, node: Node, *, low_ms: int, high_ms: int) -> bool:
 def put_away(chaos: Chaos, node: Node) -> None:
     """A node is gone for a while: cut off, stopped, or down."""
     away: list[Stroke] = [
-        lambda: isolate(chaos, node, low_ms=8_000, high_ms=16_000),
+        lambda: isolate(chaos, node, low_ms=8_000, high_ms=18_000),
         lambda: pause_node(chaos, node),
         lambda: crash_node(chaos, node),
     ]
@@ -59,7 +62,7 @@ def standbys(chaos: Chaos) -> list[Node]:
 # --- one replica lags, the other holds what was acknowledged -------------------------------------
 
 
-def behind(harm: Callable[[Chaos, Node], object]) -> Strike:
+def behind(harm: Callable[[Chaos, Node], object], *, after_ms: int = 2_000) -> Strike:
     """One replica gets WAL late; harm comes to another one, and the primary goes."""
 
     def strike(chaos: Chaos) -> bool:
@@ -69,7 +72,7 @@ def behind(harm: Callable[[Chaos, Node], object]) -> Strike:
         late, holder = chaos.rng.sample(others, 2)
         net, lag = chaos.world.net, chaos.rng.randrange(400, 900) * MS
         net.slow(leader.name, late.name, lag)
-        then(chaos, 2_000, lambda: harm(chaos, holder))
+        then(chaos, after_ms, lambda: harm(chaos, holder))
         then(chaos, 2_000 + chaos.rng.randrange(300), lambda: put_away(chaos, leader))
         chaos.later(4_000, 5_000, lambda: net.slow(leader.name, late.name, 0))
         return True
@@ -125,19 +128,27 @@ def when(
 
 
 def cut_winner(chaos: Chaos) -> bool:
-    """The next new primary is cut off and writes much that nobody gets."""
+    """The next new primary is cut off and writes much; it is back as the one after it goes."""
 
     def strike(node: Node) -> None:
-        isolate(chaos, node, low_ms=9_000, high_ms=16_000)
+        back = chaos.rng.randrange(9_000, 16_000)
+        isolate(chaos, node, low_ms=back, high_ms=back + 1)
         write(chaos, node)
+        then(chaos, back - 100, lambda: leader_goes(chaos))
 
     when(chaos, (act.Promote,), strike, after_ms=(250, 600))
     return True
 
 
-def write(chaos: Chaos, node: Node) -> None:
+def leader_goes(chaos: Chaos) -> None:
+    leader = chaos.leader()
+    if leader is not None:
+        put_away(chaos, leader)
+
+
+def write(chaos: Chaos, node: Node, *, rows: int = WRITES_ALONE) -> None:
     if node.server.proc is not None and node.server.primary:
-        chaos.world.clock.spawn(node.server.proc, write_much(node, 200))
+        chaos.world.clock.spawn(node.server.proc, write_much(node, rows))
 
 
 def restart_winner(chaos: Chaos) -> bool:
@@ -158,17 +169,46 @@ def restart_winner(chaos: Chaos) -> bool:
     return True
 
 
-def kill_rejoining(chaos: Chaos) -> bool:
-    """Who rejoins next loses its agent, and the leader goes."""
+def back_early(chaos: Chaos) -> bool:
+    """A primary that wrote on alone is back as its successor begins; who rejoins has no luck."""
+    leader = chaos.leader()
+    if leader is None or len(standbys(chaos)) < 2 or not leader.server.primary:
+        return False
+    if any(chaos.world.net.blocked(leader.name, name) for name in chaos.world.names):
+        return False
+    heal = cut(chaos, leader)
+    write(chaos, leader, rows=300)
+    if chaos.rng.random() < 0.5:  # then it is a standby already when it is back
+        then(chaos, 700, leader.server.crash)
 
-    def strike(node: Node) -> None:
-        leader = chaos.leader()
+    def back(winner: Node) -> None:
+        heal()
+        if chaos.rng.random() < 0.5:
+            then(chaos, chaos.rng.randrange(2_000, 6_000), lambda: leader_goes(chaos))
+        else:
+            when(chaos, (act.Rewind,), dies, after_ms=(0, 500), only=leader)
+
+    def dies(node: Node) -> None:
         kill_agent(chaos, node)
-        if leader is not None and leader is not node:
-            then(chaos, chaos.rng.randrange(400), lambda: put_away(chaos, leader))
+        then(chaos, chaos.rng.randrange(400), lambda: leader_goes(chaos))
 
-    when(chaos, (act.Rewind, act.Rebuild), strike, after_ms=(0, 1500))
+    when(chaos, (act.Promote,), back, after_ms=(100, 500))
+    chaos.later(8_000, 9_000, heal)
     return True
+
+
+def cut(chaos: Chaos, node: Node) -> Callable[[], None]:
+    """Nobody hears this node, nor it them, until what is returned is called."""
+    net, names = chaos.world.net, chaos.world.names
+    links = [(a, b) for a in names for b in names if a != b and node.name in (a, b)]
+    for a, b in links:
+        net.block(a, b)
+
+    def heal() -> None:
+        while links:
+            net.unblock(*links.pop())
+
+    return heal
 
 
 def back_first(chaos: Chaos) -> bool:
@@ -178,62 +218,64 @@ def back_first(chaos: Chaos) -> bool:
         return False
     late, holder = chaos.rng.sample(others, 2)
     net = chaos.world.net
-    away = [(a, leader.name) for a in (late.name, holder.name)]
-    away += [(b, a) for a, b in away]
 
-    def cut() -> None:
-        for a, b in away:
-            net.block(a, b)
+    def strike() -> None:
+        heal = cut(chaos, leader)
         write(chaos, leader)
+        when(chaos, (act.Promote,), lambda _: swap(heal), after_ms=(20, 60), only=holder)
+        chaos.later(8_000, 9_000, heal)
 
-    def swap(winner: Node) -> None:
-        for a, b in away:
-            net.unblock(a, b)
-        block(chaos, [(winner.name, late.name), (late.name, winner.name)], low_ms=8_000)
+    def swap(heal: Stroke) -> None:
+        heal()
+        block(chaos, [(holder.name, late.name), (late.name, holder.name)], low_ms=8_000)
 
     net.slow(leader.name, late.name, 900 * MS)
-    then(chaos, 2_000, cut)
-    when(chaos, (act.Promote,), swap, after_ms=(20, 60), only=holder)
+    then(chaos, 2_000, strike)
     chaos.later(4_000, 5_000, lambda: net.slow(leader.name, late.name, 0))
     return True
 
 
-# --- few replicas are left, then all are back ----------------------------------------------------
+# --- few replicas are left, then all are there --------------------------------------------------
 
 
 def few(chaos: Chaos, *, left: int = 1) -> bool:
-    """All replicas but so many are away until fewer must acknowledge; they return, the primary goes.
+    """All replicas' servers but so many stand still until fewer must acknowledge.
 
-    Less than half of the nodes go down, of the others only the servers: consensus goes on.
+    They go on as the primary goes: they lack what was acknowledged, and can be sealed.
     """
     leader, others = chaos.leader(), standbys(chaos)
     if leader is None or len(others) < 2:
         return False
-    away = chaos.rng.sample(others, len(others) - left)
-    back = chaos.rng.randrange(9_500, 12_000)
-    for place, node in enumerate(away):
-        if place < (len(chaos.world.names) - 1) // 2:
-            node.crash()
-        elif node.server.proc is not None:
+    still = chaos.rng.sample(others, len(others) - left)
+    for node in still:
+        if node.server.proc is not None:
             node.server.proc.paused = True
-    then(chaos, back, lambda: [return_to_life(node) for node in away])
-    then(chaos, back + chaos.rng.randrange(400), lambda: put_away(chaos, leader))
+    back = chaos.rng.randrange(11_000, 15_000)
+    then(chaos, back, lambda: put_away(chaos, leader))
+    chaos.later(back, back + 100, lambda: [resume(node) for node in still])
     return True
 
 
-def return_to_life(node: Node) -> None:
-    node.boot()
-    resume(node)
+def deafen_winner(chaos: Chaos) -> bool:
+    """The next new primary is heard by all and hears nobody: nobody can stream from it."""
+
+    def strike(node: Node) -> None:
+        others = [name for name in chaos.world.names if name != node.name]
+        block(chaos, [(name, node.name) for name in others], low_ms=4_000, high_ms=8_000)
+
+    when(chaos, (act.Promote,), strike, after_ms=(0, 3))
+    return True
 
 
 PLOTS: dict[str, Strike] = {
     "plot.behind": behind(nothing),
-    "plot.behind.replay": behind(slow_replay),
+    "plot.behind.replay": behind(slow_replay, after_ms=300),
     "plot.behind.data": behind(lose_data),
     "plot.behind.start": behind(kill_server),
     "plot.winner.cut": cut_winner,
+    "plot.winner.deaf": deafen_winner,
     "plot.winner.restarts": restart_winner,
-    "plot.rejoin": kill_rejoining,
+    "plot.back.early": back_early,
     "plot.back.first": back_first,
     "plot.few": few,
     "plot.alone": lambda chaos: few(chaos, left=0),

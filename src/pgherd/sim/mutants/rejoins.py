@@ -173,16 +173,16 @@ ROWS: dict[str, Mutant] = {
     "adopts-before-rewind": Mutant(
         "A member adopts the leader before its own WAL is marked as another history.",
         adopts_before_rewind,
-        (*DEATHS, "wal.burst", "plot.rejoin", "plot.rejoin", "plot.rejoin"),
+        ("plot.back.early",),
         (*LOST, "I18"),
-        count=24,
+        count=2,
     ),
     "rewinds-too-early": Mutant(
         "A rewind does not wait for the leader's checkpoint and believes that none is required.",
         rewinds_too_early,
-        (*DEATHS, "wal.burst", "plot.rejoin", "plot.rejoin"),
+        ("plot.back.early",),
         (*LOST, "I18"),
-        count=24,
+        count=2,
     ),
     "rewinds-equal-timeline": Mutant(
         "A member on the leader's timeline id is rewound and believes that it need not be.",
@@ -194,7 +194,7 @@ ROWS: dict[str, Mutant] = {
     "half-rewound-starts": Mutant(
         "A directory whose rewind was cut short is started as it is.",
         half_rewound_starts,
-        (*DEATHS, "wal.burst", "ambush.follow", "ambush.follow", "plot.rejoin"),
+        (*DEATHS, "wal.burst", "ambush.follow", "ambush.follow"),
         ("I15",),
         count=20,
     ),

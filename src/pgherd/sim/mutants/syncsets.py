@@ -148,8 +148,9 @@ ROWS: dict[str, Mutant] = {
     "empty-in-postgres-first": Mutant(
         "The synchronous set is emptied in PostgreSQL before the ledger.",
         other_order(502, synchrony.degrade, postgres_only),
-        (*SETS, "plot.alone"),
+        ("plot.alone",),
         ("I10", "I19"),
+        count=3,
     ),
     "refill-in-ledger-first": Mutant(
         "Synchrony returns in the ledger before PostgreSQL.",
