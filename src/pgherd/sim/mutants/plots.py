@@ -183,6 +183,7 @@ def back_early(chaos: Chaos) -> bool:
 
     def back(winner: Node) -> None:
         heal()
+        when(chaos, (act.Checkpoint,), lambda node: stall(chaos, node), after_ms=(0, 3), only=winner)
         if chaos.rng.random() < 0.5:
             then(chaos, chaos.rng.randrange(2_000, 6_000), lambda: leader_goes(chaos))
         else:
@@ -195,6 +196,14 @@ def back_early(chaos: Chaos) -> bool:
     when(chaos, (act.Promote,), back, after_ms=(100, 500))
     chaos.later(8_000, 9_000, heal)
     return True
+
+
+def stall(chaos: Chaos, node: Node) -> None:
+    """An agent stands still for a little less than what makes it suspect."""
+    agent = node.agent
+    if agent is not None and not agent.proc.paused:
+        agent.proc.paused = True
+        chaos.later(1_200, 1_400, lambda: resume(node))
 
 
 def cut(chaos: Chaos, node: Node) -> Callable[[], None]:

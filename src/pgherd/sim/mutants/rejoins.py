@@ -48,6 +48,9 @@ def believing_rewind(agent: Agent, a: act.Rewind) -> Task:
     yield from acts.adopt(agent, a.term, a.leader)
     server.start(acts.upstream(agent, a.term, a.leader))
     yield from acts.wait(lambda: server.state is State.STANDBY, limit_ms=20_000)
+    if server.state is not State.STANDBY:
+        server.crash()
+        raise Failed("the rewound server did not come up")
     agent.memory.following_since = agent.now
     yield from acts.save(agent, dirty_rewind=False)
 
