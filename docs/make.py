@@ -13,8 +13,7 @@ from pathlib import Path
 from pgherd.config.reference import reference as configuration
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
-from pgherd.sim import record
-from pgherd.sim.raft import reference as mutants
+from pgherd.sim import mutantspage, record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +32,7 @@ PAGES = {
     CONSENSUS: lambda: with_part(CONSENSUS, roles.drawing()),
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
-    "docs/reference/mutants.md": lambda: mutants.text_of(mutants.read(ROOT / mutants.PAGE)),
+    "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/soak.md": lambda: record.text_of(record.read(ROOT / record.PAGE)),
 }
 """page -> function that returns its text."""

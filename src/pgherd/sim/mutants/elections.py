@@ -1,4 +1,4 @@
-"""Planted errors of elections: who is counted, who wins, what is recorded (PROTOCOL.md F3-F5, F8)."""
+"""Planted errors of elections: who counts, who wins, what is recorded (PROTOCOL.md F3-F5, F8)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def witness_counted(stack: ExitStack) -> None:
 
 
 def elected_with(stack: ExitStack, **changes: Any) -> None:
-    """The ledger records other numbers of a winner's sync set; each is a function of the command."""
+    """Another sync set of a winner is recorded; each number is a function of the command."""
 
     def elect(facts: Any, c: cmd.Elect, at_ms: int) -> Any:
         new, outcome = apply.elect(facts, c, at_ms)
@@ -143,15 +143,13 @@ def r_without_min(stack: ExitStack) -> None:
 
 def epoch_not_waited_for(stack: ExitStack) -> None:
     def streaming(leader: Any, term: Any) -> dict[MemberKey, Any]:
-        flushed = SimpleNamespace(flush_lsn=leader.server.epoch_record_end)
-        return dict.fromkeys(voters, flushed)
+        return dict.fromkeys(voters, SimpleNamespace(flush_lsn=leader.server.epoch_record_end))
 
     def establish(s: Situation) -> Decision | None:
-        nonlocal voters
-        voters = s.facts.sync.voters
+        voters[:] = s.facts.sync.voters
         return establishing.establish(s)
 
-    voters: tuple[MemberKey, ...] = ()
+    voters: list[MemberKey] = []
     stack.enter_context(attribute(establishing, "streaming", streaming))
     herd_rule(stack, 401, establish)
 

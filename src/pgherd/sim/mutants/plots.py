@@ -183,7 +183,9 @@ def back_early(chaos: Chaos) -> bool:
 
     def back(winner: Node) -> None:
         heal()
-        when(chaos, (act.Checkpoint,), lambda node: stall(chaos, node), after_ms=(0, 3), only=winner)
+        when(
+            chaos, (act.Checkpoint,), lambda node: stall(chaos, node), after_ms=(0, 3), only=winner
+        )
         if chaos.rng.random() < 0.5:
             then(chaos, chaos.rng.randrange(2_000, 6_000), lambda: leader_goes(chaos))
         else:
@@ -261,7 +263,12 @@ def few(chaos: Chaos, *, left: int = 1) -> bool:
             node.server.proc.paused = True
     back = chaos.rng.randrange(11_000, 15_000)
     then(chaos, back, lambda: put_away(chaos, leader))
-    chaos.later(back, back + 100, lambda: [resume(node) for node in still])
+
+    def go_on() -> None:
+        for node in still:
+            resume(node)
+
+    chaos.later(back, back + 100, go_on)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Planted errors of coming back: rewinding, copying anew, forgetting (PROTOCOL.md F7, section 2)."""
+"""Planted errors of coming back: rewinding, copying anew, forgetting (PROTOCOL.md F7, 2)."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pgherd.model.ids import Lsn, MemberKey, Position, Term
 from pgherd.model.observation import Observation, Server
 from pgherd.plan import election
 from pgherd.plan.look import fresh
+from pgherd.plan.look import sealed as sealed_members
 from pgherd.plan.own import Answer, Self, elects, leads
 from pgherd.plan.rule import Situation
 from pgherd.plan.sealing import is_frozen
@@ -91,7 +92,7 @@ def unsealed_by_timer(stack: ExitStack) -> None:
 
 
 def seals(s: Situation, counts: Callable[[Observation], bool]) -> dict[MemberKey, Position]:
-    """Members whose report counts as a seal, with what they say; "nowhere" when they say nothing."""
+    """Members whose report counts as a seal, with what they say; nowhere if nothing."""
     found = {}
     for node, member in sorted(s.facts.members.items()):
         report = fresh(s, node)
@@ -113,7 +114,7 @@ def old_seals_count(stack: ExitStack) -> None:
         known = s.facts.members[report.node].incarnation
         return frozen is not None and mine.incarnation == known and not mine.dirty_rewind
 
-    right = election.sealed
+    right = sealed_members
     stack.enter_context(attribute(election, "sealed", sealed))
 
 
@@ -142,7 +143,7 @@ def seal_of(states: tuple[Server, ...]) -> Callable[[ExitStack], None]:
             frozen = report.promises.frozen
             return frozen == Frozen(s.facts.term, NOWHERE) and report.server.state in states
 
-        right = election.sealed
+        right = sealed_members
         before_member_rule(stack, 15, promised)
         plant_act(stack, act.Seal, seal)
         stack.enter_context(attribute(election, "sealed", sealed))

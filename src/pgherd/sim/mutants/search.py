@@ -1,7 +1,7 @@
 """Running mutants: one storm each, and the search for a seed whose storm shows the error.
 
-A seed shows an error only if one of the expected invariants breaks with it and none without it: else
-the storm, not the error, would be what was noticed.
+A seed shows an error only if one of the expected invariants breaks with it and none without it:
+else the storm, not the error, would be what was noticed.
 """
 
 from __future__ import annotations

@@ -30,16 +30,17 @@ from pgherd.sim.names import CLOSED
 from pgherd.sim.planting import attribute, item
 from pgherd.sim.shapes import FIVE, MOVES
 
+Rule = Callable[[Situation], Decision | None]
 Change = Callable[[SyncState, cmd.ChangeSync], dict[str, Any]]
 
 
-def other_order(number: int, right: Any, change: Change) -> Callable[[ExitStack], None]:
+def other_order(number: int, right: Rule, change: Change) -> Callable[[ExitStack], None]:
     """A step of the sync set as its rule proposes it, with some numbers of another step."""
 
     def decide(s: Situation) -> Decision | None:
         decision = right(s)
         if decision is None or not isinstance(decision.command, cmd.ChangeSync):
-            return decision  # type: ignore[no-any-return] # a rule's
+            return decision
         new = change(s.facts.sync, decision.command)
         return replace(decision, command=replace(decision.command, **new))
 
