@@ -272,11 +272,12 @@ def lane_of(name: str, x: int, height: int, found: list[Event]) -> str:
 def row_of(one: Event, y: int, across: dict[str, int]) -> str:
     """Time, step, a dot on the lane, what happened, and where it came from."""
     x = across[one.lane]
+    text_at = max(x, across[one.source]) if one.source else x
     parts = [
         f'<text class="at" x="58" y="{y + 4}">{one.ms / 1000:.3f} s</text>',
         f'<text class="step" x="66" y="{y + 4}">{escape(one.step)}</text>',
         f'<circle cx="{x}" cy="{y}" r="4"/>',
-        f'<text class="what" x="{x + 10}" y="{y + 4}">{escape(one.text)}</text>',
+        f'<text class="what" x="{text_at + 10}" y="{y + 4}">{escape(one.text)}</text>',
     ]
     if one.source:
         start = across[one.source]
