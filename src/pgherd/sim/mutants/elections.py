@@ -186,7 +186,7 @@ ROWS: dict[str, Mutant] = {
         "No voters is taken for asynchronous mode: anybody may lead.",
         empty_is_async,
         (*DEATHS, "standby.node.crashed", "network.split"),
-        (*LOST, "I20"),
+        (*LOST, "I14", "I20"),
     ),
     "lease-end-suffices": Mutant(
         "A leader without voters is replaced when its lease is over.",

@@ -89,7 +89,7 @@ ROWS: dict[str, Mutant] = {
         "The gate opens at the promotion, not after STABLE.",
         open_gate,
         DEATHS,
-        ("I9", "I19"),
+        ("I9", "I16", "I19"),
     ),
     "names-at-promotion": Mutant(
         "The names are empty until a promotion sets them.",
@@ -102,7 +102,7 @@ ROWS: dict[str, Mutant] = {
         "A gate is closed through empty names.",
         emptied_names,
         ("agent.paused", "failover", "network.partial", "primary.isolated"),
-        ("I9", "I19", "I10"),
+        ("I9", "I10", "I16", "I19"),
     ),
     "restarted-in-place": Mutant(
         "A primary that died is started in its own term, as a primary, and open.",
