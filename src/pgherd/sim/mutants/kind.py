@@ -44,6 +44,8 @@ DEATHS = (
 SETS = ("standby.node.crashed", "standby.postmaster.killed", "data.lost", "ambush.names")
 LOST = ("I7", "I8", "I10")
 """Where an acknowledged commit is missing shows as one of these, whichever is looked at first."""
+MISCOUNTED = ("I14", *LOST)
+"""An election that counts who is not sealed, or what comes of it."""
 
 
 def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:

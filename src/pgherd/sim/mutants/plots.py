@@ -92,7 +92,10 @@ def slow_replay(chaos: Chaos, node: Node) -> None:
 
 
 def lose_data(chaos: Chaos, node: Node) -> None:
-    node.server.lose_data()
+    """One replica's data is gone, while all others have theirs."""
+    data = [one for one in chaos.world.nodes.values() if one.kind is Kind.DATA]
+    if node in standbys(chaos) and all(one.server.dir is not None for one in data):
+        node.server.lose_data()
 
 
 def kill_server(chaos: Chaos, node: Node) -> None:

@@ -19,7 +19,7 @@ from pgherd.plan.own import Answer, Self, elects, follows
 from pgherd.sim import acts, amnesia
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, Failed, Task
-from pgherd.sim.mutants.kind import DEATHS, LOST, Mutant, member_rule, plant_act
+from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, member_rule, plant_act
 from pgherd.sim.planting import attribute
 from pgherd.sim.world import Node
 from pgherd.store.memory import MemoryDisk, MemoryStore
@@ -205,7 +205,7 @@ ROWS: dict[str, Mutant] = {
         "A rewound member counts at once: neither a floor nor a marker says what it lacks.",
         no_floor,
         ("plot.back.first",),
-        LOST,
+        MISCOUNTED,
         count=4,
     ),
     "keeps-its-name": Mutant(

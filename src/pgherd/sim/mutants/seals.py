@@ -24,6 +24,7 @@ from pgherd.sim.clock import SECOND, Failed, Task
 from pgherd.sim.mutants.kind import (
     DEATHS,
     LOST,
+    MISCOUNTED,
     Mutant,
     before_member_rule,
     member_rule,
@@ -206,21 +207,21 @@ ROWS: dict[str, Mutant] = {
         "An elector counts what was sealed for the one before it.",
         old_seals_count,
         (*DEATHS, "raft.leader.killed", "plot.winner.cut", "plot.behind", "network.slow"),
-        LOST,
+        MISCOUNTED,
         count=16,
     ),
     "unknown-position-counts": Mutant(
         "A standby that is starting, whose position is unknown, is sealed with nothing.",
         seal_of((Server.STOPPED, Server.STARTING)),
         ("plot.behind.start",),
-        LOST,
+        MISCOUNTED,
         count=6,
     ),
     "rebuilt-keeps-its-vote": Mutant(
         "A voter whose data is gone counts under its old name, before and after its rebuild.",
         seal_of((Server.NONE,)),
         ("plot.behind.data",),
-        LOST,
+        MISCOUNTED,
         count=6,
     ),
     "promise-not-checked": Mutant(
