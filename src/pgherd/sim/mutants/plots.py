@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
+from pgherd.sim import restoring
 from pgherd.sim.clock import MS
 from pgherd.sim.faults import Chaos, Strike, crash_node, kill_agent, pause_node, resume, write_much
 from pgherd.sim.netfaults import block
@@ -286,6 +287,30 @@ def deafen_winner(chaos: Chaos) -> bool:
     return True
 
 
+# --- the ledger is one of before ------------------------------------------------------------------
+
+
+def restored_ledger(chaos: Chaos) -> bool:
+    """After a failover that it does not know of, a saved ledger is restored on all nodes."""
+    world, leader = chaos.world, chaos.leader()
+    saved = restoring.save(world)
+    if saved is None or leader is None or not restoring.can_restore(world, saved):
+        return False
+
+    def restore() -> None:
+        if not restoring.can_restore(world, saved):
+            return
+        world.net.heal()
+        restoring.restore(world, saved)
+        for node in world.nodes.values():
+            node.host_up = True
+            then(chaos, chaos.rng.randrange(4_000), node.boot)
+
+    isolate(chaos, leader, low_ms=7_000, high_ms=8_000)
+    then(chaos, 8_000 + chaos.rng.randrange(4_000), restore)
+    return True
+
+
 PLOTS: dict[str, Strike] = {
     "plot.behind": behind(nothing),
     "plot.behind.replay": behind(slow_replay, after_ms=300),
@@ -297,6 +322,7 @@ PLOTS: dict[str, Strike] = {
     "plot.back.early": back_early,
     "plot.back.first": back_first,
     "plot.few": few,
+    "plot.restored": restored_ledger,
     "plot.alone": lambda chaos: few(chaos, left=0),
 }
 """name -> strike, like `faults.KINDS`."""

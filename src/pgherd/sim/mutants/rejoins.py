@@ -8,8 +8,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import readmission
+from pgherd.ledger import readmission, rescue
 from pgherd.ledger.lineage import contains, fork_of
+from pgherd.ledger.saved import Saved
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Floor, Phase
 from pgherd.model.observation import Server as State
@@ -22,6 +23,7 @@ from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, member_rule, plant_act
 from pgherd.sim.planting import attribute
 from pgherd.sim.world import Node
+from pgherd.store import restoring
 from pgherd.store.memory import MemoryDisk, MemoryStore
 
 
@@ -172,6 +174,16 @@ def keeps_its_raft_id(stack: ExitStack) -> None:
     stack.enter_context(attribute(amnesia, "forget", forget))
 
 
+def restored_as_saved(stack: ExitStack) -> None:
+    """The term is a new one, but the saved leader and voters are believed to be the last ones."""
+
+    def as_saved(saved: Saved, **more: Any) -> Facts:
+        facts, old = rescue.restored(saved, **more), saved.facts
+        return replace(facts, phase=Phase.STABLE, leader=old.leader, sync=old.sync)
+
+    stack.enter_context(attribute(restoring, "restored", as_saved))
+
+
 ROWS: dict[str, Mutant] = {
     "adopts-before-rewind": Mutant(
         "A member adopts the leader before its own WAL is marked as another history.",
@@ -207,6 +219,13 @@ ROWS: dict[str, Mutant] = {
         ("plot.back.first",),
         MISCOUNTED,
         count=4,
+    ),
+    "restored-as-saved": Mutant(
+        "A restored ledger believes in the leader and voters of when it was saved.",
+        restored_as_saved,
+        ("plot.restored",),
+        LOST,
+        count=2,
     ),
     "keeps-its-name": Mutant(
         "A copy whose promises are forgotten counts under its old name.",
