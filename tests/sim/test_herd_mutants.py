@@ -75,6 +75,16 @@ def test_every_row_can_be_drawn_and_stands_on_the_page() -> None:
     assert {rule.mutant for rule in ALONE} <= set(MUTANTS)
 
 
+def test_a_restored_ledger_loses_nothing() -> None:
+    """F0: after a restore from before a failover every copy is sealed, and the newest one leads."""
+    restored = 0
+    for seed in range(1, 7):
+        result = run_one(MUTANTS["restored-as-saved"], seed, planted=False)
+        assert not result.broken, f"seed {seed} breaks {result.broken}: {result.text}"
+        restored += result.faults.get("ledger.restored", 0)
+    assert restored >= 4
+
+
 def test_an_error_ends_with_its_run() -> None:
     """A mutant leaves nothing behind: the same seed holds before and after, and is the same run."""
     mutant = MUTANTS["no-seal"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgherd.ledger.rescue import TERMS_SKIPPED
 from pgherd.ledger.saved import Saved
 from pgherd.model.facts import Kind, Phase
 from pgherd.sim.leasechecks import LeaseChecks
@@ -36,8 +37,10 @@ def save(world: World) -> Saved | None:
 
 
 def can_restore(world: World, saved: Saved) -> bool:
-    """Whether every copy is the one that the file knows, and none is known to be half rewound."""
-    if set(saved.facts.members) != set(world.nodes):
+    """Whether every copy is the one that the file knows, none is known to be half rewound, and the
+    file is not of before another restore (an operator would have to say so)."""
+    newest = max(world.promises(name).promise for name in world.names)
+    if set(saved.facts.members) != set(world.nodes) or newest >= saved.facts.term + TERMS_SKIPPED:
         return False
     for node in world.nodes.values():
         known, directory = saved.facts.members[node.name], node.server.dir

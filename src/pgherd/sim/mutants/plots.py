@@ -302,6 +302,7 @@ def restored_ledger(chaos: Chaos) -> bool:
             return
         world.net.heal()
         restoring.restore(world, saved)
+        chaos.count("ledger.restored")
         for node in world.nodes.values():
             node.host_up = True
             then(chaos, chaos.rng.randrange(4_000), node.boot)
