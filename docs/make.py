@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from pgherd.config.reference import reference as configuration
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
-from pgherd.sim import record
-from pgherd.sim.raft import reference as mutants
+from pgherd.sim import drawing, mutantspage, record
 
 ROOT = Path(__file__).resolve().parents[1]
 
 CONSENSUS = "docs/design/consensus.md"
+SAFETY = "docs/design/safety.md"
 
 
 def with_part(page: str, text: str) -> str:
@@ -29,11 +30,19 @@ def with_part(page: str, text: str) -> str:
     return marks.sub(lambda found: f"{found[1]}{text}{found[2]}", before)
 
 
+@cache
+def failover() -> list[drawing.Event]:
+    """One simulated failover, for the page and for its picture."""
+    return drawing.events()
+
+
 PAGES = {
     CONSENSUS: lambda: with_part(CONSENSUS, roles.drawing()),
+    SAFETY: lambda: with_part(SAFETY, drawing.table(failover())),
+    "docs/design/safety.svg": lambda: drawing.svg(failover()),
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
-    "docs/reference/mutants.md": lambda: mutants.text_of(mutants.read(ROOT / mutants.PAGE)),
+    "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/soak.md": lambda: record.text_of(record.read(ROOT / record.PAGE)),
 }
 """page -> function that returns its text."""

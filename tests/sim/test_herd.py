@@ -1,4 +1,4 @@
-"""The herd in simulation: no invariant breaks on the real code, and planted errors are noticed.
+"""The herd in simulation: no invariant breaks on the real code.
 
 PGHERD_SIM_SEEDS says how many seeds must count (default 300), PGHERD_SIM_FIRST where they begin;
 figures are appended to the file that PGHERD_COUNTS names, one `name=number` a line.
@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from pgherd.sim.faults import KINDS, MOVING
-from pgherd.sim.mutants import MUTANTS, run_mutant
 from pgherd.sim.run import Result, run_seed
 from pgherd.sim.shapes import shape_of
 
@@ -25,8 +24,6 @@ FIRST = int(os.environ.get("PGHERD_SIM_FIRST", "1"))
 PROCESSES = 2
 VOID_PART_MAX = 0.02
 KEPT = sorted((Path(__file__).parent.parent / "data" / "sim").glob("*.txt"))
-NAMES = tuple(MUTANTS)
-MUTANT_SEEDS = 120
 SEEDS_OF_ALL_KINDS = 150
 SHAPES = {shape_of(seed).name for seed in range(32)}
 INVARIANTS = {"I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5"}
@@ -92,15 +89,6 @@ def write_counts(results: Sequence[Result]) -> None:
 def test_same_seed_same_run() -> None:
     """A seed reproduces its run: same events, same acknowledgements, same end."""
     assert run_seed(4, storms=2) == run_seed(4, storms=2)
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", NAMES)
-def test_planted_error_is_noticed(name: str) -> None:
-    """A named invariant notices each planted error within a bounded number of seeds."""
-    caught = run_mutant(name, first=1, seeds=MUTANT_SEEDS)
-    assert caught is not None, f"{name} was not noticed in {MUTANT_SEEDS} seeds"
-    assert caught.broken in MUTANTS[name].caught_by
 
 
 def kept_seeds(path: Path) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ from tests.unit.raft import scenario
 
 from pgherd.raft import core, roles
 from pgherd.raft.types import Role
-from pgherd.sim import record
+from pgherd.sim import mutantspage, record
 from pgherd.sim.raft import reference
 from pgherd.sim.raft.cli import BATCH, failure, missing, run_batch
 from pgherd.sim.raft.diagram import Diagram
@@ -194,7 +194,7 @@ def test_every_known_mistake_is_planted_or_said_why_not() -> None:
     left_out = {one.name for one in NOT_EXPRESSED}
     known = {name.rstrip("bc") for name in MUTANTS} | left_out
     assert known == {f"M{number}" for number in range(1, 27)}
-    assert set(reference.read(ROOT / reference.PAGE)) == set(MUTANTS)
+    assert set(reference.read(ROOT / mutantspage.PAGE)) == set(MUTANTS)
 
 
 def test_assertions_cannot_be_stripped() -> None:

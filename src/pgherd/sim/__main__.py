@@ -8,7 +8,9 @@ import time
 from collections import Counter
 
 from pgherd.sim import record
-from pgherd.sim.mutants import MUTANTS, run_mutant
+from pgherd.sim.mutants import cli as mutants
+from pgherd.sim.mutants.search import SEEDS_MAX
+from pgherd.sim.mutants.table import MUTANTS
 from pgherd.sim.raft.cli import main as raft
 from pgherd.sim.run import Result, run_seed
 
@@ -24,13 +26,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay this one and print everything")
     parser.add_argument("--storms", type=int, default=0, help="with --seed: only its first storms")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run with a planted error")
+    parser.add_argument("--mutants", action="store_true", help="catch all mutants, print a table")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the mutants")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
     parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     args = parser.parse_args()
+    if args.mutant and args.seed is not None:
+        return mutants.replay(args.mutant, args.seed)
+    if args.mutants or args.mutant:
+        names = [args.mutant] if args.mutant else list(MUTANTS)
+        seeds = args.seeds if args.seeds != parser.get_default("seeds") else SEEDS_MAX
+        return mutants.try_mutants(
+            names,
+            first=args.first_seed or 1,
+            seeds=seeds,
+            jobs=args.jobs,
+            is_recorded=args.record,
+        )
     fresh = record.next_seed("herd") if args.record else 1
     args.first_seed = args.first_seed or fresh
-    if args.mutant:
-        return mutant(args)
     if args.seed is not None:
         return replay(args.seed, storms=args.storms)
     return many(args)
@@ -38,21 +52,9 @@ def main() -> int:
 
 def replay(seed: int, *, storms: int) -> int:
     result = run_seed(seed, verbose=True, storms=storms)
-    print_failure(result, "")
+    print_failure(result)
     print(f"seed {seed}: {result.broken or 'all invariants hold'}")
     return 1 if result.broken else 0
-
-
-def mutant(args: argparse.Namespace) -> int:
-    first, seeds = args.first_seed, args.seeds
-    if args.seed is not None:
-        first, seeds = args.seed, 1
-    caught = run_mutant(args.mutant, first=first, seeds=seeds, verbose=args.seed is not None)
-    if caught is None:
-        print(f"mutant {args.mutant}: not caught within {seeds} seeds")
-        return 1
-    print_failure(caught, f" --mutant {args.mutant}")
-    return 0
 
 
 def many(args: argparse.Namespace) -> int:
@@ -69,7 +71,7 @@ def many(args: argparse.Namespace) -> int:
         results.append(result)
         if result.broken:
             failed += 1
-            print_failure(result, "")
+            print_failure(result)
             if not args.keep_going:
                 break
     print_sum(results, void=void, seconds=time.perf_counter() - began)
@@ -78,12 +80,12 @@ def many(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def print_failure(result: Result, more: str) -> None:
+def print_failure(result: Result) -> None:
     if not result.broken:
         return
     print("\n".join(result.journal))
     print(f"seed {result.seed}: {result.broken} broken: {result.text}")
-    print(f"replay: python -m pgherd.sim herd --seed {result.seed}{more}")
+    print(f"replay: python -m pgherd.sim herd --seed {result.seed}")
 
 
 def print_sum(results: list[Result], *, void: int, seconds: float) -> None:

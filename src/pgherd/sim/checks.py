@@ -171,6 +171,7 @@ class Checks:
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
         self.world.log(server.node, "promoted", server.dir.wal[-1])
+        self.world.herd.on_promoted(server)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:
             self._must_hold(server, self.tip, "was promoted")

@@ -1,4 +1,4 @@
-"""Invariants of a herd that hold at single moments: I14, I15, I16, I22 and I23 of PROTOCOL.md 10.
+"""Invariants of a herd that hold at single moments: I12, I14 to I16, I22 and I23 of PROTOCOL.md 10.
 
 Each is evaluated where it could break, on the truth: durable promises and the WAL that is there,
 not what anybody reported of them. Those of WAL, promises and the sync set are in `checks`.
@@ -104,6 +104,12 @@ class HerdChecks:
         """I15: a directory in which a rewind was begun and not finished is not started."""
         half = server.dir is not None and server.dir.half_rewound
         self.must("I15", not half, f"{server.node} is started although half rewound")
+
+    def on_promoted(self, server: Server) -> None:
+        """I12: a sealed server does not begin to write, but for the term that it is sealed for."""
+        promises = self.world.promises(server.node)
+        free = promises.promise <= promises.adopted
+        self.must("I12", free, f"{server.node} is promoted below its promise, {promises}")
 
     def on_names(self, server: Commits, names: Names) -> None:
         """I16: an agent opens its gate as leader of a stable term that it knows, and then only."""

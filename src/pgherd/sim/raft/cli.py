@@ -11,7 +11,7 @@ from contextlib import nullcontext
 
 from msgspec.structs import replace
 
-from pgherd.sim import record
+from pgherd.sim import mutantspage, record
 from pgherd.sim.raft import reference
 from pgherd.sim.raft.diagram import Diagram
 from pgherd.sim.raft.faults import EFFECTS, KINDS
@@ -175,9 +175,8 @@ def try_mutants(
             catches.append(Catch(MUTANTS[name], tried, result))
             print(table_line(catches[-1]), flush=True)
     if is_recorded:
-        noticed = reference.read()
-        noticed |= {one.mutant.name: noticed_by(one.result) for one in catches if one.result}
-        reference.PAGE.write_text(reference.text_of(noticed), encoding="utf-8")
+        noticed = {one.mutant.name: noticed_by(one.result) for one in catches if one.result}
+        mutantspage.record(raft_noticed=noticed)
     caught = sum(one.is_as_expected for one in catches)
     print(f"raft_mutants={caught} of {len(catches)}")
     return 0 if caught == len(catches) else 1

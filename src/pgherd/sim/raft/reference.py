@@ -1,7 +1,8 @@
-"""The mutants as a page for people: each mistake, the scenario and the invariant that notice it.
+"""The mutants as a part of a page: each mistake, the scenario and the invariant that notice it.
 
-Owns the form of docs/reference/mutants.md. The page keeps who noticed, and after how many seeds,
-from the last `./dev sim raft --mutants --record`; all else comes from the table.
+Owns the form of that part of docs/reference/mutants.md (`sim.mutantspage`). The page keeps
+who noticed, and after how many seeds, from the last `./dev sim raft --mutants --record`; all else
+comes from the table.
 """
 
 from __future__ import annotations
@@ -13,19 +14,13 @@ from typing import NamedTuple
 
 from pgherd.sim.raft.mutants import MUTANTS, NOT_EXPRESSED, SEEDS_MAX, Mutant
 
-PAGE = Path("docs", "reference", "mutants.md")
-"""Relative to the repository, where ./dev runs everything."""
-
-HEAD = f"""# Mutants of the consensus core
-
-Made from the table in `src/pgherd/sim/raft/mutants.py` by `./dev docs`; do not edit. The column
-*noticed* is from the last `./dev sim raft --mutants --record`.
+HEAD = f"""## The consensus core
 
 Each line is a mistake that other implementations of Raft made, planted into this one for the length
-of a run. A test that cannot notice it proves nothing, so each must be noticed twice: by a told
-scenario (`tests/data/`), whose text then goes otherwise, and by an invariant of the simulator
-within {SEEDS_MAX:,} seeds. CI plants all of them, every time. `./dev sim raft --mutant M6 --seed 5`
-draws one.
+of a run. It must be noticed twice: by a told scenario (`tests/data/`), whose text then goes
+otherwise, and by an invariant of the simulator within {SEEDS_MAX:,} seeds. CI plants all of them,
+every time. `./dev sim raft --mutant M6 --seed 5` draws one. *Noticed* is from the last
+`./dev sim raft --mutants --record`.
 
 | mutant | mistake | planted in | scenario | invariants that may | noticed |
 |---|---|---|---|---|---|
@@ -45,7 +40,7 @@ class Noticed(NamedTuple):
     seed: int
 
 
-def read(page: Path = PAGE) -> dict[str, Noticed]:
+def read(page: Path) -> dict[str, Noticed]:
     """What the page says of each mutant; nothing when there is no page."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     rows = re.findall(r"^\| (M\d+\w?) \|.*\| (\w+) at seed (\d+) \|$", text, flags=re.MULTILINE)
@@ -53,7 +48,7 @@ def read(page: Path = PAGE) -> dict[str, Noticed]:
 
 
 def text_of(noticed: Mapping[str, Noticed]) -> str:
-    """The page."""
+    """This part of the page."""
     rows = "".join(_row(mutant, noticed.get(mutant.name)) for mutant in MUTANTS.values())
     rest = "".join(f"| {' | '.join(one)} |\n" for one in NOT_EXPRESSED)
     return f"{HEAD}{rows}{LEFT_OUT}{rest}"

@@ -1,4 +1,4 @@
-"""Planted errors of leases; which invariant must notice them stands in `mutants`."""
+"""Planted errors of leases (PROTOCOL.md 8, 9)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pgherd.plan.leaseclock import ExpiryClock, HolderClock, running
 from pgherd.plan.rule import Decision
 from pgherd.sim import agent as agents
 from pgherd.sim.agent import Agent
+from pgherd.sim.mutants.kind import Mutant, without_member_rule
 from pgherd.sim.planting import attribute, item
 
 
@@ -81,3 +82,45 @@ def expiry_forwarded(stack: ExitStack) -> None:
 
 def former_forgotten(stack: ExitStack) -> None:
     stack.enter_context(attribute(leases, "still_held", lambda old, other_than: None))
+
+
+def writes_on_alone(stack: ExitStack) -> None:
+    without_member_rule(stack, 71)
+
+
+ROWS: dict[str, Mutant] = {
+    "lease-from-commit": Mutant(
+        "A holder counts its lease from the commit of the renewal.",
+        lease_from_commit,
+        ("network.bad", "network.slow", "disk.slow", "agent.paused", "network.flaps"),
+        ("I17",),
+        count=24,
+    ),
+    "lease-not-extended": Mutant(
+        "A new Raft leader does not give leases their whole time again.",
+        lease_not_extended,
+        ("raft.leader.killed", "agent.paused"),
+        ("I17",),
+    ),
+    "expiry-forwarded": Mutant(
+        "A deposed Raft leader ends a lease through its successor, renewed or not.",
+        expiry_forwarded,
+        ("agent.paused",),
+        ("I17",),
+        count=16,
+    ),
+    "writes-on-alone": Mutant(
+        "A primary without voters acknowledges on when its lease has run out.",
+        writes_on_alone,
+        ("data.lost", "standby.node.crashed", "primary.isolated", "network.split", "agent.paused"),
+        ("I16",),
+        count=24,
+        stale=0.0,
+    ),
+    "former-forgotten": Mutant(
+        "A winner's lease is sole although the old primary still counts on its own.",
+        former_forgotten,
+        ("primary.isolated", "primary.node.paused"),
+        ("I17",),
+    ),
+}

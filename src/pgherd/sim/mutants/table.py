@@ -1,0 +1,27 @@
+"""All mutants, by what they are errors of."""
+
+from __future__ import annotations
+
+from pgherd.sim.mutants import (
+    consensus,
+    elections,
+    gates,
+    leases,
+    rejoins,
+    seals,
+    syncsets,
+)
+from pgherd.sim.mutants.kind import Mutant
+
+PARTS: dict[str, dict[str, Mutant]] = {
+    "Promises and seals": seals.ROWS,
+    "Elections": elections.ROWS,
+    "The gate": gates.ROWS,
+    "The sync set": syncsets.ROWS,
+    "Coming back": rejoins.ROWS,
+    "Leases": leases.ROWS,
+    "Who votes in consensus": consensus.ROWS,
+}
+MUTANTS: dict[str, Mutant] = {
+    name: mutant for rows in PARTS.values() for name, mutant in rows.items()
+}
