@@ -1,0 +1,467 @@
+"""The search: every successor of every state, breadth first, until there is no new one.
+
+Theory of operation. Nodes and ledgers are numbered, so that a state is a few numbers and what one
+node, or two of them, or the elector may do next is worked out once per different input. A state is
+checked when it is first reached, a step when it is first taken; breadth first makes the first
+violation one of the shortest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from time import perf_counter
+from typing import NamedTuple
+
+from pgherd.ledger import commands as cmd
+from pgherd.model import action as act
+from pgherd.model.facts import Facts, Kind, Phase
+from pgherd.model.ids import Term
+from pgherd.model.observation import Server
+from pgherd.sim.explore import checks, hands, server, sight
+from pgherd.sim.explore.ledgers import Ledgers
+from pgherd.sim.explore.scope import EVENTS, Scope, first_elector, first_facts, first_nodes
+from pgherd.sim.explore.server import Ack
+from pgherd.sim.explore.values import Node, State, index_of, node_name
+
+NOBODY = -1
+
+
+class Step(NamedTuple):
+    """One way on: what happens, the state after it, and what it breaks, if anything."""
+
+    label: str
+    state: State
+    broken: str = ""
+
+
+class Alone(NamedTuple):
+    """A remembered step of one node."""
+
+    label: str
+    node: int
+    ack: Ack | None
+    broken: str
+
+
+class Proposal(NamedTuple):
+    """A remembered decision of the elector. broken: what it disregards."""
+
+    label: str
+    command: cmd.AnyCommand
+    broken: str
+
+
+class Explorer:
+    """One scope, explored. Remembers what deciders and nodes do, so a mistake is planted before."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.ledgers = Ledgers()
+        self.nodes: list[Node] = []
+        self._numbers: dict[Node, int] = {}
+        self._alone: dict[tuple[int, int], tuple[Alone, ...]] = {}
+        self._acts: dict[tuple[int, int, int], tuple[Alone, ...]] = {}
+        self._between: dict[tuple[int, int, int, int], tuple[tuple[str, int, int, str], ...]] = {}
+        self._shown: dict[tuple[int, int], sight.Shown] = {}
+        self._planned: dict[object, act.Action | None] = {}
+        self._proposals: dict[object, tuple[Proposal, ...]] = {}
+        self._commands: list[cmd.AnyCommand] = []
+        self._words: dict[tuple[int, int], str] = {}
+        self._limits = scope.limits
+        self._witness = scope.data if scope.witness else -1
+        self._first_facts = self.ledgers.number(first_facts(scope))
+
+    def first(self) -> State:
+        """The state that everything begins with."""
+        nodes = tuple(self.number(n) for n in first_nodes(self.scope, self._first_facts))
+        spent = (0,) * len(self._limits)
+        return State(self._first_facts, nodes, 0, 0, first_elector(self.scope), NOBODY, spent)
+
+    def number(self, node: Node) -> int:
+        """The number of a node."""
+        found = self._numbers.get(node)
+        if found is None:
+            found = self._numbers[node] = len(self.nodes)
+            self.nodes.append(node)
+        return found
+
+    # -- what may happen -------------------------------------------------------------------------
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Every way on from a state, always in the same order."""
+        yield from self._herd(state)
+        for me, number in enumerate(state.nodes):
+            yield from self._of_node(state, me, number)
+            for other, down in enumerate(state.nodes):
+                if other != me:
+                    yield from self._of_two(state, me, number, other, down)
+        yield from self._of_fate(state)
+
+    def _herd(self, state: State) -> Iterator[Step]:
+        if state.flight != NOBODY:
+            command = self._commands[state.flight]
+            yield self._commit(state._replace(flight=NOBODY), "is agreed on: ", command)
+            yield Step("the proposal is lost", state._replace(flight=NOBODY))
+            return
+        for one in self._decisions(state):
+            if self.scope.flights:
+                at = self._place(one.command)
+                yield Step(f"proposes {one.label}", state._replace(flight=at), one.broken)
+            else:
+                yield self._commit(state, "", one.command, one.broken)
+
+    def _place(self, command: cmd.AnyCommand) -> int:
+        if command not in self._commands:
+            self._commands.append(command)
+        return self._commands.index(command)
+
+    def _commit(
+        self, state: State, word: str, command: cmd.AnyCommand, broken: str = ""
+    ) -> Step:
+        facts = self.ledgers.applied(state.facts, command)
+        return Step(f"{word}{text_of(command)}", state._replace(facts=facts), broken)
+
+    def _decisions(self, state: State) -> tuple[Proposal, ...]:
+        facts = self.ledgers.all[state.facts]
+        reports = []
+        for me, number in enumerate(state.nodes):
+            if self.nodes[number].seen != NOBODY:
+                reports.append(self._show(me, number, self.nodes[number].seen))
+        if state.elector != self._witness and all(s.me != state.elector for s in reports):
+            return ()
+        key = state.facts, state.elector, tuple(reports)
+        found = self._proposals.get(key)
+        if found is None:
+            found = self._proposals[key] = tuple(self._decide(facts, state.elector, reports))
+        return found
+
+    def _show(self, me: int, number: int, seen: int) -> sight.Shown:
+        key = me, number
+        found = self._shown.get(key)
+        if found is None:
+            facts = self.ledgers.all[seen]
+            found = self._shown[key] = sight.shown(me, self.nodes[number], facts)
+        return found
+
+    def _decide(
+        self, facts: Facts, elector: int, reports: list[sight.Shown]
+    ) -> Iterator[Proposal]:
+        """What the elector may propose: during an election it hears any part of the members."""
+        known: set[cmd.AnyCommand] = set()
+        for heard in self._audiences(facts, elector, reports):
+            for early in (False, True) if facts.handover or facts.forced else (False,):
+                decision = sight.decided(
+                    facts, elector, heard, witness=self._witness, early=early
+                )
+                command = decision.command
+                if command is None or command in known or not self._in_scope(facts, command):
+                    continue
+                known.add(command)
+                broken = ""
+                if isinstance(command, cmd.Elect):
+                    broken = sight.short_of_quorum(heard, facts)
+                yield Proposal(text_of(command), command, broken)
+
+    def _audiences(
+        self, facts: Facts, elector: int, reports: list[sight.Shown]
+    ) -> Iterator[tuple[sight.Shown, ...]]:
+        others = [s for s in reports if s.me != elector]
+        mine = [s for s in reports if s.me == elector]
+        yield tuple(reports)
+        if facts.phase is Phase.ELECTING:
+            for size in range(len(others) - 1, -1, -1):
+                for some in combinations(others, size):
+                    yield (*mine, *some)
+        elif facts.leader is not None:
+            leader = index_of(facts.leader)[0]
+            yield (*mine, *(s for s in others if s.me != leader))
+
+    def _in_scope(self, facts: Facts, command: cmd.AnyCommand) -> bool:
+        if isinstance(command, cmd.Begin):
+            base = self.ledgers.all[self._first_facts].term
+            return facts.term % 1000 - base + 1 < self.scope.terms
+        if isinstance(command, cmd.ChangeSync):
+            return facts.sync.generation < self.scope.generations
+        return True
+
+    # -- one node --------------------------------------------------------------------------------
+
+    def _of_node(self, state: State, me: int, number: int) -> Iterator[Step]:
+        node = self.nodes[number]
+        if node.seen != state.facts:
+            word = "learns the ledger" if node.seen != NOBODY else "is back and knows the ledger"
+            yield self._with(state, me, f"n{me + 1} {word}", node._replace(seen=state.facts))
+        if node.seen != NOBODY:
+            for one in self._act(state, me, number, node):
+                yield self._stepped(state, me, one)
+        for one in self._alone_steps(me, number):
+            yield self._stepped(state, me, one)
+        if node.server is Server.PRIMARY and state.written < self.scope.writes:
+            wrote = server.write(node, state.written + 1)
+            one = self._remember(me, node, wrote.label, wrote.node, wrote.ack)
+            yield self._stepped(state._replace(written=state.written + 1), me, one)
+
+    def _with(self, state: State, me: int, label: str, node: Node, broken: str = "") -> Step:
+        nodes = (*state.nodes[:me], self.number(node), *state.nodes[me + 1 :])
+        return Step(label, state._replace(nodes=nodes), broken)
+
+    def _stepped(self, state: State, me: int, one: Alone) -> Step:
+        nodes = (*state.nodes[:me], one.node, *state.nodes[me + 1 :])
+        if one.ack is None:
+            return Step(one.label, state._replace(nodes=nodes), one.broken)
+        acked = state.acked | sum(1 << number for number in one.ack.numbers)
+        there = [self.nodes[number] for number in nodes]
+        broken = one.broken or checks.acknowledged(
+            self.ledgers.all[state.facts], there, me, one.ack
+        )
+        return Step(one.label, state._replace(nodes=nodes, acked=acked), broken)
+
+    def _remember(
+        self, me: int, old: Node, label: str, new: Node, ack: Ack | None = None
+    ) -> Alone:
+        told = f"; acknowledges {','.join(map(str, ack.numbers))}" if ack else ""
+        broken = checks.kept_word(me, old, new)
+        return Alone(f"n{me + 1} {label}{told}", self.number(new), ack, broken)
+
+    def _alone_steps(self, me: int, number: int) -> tuple[Alone, ...]:
+        key = me, number
+        found = self._alone.get(key)
+        if found is None:
+            node = self.nodes[number]
+            found = self._alone[key] = tuple(
+                self._remember(me, node, one.label, one.node, one.ack)
+                for one in server.steps_alone(node)
+            )
+        return found
+
+    def _act(self, state: State, me: int, number: int, node: Node) -> tuple[Alone, ...]:
+        facts = self.ledgers.all[node.seen]
+        up = index_of(facts.leader)[0] if facts.leader is not None else me
+        leader = state.nodes[up] if up != me else NOBODY
+        key = me, number, leader
+        found = self._acts.get(key)
+        if found is None:
+            found = self._acts[key] = self._acted(me, node, facts, up, leader)
+        return found
+
+    def _acted(
+        self, me: int, node: Node, facts: Facts, up: int, leader: int
+    ) -> tuple[Alone, ...]:
+        other = self.nodes[leader] if leader != NOBODY else None
+        scene = hands.Scene(me, facts, other)
+        if node.doing is not None and node.doing[0] != "barrier":
+            done = hands.go_on(node, scene)
+        else:
+            action = self._plan(me, node, facts, up, other)
+            if action is None:
+                return ()
+            done = hands.STEPS[type(action)](node, action, scene)
+        if done is None or done[1] == node:
+            return ()
+        return (self._remember(me, node, done[0], done[1]),)
+
+    def _plan(
+        self, me: int, node: Node, facts: Facts, up: int, leader: Node | None
+    ) -> act.Action | None:
+        mine = sight.shown(me, node, facts)
+        theirs = None
+        if leader is not None and leader.seen != NOBODY:
+            bare = leader._replace(senders=(), wal=(0,), frozen=None, waiting=())
+            theirs = sight.shown(up, bare, facts)
+        key = mine, node.seen, node.dead_end, theirs
+        if key not in self._planned:
+            self._planned[key] = sight.planned(mine, facts, theirs, dead_end=node.dead_end)
+        return self._planned[key]
+
+    # -- two nodes -------------------------------------------------------------------------------
+
+    def _of_two(
+        self, state: State, me: int, number: int, other: int, down: int
+    ) -> Iterator[Step]:
+        key = me, number, other, down
+        found = self._between.get(key)
+        if found is None:
+            up, standby = self.nodes[number], self.nodes[down]
+            found = self._between[key] = tuple(
+                (one.label, self.number(one.up), self.number(one.down), one.broken)
+                for one in server.steps_between(up, standby, source=me, to=other)
+            )
+        for label, a, b, broken in found:
+            nodes = list(state.nodes)
+            nodes[me], nodes[other] = a, b
+            yield Step(label, state._replace(nodes=tuple(nodes)), broken)
+
+    # -- fate ------------------------------------------------------------------------------------
+
+    def _of_fate(self, state: State) -> Iterator[Step]:
+        for which, event in enumerate(EVENTS):
+            if state.spent[which] < self._limits[which]:
+                spent = list(state.spent)
+                spent[which] += 1
+                after = state._replace(spent=tuple(spent))
+                happens: Callable[[State], Iterator[Step]] = getattr(self, f"_{event}")
+                yield from happens(after)
+
+    def _crash(self, state: State) -> Iterator[Step]:
+        for me, number in enumerate(state.nodes):
+            node = self.nodes[number]
+            if node.server not in (Server.NONE, Server.STOPPED):
+                yield self._with(state, me, f"n{me + 1}'s server dies", server.stopped(node))
+
+    def _fall(self, state: State) -> Iterator[Step]:
+        for me, number in enumerate(state.nodes):
+            node = self.nodes[number]
+            if node.seen == NOBODY:
+                continue
+            fallen = server.fallen(node)
+            broken = checks.kept_word(me, node, fallen)
+            yield self._with(state, me, f"n{me + 1}'s host falls", fallen, broken)
+
+    def _wipe(self, state: State) -> Iterator[Step]:
+        for me, number in enumerate(state.nodes):
+            node = self.nodes[number]
+            if node.server is not Server.NONE and not self._alone_has_all(state, me):
+                lost = server.stopped(node)._replace(server=Server.NONE, wal=(0,), upstream=None)
+                yield self._with(state, me, f"n{me + 1}'s data is lost", lost)
+
+    def _alone_has_all(self, state: State, me: int) -> bool:
+        """A degraded leader's disk is the one copy there is: nothing is promised without it."""
+        facts = self.ledgers.all[state.facts]
+        leads = facts.leader is not None and index_of(facts.leader)[0] == me
+        return leads and not facts.sync.voters
+
+    def _elector(self, state: State) -> Iterator[Step]:
+        for at in range(self.scope.data + self.scope.witness):
+            if at != state.elector:
+                label = f"n{at + 1} leads consensus"
+                yield Step(label, state._replace(elector=at, flight=NOBODY))
+
+    def _restore(self, state: State) -> Iterator[Step]:
+        facts = self.ledgers.restored(self._first_facts)
+        yield Step(
+            "the ledger is lost, and restored as of the beginning",
+            state._replace(facts=facts, flight=NOBODY),
+        )
+
+    def _failover(self, state: State) -> Iterator[Step]:
+        command = cmd.RequestFailover(id="order", candidate=None, requested_by="operator")
+        yield self._commit(state, "asked: ", command)
+
+    def _switchover(self, state: State) -> Iterator[Step]:
+        for at in range(1, self.scope.data):
+            wish = cmd.RequestSwitchover(
+                id="wish", candidate=node_name(at), requested_by="operator"
+            )
+            yield self._commit(state, "asked: ", wish)
+
+    # -- checks ----------------------------------------------------------------------------------
+
+    def broken(self, state: State) -> str:
+        """Which invariant a state breaks."""
+        facts = self.ledgers.all[state.facts]
+        nodes = [self.nodes[number] for number in state.nodes]
+        found = ""
+        if facts.leader is not None:
+            at = index_of(facts.leader)[0]
+            key = state.facts, state.nodes[at]
+            known = self._words.get(key)
+            if known is None:
+                known = self._words[key] = checks.inequality(facts, nodes[at])
+            found = known
+        if not state.acked:
+            return found
+        return (
+            found
+            or checks.leader_holds(facts, nodes, state.acked)
+            or checks.set_covers(facts, nodes, state.acked)
+        )
+
+
+def text_of(command: cmd.AnyCommand) -> str:
+    """A command for people."""
+    match command:
+        case cmd.Begin(expected=term, elector=elector, reason=reason):
+            return f"{elector} begins term {term + 1}: {reason}"
+        case cmd.Elect(term=term, winner=winner, voters=voters, k=k, rule=rule):
+            who = ",".join(map(str, voters))
+            return f"term {term} elects {winner} with V = {who or 'nobody'}, k = {k} ({rule})"
+        case cmd.Establish(term=term, names=names):
+            return f"term {term} is established with {','.join(map(str, names)) or 'nobody'}"
+        case cmd.ChangeSync(reason=reason, rule=rule, settled=settled):
+            return f"the set changes{' (settled)' if settled else ''}: {reason} ({rule})"
+        case _:
+            return type(command).__name__
+
+
+class Result(NamedTuple):
+    """What a search found. path: the places of the steps that lead to the violation."""
+
+    scope: str
+    states: int
+    depth: int
+    exhausted: bool
+    seconds: float
+    broken: str = ""
+    path: tuple[int, ...] = ()
+
+
+def explore(name: str, scope: Scope, *, states_max: int) -> Result:
+    """Visit states until all are known, one breaks an invariant, or there are enough."""
+    began = perf_counter()
+    explorer = Explorer(scope)
+    first = explorer.first()
+    came: dict[State, int] = {first: 0}
+    parents, places = [0], [0]
+    layer, depth = [first], 0
+
+    def result(*, exhausted: bool, broken: str = "", path: tuple[int, ...] = ()) -> Result:
+        seconds = perf_counter() - began
+        return Result(name, len(came), depth, exhausted, seconds, broken, path)
+
+    def path_to(number: int, last: int) -> tuple[int, ...]:
+        back = [last]
+        while number:
+            back.append(places[number])
+            number = parents[number]
+        return tuple(reversed(back))
+
+    while layer:
+        depth += 1
+        fresh: list[State] = []
+        for state in layer:
+            number = came[state]
+            for place, step in enumerate(explorer.steps(state)):
+                broken = step.broken
+                if step.state not in came:
+                    broken = broken or explorer.broken(step.state)
+                    came[step.state] = len(came)
+                    parents.append(number)
+                    places.append(place)
+                    fresh.append(step.state)
+                if broken:
+                    return result(exhausted=False, broken=broken, path=path_to(number, place))
+            if len(came) >= states_max:
+                return result(exhausted=False)
+        layer = fresh
+    return result(exhausted=True)
+
+
+def story(scope: Scope, path: tuple[int, ...]) -> Iterator[str]:
+    """The steps of a path as lines, and what they break."""
+    explorer = Explorer(scope)
+    state = explorer.first()
+    for number, place in enumerate(path, 1):
+        steps = list(explorer.steps(state))
+        if place >= len(steps):
+            yield f"{number:3} there is no way {place} on from here: this word is of another program"
+            return
+        step = steps[place]
+        yield f"{number:3} {step.label}"
+        state = step.state
+        broken = step.broken or explorer.broken(state)
+        if broken:
+            yield f"    BROKEN {broken}"
+
+
+__all__ = ["Explorer", "Kind", "Result", "Term", "explore", "story"]
