@@ -13,16 +13,17 @@ from itertools import combinations
 from time import perf_counter
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Kind, Phase
-from pgherd.model.ids import Term
+from pgherd.model.facts import Facts, Phase
 from pgherd.model.observation import Server
 from pgherd.sim.explore import checks, hands, server, sight
 from pgherd.sim.explore.ledgers import Ledgers
 from pgherd.sim.explore.scope import EVENTS, Scope, first_elector, first_facts, first_nodes
 from pgherd.sim.explore.server import Ack
-from pgherd.sim.explore.values import Node, State, index_of, node_name
+from pgherd.sim.explore.values import BASE, DOWN, NEWEST, Node, State, index_of, node_name
 
 NOBODY = -1
 
@@ -61,15 +62,16 @@ class Explorer:
         self.nodes: list[Node] = []
         self._numbers: dict[Node, int] = {}
         self._alone: dict[tuple[int, int], tuple[Alone, ...]] = {}
-        self._acts: dict[tuple[int, int, int], tuple[Alone, ...]] = {}
+        self._acts: dict[tuple[int, int, int, int], tuple[Alone, ...]] = {}
         self._between: dict[tuple[int, int, int, int], tuple[tuple[str, int, int, str], ...]] = {}
-        self._shown: dict[tuple[int, int], sight.Shown] = {}
+        self._shown: dict[tuple[int, int, int], sight.Shown] = {}
         self._planned: dict[object, act.Action | None] = {}
         self._proposals: dict[object, tuple[Proposal, ...]] = {}
         self._commands: list[cmd.AnyCommand] = []
         self._words: dict[tuple[int, int], str] = {}
         self._limits = scope.limits
         self._witness = scope.data if scope.witness else -1
+        self._saved = self.ledgers.number(first_facts(replace(scope, reign=1)))
         self._first_facts = self.ledgers.number(first_facts(scope))
 
     def first(self) -> State:
@@ -126,8 +128,8 @@ class Explorer:
         facts = self.ledgers.all[state.facts]
         reports = []
         for me, number in enumerate(state.nodes):
-            if self.nodes[number].seen != NOBODY:
-                reports.append(self._show(me, number, self.nodes[number].seen))
+            if self.nodes[number].seen != DOWN:
+                reports.append(self._show(me, number, self._seen(state, number)))
         if state.elector != self._witness and all(s.me != state.elector for s in reports):
             return ()
         key = state.facts, state.elector, tuple(reports)
@@ -136,8 +138,12 @@ class Explorer:
             found = self._proposals[key] = tuple(self._decide(facts, state.elector, reports))
         return found
 
+    def _seen(self, state: State, number: int) -> int:
+        seen = self.nodes[number].seen
+        return state.facts if seen == NEWEST else seen
+
     def _show(self, me: int, number: int, seen: int) -> sight.Shown:
-        key = me, number
+        key = me, number, seen
         found = self._shown.get(key)
         if found is None:
             facts = self.ledgers.all[seen]
@@ -182,18 +188,20 @@ class Explorer:
             base = self.ledgers.all[self._first_facts].term
             return facts.term % 1000 - base + 1 < self.scope.terms
         if isinstance(command, cmd.ChangeSync):
-            return facts.sync.generation < self.scope.generations
+            sync = facts.sync
+            same = (command.names, command.names_k) == (sync.names, sync.names_k)
+            return same or sync.generation < self.scope.generations
         return True
 
     # -- one node --------------------------------------------------------------------------------
 
     def _of_node(self, state: State, me: int, number: int) -> Iterator[Step]:
         node = self.nodes[number]
-        if node.seen != state.facts:
-            word = "learns the ledger" if node.seen != NOBODY else "is back and knows the ledger"
-            yield self._with(state, me, f"n{me + 1} {word}", node._replace(seen=state.facts))
-        if node.seen != NOBODY:
-            for one in self._act(state, me, number, node):
+        if node.seen != state.facts and node.seen != NEWEST:
+            word = "learns the ledger" if node.seen != DOWN else "is back and knows the ledger"
+            yield self._with(state, me, f"n{me + 1} {word}", self._aware(node, state.facts))
+        if node.seen != DOWN:
+            for one in self._act(state, me, number):
                 yield self._stepped(state, me, one)
         for one in self._alone_steps(me, number):
             yield self._stepped(state, me, one)
@@ -201,6 +209,11 @@ class Explorer:
             wrote = server.write(node, state.written + 1)
             one = self._remember(me, node, wrote.label, wrote.node, wrote.ack)
             yield self._stepped(state._replace(written=state.written + 1), me, one)
+
+    def _aware(self, node: Node, facts: int) -> Node:
+        """A node that knows these facts, the newest."""
+        prompt = not self.scope.slow and node.server is not Server.PRIMARY
+        return node._replace(seen=NEWEST if prompt and facts != DOWN else facts)
 
     def _with(self, state: State, me: int, label: str, node: Node, broken: str = "") -> Step:
         nodes = (*state.nodes[:me], self.number(node), *state.nodes[me + 1 :])
@@ -235,41 +248,47 @@ class Explorer:
             )
         return found
 
-    def _act(self, state: State, me: int, number: int, node: Node) -> tuple[Alone, ...]:
-        facts = self.ledgers.all[node.seen]
+    def _act(self, state: State, me: int, number: int) -> tuple[Alone, ...]:
+        seen = self._seen(state, number)
+        facts = self.ledgers.all[seen]
         up = index_of(facts.leader)[0] if facts.leader is not None else me
         leader = state.nodes[up] if up != me else NOBODY
-        key = me, number, leader
+        key = me, number, seen, leader
         found = self._acts.get(key)
         if found is None:
-            found = self._acts[key] = self._acted(me, node, facts, up, leader)
+            found = self._acts[key] = self._acted(me, self.nodes[number], seen, up, leader)
         return found
 
-    def _acted(
-        self, me: int, node: Node, facts: Facts, up: int, leader: int
-    ) -> tuple[Alone, ...]:
+    def _acted(self, me: int, node: Node, seen: int, up: int, leader: int) -> tuple[Alone, ...]:
+        facts = self.ledgers.all[seen]
         other = self.nodes[leader] if leader != NOBODY else None
         scene = hands.Scene(me, facts, other)
         if node.doing is not None and node.doing[0] != "barrier":
             done = hands.go_on(node, scene)
         else:
-            action = self._plan(me, node, facts, up, other)
+            action = self._plan(me, node, seen, up, other)
             if action is None:
                 return ()
             done = hands.STEPS[type(action)](node, action, scene)
         if done is None or done[1] == node:
             return ()
-        return (self._remember(me, node, done[0], done[1]),)
+        label, new = done
+        if new.server is Server.PRIMARY and new.seen == NEWEST:
+            new = new._replace(seen=seen)
+        elif new.server is not Server.PRIMARY and new.seen == seen:
+            new = self._aware(new, seen)
+        return (self._remember(me, node, label, new),)
 
     def _plan(
-        self, me: int, node: Node, facts: Facts, up: int, leader: Node | None
+        self, me: int, node: Node, seen: int, up: int, leader: Node | None
     ) -> act.Action | None:
+        facts = self.ledgers.all[seen]
         mine = sight.shown(me, node, facts)
         theirs = None
-        if leader is not None and leader.seen != NOBODY:
-            bare = leader._replace(senders=(), wal=(0,), frozen=None, waiting=())
+        if leader is not None and leader.seen != DOWN:
+            bare = leader._replace(senders=(), wal=BASE, frozen=None, waiting=())
             theirs = sight.shown(up, bare, facts)
-        key = mine, node.seen, node.dead_end, theirs
+        key = mine, seen, node.dead_end, theirs
         if key not in self._planned:
             self._planned[key] = sight.planned(mine, facts, theirs, dead_end=node.dead_end)
         return self._planned[key]
@@ -306,13 +325,14 @@ class Explorer:
     def _crash(self, state: State) -> Iterator[Step]:
         for me, number in enumerate(state.nodes):
             node = self.nodes[number]
-            if node.server not in (Server.NONE, Server.STOPPED):
-                yield self._with(state, me, f"n{me + 1}'s server dies", server.stopped(node))
+            if me in self.scope.mortal and node.server not in (Server.NONE, Server.STOPPED):
+                dead = self._aware(server.stopped(node), node.seen)
+                yield self._with(state, me, f"n{me + 1}'s server dies", dead)
 
     def _fall(self, state: State) -> Iterator[Step]:
         for me, number in enumerate(state.nodes):
             node = self.nodes[number]
-            if node.seen == NOBODY:
+            if node.seen == DOWN or me not in self.scope.mortal:
                 continue
             fallen = server.fallen(node)
             broken = checks.kept_word(me, node, fallen)
@@ -321,9 +341,11 @@ class Explorer:
     def _wipe(self, state: State) -> Iterator[Step]:
         for me, number in enumerate(state.nodes):
             node = self.nodes[number]
-            if node.server is not Server.NONE and not self._alone_has_all(state, me):
-                lost = server.stopped(node)._replace(server=Server.NONE, wal=(0,), upstream=None)
-                yield self._with(state, me, f"n{me + 1}'s data is lost", lost)
+            if me not in self.scope.mortal or node.server is Server.NONE:
+                continue
+            if not self._alone_has_all(state, me):
+                lost = server.stopped(node)._replace(server=Server.NONE, wal=BASE, upstream=None)
+                yield self._with(state, me, f"n{me + 1}'s data is lost", self._aware(lost, node.seen))
 
     def _alone_has_all(self, state: State, me: int) -> bool:
         """A degraded leader's disk is the one copy there is: nothing is promised without it."""
@@ -338,7 +360,7 @@ class Explorer:
                 yield Step(label, state._replace(elector=at, flight=NOBODY))
 
     def _restore(self, state: State) -> Iterator[Step]:
-        facts = self.ledgers.restored(self._first_facts)
+        facts = self.ledgers.restored(self._saved)
         yield Step(
             "the ledger is lost, and restored as of the beginning",
             state._replace(facts=facts, flight=NOBODY),
@@ -462,6 +484,3 @@ def story(scope: Scope, path: tuple[int, ...]) -> Iterator[str]:
         broken = step.broken or explorer.broken(state)
         if broken:
             yield f"    BROKEN {broken}"
-
-
-__all__ = ["Explorer", "Kind", "Result", "Term", "explore", "story"]

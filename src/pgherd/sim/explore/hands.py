@@ -77,10 +77,9 @@ def seal(node: Node, a: act.Seal, scene: Scene) -> Done:
     if node.promise < a.term or node.elector < 0:
         done = promised(node, a.term, a.elector)
         return (f"promises term {a.term} to {a.elector}", done) if done else None
-    if node.upstream is not None or node.receiver is not None:
-        return "stops receiving", node._replace(upstream=None, receiver=None)
     end = pos_of(node, scene.facts)
-    return f"is sealed at {end[0]}:{end[1]}", saved(node, frozen=end)
+    still = node._replace(upstream=None, receiver=None)
+    return f"stops receiving, is sealed at {end[0]}:{end[1]}", saved(still, frozen=end)
 
 
 def close_gate(node: Node, a: act.CloseGate, scene: Scene) -> Done:
@@ -112,18 +111,16 @@ def promote(node: Node, a: act.Promote, scene: Scene) -> Done:
         return None
     if node.upstream is not None or pos_of(node, scene.facts) != node.frozen:
         return None
-    if node.adopted < a.term:
-        return f"adopts itself in term {a.term}", saved(node, adopted=a.term)
-    new = node._replace(server=Server.PRIMARY, wal=with_timeline(node.wal, a.term))
+    mine = saved(node, adopted=int(a.term))
+    new = mine._replace(server=Server.PRIMARY, wal=with_timeline(node.wal, a.term))
     return f"is promoted in term {a.term}", new
 
 
 def keep_leading(node: Node, a: act.KeepLeading, scene: Scene) -> Done:
     if node.promise > a.term:
         return None
-    return f"writes the epoch record of term {a.term}", node._replace(
-        wal=with_epoch(node.wal, a.term)
-    )
+    new = node._replace(wal=with_epoch(node.wal, a.term), checked=int(a.term))
+    return f"writes the epoch record of term {a.term}, and checkpoints", new
 
 
 def names_of(facts: Facts, generation: int) -> Names:

@@ -11,12 +11,22 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.ledger.syncset import seal_count
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode
-from pgherd.model.ids import Lsn, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.ids import Lsn, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Server
 from pgherd.sim.explore.sight import SYSTEM_ID
-from pgherd.sim.explore.values import Names, Node, Sender, Upstream, key_of, node_name
+from pgherd.sim.explore.values import (
+    CLOSED,
+    NEWEST,
+    Names,
+    Node,
+    Sender,
+    Upstream,
+    key_of,
+    node_name,
+    with_epoch,
+    with_timeline,
+)
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -25,7 +35,10 @@ class Scope(msgspec.Struct, frozen=True):
     terms, generations: the last that may begin · writes, crashes (of a server), falls (of a host),
     wipes (of a data directory), electors (another one takes over), restores (of the ledger as of
     the beginning), failovers and switchovers (that an operator asks for): how many at most ·
-    flights: whether a proposal takes time · elector: who it is first; data: the witness, if any.
+    flights: whether a proposal takes time · slow: whether
+    standbys learn of the ledger late as primaries do · unstreamed: how many
+    standbys are stopped · reign: 2 when n2 has taken over from n1 already, whose WAL has what nobody
+    acknowledged · share: of the states that all scopes may visit together · mortal: to whom crashes, falls and wipes may happen.
     """
 
     about: str
@@ -46,7 +59,10 @@ class Scope(msgspec.Struct, frozen=True):
     failovers: int = 0
     switchovers: int = 0
     flights: bool = False
+    slow: bool = False
+    mortal: tuple[int, ...] = (0, 1, 2, 3, 4)
     unstreamed: int = 0
+    reign: int = 1
     share: int = 1
 
     @property
@@ -112,6 +128,27 @@ def commands(scope: Scope) -> Iterable[cmd.AnyCommand]:
     yield cmd.Establish(
         term=Term(1), timeline=Timeline(1), epoch_record_end=Lsn(2), names=voters
     )
+    if scope.reign == 2:
+        yield from second_reign(scope)
+
+
+def second_reign(scope: Scope) -> Iterable[cmd.AnyCommand]:
+    """n2 takes over from n1 at the first epoch record; n3 has its epoch record."""
+    elector = node_name(scope.data - 1)
+    yield cmd.Begin(expected=Term(1), elector=elector, rule=0, reason="")
+    yield cmd.Elect(
+        term=Term(2),
+        elector=elector,
+        winner=key_of(1, 1),
+        start=Position(Term(1), Lsn(2)),
+        promoted=True,
+        voters=(key_of(0, 1), key_of(2, 1)),
+        k=1,
+        rule=0,
+        reason="",
+    )
+    names = (key_of(2, 1),)
+    yield cmd.Establish(term=Term(2), timeline=Timeline(2), epoch_record_end=Lsn(4), names=names)
 
 
 def after(facts: Facts, many: Iterable[cmd.AnyCommand]) -> Facts:
@@ -123,34 +160,45 @@ def after(facts: Facts, many: Iterable[cmd.AnyCommand]) -> Facts:
 
 
 def first_nodes(scope: Scope, seen: int) -> list[Node]:
-    """Its servers: all stream, and hold the first epoch record."""
+    """Its servers: those that stream hold the first epoch record, the others are stopped."""
+    if scope.reign == 2:
+        return second_nodes(scope, seen)
     wal = (0, 1000)
     members = tuple((at, 1) for at in range(1, 1 + scope.voters))
     names = Names(scope.k if members else 0, members, 1, 1)
     streaming = range(1, scope.data - scope.unstreamed)
-    senders = tuple(Sender(at, 1, 1, names, len(wal), len(wal)) for at in streaming)
-    primary = Node(Server.PRIMARY, wal, seen, promise=1, adopted=1, checked=1)
+    primary = Node(Server.PRIMARY, wal, seen, promise=1, elector=0, adopted=1, checked=1)
     primary = primary._replace(
-        elector=0, senders=senders, names=names, cp=names, generation=1, settled=1
+        senders=tuple(Sender(at, 1, 1, names, len(wal), len(wal)) for at in streaming),
+        names=names,
+        cp=names if names.k == 0 else CLOSED,
+        generation=1,
+        settled=1,
     )
-    nodes = [primary]
-    for at in range(1, scope.data):
-        if at in streaming:
-            link = Upstream(0, 1, 1)
-            nodes.append(
-                Node(
-                    Server.STANDBY,
-                    wal,
-                    seen,
-                    promise=1,
-                    adopted=1,
-                    upstream=link,
-                    receiver=link,
-                )
-            )
-        else:
-            nodes.append(Node(Server.STOPPED, wal, seen, promise=1, adopted=1))
-    return nodes
+    link = Upstream(0, 1, 1)
+    standby = Node(Server.STANDBY, wal, seen if scope.slow else NEWEST, promise=1, adopted=1)
+    stopped = standby._replace(server=Server.STOPPED)
+    standby = standby._replace(upstream=link, receiver=link)
+    others = [standby if at in streaming else stopped for at in range(1, scope.data)]
+    return [primary, *others]
+
+
+def second_nodes(scope: Scope, seen: int) -> list[Node]:
+    """n1 is stopped with rows that n2 never got; n3 streams from n2."""
+    wal = with_epoch(with_timeline((0, 1000), 2), 2)
+    prompt = seen if scope.slow else NEWEST
+    names = Names(1, ((2, 1),), 2, 2)
+    link = Upstream(1, 2, 1)
+    old = Node(Server.STOPPED, (0, 1000, 1101, 1102, 1103, 1104), prompt, promise=1, adopted=1)
+    primary = Node(Server.PRIMARY, wal, seen, promise=2, elector=2, adopted=2, checked=2)
+    primary = primary._replace(
+        senders=(Sender(2, 1, 2, names, len(wal), len(wal)),),
+        names=names,
+        generation=2,
+        settled=2,
+    )
+    follower = Node(Server.STANDBY, wal, prompt, promise=2, elector=2, adopted=2)
+    return [old, primary, follower._replace(upstream=link, receiver=link)]
 
 
 def first_elector(scope: Scope) -> int:
@@ -158,18 +206,14 @@ def first_elector(scope: Scope) -> int:
     return scope.data if scope.witness else scope.data - 1
 
 
-def node_id(at: int) -> NodeId:
-    return node_name(at)
-
-
-__all__ = ["SCOPES", "Scope", "first_elector", "first_facts", "first_nodes", "seal_count"]
-
 SCOPES: dict[str, Scope] = {
-    "failover": Scope(
-        "three data nodes, two writes, two elections, no change of the set",
-        terms=3,
-        writes=2,
+    "two": Scope(
+        "two data nodes and a witness: one write, a death, an election",
+        data=2,
+        witness=True,
+        voters=1,
         crashes=1,
-        share=4,
+        mortal=(0,),
     ),
+    "failover": Scope("three data nodes, two writes, two elections", terms=3, writes=2, crashes=1),
 }

@@ -53,8 +53,9 @@ def steps_alone(node: Node) -> Iterator[Alone]:
         if sender.names != node.names:
             read = _with_sender(node, at, sender._replace(names=node.names))
             yield _released(read, at, f"{who} reads its names anew")
-    if node.cp != node.names:
-        yield _checkpointer(node)
+    if node.cp.k == 0 or node.names.k == 0:
+        if node.cp != node.names:
+            yield _checkpointer(node)
 
 
 def _with_sender(node: Node, at: int, sender: Sender) -> Node:
@@ -63,7 +64,7 @@ def _with_sender(node: Node, at: int, sender: Sender) -> Node:
 
 def _checkpointer(node: Node) -> Alone:
     label = "the checkpointer reads its names anew"
-    read = node._replace(cp=node.names)
+    read = node._replace(cp=node.names if node.names.k == 0 else CLOSED)
     if node.names.k == 0 and node.waiting:
         return Alone(label, read._replace(waiting=()), Ack(node.waiting, node.names))
     return Alone(label, read)

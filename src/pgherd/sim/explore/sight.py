@@ -11,8 +11,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Floor, Frozen, Phase
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId, Term, Timeline
+from pgherd.model.facts import Facts, Floor, Frozen, Kind, Phase
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId, Term, Timeline, slot_name
 from pgherd.model.observation import Heard, HerdView, Observation, Sender, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -149,9 +149,10 @@ def seen_promises(s: Shown) -> Promises:
 def planned(s: Shown, facts: Facts, leader: Shown | None, *, dead_end: bool) -> act.Action | None:
     """What the member decider would have this node do."""
     me = node_name(s.me)
-    slots = ()
+    slots: tuple[str, ...] = ()
     if s.server is Server.PRIMARY:
-        slots = tuple(f"pgherd_{node}" for node in sorted(facts.members) if node != me)
+        others = sorted(m.node for m in facts.members.values() if m.kind is Kind.DATA)
+        slots = tuple(slot_name(node) for node in others if node != me)
     own = Self(
         me=me,
         facts=facts,

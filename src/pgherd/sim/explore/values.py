@@ -70,12 +70,20 @@ class Disk(NamedTuple):
     floor: tuple[int, int, int] | None
 
 
+DOWN = -1
+"""What an agent that is not there knows, or one that has just come and must ask first."""
+
+NEWEST = -2
+"""Of a member that acts on the ledger as it is: only a primary can do harm with an older one."""
+
+
 class Node(NamedTuple):
-    """One data member. seen: the ledger that its agent knows, -1 while it knows none.
+    """One data member. seen: the ledger that its agent knows, or DOWN, or NEWEST.
 
     copy: the incarnation's number · real: how many copies it had, whatever they are called ·
-    waiting: commits whose sessions wait · cp: the names that the checkpointer has read · doing: an
-    act in several steps · checked: the term since whose promotion a checkpoint is done.
+    waiting: commits whose sessions wait · cp: the names that the checkpointer has read, of which it
+    matters only whether they are empty; closed stands for all others · doing: an act in several
+    steps · checked: the term since whose promotion a checkpoint is done.
     """
 
     server: Server
