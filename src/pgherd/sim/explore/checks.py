@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pgherd.ledger.rescue import TERMS_SKIPPED
 from pgherd.ledger.syncset import uses
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.observation import Server
@@ -87,7 +88,8 @@ def can_count(node: Node, names: Names, one: tuple[int, int], term: int) -> bool
 def acknowledged(facts: Facts, nodes: Sequence[Node], me: int, ack: Ack) -> str:
     """I8, I9, I14, I19, I22: what may be acknowledged, at the moment at which it is."""
     names = ack.names
-    if not any(r.established and r.term == names.term for r in facts.history):
+    forgotten = names.term < TERMS_SKIPPED < facts.term  # by a restored ledger
+    if not forgotten and not any(r.established and r.term == names.term for r in facts.history):
         return f"I9 n{me + 1} acknowledges {ack.numbers} in term {names.term} before it is stable"
     return (
         alone(facts, me, ack)
@@ -135,7 +137,8 @@ def without_the_winner(facts: Facts, nodes: Sequence[Node], me: int, ack: Ack) -
         return ""
     at, copy = index_of(facts.leader)
     mine = sum(1 << number for number in ack.numbers)
-    if at == me or nodes[at].real != copy or not mine & ~held(nodes[at].wal):
+    lost = nodes[at].real != copy or nodes[at].server is Server.NONE
+    if at == me or lost or not mine & ~held(nodes[at].wal):
         return ""
     return f"I8 n{me + 1} acknowledges {ack.numbers}; n{at + 1}, which leads, has {nodes[at].wal}"
 

@@ -31,6 +31,10 @@ from pgherd.sim.planting import attribute, item
 replace = msgspec.structs.replace
 
 
+MUTANT_STATES = 80_000
+"""Enough for every one of them, with room."""
+
+
 class Mutant(msgspec.Struct, frozen=True):
     """One mistake. caught_by: the invariants of which any must notice it, in this scope."""
 
@@ -46,6 +50,11 @@ def run_mutant(name: str, *, states_max: int) -> Result:
     with ExitStack() as stack:
         mutant.plant(stack)
         return explore(name, mutant.scope, states_max=states_max)
+
+
+def is_caught(name: str, result: Result) -> bool:
+    """Whether one of the expected invariants noticed."""
+    return result.broken.partition(" ")[0] in MUTANTS[name].caught_by
 
 
 # -- in the hands --------------------------------------------------------------------------------
