@@ -12,7 +12,7 @@ from pgherd.ledger.syncset import uses
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.observation import Server
 from pgherd.sim.explore.server import Ack
-from pgherd.sim.explore.values import Names, Node, epoch, held, index_of, position
+from pgherd.sim.explore.values import EPOCH, Names, Node, epoch, held, index_of, position
 
 
 def leader_holds(facts: Facts, nodes: Sequence[Node], acked: int) -> str:
@@ -88,15 +88,23 @@ def can_count(node: Node, names: Names, one: tuple[int, int], term: int) -> bool
 def acknowledged(facts: Facts, nodes: Sequence[Node], me: int, ack: Ack) -> str:
     """I8, I9, I14, I19, I22: what may be acknowledged, at the moment at which it is."""
     names = ack.names
-    forgotten = names.term < TERMS_SKIPPED < facts.term  # by a restored ledger
-    if not forgotten and not any(r.established and r.term == names.term for r in facts.history):
-        return f"I9 n{me + 1} acknowledges {ack.numbers} in term {names.term} before it is stable"
     return (
-        alone(facts, me, ack)
+        too_early(facts, nodes[me], me, ack)
+        or alone(facts, me, ack)
         or not_allowed(facts, names)
         or miscounted(nodes, me, ack)
         or without_the_winner(facts, nodes, me, ack)
     )
+
+
+def too_early(facts: Facts, node: Node, me: int, ack: Ack) -> str:
+    """I9: neither the names nor the epoch of the WAL may be of a term that is not stable yet."""
+    written = {code // EPOCH for code in node.wal if code % EPOCH in ack.numbers}
+    for term in sorted({ack.names.term, *written}):
+        forgotten = term < TERMS_SKIPPED < facts.term  # by a restored ledger
+        if not forgotten and not any(r.established and r.term == term for r in facts.history):
+            return f"I9 n{me + 1} acknowledges {ack.numbers} in term {term} before it is stable"
+    return ""
 
 
 def alone(facts: Facts, me: int, ack: Ack) -> str:

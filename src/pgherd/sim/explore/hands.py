@@ -83,13 +83,13 @@ def seal(node: Node, a: act.Seal, scene: Scene) -> Done:
 
 
 def close_gate(node: Node, a: act.CloseGate, scene: Scene) -> Done:
-    """Closed names, a commit seen to wait, sessions ended; only then the promise."""
+    """Closed names, a commit seen to wait, sessions and walsenders ended; only then the promise."""
     if node.names != CLOSED:
         return "closes its names", node._replace(names=CLOSED, generation=0, settled=0)
     if node.cp.k == 0:
         return None
-    done = promised(node._replace(waiting=()), a.term, a.elector)
-    return (f"ends sessions, promises term {a.term} to {a.elector}", done) if done else None
+    done = promised(node._replace(waiting=(), senders=()), a.term, a.elector)
+    return (f"ends sessions and walsenders, promises term {a.term} to {a.elector}", done) if done else None
 
 
 def drain_and_stop(node: Node, a: act.DrainAndStop, scene: Scene) -> Done:

@@ -95,6 +95,14 @@ def emptied_names(stack: ExitStack) -> None:
     step(stack, act.CloseGate, close)
 
 
+def stale_senders(stack: ExitStack) -> None:
+    def close(node: Node, a: act.CloseGate, scene: Scene) -> Done:
+        done = hands.close_gate(node, a, scene)
+        return (done[0], done[1]._replace(senders=node.senders)) if done is not None else None
+
+    step(stack, act.CloseGate, close)
+
+
 def no_barrier(stack: ExitStack) -> None:
     def settle(node: Node, a: act.Settle, scene: Scene) -> Done:
         names = hands.names_of(scene.facts, a.generation)
@@ -321,6 +329,12 @@ MUTANTS: dict[str, Mutant] = {
         no_barrier,
         ("I10",),
         Scope("", unstreamed=1, generations=2),
+    ),
+    "stale-senders": Mutant(
+        "A gate is closed, and walsenders that read older names go on.",
+        stale_senders,
+        ("I9",),
+        Scope(""),
     ),
     "keeps-its-name": Mutant(
         "A rebuilt voter keeps its vote.",
