@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from pgherd.sim.explore.engine import Result, explore, story
 from pgherd.sim.explore.mutants import MUTANT_STATES, MUTANTS, is_caught, run_mutant
-from pgherd.sim.explore.scope import SCOPES
+from pgherd.sim.explore.scopes import SCOPES
 
 STATES = 100_000
 
@@ -44,7 +44,9 @@ def run_scopes(names: list[str], states: int) -> int:
             break
     seconds = sum(result.seconds for result in results)
     visited = sum(result.states for result in results)
-    print(f"explore_states={visited} in {seconds:.0f} s, {visited / max(seconds, 1e-3):.0f} states/s")
+    print(
+        f"explore_states={visited} in {seconds:.0f} s, {visited / max(seconds, 1e-3):.0f} states/s"
+    )
     print(f"explore_scopes={len(results)}")
     return 1 if any(result.broken for result in results) else 0
 

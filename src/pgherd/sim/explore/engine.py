@@ -118,9 +118,7 @@ class Explorer:
             self._commands.append(command)
         return self._commands.index(command)
 
-    def _commit(
-        self, state: State, word: str, command: cmd.AnyCommand, broken: str = ""
-    ) -> Step:
+    def _commit(self, state: State, word: str, command: cmd.AnyCommand, broken: str = "") -> Step:
         facts = self.ledgers.applied(state.facts, command)
         return Step(f"{word}{text_of(command)}", state._replace(facts=facts), broken)
 
@@ -150,16 +148,12 @@ class Explorer:
             found = self._shown[key] = sight.shown(me, self.nodes[number], facts)
         return found
 
-    def _decide(
-        self, facts: Facts, elector: int, reports: list[sight.Shown]
-    ) -> Iterator[Proposal]:
+    def _decide(self, facts: Facts, elector: int, reports: list[sight.Shown]) -> Iterator[Proposal]:
         """What the elector may propose: during an election it hears any part of the members."""
         known: set[cmd.AnyCommand] = set()
         for heard in self._audiences(facts, elector, reports):
             for early in (False, True) if facts.handover or facts.forced else (False,):
-                decision = sight.decided(
-                    facts, elector, heard, witness=self._witness, early=early
-                )
+                decision = sight.decided(facts, elector, heard, witness=self._witness, early=early)
                 command = decision.command
                 if command is None or command in known or not self._in_scope(facts, command):
                     continue
@@ -230,9 +224,7 @@ class Explorer:
         )
         return Step(one.label, state._replace(nodes=nodes, acked=acked), broken)
 
-    def _remember(
-        self, me: int, old: Node, label: str, new: Node, ack: Ack | None = None
-    ) -> Alone:
+    def _remember(self, me: int, old: Node, label: str, new: Node, ack: Ack | None = None) -> Alone:
         told = f"; acknowledges {','.join(map(str, ack.numbers))}" if ack else ""
         broken = checks.kept_word(me, old, new)
         return Alone(f"n{me + 1} {label}{told}", self.number(new), ack, broken)
@@ -295,9 +287,7 @@ class Explorer:
 
     # -- two nodes -------------------------------------------------------------------------------
 
-    def _of_two(
-        self, state: State, me: int, number: int, other: int, down: int
-    ) -> Iterator[Step]:
+    def _of_two(self, state: State, me: int, number: int, other: int, down: int) -> Iterator[Step]:
         key = me, number, other, down
         found = self._between.get(key)
         if found is None:
@@ -345,7 +335,9 @@ class Explorer:
                 continue
             if not self._alone_has_all(state, me):
                 lost = server.stopped(node)._replace(server=Server.NONE, wal=BASE, upstream=None)
-                yield self._with(state, me, f"n{me + 1}'s data is lost", self._aware(lost, node.seen))
+                yield self._with(
+                    state, me, f"n{me + 1}'s data is lost", self._aware(lost, node.seen)
+                )
 
     def _alone_has_all(self, state: State, me: int) -> bool:
         """A degraded leader's disk is the one copy there is: nothing is promised without it."""

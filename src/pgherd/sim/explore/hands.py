@@ -89,7 +89,11 @@ def close_gate(node: Node, a: act.CloseGate, scene: Scene) -> Done:
     if node.cp.k == 0:
         return None
     done = promised(node._replace(waiting=(), senders=()), a.term, a.elector)
-    return (f"ends sessions and walsenders, promises term {a.term} to {a.elector}", done) if done else None
+    return (
+        (f"ends sessions and walsenders, promises term {a.term} to {a.elector}", done)
+        if done
+        else None
+    )
 
 
 def drain_and_stop(node: Node, a: act.DrainAndStop, scene: Scene) -> Done:

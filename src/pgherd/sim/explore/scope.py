@@ -30,15 +30,16 @@ from pgherd.sim.explore.values import (
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """A bounded world. data: data members · voters: how many of them are in V at first, and k.
+    """A bounded world: what it begins with, and how much of what may happen in it.
 
-    terms, generations: the last that may begin · writes, crashes (of a server), falls (of a host),
-    wipes (of a data directory), electors (another one takes over), restores (of the ledger as of
-    the beginning), failovers and switchovers (that an operator asks for): how many at most ·
-    flights: whether a proposal takes time · slow: whether
-    standbys learn of the ledger late as primaries do · unstreamed: how many
-    standbys are stopped · reign: 2 when n2 has taken over from n1 already, whose WAL has what nobody
-    acknowledged · share: of the states that all scopes may visit together · mortal: to whom crashes, falls and wipes may happen.
+    data: data members · voters, k, num_sync: the sync set at first, and how many are wanted ·
+    unstreamed: how many of the last standbys are stopped · reign: 2 when n2 has taken over from n1,
+    which has rows that nobody else ever got · terms, generations: the last that may begin · writes,
+    crashes (of a server), falls (of a host), wipes (of a data directory), electors (another one
+    takes over), restores (of the ledger as of the beginning), failovers and switchovers (asked
+    for): how many at most · mortal: to whom crashes, falls and wipes happen · flights: whether a
+    proposal takes time · slow: whether standbys, too, learn of the ledger late · share: of the
+    states that all scopes may visit together.
     """
 
     about: str
@@ -125,9 +126,7 @@ def commands(scope: Scope) -> Iterable[cmd.AnyCommand]:
         rule=0,
         reason="",
     )
-    yield cmd.Establish(
-        term=Term(1), timeline=Timeline(1), epoch_record_end=Lsn(2), names=voters
-    )
+    yield cmd.Establish(term=Term(1), timeline=Timeline(1), epoch_record_end=Lsn(2), names=voters)
     if scope.reign == 2:
         yield from second_reign(scope)
 
@@ -204,119 +203,3 @@ def second_nodes(scope: Scope, seen: int) -> list[Node]:
 def first_elector(scope: Scope) -> int:
     """The witness, or else the last data member."""
     return scope.data if scope.witness else scope.data - 1
-
-
-SCOPES: dict[str, Scope] = {
-    "tiny": Scope(
-        "two data nodes and a witness, no event but one write",
-        data=2,
-        witness=True,
-        voters=1,
-        terms=1,
-    ),
-    "witness": Scope(
-        "two data nodes and a witness: a write, the primary's death, an election",
-        data=2,
-        witness=True,
-        voters=1,
-        crashes=1,
-        mortal=(0,),
-        share=4,
-    ),
-    "late": Scope(
-        "the same without deaths; standbys learn late and proposals take time",
-        data=2,
-        witness=True,
-        voters=1,
-        slow=True,
-        flights=True,
-        share=4,
-    ),
-    "failover": Scope(
-        "three data nodes: two writes, two elections, one death",
-        terms=3,
-        writes=2,
-        crashes=1,
-        share=6,
-    ),
-    "switchover": Scope(
-        "three data nodes: a write, a planned switchover", switchovers=1, terms=3, share=2
-    ),
-    "joins": Scope(
-        "three data nodes: n3 joins the set, a write, an election",
-        voters=1,
-        generations=3,
-        share=4,
-    ),
-    "leaves": Scope(
-        "three data nodes: n3 has gone and leaves the set, a write, an election",
-        unstreamed=1,
-        generations=3,
-        share=4,
-    ),
-    "degraded": Scope(
-        "two data nodes: the standby dies, the cluster degrades, synchrony returns",
-        data=2,
-        voters=1,
-        generations=3,
-        crashes=1,
-        mortal=(1,),
-        share=4,
-    ),
-    "alone": Scope(
-        "two data nodes, degraded at first: synchrony returns, a write, an election, a fall",
-        data=2,
-        voters=0,
-        k=0,
-        generations=2,
-        falls=1,
-        share=4,
-    ),
-    "strict": Scope(
-        "two data nodes, mode strict: a death, an election",
-        data=2,
-        voters=1,
-        strict=True,
-        generations=3,
-        crashes=1,
-        share=2,
-    ),
-    "split": Scope(
-        "n2 has taken over; n1 comes back with other WAL and is rewound, an election meanwhile",
-        reign=2,
-        terms=3,
-        share=4,
-    ),
-    "rebuilt": Scope(
-        "three data nodes: n2's data is lost; it is copied anew and admitted",
-        voters=1,
-        generations=3,
-        wipes=1,
-        mortal=(1,),
-        share=4,
-    ),
-    "restored": Scope(
-        "n2 has taken over; then the ledger is lost and restored as of before",
-        reign=2,
-        restores=1,
-        share=4,
-    ),
-    "electors": Scope(
-        "three data nodes: two electors after each other, a write", electors=1, terms=3, share=3
-    ),
-    "four": Scope(
-        "four data nodes, k rises from 1 to 2: a write, an election",
-        data=4,
-        voters=3,
-        num_sync=2,
-        generations=2,
-        share=3,
-    ),
-    "five": Scope(
-        "five data nodes, two acknowledgements: a write, an election",
-        data=5,
-        voters=4,
-        k=2,
-        share=3,
-    ),
-}

@@ -18,7 +18,6 @@ from pgherd.sim.explore.values import (
     Sender,
     Upstream,
     branch_end,
-    held,
     lsn_of,
     timeline,
     with_write,
@@ -53,9 +52,8 @@ def steps_alone(node: Node) -> Iterator[Alone]:
         if sender.names != node.names:
             read = _with_sender(node, at, sender._replace(names=node.names))
             yield _released(read, at, f"{who} reads its names anew")
-    if node.cp.k == 0 or node.names.k == 0:
-        if node.cp != node.names:
-            yield _checkpointer(node)
+    if (node.cp.k == 0 or node.names.k == 0) and node.cp != node.names:
+        yield _checkpointer(node)
 
 
 def _with_sender(node: Node, at: int, sender: Sender) -> Node:
@@ -149,7 +147,9 @@ def steps_between(up: Node, down: Node, *, source: int, to: int) -> Iterator[Bot
     for place, sender in enumerate(up.senders):
         if sender.to == to and place != at:
             rest = (*up.senders[:place], *up.senders[place + 1 :])
-            yield Both(f"n{source + 1} notices that n{to + 1} is gone", up._replace(senders=rest), down)
+            yield Both(
+                f"n{source + 1} notices that n{to + 1} is gone", up._replace(senders=rest), down
+            )
 
 
 def _receive(up: Node, down: Node, at: int, to: int) -> Both:
@@ -176,11 +176,6 @@ def _connect(up: Node, down: Node, wanted: Upstream, to: int) -> Iterator[Both]:
     mine = Sender(to, wanted.copy, wanted.term, up.names, 0, len(down.wal))
     label = f"n{to + 1} streams from n{wanted.node + 1} as @{wanted.term}"
     yield Both(label, up._replace(senders=(*old, mine)), down._replace(receiver=wanted), broken)
-
-
-def may_lose(acked: int, node: Node) -> bool:
-    """Whether something acknowledged is not in this log."""
-    return bool(acked & ~held(node.wal))
 
 
 def fallen(node: Node) -> Node:

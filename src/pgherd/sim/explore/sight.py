@@ -174,7 +174,9 @@ def report(s: Shown, facts: Facts, *, silent: frozenset[NodeId]) -> Observation:
     """A node's report. Who is silent is so for everybody."""
     me = node_name(s.me)
     wanted = {*facts.sync.voters, *facts.sync.names}
-    there = {key_of(to, copy) for to, copy, term, flush in s.senders if flush and term == facts.term}
+    there = {
+        key_of(to, copy) for to, copy, term, flush in s.senders if flush and term == facts.term
+    }
     missing = {str(key): LONG_MS for key in wanted - there} if s.server is Server.PRIMARY else {}
     return Observation(
         node=me,
@@ -249,4 +251,3 @@ def short_of_quorum(heard: Iterable[Shown], facts: Facts) -> str:
     if facts.sync.voters and len(voters) >= facts.sync.r:
         return ""
     return f"I14 elected with {len(voters)} of {facts.sync.r} voters sealed and above their floors"
-
