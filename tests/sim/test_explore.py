@@ -11,10 +11,11 @@ import os
 import pytest
 
 from pgherd.sim.explore.cli import explored, failure, main, word_of
-from pgherd.sim.explore.engine import Explorer, explore
+from pgherd.sim.explore.engine import Explorer
 from pgherd.sim.explore.mutants import MUTANT_STATES, MUTANTS, is_caught, run_mutant
 from pgherd.sim.explore.scope import EVENTS, Scope
 from pgherd.sim.explore.scopes import SCOPES
+from pgherd.sim.explore.search import explore
 
 STATES = int(os.environ.get("PGHERD_EXPLORE_STATES", "120000"))
 

@@ -1,6 +1,6 @@
 """The invariants of PROTOCOL.md 10 that a state, an acknowledgement or a step of a node can break.
 
-Each answers with its number and a sentence, "" where it holds. Sees everything, which no agent does.
+Each answers with its number and a sentence, "" where it holds. Sees everything, as no agent does.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def kept_word(me: int, old: Node, new: Node) -> str:
     """I11, I13, I18: promises and epochs do not go back, and a promise has one elector."""
     who = f"n{me + 1}"
     if new.promise < old.promise or new.adopted < old.adopted:
-        return f"I13 {who} told promise {old.promise}, adopted {old.adopted}; has {new.promise}, {new.adopted}"
+        told = f"told promise {old.promise}, adopted {old.adopted}"
+        return f"I13 {who} {told}; has {new.promise}, {new.adopted}"
     if new.promise == old.promise and old.elector >= 0 and new.elector not in (old.elector, -1):
         return f"I11 {who} promised term {new.promise} to two electors"
     if new.adopted > new.promise:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from pgherd.sim.explore.engine import Result, explore, story
 from pgherd.sim.explore.mutants import MUTANT_STATES, MUTANTS, is_caught, run_mutant
 from pgherd.sim.explore.scopes import SCOPES
+from pgherd.sim.explore.search import Result, explore, story
 
 STATES = 100_000
 

@@ -24,9 +24,9 @@ from pgherd.plan.own import Answer, MemberRule, Self
 from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import mutants as plants
 from pgherd.sim.explore import hands
-from pgherd.sim.explore.engine import Result, explore
 from pgherd.sim.explore.hands import Done, Scene
 from pgherd.sim.explore.scope import Scope
+from pgherd.sim.explore.search import Result, explore
 from pgherd.sim.explore.values import Disk, Names, Node, Upstream, index_of
 from pgherd.sim.planting import attribute, item
 
