@@ -326,6 +326,12 @@ class Explorer:
             broken = checks.kept_word(me, node, fallen)
             yield self._with(state, me, f"n{me + 1}'s host falls", fallen, broken)
 
+    def _agent(self, state: State) -> Iterator[Step]:
+        for me, number in enumerate(state.nodes):
+            node = self.nodes[number]
+            if node.seen != DOWN and me in self.scope.mortal:
+                yield self._with(state, me, f"n{me + 1}'s agent dies", server.agent_died(node))
+
     def _wipe(self, state: State) -> Iterator[Step]:
         for me, number in enumerate(state.nodes):
             node = self.nodes[number]

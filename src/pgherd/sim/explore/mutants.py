@@ -23,11 +23,11 @@ from pgherd.plan.look import sealed as sealed_by_rule
 from pgherd.plan.own import Answer, MemberRule, Self
 from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import mutants as plants
-from pgherd.sim.explore import hands
+from pgherd.sim.explore import hands, server
 from pgherd.sim.explore.hands import Done, Scene
 from pgherd.sim.explore.scope import Scope
 from pgherd.sim.explore.search import Result, explore
-from pgherd.sim.explore.values import Disk, Names, Node, Upstream, index_of
+from pgherd.sim.explore.values import CLOSED, Disk, Names, Node, Upstream, index_of
 from pgherd.sim.planting import attribute, item
 
 replace = msgspec.structs.replace
@@ -101,6 +101,32 @@ def stale_senders(stack: ExitStack) -> None:
     def close(node: Node, a: act.CloseGate, scene: Scene) -> Done:
         done = hands.close_gate(node, a, scene)
         return (done[0], done[1]._replace(senders=node.senders)) if done is not None else None
+
+    step(stack, act.CloseGate, close)
+
+
+def adopts_before_rewind(stack: ExitStack) -> None:
+    def rewind(node: Node, a: act.Rewind, scene: Scene) -> Done:
+        if node.adopted < a.term and node.promise <= a.term:
+            return "adopts before its rewind", hands.adopting(node, a.term)
+        return hands.rewind(node, a, scene)
+
+    step(stack, act.Rewind, rewind)
+
+
+def acts_behind(stack: ExitStack) -> None:
+    def died(node: Node) -> Node:
+        return known(node)._replace(seen=0)
+
+    known = server.agent_died
+    stack.enter_context(attribute(server, "agent_died", died))
+
+
+def no_probe(stack: ExitStack) -> None:
+    def close(node: Node, a: act.CloseGate, scene: Scene) -> Done:
+        blind = node._replace(cp=CLOSED) if node.names == CLOSED else node
+        done = hands.close_gate(blind, a, scene)
+        return (done[0], done[1]._replace(cp=node.cp)) if done is not None else None
 
     step(stack, act.CloseGate, close)
 
@@ -331,6 +357,24 @@ MUTANTS: dict[str, Mutant] = {
         stale_senders,
         ("I9",),
         Scope(""),
+    ),
+    "no-probe": Mutant(
+        "Names that were empty are taken for closed when they are written.",
+        no_probe,
+        ("I9", "I10", "I19"),
+        replace(ALONE, terms=3),
+    ),
+    "adopts-before-rewind": Mutant(
+        "A member adopts the leader before its own WAL is marked as another history.",
+        adopts_before_rewind,
+        ("I18", "I7"),
+        SPLIT,
+    ),
+    "acts-behind": Mutant(
+        "A restarted agent acts on the ledger as it was long before it died.",
+        acts_behind,
+        ("I10",),
+        Scope("", unstreamed=1, generations=2, agents=1, mortal=(0,)),
     ),
     "keeps-its-name": Mutant(
         "A rebuilt voter keeps its vote.",

@@ -35,9 +35,9 @@ class Scope(msgspec.Struct, frozen=True):
     data: data members · voters, k, num_sync: the sync set at first, and how many are wanted ·
     unstreamed: how many of the last standbys are stopped · reign: 2 when n2 has taken over from n1,
     which has rows that nobody else ever got · terms, generations: the last that may begin · writes,
-    crashes (of a server), falls (of a host), wipes (of a data directory), electors (another one
-    takes over), restores (of the ledger as of the beginning), failovers and switchovers (asked
-    for): how many at most · mortal: to whom crashes, falls and wipes happen · flights: whether a
+    crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data directory),
+    electors (another one takes over), restores (of the ledger as of the beginning), failovers and
+    switchovers (asked for): how many at most · mortal: who may suffer them · flights: whether a
     proposal takes time · slow: whether standbys, too, learn of the ledger late · share: of the
     states that all scopes may visit together.
     """
@@ -54,6 +54,7 @@ class Scope(msgspec.Struct, frozen=True):
     writes: int = 1
     crashes: int = 0
     falls: int = 0
+    agents: int = 0
     wipes: int = 0
     electors: int = 0
     restores: int = 0
@@ -72,6 +73,7 @@ class Scope(msgspec.Struct, frozen=True):
         return (
             self.crashes,
             self.falls,
+            self.agents,
             self.wipes,
             self.electors,
             self.restores,
@@ -80,7 +82,7 @@ class Scope(msgspec.Struct, frozen=True):
         )
 
 
-EVENTS = ("crash", "fall", "wipe", "elector", "restore", "failover", "switchover")
+EVENTS = ("crash", "fall", "agent", "wipe", "elector", "restore", "failover", "switchover")
 
 
 def first_facts(scope: Scope) -> Facts:

@@ -100,6 +100,14 @@ SCOPES: dict[str, Scope] = {
         restores=1,
         share=4,
     ),
+    "agents": Scope(
+        "three data nodes: n3 joins the set while the primary's agent dies and comes back",
+        voters=1,
+        generations=2,
+        agents=1,
+        mortal=(0,),
+        share=3,
+    ),
     "electors": Scope(
         "three data nodes: two electors after each other, a write", electors=1, terms=3, share=3
     ),

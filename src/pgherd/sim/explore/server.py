@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pgherd.model.observation import Server
 from pgherd.sim.explore.values import (
     CLOSED,
+    DOWN,
     Names,
     Node,
     Sender,
@@ -191,4 +192,10 @@ def fallen(node: Node) -> Node:
             floor=disk.floor,
             disk=None,
         )
-    return off._replace(seen=-1, checked=0, handed=False, dead_end=False)
+    return off._replace(seen=DOWN, checked=0, handed=False, dead_end=False)
+
+
+def agent_died(node: Node) -> Node:
+    """The agent alone is gone, with what it remembered of this server; the server goes on."""
+    alone = node._replace(seen=DOWN, generation=0, settled=0, checked=0, handed=False)
+    return alone._replace(doing=None, dead_end=False)
