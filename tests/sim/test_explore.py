@@ -7,10 +7,12 @@ file that PGHERD_COUNTS names, one `name=number` a line.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from pgherd.sim.explore.cli import explored, failure, main, word_of
+from pgherd.sim import record
+from pgherd.sim.explore.cli import explored, failure, line_for_record, main, word_of
 from pgherd.sim.explore.engine import Explorer
 from pgherd.sim.explore.mutants import MUTANT_STATES, MUTANTS, is_caught, run_mutant
 from pgherd.sim.explore.scope import EVENTS, Scope
@@ -90,6 +92,18 @@ def test_planted_mistake_is_noticed(name: str, capsys: pytest.CaptureFixture[str
     assert main(["--replay", word_of(name, result.path)]) == 1
     assert f"BROKEN {result.broken}" in capsys.readouterr().out
     count(explore_mutants=1)
+
+
+def test_a_run_is_recorded_beside_the_seeds(tmp_path: Path) -> None:
+    """A line of the explorer stays when seeds are recorded, and is read as it was written."""
+    page = tmp_path / "soak.md"
+    result = explore("tiny", SCOPES["tiny"], states_max=100)
+    line = line_for_record([result], "abc1234")
+    record.record_explored(line, page)
+    record.record_explored(line, page)
+    assert record.read_explored(page) == [line, line]
+    assert (line.states, line.exhausted, line.failures) == (result.states, 1, 0)
+    assert record.text_of(record.read(page), [line, line]) == page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("word", ["nowhere:1.2", "tiny:", "tiny:x"])

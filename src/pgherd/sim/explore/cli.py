@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from pgherd.sim import record
 from pgherd.sim.explore.mutants import MUTANT_STATES, MUTANTS, is_caught, run_mutant
 from pgherd.sim.explore.scopes import SCOPES
 from pgherd.sim.explore.search import Result, explore, story
@@ -21,20 +22,23 @@ def main(words: list[str]) -> int:
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with this mistake planted")
     parser.add_argument("--mutants", action="store_true", help="catch them all, print a table")
     parser.add_argument("--replay", metavar="TRACE", help="print the steps of SCOPE:1.2.3")
+    parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     options = parser.parse_args(words)
     if options.replay:
         return replay(options.replay)
     if options.mutant or options.mutants:
         names = [options.mutant] if options.mutant else list(MUTANTS)
         return catch(names, states=options.states or MUTANT_STATES, tell=bool(options.mutant))
-    return run_scopes([options.scope] if options.scope else list(SCOPES), options.states or STATES)
+    names = [options.scope] if options.scope else list(SCOPES)
+    return run_scopes(names, options.states or STATES, is_recorded=options.record)
 
 
 # -- scopes --------------------------------------------------------------------------------------
 
 
-def run_scopes(names: list[str], states: int) -> int:
+def run_scopes(names: list[str], states: int, *, is_recorded: bool = False) -> int:
     """Explore scopes, each with its share of the states; what one leaves over the next ones get."""
+    at = record.commit()
     results: list[Result] = []
     for result in explored(names, states):
         print(line_of(result), flush=True)
@@ -48,7 +52,21 @@ def run_scopes(names: list[str], states: int) -> int:
         f"explore_states={visited} in {seconds:.0f} s, {visited / max(seconds, 1e-3):.0f} states/s"
     )
     print(f"explore_scopes={len(results)}")
+    if is_recorded:
+        record.record_explored(line_for_record(results, at))
     return 1 if any(result.broken for result in results) else 0
+
+
+def line_for_record(results: list[Result], commit: str) -> record.Explored:
+    """What the page says of a run."""
+    return record.Explored(
+        day=record.today(),
+        commit=commit,
+        scopes=len(results),
+        exhausted=sum(result.exhausted for result in results),
+        states=sum(result.states for result in results),
+        failures=sum(bool(result.broken) for result in results),
+    )
 
 
 def explored(names: list[str], states: int) -> Iterator[Result]:
