@@ -62,7 +62,9 @@ class Explorer:
         self._alone: dict[tuple[int, int], tuple[Alone, ...]] = {}
         self._acts: dict[tuple[int, int, int, int], tuple[Alone, ...]] = {}
         self._between: dict[tuple[int, int, int, int], tuple[tuple[str, int, int, str], ...]] = {}
-        self._shown: dict[tuple[int, int, int], sight.Shown] = {}
+        self._shows: list[sight.Shown] = []
+        self._show_numbers: dict[sight.Shown, int] = {}
+        self._shown: dict[tuple[int, int, int], int] = {}
         self._planned: dict[object, act.Action | None] = {}
         self._proposals: dict[object, tuple[Proposal, ...]] = {}
         self._commands: list[cmd.AnyCommand] = []
@@ -109,41 +111,48 @@ class Explorer:
                 at = self._place(one.command)
                 yield Step(f"proposes {one.label}", state._replace(flight=at), one.broken)
             else:
-                yield self._commit(state, "", one.command, one.broken)
+                facts = self.ledgers.applied(state.facts, one.command)
+                yield Step(one.label, state._replace(facts=facts), one.broken)
 
     def _place(self, command: cmd.AnyCommand) -> int:
         if command not in self._commands:
             self._commands.append(command)
         return self._commands.index(command)
 
-    def _commit(self, state: State, word: str, command: cmd.AnyCommand, broken: str = "") -> Step:
+    def _commit(self, state: State, word: str, command: cmd.AnyCommand) -> Step:
         facts = self.ledgers.applied(state.facts, command)
-        return Step(f"{word}{text_of(command)}", state._replace(facts=facts), broken)
+        return Step(f"{word}{text_of(command)}", state._replace(facts=facts))
 
     def _decisions(self, state: State) -> tuple[Proposal, ...]:
-        facts = self.ledgers.all[state.facts]
-        reports = []
-        for me, number in enumerate(state.nodes):
-            if self.nodes[number].seen != DOWN:
-                reports.append(self._show(me, number, self._seen(state, number)))
-        if state.elector != self._witness and all(s.me != state.elector for s in reports):
+        elector = state.elector
+        if elector != self._witness and self.nodes[state.nodes[elector]].seen == DOWN:
             return ()
-        key = state.facts, state.elector, tuple(reports)
+        heard = tuple(
+            self._show(me, number, self._seen(state, number))
+            for me, number in enumerate(state.nodes)
+            if self.nodes[number].seen != DOWN
+        )
+        key = state.facts, elector, heard
         found = self._proposals.get(key)
         if found is None:
-            found = self._proposals[key] = tuple(self._decide(facts, state.elector, reports))
+            facts, reports = self.ledgers.all[state.facts], [self._shows[at] for at in heard]
+            found = self._proposals[key] = tuple(self._decide(facts, elector, reports))
         return found
 
     def _seen(self, state: State, number: int) -> int:
         seen = self.nodes[number].seen
         return state.facts if seen == NEWEST else seen
 
-    def _show(self, me: int, number: int, seen: int) -> sight.Shown:
+    def _show(self, me: int, number: int, seen: int) -> int:
+        """The number of what a node shows of itself."""
         key = me, number, seen
         found = self._shown.get(key)
         if found is None:
-            facts = self.ledgers.all[seen]
-            found = self._shown[key] = sight.shown(me, self.nodes[number], facts)
+            shown = sight.shown(me, self.nodes[number], self.ledgers.all[seen])
+            found = self._show_numbers.setdefault(shown, len(self._shows))
+            if found == len(self._shows):
+                self._shows.append(shown)
+            self._shown[key] = found
         return found
 
     def _decide(self, facts: Facts, elector: int, reports: list[sight.Shown]) -> Iterator[Proposal]:
