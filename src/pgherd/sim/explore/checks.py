@@ -98,13 +98,13 @@ def acknowledged(facts: Facts, nodes: Sequence[Node], me: int, ack: Ack) -> str:
 
 
 def too_early(facts: Facts, node: Node, me: int, ack: Ack) -> str:
-    """I9: neither the names nor the epoch of the WAL may be of a term that is not stable yet."""
-    written = {code // EPOCH for code in node.wal if code % EPOCH in ack.numbers}
-    for term in sorted({ack.names.term, *written}):
-        forgotten = term < TERMS_SKIPPED < facts.term  # by a restored ledger
-        if not forgotten and not any(r.established and r.term == term for r in facts.history):
-            return f"I9 n{me + 1} acknowledges {ack.numbers} in term {term} before it is stable"
-    return ""
+    """I9: by names of a stable term, and of none before the one in which it was written."""
+    term, who = ack.names.term, f"n{me + 1} acknowledges {ack.numbers}"
+    forgotten = term < TERMS_SKIPPED < facts.term  # by a restored ledger
+    if not forgotten and not any(r.established and r.term == term for r in facts.history):
+        return f"I9 {who} in term {term} before it is stable"
+    written = max(code // EPOCH for code in node.wal if code % EPOCH in ack.numbers)
+    return f"I9 {who}, of epoch {written}, by names of term {term}" if written > term else ""
 
 
 def alone(facts: Facts, me: int, ack: Ack) -> str:
@@ -120,8 +120,8 @@ def not_allowed(facts: Facts, names: Names) -> str:
     reign, sync = facts.reign(), facts.sync
     if reign is None or reign.term != names.term or facts.phase is Phase.ESTABLISHING:
         return ""
-    if not sync.voters and names.k > 0:
-        return ""
+    if facts.leader is None or (not sync.voters and names.k > 0):
+        return ""  # a restored ledger forgot them; an empty set allows whoever is stronger
     allowed = [({index_of(key) for key in members}, k) for members, k in uses(sync)]
     if (set(names.members), names.k) in allowed:
         return ""

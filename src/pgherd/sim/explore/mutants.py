@@ -170,6 +170,12 @@ MUTANTS: dict[str, Mutant] = {
         ("I20", "I7"),
         replace(SPLIT, restores=1),
     ),
+    "rescue-trusts-two": Mutant(
+        "A restored ledger takes it that two have all that was acknowledged.",
+        plants.rescue_trusts_two,
+        ("I10",),
+        replace(ALONE, restores=1),
+    ),
     "unsealed-by-timer": Mutant(
         "A member unseals itself after a while.", plants.unsealed_by_timer, ("I12",), TWO
     ),

@@ -104,6 +104,15 @@ SCOPES: dict[str, Scope] = {
         restores=1,
         share=4,
     ),
+    "forgotten": Scope(
+        "two data nodes, degraded; then the ledger is lost and restored as of the beginning",
+        data=2,
+        voters=0,
+        k=0,
+        terms=3,
+        restores=1,
+        share=2,
+    ),
     "electors": Scope(
         "three data nodes: two electors after each other, a write", electors=1, terms=3, share=3
     ),
