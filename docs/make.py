@@ -43,7 +43,9 @@ PAGES = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
-    "docs/reference/soak.md": lambda: record.text_of(record.read(ROOT / record.PAGE)),
+    "docs/reference/soak.md": lambda: record.text_of(
+        record.read(ROOT / record.PAGE), record.read_explored(ROOT / record.PAGE)
+    ),
 }
 """page -> function that returns its text."""
 

@@ -24,17 +24,24 @@ CATCH_UP_S = 3.0
 
 
 async def close_gate(hands: Hands, a: act.CloseGate) -> None:
-    """Closed names, client sessions ended, a commit seen to wait; only then the promise.
+    """Closed names, client sessions and walsenders ended, a commit seen to wait; then the promise.
 
     The elector takes promise and names together for a closed gate, so the proof comes before both
     are there: commits of a server whose names were empty wait only once its checkpointer has seen
-    the new ones (PROTOCOL.md 0.10).
+    the new ones (PROTOCOL.md 0.10). A walsender that has not read the closed names would go on to
+    acknowledge under the old ones, in a term of this same server that knows nothing of them.
     """
     hands.may_promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
     await admin.close_gate(hands.server)
     await (await admin.commit_waits_probe(hands.server)).release()
+    await admin.terminate_walsenders(hands.server, is_members)
     await hands.promise(a.term, a.elector)
+
+
+def is_members(sender: SenderSeen) -> bool:
+    """Whether a walsender serves a member: base backups and the like match no names."""
+    return parse_token(sender.token) is not None
 
 
 async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
@@ -154,7 +161,7 @@ async def _renew_walsenders(hands: Hands, a: act.Settle) -> None:
 
     Only members' connections can match a set; base backups and the like go on undisturbed.
     """
-    stale = [s for s in (await hands.server.look()).senders if parse_token(s.token) is not None]
+    stale = [s for s in (await hands.server.look()).senders if is_members(s)]
     wanted = {key.token(a.term) for key in a.members}
     stale.sort(key=lambda sender: sender.token in wanted)
     for old in stale:

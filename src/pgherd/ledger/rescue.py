@@ -98,7 +98,11 @@ def begun_anew(
     text: str,
     at_ms: int,
 ) -> Facts:
-    """The facts in an election that needs the copies of all of these members."""
+    """The facts in an election that needs the copies of all of these members.
+
+    kd is 0: the cluster may have been degraded since, and then one copy alone has everything. Its
+    owner wins; should it die before the term is established, nobody else can be elected without it.
+    """
     copies = sorted(m.key for m in members.values() if m.kind is Kind.DATA and m.incarnation)
     line = Note(at_ms=at_ms, term=term, kind=kind, text=text)
     return msgspec.structs.replace(
@@ -110,7 +114,7 @@ def begun_anew(
         elector=copies[0].node if copies else None,
         leader=None,
         sync=SyncState(
-            voters=tuple(copies), k=1, kd=1, r=len(copies), generation=facts.sync.generation + 1
+            voters=tuple(copies), k=1, kd=0, r=len(copies), generation=facts.sync.generation + 1
         ),
         switchover=None,
         handover=None,

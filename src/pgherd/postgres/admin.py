@@ -119,13 +119,18 @@ async def ensure_slots(server: PostgresServer, wanted: set[str]) -> SlotChange:
 async def terminate_walsenders(
     server: PostgresServer, which: Callable[[SenderSeen], bool]
 ) -> tuple[SenderSeen, ...]:
-    """End the walsenders that a predicate picks, and wait until they are gone."""
+    """End the walsenders that a predicate picks; raises PostgresError when one does not go."""
     seen = await server.look()
     chosen = tuple(sender for sender in seen.senders if which(sender))
     for sender in chosen:
         await server.acting.rows(
             "SELECT pg_terminate_backend($1, $2)", [sender.pid, SENDER_GONE_MS]
         )
+    ended = {sender.pid for sender in chosen}
+    if ended:
+        left = [sender.pid for sender in (await server.look()).senders if sender.pid in ended]
+        if left:
+            raise PostgresError(f"walsenders {left} do not end")
     return chosen
 
 

@@ -1,4 +1,7 @@
-"""`python -m pgherd.sim herd`, or `raft` (raft/cli.py): run seeds, replay one, or run a mutant."""
+"""`python -m pgherd.sim herd`: run seeds, replay one, or run a mutant.
+
+`raft` (raft/cli.py) and `explore` (explore/cli.py) have command lines of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from collections import Counter
 
 from pgherd.sim import record
+from pgherd.sim.explore.cli import main as explore
 from pgherd.sim.mutants import cli as mutants
 from pgherd.sim.mutants.search import SEEDS_MAX
 from pgherd.sim.mutants.table import MUTANTS
@@ -19,6 +23,8 @@ def main() -> int:
     """Run what the command line asks for; 1 when an invariant broke."""
     if sys.argv[1:2] == ["raft"]:
         return raft(sys.argv[2:])
+    if sys.argv[1:2] == ["explore"]:
+        return explore(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m pgherd.sim")
     parser.add_argument("what", choices=["herd"])
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds must count")

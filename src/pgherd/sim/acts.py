@@ -101,14 +101,17 @@ def settled(server: Server) -> bool:
 
 
 def close_gate(agent: Agent, a: act.CloseGate) -> Task:
-    """Closed names, client sessions ended, a commit seen to wait; only then the promise.
+    """Closed names, client sessions and walsenders ended, a commit seen to wait; then the promise.
 
     The elector takes promise and names together for a closed gate, so the proof comes before both
-    are there: commits of a server whose names were empty wait only when its checkpointer says so.
+    are there: commits of a server whose names were empty wait only when its checkpointer says so,
+    and a walsender that has not read the closed names would acknowledge on under the old ones.
     """
     may_promise(agent, a.term, a.elector)
     yield from close_and_probe(agent)
     agent.server.drop_sessions(silent=False)
+    for stream in list(agent.server.streams):
+        stream.close_up()
     yield from promise(agent, a.term, a.elector)
 
 

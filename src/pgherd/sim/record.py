@@ -1,4 +1,4 @@
-"""The soak record: what simulations ran beyond CI's seeds, by commit, and their sums.
+"""The soak record: what was simulated and explored beyond CI, by commit, and the sums of seeds.
 
 Owns docs/reference/soak.md: it is read, one line is added, the sums are made anew. Fresh seeds are
 those behind the last recorded one, so that no run repeats another. Leaves running to the two
@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -41,6 +41,16 @@ SUMS = """
 | simulator | runs | seeds | simulated hours | faults | elections | writes | failures |
 |---|---:|---:|---:|---:|---:|---:|---:|
 """
+EXPLORED = """
+## Explorer
+
+Written by `./dev sim explore --states N --record`: states of the safety protocol's small scopes,
+visited without chance ([the explorer](../design/explorer.md)). exhausted: scopes without a state
+left to visit.
+
+| day | commit | scopes | exhausted | states | failures |
+|---|---|---:|---:|---:|---:|
+"""
 RUNS = """
 ## Runs
 
@@ -66,6 +76,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
 
 
+class Explored(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the explorer."""
+
+    day: str
+    commit: str
+    scopes: int
+    exhausted: int
+    states: int
+    failures: int
+
+
+Line = TypeVar("Line", bound=msgspec.Struct)
+
+
 class Result(Protocol):
     """What both simulators count of one seed."""
 
@@ -86,7 +110,7 @@ class Result(Protocol):
 def run_of(simulator: str, results: Sequence[Result], *, first: int, commit: str) -> Run:
     """The line of some results that count, as of today."""
     return Run(
-        day=time.strftime("%Y-%m-%d", time.gmtime()),
+        day=today(),
         commit=commit,
         simulator=simulator,
         first=first,
@@ -100,6 +124,11 @@ def run_of(simulator: str, results: Sequence[Result], *, first: int, commit: str
     )
 
 
+def today() -> str:
+    """The day of a run."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
 def next_seed(simulator: str, page: Path = PAGE) -> int:
     """The first seed that no recorded run has used."""
     used = [run.last for run in read(page) if run.simulator == simulator]
@@ -108,23 +137,37 @@ def next_seed(simulator: str, page: Path = PAGE) -> int:
 
 def record(run: Run, page: Path = PAGE) -> None:
     """Add a run to the page."""
-    page.write_text(text_of([*read(page), run]), encoding="utf-8")
+    page.write_text(text_of([*read(page), run], read_explored(page)), encoding="utf-8")
+
+
+def record_explored(line: Explored, page: Path = PAGE) -> None:
+    """Add a line of the explorer to the page."""
+    page.write_text(text_of(read(page), [*read_explored(page), line]), encoding="utf-8")
 
 
 def read(page: Path = PAGE) -> list[Run]:
     """The runs of a page; none when there is no page."""
+    return _rows(page, "## Runs", Run)
+
+
+def read_explored(page: Path = PAGE) -> list[Explored]:
+    """The explorer's lines of a page."""
+    return _rows(page, "## Explorer", Explored)
+
+
+def _rows(page: Path, heading: str, kind: type[Line]) -> list[Line]:
     if not page.exists():
         return []
-    lines = page.read_text(encoding="utf-8").partition("## Runs")[2].splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    part = page.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
     return [
-        msgspec.convert(dict(zip(Run.__struct_fields__, row, strict=True)), Run, strict=False)
+        msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind, strict=False)
         for row in cells
         if re.fullmatch(r"\d{4}-\d\d-\d\d", row[0])
     ]
 
 
-def text_of(runs: Sequence[Run]) -> str:
+def text_of(runs: Sequence[Run], explored: Sequence[Explored] = ()) -> str:
     """The page."""
     sums = "".join(
         _sum_line(name, [run for run in runs if run.simulator == name]) for name in SIMULATORS
@@ -134,7 +177,12 @@ def text_of(runs: Sequence[Run]) -> str:
         f"| {run.hours:.2f} | {run.faults} | {run.elections} | {run.writes} | {run.failures} |\n"
         for run in runs
     )
-    return f"{HEAD}{SUMS}{sums}{RUNS}{rows}"
+    visited = "".join(
+        f"| {one.day} | {one.commit} | {one.scopes} | {one.exhausted} | {one.states} "
+        f"| {one.failures} |\n"
+        for one in explored
+    )
+    return f"{HEAD}{SUMS}{sums}{EXPLORED}{visited}{RUNS}{rows}"
 
 
 def _sum_line(name: str, runs: Sequence[Run]) -> str:

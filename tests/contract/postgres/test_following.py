@@ -11,6 +11,7 @@ import time
 import psycopg
 import pytest
 
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
 from pgherd.postgres import clone, conf, processes
 from pgherd.postgres.rewind import RewindOutcome, rewind
@@ -282,5 +283,30 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
         assert await b.seal(10.0) >= Position(Term(1), end)
         await reader.close()
         assert len(await rows_of(b)) == 5_000
+
+    play(story())
+
+
+def test_a_walsender_that_does_not_end_is_no_barrier(lab, play, wait_until):
+    """It may act on older names for as long as it is there: an error, never taken for gone."""
+
+    async def story():
+        a = await lab.primary("a")
+        await lab.replica("b", a)
+        (old,) = (await a.look()).senders
+        assert processes.belongs(old.pid, a.data_dir)
+        os.kill(old.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(PostgresError, match="do not end"):
+                await a.terminate_walsenders(lambda sender: True)
+        finally:
+            os.kill(old.pid, signal.SIGCONT)
+
+        async def another() -> bool:
+            return any(sender.pid != old.pid for sender in (await a.look()).senders)
+
+        await wait_until("the standby is back through another one", another)
+        ended = await a.terminate_walsenders(lambda sender: True)
+        assert old.pid not in [sender.pid for sender in ended]
 
     play(story())

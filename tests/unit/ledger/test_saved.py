@@ -10,8 +10,8 @@ from pgherd.ledger.apply import apply_command
 from pgherd.ledger.rescue import TERMS_SKIPPED, restored
 from pgherd.ledger.saved import Saved, parse, render, without_secrets
 from pgherd.model.errors import OperatorError
-from pgherd.model.facts import Address, Facts, Kind, Member, Phase
-from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
+from pgherd.model.facts import Address, Facts, Kind, Member, Phase, Reign
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 
 N1, N2, N3, W4 = NodeId("n1"), NodeId("n2"), NodeId("n3"), NodeId("w4")
 HASH = "5ec4e7" * 10
@@ -99,6 +99,34 @@ def test_a_restored_ledger_needs_every_copy_to_elect() -> None:
     assert facts.notes[-1].kind == "cluster.restored"
     again, _ = apply_command(facts, cmd.Begin(facts.term, N3, 201, "elector lost"), at_ms=1)
     assert again.sync == facts.sync
+
+
+def test_the_first_winner_of_a_restored_ledger_may_be_the_only_one_with_everything() -> None:
+    """Who was degraded since the file was saved has rows alone: without it nobody can be elected.
+
+    That ends with its first stable term, whose acknowledgements are on k others.
+    """
+    before = Reign(Term(7), MemberKey(N2, "aaaaa2"), Position(Term(6), Lsn(90)), True, 305, "")
+    led = msgspec.structs.replace(FACTS, history=(before,))
+    facts = restored(saved(led), lost=frozenset())
+    first, *others = facts.sync.voters
+    elect = cmd.Elect(
+        term=facts.term,
+        elector=N1,
+        winner=first,
+        start=Position(Term(7), Lsn(100)),
+        promoted=True,
+        voters=tuple(others),
+        k=1,
+        rule=305,
+        reason="",
+    )
+    elected, _ = apply_command(facts, elect, at_ms=1)
+    assert (elected.sync.kd, elected.sync.r) == (0, len(others) + 1)
+    stable, _ = apply_command(
+        elected, cmd.Establish(facts.term, Timeline(2), Lsn(200), (others[0],)), at_ms=1
+    )
+    assert (stable.phase, stable.sync.kd, stable.sync.r) == (Phase.STABLE, 1, len(others))
 
 
 def test_ids_are_new_and_tell_those_apart_who_were_given_something_else() -> None:
