@@ -1,8 +1,9 @@
 """Rules 71-72: what a primary without synchronous standbys does when its lease runs out.
 
 With voters the end of a lease stops no write: an acknowledgement needs theirs (PROTOCOL.md 8).
-Without, the lease is what bounds how long a primary that nobody hears writes on alone. Commits then
-wait, as in mode strict: sessions stay, and go on when the lease is there again.
+Without, the lease is what bounds how long a primary that nobody hears writes on alone; in mode
+async another one is elected after that. Commits then wait, as in mode strict: sessions stay, and go
+on when the lease is there again.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
 from pgherd.plan.asked import Asked
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
+from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision
 from pgherd.raft.types import Entry, Msg, ProposalDropped
 from pgherd.sim import acts
@@ -268,7 +269,8 @@ class Agent:
 
     def _look_tick(self) -> None:
         now = self.now
-        late, ttl = now - self._looked_at - TICK // MS, self.world.policy.lease_ttl_ms
+        late = now - self._looked_at - TICK // MS
+        ttl = running_ttl(self.replica.facts, self.world.policy)
         if self.holder.was_late(now, late_ms=late, ttl_ms=ttl):
             self.awake_since = self.clock.now
         self._looked_at = now
