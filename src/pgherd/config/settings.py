@@ -35,7 +35,7 @@ from pgherd.config.fields import (
 )
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
-from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST
+from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
@@ -335,7 +335,7 @@ class Replication(Section):
             "Replicas that must have a commit; auto: half of the data members.",
             LIVE,
             least=1,
-            most=8,
+            most=NUM_SYNC_MOST,
         ),
     ] = "auto"
     sync_timeout_ms: Annotated[

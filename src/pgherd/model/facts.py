@@ -33,6 +33,7 @@ class Mode(StrEnum):
     STRICT = "strict"
 
 
+NUM_SYNC_MOST = 8
 MAX_VOTERS = 5
 MAX_VOTERS_MOST = 7
 """More voters make every commit slower and a majority larger, and only two more may fail."""
