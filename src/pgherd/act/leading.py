@@ -10,6 +10,7 @@ from functools import partial
 
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
+from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Frozen
 from pgherd.model.ids import Lsn, Position, Term, parse_token, slot_name
 from pgherd.postgres import admin, processes
@@ -21,6 +22,8 @@ POLL_S = 0.01
 FAST_STOP_GRACE_S = 0.3
 RECONNECT_S = 3.0
 CATCH_UP_S = 3.0
+HOLD_S = 0.3
+"""A part of what lies between a holder's deadline and the end of its lease for all others."""
 
 
 async def close_gate(hands: Hands, a: act.CloseGate) -> None:
@@ -116,10 +119,30 @@ async def set_names(hands: Hands, a: act.SetNames) -> None:
 
 
 async def hold_writes(hands: Hands, a: act.HoldWrites) -> None:
-    """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too."""
+    """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too.
+
+    It may be slow to (a checkpoint that syncs files looks at nothing else).
+    """
     hands.memory.names_generation = hands.memory.settled = 0
-    await hands.server.set_names(CLOSED_NAMES)
-    await (await admin.commit_waits_probe(hands.server)).release()
+    try:
+        async with asyncio.timeout(HOLD_S if a.or_stop else None):
+            await hands.server.set_names(CLOSED_NAMES)
+            await _commits_wait(hands, patient=a.or_stop)
+    except (TimeoutError, PgherdError) as error:
+        if not a.or_stop:
+            raise
+        log.warning("writes.not-held", reason=str(error) or "late", effect="the server is stopped")
+        await hands.server.stop("immediate")
+
+
+async def _commits_wait(hands: Hands, *, patient: bool) -> None:
+    while True:
+        try:
+            return await (await admin.commit_waits_probe(hands.server)).release()
+        except admin.CommitDidNotWait:
+            if not patient:
+                raise
+        await asyncio.sleep(POLL_S)
 
 
 async def settle(hands: Hands, a: act.Settle) -> None:

@@ -70,8 +70,11 @@ class SetNames(Action, frozen=True, tag=True):
 class HoldWrites(Action, frozen=True, tag=True):
     """On a primary without a synchronous set: closed names, proven; sessions stay and wait.
 
-    Of no term: not acknowledging is right in any.
+    Of no term: not acknowledging is right in any. or_stop: a server that cannot be proven closed at
+    once is stopped, for another one may be elected soon.
     """
+
+    or_stop: bool = False
 
 
 class Settle(Action, frozen=True, tag=True):

@@ -9,7 +9,7 @@ on when the lease is there again.
 from __future__ import annotations
 
 from pgherd.model import action as act
-from pgherd.model.facts import Phase
+from pgherd.model.facts import Mode, Phase
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
@@ -24,7 +24,8 @@ def hold_writes(s: Self) -> Answer | None:
         return None
     if s.caught_up and not leads(s):
         return None
-    return "its lease ran out: it acknowledges nothing alone", act.HoldWrites()
+    soon = s.facts.mode is Mode.ASYNC
+    return "its lease ran out: it acknowledges nothing alone", act.HoldWrites(or_stop=soon)
 
 
 def stay_closed(s: Self) -> Answer | None:

@@ -190,7 +190,20 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
 
 def hold_writes(agent: Agent, a: act.HoldWrites) -> Task:
     """Closed names, and a commit seen to wait: sessions stay and wait."""
-    yield from close_and_probe(agent)
+    if not a.or_stop:
+        yield from close_and_probe(agent)
+        return
+    until = agent.clock.now + HOLD
+    closing = close_and_probe(agent)
+    for delay in closing:
+        if agent.clock.now + delay > until:
+            closing.close()
+            agent.server.crash()
+            return
+        yield delay
+
+
+HOLD = 300 * MS
 
 
 def settle(agent: Agent, a: act.Settle) -> Task:

@@ -196,6 +196,7 @@ class Agent:
         for applied in done.applied:
             self.world.checks.on_applied(self.node, applied.index, applied.outcome)
             self.world.leases.on_applied(applied)
+            self.world.losses.on_applied(applied)
             if applied.proposal.client == self.client:
                 self._answered(applied.proposal)
         if self.replica.leads:

@@ -63,7 +63,8 @@ def run_seed(seed: int, *, verbose: bool = False) -> Result:
     """Run one seed to its end or to the first broken invariant."""
     chance = Random(seed * 7919 + 1)
     mode = Mode.STRICT if chance.random() < 0.12 else Mode.QUORUM
-    world = World(seed, shape=shape_of(seed), mode=mode)
+    shape = shape_of(seed)
+    world = World(seed, shape=shape, mode=shape.mode or mode)
     world.stale_chance = chance.choice([0.0, 0.02, 0.2])
     world.verbose = verbose
     chaos = Chaos(world, chance)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
-from pgherd.model.facts import MAX_VOTERS
+from pgherd.model.facts import MAX_VOTERS, Mode
 
 
 class Shape(msgspec.Struct, frozen=True):
     """One herd. witnesses: the last ones of `size` · spares: hosts that may join.
 
-    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has.
+    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
+    often · mode: in which it begins, None for any.
     """
 
     name: str = "three"
@@ -24,6 +25,7 @@ class Shape(msgspec.Struct, frozen=True):
     zones: int = 1
     max_voters: int = MAX_VOTERS
     kinds: tuple[str, ...] = ()
+    mode: Mode | None = None
 
 
 THREE = Shape()
@@ -37,10 +39,21 @@ MOVES = Shape(
     max_voters=3,
     kinds=("voter.lost", "member.joins", "member.leaves"),
 )
+ASYNC = Shape(
+    "async",
+    kinds=(
+        "mode.async",
+        "mode.quorum",
+        "primary.isolated",
+        "primary.node.crashed",
+        "primary.node.paused",
+    ),
+    mode=Mode.ASYNC,
+)
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 16 seeds two have five, and one each is of the other shapes."""
     if seed % 8 == 7:
         return FIVE
-    return {9: NINE, 4: MOVES, 12: WITNESS}.get(seed % 16, THREE)
+    return {9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)

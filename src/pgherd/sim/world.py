@@ -6,6 +6,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.action import Action
 from pgherd.model.facts import Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
@@ -20,6 +21,7 @@ from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import Boottime, Clock
 from pgherd.sim.leasechecks import LeaseChecks
+from pgherd.sim.losses import Losses
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
@@ -136,6 +138,7 @@ class World:
         self.stats = Stats()
         self.checks = Checks(self)
         self.leases = LeaseChecks(self)
+        self.losses = Losses(self)
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
@@ -165,6 +168,7 @@ class World:
                 kind=node.kind,
                 address=address_of(node.name),
                 tags=Tags(zone=self.zone_of(node.name)),
+                level=LEVEL,
             )
             for node in self.nodes.values()
         }
@@ -174,6 +178,7 @@ class World:
             next_raft_id=RaftId(len(members) + 1),
             mode=self.mode,
             max_voters=self.shape.max_voters,
+            level=LEVEL,
         )
         for node in self.nodes.values():
             store = MemoryStore(node.disk)
