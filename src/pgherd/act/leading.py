@@ -35,6 +35,8 @@ async def close_gate(hands: Hands, a: act.CloseGate) -> None:
     """
     hands.may_promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
+    if a.or_stop:
+        await _hold_or_stop(hands)
     await admin.close_gate(hands.server)
     await (await admin.commit_waits_probe(hands.server)).release()
     await hands.promise(a.term, a.elector)
@@ -44,6 +46,8 @@ async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
     """Let the candidate have everything, stop in order, freeze at the shutdown checkpoint."""
     await hands.promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
+    if a.or_stop:
+        await _hold_or_stop(hands)
     await admin.close_gate(hands.server)
     look = await hands.server.look()
     senders = await _candidate_caught_up(hands, a, look.flush_lsn)
@@ -119,29 +123,30 @@ async def set_names(hands: Hands, a: act.SetNames) -> None:
 
 
 async def hold_writes(hands: Hands, a: act.HoldWrites) -> None:
-    """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too.
-
-    It may be slow to (a checkpoint that syncs files looks at nothing else).
-    """
+    """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too."""
     hands.memory.names_generation = hands.memory.settled = 0
+    if a.or_stop:
+        await _hold_or_stop(hands)
+        return
+    await hands.server.set_names(CLOSED_NAMES)
+    await (await admin.commit_waits_probe(hands.server)).release()
+
+
+async def _hold_or_stop(hands: Hands) -> None:
+    """Closed names that count at once, or no server: a checkpointer that syncs files is deaf."""
     try:
-        async with asyncio.timeout(HOLD_S if a.or_stop else None):
+        async with asyncio.timeout(HOLD_S):
             await hands.server.set_names(CLOSED_NAMES)
-            await _commits_wait(hands, patient=a.or_stop)
+            await _commits_wait(hands)
     except (TimeoutError, PgherdError) as error:
-        if not a.or_stop:
-            raise
-        log.warning("writes.not-held", reason=str(error) or "late", effect="the server is stopped")
         await hands.server.stop("immediate")
+        raise ActFailed(f"was stopped, for writes could not be held: {error or 'late'}") from error
 
 
-async def _commits_wait(hands: Hands, *, patient: bool) -> None:
+async def _commits_wait(hands: Hands) -> None:
     while True:
-        try:
+        with contextlib.suppress(admin.CommitDidNotWait):
             return await (await admin.commit_waits_probe(hands.server)).release()
-        except admin.CommitDidNotWait:
-            if not patient:
-                raise
         await asyncio.sleep(POLL_S)
 
 

@@ -31,19 +31,27 @@ class Seal(Action, frozen=True, tag=True):
 
 
 class CloseGate(Action, frozen=True, tag=True):
-    """On a running primary: promise the term, closed names, client backends terminated."""
+    """On a running primary: promise the term, closed names, client backends terminated.
+
+    or_stop: as in HoldWrites.
+    """
 
     term: Term
     elector: NodeId
+    or_stop: bool = False
 
 
 class DrainAndStop(Action, frozen=True, tag=True):
-    """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze."""
+    """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze.
+
+    or_stop: as in HoldWrites.
+    """
 
     term: Term
     elector: NodeId
     candidate: MemberKey
     limit_ms: int
+    or_stop: bool = False
 
 
 class Promote(Action, frozen=True, tag=True):

@@ -106,7 +106,7 @@ def close_gate(agent: Agent, a: act.CloseGate) -> Task:
     are there: commits of a server whose names were empty wait only when its checkpointer says so.
     """
     may_promise(agent, a.term, a.elector)
-    yield from close_and_probe(agent)
+    yield from hold_or_stop(agent) if a.or_stop else close_and_probe(agent)
     agent.server.drop_sessions(silent=False)
     yield from promise(agent, a.term, a.elector)
 
@@ -116,6 +116,8 @@ def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
     yield from promise(agent, a.term, a.elector)
     server = agent.server
     must(server.primary, "no primary")
+    if a.or_stop:
+        yield from hold_or_stop(agent)
     server.reload_names(CLOSED)
     agent.memory.names_generation = agent.memory.settled = 0
     server.drop_sessions(silent=False)
@@ -190,16 +192,16 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
 
 def hold_writes(agent: Agent, a: act.HoldWrites) -> Task:
     """Closed names, and a commit seen to wait: sessions stay and wait."""
-    if not a.or_stop:
-        yield from close_and_probe(agent)
-        return
+    yield from hold_or_stop(agent) if a.or_stop else close_and_probe(agent)
+
+
+def hold_or_stop(agent: Agent) -> Task:
+    """Closed names that count at once, or no server."""
     until = agent.clock.now + HOLD
-    closing = close_and_probe(agent)
-    for delay in closing:
+    for delay in close_and_probe(agent):
         if agent.clock.now + delay > until:
-            closing.close()
             agent.server.crash()
-            return
+            raise Failed("was stopped, for writes could not be held")
         yield delay
 
 

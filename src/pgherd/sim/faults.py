@@ -11,11 +11,10 @@ from random import Random
 
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.model.facts import Kind, Mode, Phase
+from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import amnesia
+from pgherd.sim import amnesia, modefaults
 from pgherd.sim.clock import MS, SECOND, Task
-from pgherd.sim.losses import ask_mode
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
     bad_network,
@@ -398,8 +397,7 @@ MOVING: dict[str, Strike] = {
     "disk.hung": hang_disk,
     "member.joins": join,
     "member.leaves": leave,
-    "mode.async": lambda c: ask_mode(c.world, Mode.ASYNC),
-    "mode.quorum": lambda c: ask_mode(c.world, Mode.QUORUM),
+    **modefaults.KINDS,
 }
 """Kinds that only some shapes have."""
 

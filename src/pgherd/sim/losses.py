@@ -4,7 +4,6 @@ A reign that began by an expired lease may lack what its predecessor acknowledge
 ledger had heard of no more than max_lag allows and the history says, and what was written later.
 What is lost so is taken out of the checks' record of acknowledgements. Two primaries never
 acknowledge at once (I8), except one whose agent is dead or stands still: there nobody can close.
-Owns also the operator's wish for a mode.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.ledger import commands as cmd
-from pgherd.model.facts import Mode, Reign
+from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, NodeId, Term
 from pgherd.sim.clock import SECOND
 from pgherd.sim.wal import Record
@@ -71,17 +70,16 @@ class Losses:
             self._give_up(server, reign)
 
     def _give_up(self, server: Server, reign: Reign) -> None:
-        """What was told of must be within the record, and the record within the policy."""
+        """What was told of must be recorded, and within the policy; the rest came after that."""
         checks, most = self.world.checks, self.world.policy.max_lag_bytes
         assert server.dir is not None
         lost = [one.lost_bytes or 0 for one in self._lossy()]
         if max(lost) > most:
             checks.fail("I7", f"up to term {reign.term} {lost} bytes were given up, not {most}")
+        behind = self.told.get(self._before(reign), Lsn(0)) - reign.start.lsn
+        if sum(lost) < behind:
+            checks.fail("I7", f"term {reign.term} is {behind} bytes behind, {lost} are recorded")
         gone = [one for one in checks.acks.values() if not server.dir.holds(one)]
-        told = self.told.get(self._before(reign), Lsn(0))
-        known = [one for one in gone if one.end <= told]
-        if known and sum(lost) < max(one.end for one in known) - reign.start.lsn:
-            checks.fail("I7", f"up to term {reign.term} {lost} bytes were given up, and {known}")
         self._forget(gone)
         checks.tip = max(checks.acks.values(), key=lambda one: one.depth, default=None)
 
@@ -120,13 +118,3 @@ class Losses:
         if agent is None or agent.proc.paused:
             return False
         return self.world.clock.now - agent.awake_since > AWAKE_FOR
-
-
-def ask_mode(world: World, mode: Mode) -> bool:
-    """An operator asks for a mode; False where nobody can take the order."""
-    agent, facts = world.raft_leader(), world.facts()
-    return (
-        agent is not None
-        and facts is not None
-        and agent.propose(cmd.SetMode(mode, facts.num_sync, "chaos"))
-    )

@@ -35,6 +35,8 @@ EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
 VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
+MAX_LAG_BYTES = 2000
+"""Twenty rows, so that mode async has to refuse now and then."""
 DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
 """Two hosts that drift apart by this much each differ by what the protocol assumes."""
 
@@ -132,7 +134,9 @@ class World:
         self.clock.events_per_second_max = EVENTS_PER_SECOND_MAX
         self.net = Network(self.clock, self.rng)
         self.shape = shape
-        self.policy = policy or Policy(voter_timeout_ms=VOTER_TIMEOUT_MS)
+        self.policy = policy or Policy(
+            voter_timeout_ms=VOTER_TIMEOUT_MS, max_lag_bytes=MAX_LAG_BYTES
+        )
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
