@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from mode_cases import (
     ALONE,
     ASKS,
@@ -23,6 +24,7 @@ from plan_values import (
     lease,
     look,
     member,
+    myself,
     parked,
     pos,
     primary,
@@ -35,7 +37,8 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Facts, Mode, Phase, Tags
+from pgherd.model import action as act
+from pgherd.model.facts import Facts, Handover, Mode, Phase, Tags
 from pgherd.model.ids import Instant, Lsn, NodeId, Term, Timeline
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS, Ask
 from pgherd.model.policy import Policy
@@ -43,6 +46,7 @@ from pgherd.plan import herd, leases
 from pgherd.plan.bylease import known_end, wrote_alone
 from pgherd.plan.leading import names_text
 from pgherd.plan.look import lease_ttl
+from pgherd.plan.member import decide
 from pgherd.plan.rule import Decision, Situation
 
 
@@ -198,6 +202,24 @@ def test_the_lease_is_shorter_in_async() -> None:
     auto, told = Policy(), Policy(lease_ttl_ms=7000)
     assert (lease_ttl(asynchronous(), auto), lease_ttl(facts(), auto)) == (TTL_ASYNC_MS, TTL_MS)
     assert lease_ttl(asynchronous(), told) == 7000
+
+
+@pytest.mark.parametrize(
+    ("mode", "stops"), [(Mode.ASYNC, True), (Mode.QUORUM, False)], ids=["async", "degraded"]
+)
+def test_whoever_cannot_close_in_time_is_stopped_in_async(mode: Mode, stops: bool) -> None:
+    """At the deadline, in an election and in a switchover; degraded, nobody else can lead."""
+    known = asynchronous(mode=mode)
+    begun = replace(known, phase=Phase.ELECTING, term=Term(4))
+    handed = replace(begun, handover=Handover(switchover="s", candidate=NodeId("n2")))
+    for facts_then, kind in (
+        (known, act.HoldWrites),
+        (begun, act.CloseGate),
+        (handed, act.DrainAndStop),
+    ):
+        planned = decide(myself(facts_then, ALONE, has_lease=kind is not act.HoldWrites))
+        assert isinstance(planned.action, kind)
+        assert planned.action.or_stop is stops
 
 
 def test_a_planned_switchover_in_async_waits_for_nothing() -> None:
