@@ -76,12 +76,14 @@ def explains(herd: LocalHerd, text: str, standbys: list[str]) -> bool:
 
 
 def test_async(asynchronous: LocalHerd, start_writers: StartWriters, count: Count) -> None:
-    """A dead postmaster is waited for and loses nothing. A dead node is waited for until its lease
-    is over; then only who is within max_lag of it leads, and history tells what was given up.
+    """A dead postmaster is waited for and loses nothing, as a switchover does. A dead node is
+    waited for until its lease is over; then only who is within max_lag of it leads, and history
+    tells what was given up.
     """
     herd = asynchronous
     writers = start_writers()
     attempt(herd, writers, Fault.POSTMASTER)
+    attempt(herd, writers, Fault.SWITCHOVER)
     writers.stop()
     verdict = check(writers.history(), read_rows(herd.dsn_direct()))
     assert verdict.clean, str(verdict)

@@ -47,11 +47,14 @@ def wrote_alone(facts: Facts) -> bool:
 
 
 def by_lease(s: Situation) -> bool:
-    """Whether this election may do without the old primary, for its lease is over."""
+    """Whether this election may do without the old primary, for its lease is over.
+
+    One that is sealed has everything, unless the operator never wants it restarted in place.
+    """
     facts = s.facts
     if not electing(s) or facts.mode is not Mode.ASYNC or facts.handover is not None:
         return False
-    if facts.leader is not None and facts.leader in sealed(s):
+    if s.policy.restart_in_place and facts.leader in sealed(s):
         return False
     return lease_is_over(facts) and wrote_alone(facts)
 
@@ -86,6 +89,8 @@ def comes_up(s: Situation) -> Decision | None:
     report = leader_report(s)
     if not by_lease(s) or report is None or report.server.state not in COMING_UP:
         return None
+    if not s.policy.restart_in_place:
+        return None
     if s.now - s.view.phase_since >= s.policy.start_timeout_ms:
         return None
     return Decision(307, f"{report.node} has everything and comes up: waits until it is sealed")
@@ -95,7 +100,7 @@ def choose(s: Situation) -> Decision | None:
     """F4 without the old primary: who has most of its WAL, unless that is too little."""
     if not by_lease(s):
         return None
-    done = comparable(s)
+    done = {key: position for key, position in comparable(s).items() if key != s.facts.leader}
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
         return Decision(306, f"waits for {names(waiting)} to seal")
@@ -128,6 +133,8 @@ def choose(s: Situation) -> Decision | None:
 def lag_of(s: Situation, winner: MemberKey, position: Position) -> tuple[int, str]:
     """How much of the WAL that the ledger knew of a winner lacks, and why that is too much."""
     end, most = known_end(s.facts), s.policy.max_lag_bytes
+    if s.facts.leader is not None and s.facts.leader in sealed(s):
+        end = max(end or Lsn(0), sealed(s)[s.facts.leader].lsn)
     if end is None:
         why = "the old primary died before the ledger knew how far it was"
         return 0, f"how far {winner.node} is behind is not known, {why}: bring that one back"

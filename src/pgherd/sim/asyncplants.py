@@ -17,7 +17,7 @@ from pgherd.sim.clock import SECOND
 from pgherd.sim.commits import Commits
 from pgherd.sim.planting import attribute
 from pgherd.sim.run import Result
-from pgherd.sim.shapes import ASYNC, Shape
+from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
 
 Plant = Callable[[ExitStack], None]
 
@@ -110,7 +110,7 @@ class Plot(NamedTuple):
 
 
 CUT_OFF = Shape("cut", size=5, witnesses=2, kinds=("mode.async.cut", "mode.quorum"))
-BEHIND = replace(ASYNC, witnesses=1, kinds=("primary.lost.ahead",))
+BEHIND = replace(ASYNC_PAIR, kinds=("primary.lost.ahead",))
 LONELY = replace(ASYNC, kinds=("primary.isolated",))
 
 PLOTS: dict[str, Plot] = {

@@ -50,10 +50,18 @@ ASYNC = Shape(
     ),
     mode=Mode.ASYNC,
 )
+ASYNC_PAIR = Shape(
+    "async-pair",
+    witnesses=1,
+    kinds=("primary.lost.ahead", "mode.async", "mode.quorum", "primary.isolated"),
+    mode=Mode.ASYNC,
+)
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 16 seeds two have five, and one each is of the other shapes."""
     if seed % 8 == 7:
         return FIVE
+    if seed % 32 == 26:
+        return ASYNC_PAIR
     return {9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)

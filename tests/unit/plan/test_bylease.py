@@ -9,6 +9,7 @@ from mode_cases import (
     DEAD1,
     END,
     OVER,
+    SEAL1,
     SEAL2,
     SEAL3,
     asynchronous,
@@ -202,6 +203,17 @@ def test_the_lease_is_shorter_in_async() -> None:
     auto, told = Policy(), Policy(lease_ttl_ms=7000)
     assert (lease_ttl(asynchronous(), auto), lease_ttl(facts(), auto)) == (TTL_ASYNC_MS, TTL_MS)
     assert lease_ttl(asynchronous(), told) == 7000
+
+
+def test_who_is_never_to_be_restarted_in_place_is_done_without() -> None:
+    """on_postgres_crash: failover: its sealed end is the measure of what is given up, and exact."""
+    seen = look(ended(), SEAL1, SEAL2, SEAL3)
+    assert elect(seen).winner == key(1)
+    never = replace(seen, policy=replace(seen.policy, restart_in_place=False))
+    command = elect(never)
+    assert (command.rule, command.winner, command.lost_bytes) == (306, key(2), 100)
+    further = report(1, parked(pos(3, 5300)), sealed(1, pos(3, 5300)))
+    assert elect(replace(never, view=look(ended(), further, SEAL2, SEAL3).view)).lost_bytes == 400
 
 
 @pytest.mark.parametrize(
