@@ -6,11 +6,11 @@ last in names, `epoch` is the number of a reign (the ledger's term).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from pgherd.model.facts import MAX_VOTERS_MOST
+from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
 NodeName = str
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
@@ -63,9 +63,13 @@ class Check(Model):
 
 
 class Synchronous(Model):
-    """What an acknowledged commit promises now. num_sync: copies beyond the primary's own."""
+    """What an acknowledged commit promises now. num_sync: copies beyond the primary's own.
+
+    mode_wanted: asked for in mode async, and in force once a standby has everything.
+    """
 
     mode: str
+    mode_wanted: str | None
     voters: list[NodeName]
     num_sync: int
     wanted: int
@@ -213,7 +217,11 @@ class Changed(Model):
 
 
 class HistoryEntry(Model):
-    """One reign. lsn: where its history leaves its predecessor's."""
+    """One reign. lsn: where its history leaves its predecessor's.
+
+    lost_bytes: in mode async, how much of its predecessor's WAL as last told this reign began
+    without; what was written after that comes on top. null: nothing acknowledged was given up.
+    """
 
     epoch: int
     timeline: int | None
@@ -223,6 +231,7 @@ class HistoryEntry(Model):
     promoted: bool
     rule: int
     reason: str
+    lost_bytes: int | None
     established: bool
     began_at: str | None
     established_at: str | None
@@ -309,6 +318,27 @@ class MaxVoters(Model):
     """How many members vote at most."""
 
     max_voters: int = Field(ge=1, le=MAX_VOTERS_MOST)
+
+
+class SyncSettings(Model):
+    """The mode of replication, and what is in force of it now.
+
+    num_sync_standbys: copies beyond the primary's own, as asked for in the cluster; auto: as each
+    node's replication.num_sync says, or half of the data members.
+    """
+
+    replication: str
+    replication_wanted: str | None
+    num_sync_standbys: int | Literal["auto"]
+    promise: str
+    in_force: Synchronous
+
+
+class SyncWanted(Model):
+    """What to change of the mode and the number of copies; what is not named stays."""
+
+    replication: Literal["async", "quorum", "strict"] | None = None
+    num_sync_standbys: Annotated[int, Field(ge=1, le=NUM_SYNC_MOST)] | Literal["auto"] | None = None
 
 
 class TokenRequest(Model):

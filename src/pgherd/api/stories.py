@@ -45,6 +45,7 @@ def reign_entry(reign: Reign) -> schema.HistoryEntry:
         promoted=reign.promoted,
         rule=reign.rule,
         reason=reign.reason,
+        lost_bytes=reign.lost_bytes,
         established=reign.established,
         began_at=iso(reign.began_at_ms),
         established_at=iso(reign.established_at_ms),

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import leases, schema
+from pgherd.api import leases, promising, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -316,19 +316,6 @@ def failover_state(seen: Seen) -> schema.FailoverState:
     return "normal" if all(is_streaming(seen, m.node) for m in returning) else "recovering"
 
 
-def synchronous(facts: Facts) -> schema.Synchronous:
-    """The promise in force, and whether it is less than what is wanted."""
-    staying = [member for member in data_members(facts) if not member.leaving]
-    wanted = facts.num_sync or len(staying) // 2
-    return schema.Synchronous(
-        mode=facts.mode.value,
-        voters=[key.node for key in facts.sync.voters],
-        num_sync=facts.sync.k,
-        wanted=wanted,
-        degraded=facts.phase is Phase.STABLE and facts.sync.k < wanted,
-    )
-
-
 def lease(seen: Seen) -> schema.Lease | None:
     """The primary's lease, by its own fresh report."""
     held = seen.facts.lease
@@ -360,7 +347,8 @@ def problems(seen: Seen) -> list[str]:
             )
     if why := leases.problem(facts, lease(seen)):
         found.append(why)
-    sync = synchronous(facts)
+    found += promising.problems(facts)
+    sync = promising.shown(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
     if split_brain(seen):
@@ -411,7 +399,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         failover_state=failover_state(seen),
         auto_failover_enabled=seen.failover_enabled,
         paused=facts.paused,
-        synchronous=synchronous(facts),
+        synchronous=promising.shown(facts),
         lease=lease(seen),
         system_id=facts.system_id,
         problems=problems(seen),

@@ -87,7 +87,7 @@ def asking(command: Command) -> Command:
 
 def build() -> typer.Typer:
     """All commands."""
-    from pgherd.cli import changing, configuring, making, membership, saving, watching
+    from pgherd.cli import changing, configuring, making, membership, promising, saving, watching
 
     app = typer.Typer(
         name="pgherd",
@@ -104,6 +104,7 @@ def build() -> typer.Typer:
     groups = {"": app}
     for name, help_text, commands in (
         ("config", "Check and write configuration files.", configuring.COMMANDS),
+        ("sync", "What a commit promises: mode and number of copies.", promising.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
         ("raft snapshot", "The ledger in a file: save it, restore it.", saving.COMMANDS),

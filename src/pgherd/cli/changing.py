@@ -50,12 +50,19 @@ def failover(
     state, members = look(common)
     target = choose(members, to)
     say(f"plan: failover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
-    say("      sessions of the old primary are cut; no acknowledged commit is given up")
+    say(f"      sessions of the old primary are cut; {given_up(state)}")
     agree(yes)
     body: dict[str, Any] = {"force": force}
     if target is not None and to is not None:
         body["candidate"] = target["name"]
     finish(common, ask(common, "/api/v1/failover", body))
+
+
+def given_up(state: dict[str, Any]) -> str:
+    """What a failover may lose."""
+    if state["synchronous"]["mode"] == "async":
+        return "mode async: what only it has is lost, up to failover.max_lag and a lease's writes"
+    return "no acknowledged commit is given up"
 
 
 def look(common: Common) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -72,9 +72,7 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
     quorum, voting = "yes" if found["has_quorum"] else "NO", ", ".join(found["raft_voters"])
     line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")
-    voters = ", ".join(sync["voters"]) or "nobody"
-    weak = " (DEGRADED)" if sync["degraded"] else ""
-    line(f"commits   {sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}")
+    line(f"commits   {promise(sync)}")
     line(f"lease     {lease(found['lease'])}")
     if detailed:
         line(f"system    {found['system_id']}, last change {found['last_topology_change']}")
@@ -83,6 +81,16 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     show_nodes(found["nodes"], color=common.color)
     for problem in found["problems"]:
         line(f"! {problem}")
+
+
+def promise(sync: dict[str, Any]) -> str:
+    """Where a commit is once it is acknowledged."""
+    if sync["mode"] == "async":
+        more = f"; {sync['mode_wanted']} is asked for" if sync["mode_wanted"] else ""
+        return f"async: on the primary alone, a failover may lose the newest{more}"
+    voters = ", ".join(sync["voters"]) or "nobody"
+    weak = " (DEGRADED)" if sync["degraded"] else ""
+    return f"{sync['mode']}: on the primary and {sync['num_sync']} of {voters}{weak}"
 
 
 def lease(found: dict[str, Any] | None) -> str:
@@ -144,7 +152,18 @@ def history(
     if common.output is not Format.TABLE:
         emit(found if notes else found["reigns"], common.output)
         return
-    columns = ("epoch", "at", "primary", "kind", "timeline", "start", "took ms", "rule", "reason")
+    columns = (
+        "epoch",
+        "at",
+        "primary",
+        "kind",
+        "timeline",
+        "start",
+        "took ms",
+        "rule",
+        "lost bytes",
+        "reason",
+    )
     fields = (
         "epoch",
         "established_at",
@@ -154,6 +173,7 @@ def history(
         "lsn",
         "duration_ms",
         "rule",
+        "lost_bytes",
         "reason",
     )
     table(

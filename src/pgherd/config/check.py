@@ -15,7 +15,7 @@ from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
 from pgherd.model.errors import OperatorError
-from pgherd.model.lease import held_ms, renew_ms
+from pgherd.model.lease import TTL_ASYNC_MS, held_ms, renew_ms
 
 HEARTBEATS_PER_ELECTION_MIN = 5
 ELECTIONS_PER_LEASE_MIN = 2
@@ -126,8 +126,12 @@ def _timings(settings: Settings) -> Found:
 
 
 def _lease(settings: Settings) -> Found:
-    """A healthy primary must not lose its lease to what passes by itself."""
-    ttl, detect = settings.failover.lease_ttl_ms, settings.failover.detect_ms
+    """A healthy primary must not lose its lease to what passes by itself.
+
+    auto is the shortest there is; the mode may change without this file.
+    """
+    wanted, detect = settings.failover.lease_ttl_ms, settings.failover.detect_ms
+    ttl = wanted if isinstance(wanted, int) else TTL_ASYNC_MS
     elections = ELECTIONS_PER_LEASE_MIN * settings.raft.election_timeout_ms
     left = held_ms(ttl) - renew_ms(ttl)
     if left < max(elections, detect):

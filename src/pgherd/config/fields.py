@@ -244,6 +244,14 @@ def parse_flag(value: object) -> bool:
     raise Wrong(f"{value!r} is neither true nor false", "write true or false")
 
 
+def parse_millis_or_auto(value: object) -> int | Literal["auto"]:
+    """A duration, or `auto`."""
+    if value == "auto":
+        return "auto"
+    found: int = _or_wrong(parse_duration_ms)(value)
+    return found
+
+
 def parse_parameter(value: object) -> str:
     """The value of a PostgreSQL parameter as text, numbers and switches included."""
     if isinstance(value, bool):
@@ -295,6 +303,7 @@ def _or_wrong(parse: Callable[[object], int]) -> Callable[[object], int]:
 
 
 Millis = Annotated[int, BeforeValidator(_or_wrong(parse_duration_ms))]
+MillisOrAuto = Annotated[int | Literal["auto"], PlainValidator(parse_millis_or_auto)]
 Bytes = Annotated[int, BeforeValidator(_or_wrong(parse_size_bytes))]
 Port = Annotated[int, PlainValidator(parse_port)]
 Host = Annotated[str, PlainValidator(parse_host)]

@@ -23,6 +23,7 @@ from pgherd.config.fields import (
     Host,
     Key,
     Millis,
+    MillisOrAuto,
     NumSync,
     Parameter,
     ParameterName,
@@ -34,7 +35,7 @@ from pgherd.config.fields import (
 )
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
-from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST
+from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
@@ -263,16 +264,28 @@ class Failover(Section):
         ),
     ] = 1500
     lease_ttl_ms: Annotated[
-        Millis,
+        MillisOrAuto,
         Key(
             "Time after which a primary that consensus does not hear holds no lease any more: one"
-            " without synchronous replicas then lets writes wait. In force from the next lease on.",
+            " without synchronous replicas then lets writes wait, and mode async elects another."
+            " auto: 5s in mode async, else 10s. In force from the next lease on.",
             LIVE,
             unit="duration",
             least=5000,
             why="a lease has to outlast the election of a Raft leader",
         ),
-    ] = 10_000
+    ] = "auto"
+    max_lag_bytes: Annotated[
+        Bytes,
+        Key(
+            "Most WAL of the old primary, as far as consensus knew of it, that a failover in mode"
+            " async may give up; what it wrote after the last renewal of its lease comes on top.",
+            LIVE,
+            unit="size",
+            least=1 << 16,
+            why="less than a few pages of WAL would refuse nearly every failover",
+        ),
+    ] = 16 << 20
     start_timeout_ms: Annotated[
         Millis,
         Key(
@@ -308,11 +321,12 @@ class Replication(Section):
     """What an acknowledged commit promises."""
 
     mode: Annotated[
-        Literal["quorum", "strict"],
+        Literal["async", "quorum", "strict"],
         Key(
             "quorum: on two nodes, or the ledger says that one is left;"
-            " strict: always on two nodes, or writes wait. Read once, when the cluster is made.",
-            later=("async",),
+            " strict: always on two nodes, or writes wait; async: on the primary alone, a failover"
+            " may lose the newest commits. Read once, when the cluster is made; later:"
+            " pgherd sync set --mode MODE.",
         ),
     ] = "quorum"
     num_sync: Annotated[
@@ -321,7 +335,7 @@ class Replication(Section):
             "Replicas that must have a commit; auto: half of the data members.",
             LIVE,
             least=1,
-            most=8,
+            most=NUM_SYNC_MOST,
         ),
     ] = "auto"
     sync_timeout_ms: Annotated[

@@ -38,6 +38,7 @@ from pgherd.model.observation import (
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, lapse, leases, member, readmission
 from pgherd.plan.asked import Asked
+from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
@@ -248,7 +249,7 @@ class Agent:
     def _notice_stall(self) -> None:
         now = now_ms()
         late_ms = now - self._looped_at - int(LATE_S * 1000)
-        self.leasing.was_late(now, late_ms=late_ms, ttl_ms=self.policy.lease_ttl_ms)
+        self.leasing.was_late(now, late_ms=late_ms, ttl_ms=running_ttl(self.facts, self.policy))
         if now - self._looped_at > STALL_MS:
             self.reports.awake_since = now
             log.warning("agent.stalled", ms=now - self._looped_at)

@@ -31,7 +31,7 @@ CA_KEY = "ca.key"
 def policy(settings: Settings) -> Policy:
     """The deciders' limits."""
     failover, replication = settings.failover, settings.replication
-    wanted = replication.num_sync
+    wanted, ttl = replication.num_sync, failover.lease_ttl_ms
     return Policy(
         failover_enabled=failover.enabled,
         detect_ms=failover.detect_ms,
@@ -41,7 +41,8 @@ def policy(settings: Settings) -> Policy:
         num_sync=wanted if isinstance(wanted, int) else 0,
         restart_in_place=failover.on_postgres_crash == "auto",
         voter_timeout_ms=settings.raft.voter_timeout_ms,
-        lease_ttl_ms=failover.lease_ttl_ms,
+        lease_ttl_ms=ttl if isinstance(ttl, int) else 0,
+        max_lag_bytes=failover.max_lag_bytes,
     )
 
 

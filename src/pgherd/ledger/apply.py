@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import leases, levels, readmission, syncset
+from pgherd.ledger import leases, levels, modes, readmission, syncset
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -26,7 +26,6 @@ from pgherd.model.facts import (
     Reign,
     Switchover,
     SyncState,
-    SyncUse,
 )
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 
@@ -130,6 +129,8 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.winner} is no member with that incarnation")
     if c.winner in c.voters or (c.k > 0) != bool(c.voters):
         return refuse(facts, "invalid", "the winner cannot vote for itself, and V needs a k")
+    if c.voters and facts.mode is Mode.ASYNC:
+        return refuse(facts, "unsafe", modes.NO_VOTERS)
     first = not facts.history
     kd = c.k if first else min(facts.sync.kd, c.k)
     needed = len(c.voters) - kd + 1 if c.voters else 0
@@ -141,6 +142,7 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         rule=facts.rule,
         reason=facts.reason,
         began_at_ms=facts.began_at_ms,
+        lost_bytes=c.lost_bytes,
     )
     facts = replace(
         facts,
@@ -198,6 +200,7 @@ def establish(facts: Facts, c: cmd.Establish, at_ms: int) -> Result:
         forced=None,
         rule=reign.rule,
         reason=reign.reason,
+        lease=modes.lease_established(facts, sync),
     )
     text = f"{reign.leader.node} leads on timeline {c.timeline}: {reign.reason}"
     return note(facts, at_ms=at_ms, kind="term.established", text=text), cmd.Done()
@@ -209,27 +212,11 @@ def change_sync(facts: Facts, c: cmd.ChangeSync, at_ms: int) -> Result:
     old = facts.sync
     if old.generation != c.generation:
         return refuse(facts, "stale", f"the sync generation is {old.generation}")
-    changed = (c.names, c.names_k) != (old.names, old.names_k)
-    in_use = () if c.settled else old.in_use
-    if changed:
-        past = SyncUse(generation=old.generation, names=old.names, k=old.names_k)
-        in_use = tuple({(use.names, use.k): use for use in (*in_use, past)}.values())
-    if not c.voters:
-        in_use = tuple(use for use in in_use if use.k == 0)
-    sync = SyncState(
-        voters=c.voters,
-        k=c.k,
-        kd=c.kd,
-        r=c.r,
-        names=c.names,
-        names_k=c.names_k,
-        generation=old.generation + 1 if changed else old.generation,
-        in_use=in_use,
-    )
-    why = unknown_voter(facts, c) or syncset.broken_rule(sync)
+    sync = syncset.stepped(old, c)
+    why = unknown_voter(facts, c) or syncset.broken_rule(sync) or modes.broken_rule(facts, c)
     if why:
         return refuse(facts, "unsafe", why)
-    facts = replace(facts, sync=sync)
+    facts = modes.stepped(replace(facts, sync=sync), c)
     return note(facts, at_ms=at_ms, kind="sync.changed", text=c.reason, rule=c.rule), cmd.Done()
 
 
@@ -435,9 +422,10 @@ def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
 
 
 def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
-    facts = replace(facts, mode=c.mode, num_sync=c.num_sync)
-    text = f"replication mode {c.mode.value}, num_sync {c.num_sync or 'auto'}"
-    return note(facts, at_ms=at_ms, kind="mode.set", text=text), cmd.Done()
+    asked = modes.asked(facts, c)
+    if isinstance(asked, str):
+        return refuse(facts, "not_stable", asked)
+    return note(asked, at_ms=at_ms, kind="mode.set", text=modes.sentence(asked, c)), cmd.Done()
 
 
 def set_max_voters(facts: Facts, c: cmd.SetMaxVoters, at_ms: int) -> Result:

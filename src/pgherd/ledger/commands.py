@@ -56,7 +56,10 @@ class Drained(Command, frozen=True, tag=True):
 
 
 class Elect(Command, frozen=True, tag=True):
-    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms."""
+    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms.
+
+    lost_bytes: see Reign.
+    """
 
     term: Term
     elector: NodeId
@@ -68,6 +71,7 @@ class Elect(Command, frozen=True, tag=True):
     rule: int
     reason: str
     lease_ttl_ms: int = 0
+    lost_bytes: int | None = None
 
 
 class Establish(Command, frozen=True, tag=True):
@@ -83,7 +87,8 @@ class ChangeSync(Command, frozen=True, tag=True):
     """One step of PROTOCOL.md 4: new store side and new PostgreSQL side together.
 
     generation: the one this step starts from · settled: the leader reported that generation's
-    barrier complete, so older configurations are out of use.
+    barrier complete, so older configurations are out of use · mode: the one that was asked for,
+    where it comes into force with this step.
     """
 
     term: Term
@@ -97,6 +102,7 @@ class ChangeSync(Command, frozen=True, tag=True):
     names_k: int
     rule: int
     reason: str
+    mode: Mode | None = None
 
 
 class RegisterIncarnation(Command, frozen=True, tag=True):
@@ -198,10 +204,11 @@ class IssueToken(Command, frozen=True, tag=True):
 
 
 class SetMode(Command, frozen=True, tag=True):
-    """Change between quorum and strict."""
+    """Ask for a mode and a number of copies. From async to another one it waits for a copy."""
 
     mode: Mode
     num_sync: int
+    requested_by: str = ""
 
 
 class SetMaxVoters(Command, frozen=True, tag=True):
@@ -223,13 +230,14 @@ class GrantLease(Command, frozen=True, tag=True):
 
 
 class RenewLease(Command, frozen=True, tag=True):
-    """The holder of a lease asked for its whole time anew."""
+    """The holder of a lease asked for its whole time anew. alone_at: see Lease; mode async only."""
 
     id: int
     term: Term
     holder: MemberKey
     ask: Ask
     flush_lsn: Lsn
+    alone_at: int = 0
 
 
 class ExpireLease(Command, frozen=True, tag=True):

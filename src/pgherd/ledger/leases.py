@@ -58,7 +58,14 @@ def granted(facts: Facts, c: cmd.GrantLease) -> Lease | str:
     if old is not None and not old.expired and old.term == c.term:
         return f"lease {old.id} has not expired"
     former = still_held(old, other_than=c.holder)
-    return Lease(id=c.expected + 1, holder=c.holder, term=c.term, ttl_ms=c.ttl_ms, former=former)
+    return Lease(
+        id=c.expected + 1,
+        holder=c.holder,
+        term=c.term,
+        ttl_ms=c.ttl_ms,
+        former=former,
+        alone_at=old.alone_at if old is not None and old.term == c.term else 0,
+    )
 
 
 def reigns(facts: Facts) -> bool:
@@ -78,7 +85,13 @@ def renewed(facts: Facts, c: cmd.RenewLease) -> Lease | str:
     last = lease.asked
     if last is not None and last.by == c.ask.by and last.at >= c.ask.at:
         return f"lease {lease.id} was renewed by a later ask"
-    return replace(lease, renew_seq=lease.renew_seq + 1, asked=c.ask, flush_lsn=c.flush_lsn)
+    return replace(
+        lease,
+        renew_seq=lease.renew_seq + 1,
+        asked=c.ask,
+        flush_lsn=c.flush_lsn,
+        alone_at=max(lease.alone_at, c.alone_at),
+    )
 
 
 def ended(lease: Lease | None, c: cmd.ExpireLease) -> Lease | str:

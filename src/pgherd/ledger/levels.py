@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Member
 
-LEVEL = 1
+LEVEL = 2
 """What this program understands."""
-NEEDS: dict[type, int] = {}
+NEEDS: dict[type, int] = {cmd.SetMode: 2}
 """The level that a command came with; 1 where it is not named."""
 
 

@@ -5,7 +5,8 @@ One inequality instead of folklore: any k acknowledging standbys meet any R seal
 
 from __future__ import annotations
 
-from pgherd.model.facts import Facts, SyncState
+from pgherd.ledger.commands import ChangeSync
+from pgherd.model.facts import Facts, SyncState, SyncUse
 from pgherd.model.ids import MemberKey, NodeId
 
 
@@ -33,6 +34,27 @@ def weakest_k(sync: SyncState) -> int:
 def half_done(sync: SyncState) -> bool:
     """Whether PostgreSQL was told a set that the store does not have yet."""
     return set(sync.names) != set(sync.voters) or sync.names_k != sync.k
+
+
+def stepped(old: SyncState, c: ChangeSync) -> SyncState:
+    """The set after a step. What PostgreSQL was told before stays in use until it is settled."""
+    changed = (c.names, c.names_k) != (old.names, old.names_k)
+    in_use = () if c.settled else old.in_use
+    if changed:
+        past = SyncUse(generation=old.generation, names=old.names, k=old.names_k)
+        in_use = tuple({(use.names, use.k): use for use in (*in_use, past)}.values())
+    if not c.voters:
+        in_use = tuple(use for use in in_use if use.k == 0)
+    return SyncState(
+        voters=c.voters,
+        k=c.k,
+        kd=c.kd,
+        r=c.r,
+        names=c.names,
+        names_k=c.names_k,
+        generation=old.generation + 1 if changed else old.generation,
+        in_use=in_use,
+    )
 
 
 def broken_rule(sync: SyncState) -> str:

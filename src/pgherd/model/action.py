@@ -31,19 +31,27 @@ class Seal(Action, frozen=True, tag=True):
 
 
 class CloseGate(Action, frozen=True, tag=True):
-    """On a running primary: promise the term, closed names, client backends terminated."""
+    """On a running primary: promise the term, closed names, client backends terminated.
+
+    or_stop: as in HoldWrites.
+    """
 
     term: Term
     elector: NodeId
+    or_stop: bool = False
 
 
 class DrainAndStop(Action, frozen=True, tag=True):
-    """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze."""
+    """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze.
+
+    or_stop: as in HoldWrites.
+    """
 
     term: Term
     elector: NodeId
     candidate: MemberKey
     limit_ms: int
+    or_stop: bool = False
 
 
 class Promote(Action, frozen=True, tag=True):
@@ -70,8 +78,11 @@ class SetNames(Action, frozen=True, tag=True):
 class HoldWrites(Action, frozen=True, tag=True):
     """On a primary without a synchronous set: closed names, proven; sessions stay and wait.
 
-    Of no term: not acknowledging is right in any.
+    Of no term: not acknowledging is right in any. or_stop: a server that cannot be proven closed at
+    once is stopped, for another one may be elected soon.
     """
+
+    or_stop: bool = False
 
 
 class Settle(Action, frozen=True, tag=True):

@@ -23,12 +23,17 @@ class Phase(StrEnum):
 
 
 class Mode(StrEnum):
-    """What an acknowledgement promises: `quorum` may degrade by the ledger, `strict` blocks."""
+    """What an acknowledgement promises: `quorum` may degrade by the ledger, `strict` blocks.
 
+    `async` promises the primary's own disk only, and bounds by its lease how long it may write on.
+    """
+
+    ASYNC = "async"
     QUORUM = "quorum"
     STRICT = "strict"
 
 
+NUM_SYNC_MOST = 8
 MAX_VOTERS = 5
 MAX_VOTERS_MOST = 7
 """More voters make every commit slower and a majority larger, and only two more may fail."""
@@ -139,6 +144,8 @@ class Reign(msgspec.Struct, frozen=True):
 
     start = the winner's frozen position: the point where its history leaves its predecessor's.
     promoted = False when the leader kept its server (false alarm): no timeline was opened.
+    lost_bytes = how much of its predecessor's WAL, as far as the ledger knew of it, this reign
+    began without, by the policy of mode async; None where nothing acknowledged was given up.
     """
 
     term: Term
@@ -151,6 +158,7 @@ class Reign(msgspec.Struct, frozen=True):
     established: bool = False
     began_at_ms: int = 0
     established_at_ms: int = 0
+    lost_bytes: int | None = None
 
 
 class Switchover(msgspec.Struct, frozen=True):
@@ -182,7 +190,11 @@ class Forced(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """Everything the cluster agreed on, as of one applied index."""
+    """Everything the cluster agreed on, as of one applied index.
+
+    mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
+    with the synchronous set.
+    """
 
     cluster: str
     members: dict[NodeId, Member] = {}
@@ -210,6 +222,7 @@ class Facts(msgspec.Struct, frozen=True):
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
     lease: Lease | None = None
+    mode_wanted: Mode | None = None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

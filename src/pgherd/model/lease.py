@@ -19,6 +19,9 @@ LAG_MS_MAX = 500
 MARGIN_MS = 50
 DELIVERY_MS = 100
 RENEWALS_PER_TTL = 4
+TTL_MS = 10_000
+TTL_ASYNC_MS = 5_000
+"""In mode async a failover of a primary that nobody hears waits for this."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -37,7 +40,9 @@ class Lease(msgspec.Struct, frozen=True):
     id: new with every grant, never used again · renew_seq: how many renewals it has had · asked:
     the ask of the newest renewal · flush_lsn: how far the holder's WAL was durable then · expired:
     its time was over on a Raft leader's clock; only a new grant helps · former: the lease of
-    another holder that had not ended when this one was granted; until then this one is not sole.
+    another holder that had not ended when this one was granted; until then this one is not sole ·
+    alone_at: the sync generation at which the holder was known to write alone, so that this lease
+    bounds its writes; 0 where that is not known.
     """
 
     id: int
@@ -49,6 +54,7 @@ class Lease(msgspec.Struct, frozen=True):
     flush_lsn: Lsn = Lsn(0)
     expired: bool = False
     former: Lease | None = None
+    alone_at: int = 0
 
     @property
     def mark(self) -> tuple[int, int]:

@@ -9,7 +9,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
 
     num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
-    which another member votes in a voter's place.
+    which another member votes in a voter's place · lease_ttl_ms: 0 = auto, by the mode
+    (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind.
     """
 
     failover_enabled: bool = True
@@ -24,4 +25,5 @@ class Policy(msgspec.Struct, frozen=True):
     stuck_after_ms: int = 20_000
     restart_in_place: bool = True
     voter_timeout_ms: int = 300_000
-    lease_ttl_ms: int = 10_000
+    lease_ttl_ms: int = 0
+    max_lag_bytes: int = 16 * 1024 * 1024

@@ -1,13 +1,14 @@
-"""Rules 301-309: from sealed members to a winner (PROTOCOL.md F3-F5).
+"""Rules 301-305: from sealed members to a winner (PROTOCOL.md F3-F5).
 
 Nothing here waits for a clock to become safe: time only decides how long to hope for more members.
+The one election that does is mode async's without its old primary (`bylease`).
 """
 
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.lineage import contains
-from pgherd.model.facts import Handover, Phase, Reign
+from pgherd.model.facts import Handover, Mode, Phase, Reign
 from pgherd.model.ids import CLOSED_NAMES, MemberKey, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
@@ -16,6 +17,7 @@ from pgherd.plan.look import (
     fresh,
     is_strict,
     leader_report,
+    lease_ttl,
     num_sync,
     sealed,
 )
@@ -156,9 +158,11 @@ def next_set(
     Who seals may still not stream (its WAL is gone from the winner): a term that was not
     established in time is followed by one of the same leader that wants one less.
     Mode strict never wants fewer than num_sync: where not so many stream, V' is empty, the names
-    stay closed, and the set returns when there are enough.
+    stay closed, and the set returns when there are enough. Mode async wants nobody.
     """
     facts, wanted = s.facts, num_sync(s.facts, s.policy)
+    if facts.mode is Mode.ASYNC:
+        return (), 0
     voters = {*facts.sync.voters, *others}
     voters |= {facts.leader} if facts.leader is not None else set()
     k = min(wanted, len(others))
@@ -186,6 +190,8 @@ def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
     voters = [key for key in facts.sync.voters if key in done]
     if not facts.sync.voters:
         who = facts.leader.node if facts.leader else "the last leader"
+        if facts.mode is Mode.ASYNC:
+            return f"{who} is not sealed: mode async waits until {who}'s lease is over"
         return f"only {who} may hold everything (no synchronous standby), and it is not sealed"
     if len(voters) < facts.sync.r:
         missing = [key for key in facts.sync.voters if key not in done]
@@ -268,6 +274,7 @@ def elect(
     voters: tuple[MemberKey, ...],
     k: int,
     reason: str,
+    lost_bytes: int | None = None,
 ) -> Decision:
     command = cmd.Elect(
         term=s.facts.term,
@@ -279,12 +286,13 @@ def elect(
         k=k,
         rule=rule,
         reason=reason,
-        lease_ttl_ms=s.policy.lease_ttl_ms,
+        lease_ttl_ms=lease_ttl(s.facts, s.policy),
+        lost_bytes=lost_bytes,
     )
     return Decision(rule, reason, command)
 
 
-RULES = (
+FIRST = (
     HerdRule(
         301,
         "In a switchover the old leader's final position is recorded before the others seal.",
@@ -298,6 +306,8 @@ RULES = (
     HerdRule(
         303, "A leader that is alive and closed keeps the lead under the new term.", false_alarm
     ),
+)
+RULES = (
     HerdRule(304, "Without enough sealed voters nobody is elected.", not_enough_sealed),
     HerdRule(
         305,

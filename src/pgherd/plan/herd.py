@@ -13,6 +13,7 @@ from pgherd.model.observation import HerdView
 from pgherd.model.policy import Policy
 from pgherd.plan import (
     birth,
+    bylease,
     election,
     establishing,
     handover,
@@ -27,6 +28,8 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 URGENT: tuple[HerdRule, ...] = (
     *suspicion.RULES,
     *leases.ENDING,
+    *election.FIRST,
+    *bylease.RULES,
     *election.RULES,
     *establishing.RULES,
     *birth.RULES,
@@ -71,7 +74,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 402})
+STOPPING = frozenset({304, 303, 305, 306, 307, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({702, 717})

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.leases import reigns
-from pgherd.model.facts import Facts, Phase
+from pgherd.model.facts import Facts, Mode, Phase
 from pgherd.model.ids import MemberKey
 from pgherd.model.lease import Lease, renew_ms
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.leaseclock import running
-from pgherd.plan.look import fresh, leader_report
+from pgherd.plan.look import fresh, leader_report, lease_ttl
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 
@@ -54,7 +54,7 @@ def grant_again(s: Situation) -> Decision | None:
         term=facts.term,
         holder=facts.leader,
         expected=lease.id if lease is not None else 0,
-        ttl_ms=s.policy.lease_ttl_ms,
+        ttl_ms=lease_ttl(facts, s.policy),
         rule=903,
         reason=reason,
     )
@@ -64,7 +64,8 @@ def grant_again(s: Situation) -> Decision | None:
 def renewal(facts: Facts, report: Observation | None) -> cmd.RenewLease | None:
     """The renewal that the holder's newest report asks for, if one is due.
 
-    No rule: it repeats every few seconds what an election decided. Due by the holder's own clock.
+    No rule: it repeats every few seconds what an election decided. Due by the holder's own clock,
+    and at once where mode async has to know that the holder writes alone.
     """
     lease = facts.lease
     if lease is None or report is None or report.ask is None or lease.expired:
@@ -72,8 +73,9 @@ def renewal(facts: Facts, report: Observation | None) -> cmd.RenewLease | None:
     key = MemberKey(report.node, report.promises.incarnation)
     if key != lease.holder or lease.term != facts.term or not reigns(facts):
         return None
-    last, ask = lease.asked, report.ask
-    if last is not None and last.by == ask.by and ask.at - last.at < renew_ms(lease.ttl_ms):
+    last, ask, alone_at = lease.asked, report.ask, writes_alone(facts, report)
+    early = last is not None and last.by == ask.by and ask.at - last.at < renew_ms(lease.ttl_ms)
+    if early and alone_at <= lease.alone_at:
         return None
     position = report.server.position
     return cmd.RenewLease(
@@ -82,7 +84,15 @@ def renewal(facts: Facts, report: Observation | None) -> cmd.RenewLease | None:
         holder=lease.holder,
         ask=ask,
         flush_lsn=position.lsn if position is not None else lease.flush_lsn,
+        alone_at=alone_at,
     )
+
+
+def writes_alone(facts: Facts, report: Observation) -> int:
+    """The generation of the empty set that a leader works with in mode async; else 0."""
+    server = report.server
+    alone = facts.mode is Mode.ASYNC and server.state is Server.PRIMARY and not server.names
+    return server.names_generation if alone else 0
 
 
 ENDING = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgherd.model.facts import Facts, Kind, Member, Mode
 from pgherd.model.ids import MemberKey, NodeId, Position, Term
+from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
 from pgherd.plan.rule import Situation
@@ -125,6 +126,16 @@ def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:
 
 def is_strict(facts: Facts) -> bool:
     return facts.mode is Mode.STRICT
+
+
+def lease_ttl(facts: Facts, policy: Policy) -> int:
+    """How long the next lease lasts: configured, or as the mode in force wants it."""
+    return policy.lease_ttl_ms or (TTL_ASYNC_MS if facts.mode is Mode.ASYNC else TTL_MS)
+
+
+def running_ttl(facts: Facts, policy: Policy) -> int:
+    """How long the lease of the ledger lasts; the next one's time where there is none."""
+    return facts.lease.ttl_ms if facts.lease is not None else lease_ttl(facts, policy)
 
 
 def wants_sync(s: Situation, key: MemberKey) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgherd.model import action as act
+from pgherd.model.facts import Mode
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, closed, elects, my_key
 
@@ -28,7 +29,11 @@ def hand_over(s: Self) -> Answer | None:
     candidate = facts.members[facts.handover.candidate].key
     limit = s.policy.hold_timeout_ms // 2
     action = act.DrainAndStop(
-        term=facts.term, elector=facts.elector, candidate=candidate, limit_ms=limit
+        term=facts.term,
+        elector=facts.elector,
+        candidate=candidate,
+        limit_ms=limit,
+        or_stop=facts.mode is Mode.ASYNC,
     )
     return f"hands over to {candidate.node}", action
 
@@ -53,7 +58,9 @@ def close(s: Self) -> Answer | None:
     promised = s.promises.promise, s.promises.promise_elector
     if promised == (s.facts.term, s.facts.elector) and closed(s):
         return "closed; waits for the election", None
-    return "closes its gate", act.CloseGate(term=s.facts.term, elector=s.facts.elector)
+    soon = s.facts.mode is Mode.ASYNC
+    action = act.CloseGate(term=s.facts.term, elector=s.facts.elector, or_stop=soon)
+    return "closes its gate", action
 
 
 def start_to_seal(s: Self) -> Answer | None:

@@ -1,4 +1,4 @@
-"""Rules 501-508: the sync set follows who streams, one step at a time (PROTOCOL.md 4).
+"""Rules 501-510: the sync set follows who streams, one step at a time (PROTOCOL.md 4).
 
 Strengthening what PostgreSQL does comes before relaxing what electors need, and the other way
 round, as the table there states; the ledger refuses a step that would break (Q).
@@ -6,9 +6,11 @@ round, as the table there states; the ledger refuses a step that would break (Q)
 
 from __future__ import annotations
 
+import msgspec
+
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.syncset import half_done, seal_count
-from pgherd.model.facts import Phase, SyncState
+from pgherd.model.facts import Mode, Phase, SyncState
 from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Observation
 from pgherd.plan.look import (
@@ -48,6 +50,7 @@ def step(
         names_k=new.names_k,
         rule=rule,
         reason=reason,
+        mode=s.facts.mode_wanted if new.voters else None,
     )
     return Decision(rule, reason, command)
 
@@ -173,15 +176,33 @@ def quiet_for(s: Situation, keys: tuple[MemberKey, ...]) -> bool:
 
 def restore(s: Situation) -> Decision | None:
     """Nothing -> S: PostgreSQL first, then the barrier, then the ledger (rule 501)."""
-    report, sync = stable_leader(s), s.facts.sync
-    if report is None or sync.voters or half_done(sync):
+    report, sync, mode = stable_leader(s), s.facts.sync, s.facts.mode_wanted or s.facts.mode
+    if report is None or sync.voters or half_done(sync) or mode is Mode.ASYNC:
         return None
     wanted = wanted_set(s, report)
     k = min(num_sync(s.facts, s.policy), len(wanted))
-    if k == 0 or (is_strict(s.facts) and k < num_sync(s.facts, s.policy)):
+    if k == 0 or (mode is Mode.STRICT and k < num_sync(s.facts, s.policy)):
         return None
     new = changed(sync, names=wanted, names_k=k)
     return step(s, 503, f"synchrony returns: {describe(wanted, k)}", new)
+
+
+def without_copies(s: Situation) -> Decision | None:
+    """A mode that was asked for where there is nobody to have copies, as with one data member."""
+    facts, sync, mode = s.facts, s.facts.sync, s.facts.mode_wanted
+    if stable_leader(s, weaker=True) is None or mode is None or num_sync(facts, s.policy):
+        return None
+    reason = f"mode {mode.value} wants no copy here and is in force"
+    decision = step(s, 509, reason, changed(sync, names=(), names_k=0))
+    assert isinstance(decision.command, cmd.ChangeSync)
+    return Decision(509, reason, msgspec.structs.replace(decision.command, mode=mode))
+
+
+def waits_for_copies(s: Situation) -> Decision | None:
+    if s.facts.phase is not Phase.STABLE or s.facts.mode_wanted is None or half_done(s.facts.sync):
+        return None
+    mode = s.facts.mode_wanted.value
+    return Decision(510, f"mode {mode} waits for a standby that streams and is close")
 
 
 def lower_k(s: Situation) -> Decision | None:
@@ -257,6 +278,16 @@ RULES = (
         502, "Without any synchronous standby mode quorum degrades, through the ledger.", degrade
     ),
     HerdRule(503, "Synchrony returns as soon as a standby streams.", restore),
+    HerdRule(
+        509,
+        "A mode that was asked for and wants no copy comes into force at once.",
+        without_copies,
+    ),
+    HerdRule(
+        510,
+        "From mode async another one waits for a standby, whose set brings it into force.",
+        waits_for_copies,
+    ),
     HerdRule(504, "Too few standbys for k lower k, in the ledger first.", lower_k),
     HerdRule(505, "A standby that streams and is close joins the sync set.", add_voter),
     HerdRule(

@@ -134,6 +134,10 @@ async def terminate_walsenders(
     return chosen
 
 
+class CommitDidNotWait(PostgresError):
+    """The names are closed, and PostgreSQL's checkpointer has not seen it yet."""
+
+
 class WaitingCommit:
     """A commit of our own that was seen to wait for standbys; it waits until it is released."""
 
@@ -185,7 +189,7 @@ async def _see_waiting(server: PostgresServer, waiting: WaitingCommit, timeout_s
         if rows and rows[0][0] == "SyncRep":
             return
         if not waiting.is_waiting:
-            raise PostgresError("a commit did not wait for standbys")
+            raise CommitDidNotWait("a commit did not wait for standbys")
         await asyncio.sleep(GATE_POLL_S)
     raise PostgresError("a commit was not seen to wait for standbys")
 

@@ -117,7 +117,7 @@ class HerdView:
             return False
         recovering, names, streaming, counted = row
         others = len(self.data) - 1
-        voters = min(others, 2 * (len(self.data) // 2))
+        voters = 0 if agreed["mode"] == "async" else min(others, 2 * (len(self.data) // 2))
         return (
             not recovering
             and str(names) != CLOSED_NAMES

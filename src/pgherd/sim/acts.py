@@ -108,7 +108,7 @@ def close_gate(agent: Agent, a: act.CloseGate) -> Task:
     and a walsender that has not read the closed names would acknowledge on under the old ones.
     """
     may_promise(agent, a.term, a.elector)
-    yield from close_and_probe(agent)
+    yield from hold_or_stop(agent) if a.or_stop else close_and_probe(agent)
     agent.server.drop_sessions(silent=False)
     for stream in list(agent.server.streams):
         stream.close_up()
@@ -120,6 +120,8 @@ def drain_and_stop(agent: Agent, a: act.DrainAndStop) -> Task:
     yield from promise(agent, a.term, a.elector)
     server = agent.server
     must(server.primary, "no primary")
+    if a.or_stop:
+        yield from hold_or_stop(agent)
     server.reload_names(CLOSED)
     agent.memory.names_generation = agent.memory.settled = 0
     server.drop_sessions(silent=False)
@@ -194,7 +196,20 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
 
 def hold_writes(agent: Agent, a: act.HoldWrites) -> Task:
     """Closed names, and a commit seen to wait: sessions stay and wait."""
-    yield from close_and_probe(agent)
+    yield from hold_or_stop(agent) if a.or_stop else close_and_probe(agent)
+
+
+def hold_or_stop(agent: Agent) -> Task:
+    """Closed names that count at once, or no server."""
+    until = agent.clock.now + HOLD
+    for delay in close_and_probe(agent):
+        if agent.clock.now + delay > until:
+            agent.server.crash()
+            raise Failed("was stopped, for writes could not be held")
+        yield delay
+
+
+HOLD = 300 * MS
 
 
 def settle(agent: Agent, a: act.Settle) -> Task:

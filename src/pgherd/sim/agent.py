@@ -20,6 +20,7 @@ from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
 from pgherd.plan.asked import Asked
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
+from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision
 from pgherd.raft.types import Msg, ProposalDropped
 from pgherd.sim import acts
@@ -185,6 +186,7 @@ class Agent:
         for applied in done.applied:
             self.world.checks.on_applied(self.node, applied.index, applied.outcome)
             self.world.leases.on_applied(applied)
+            self.world.losses.on_applied(applied)
             if applied.proposal.client == self.client:
                 self._answered(applied.proposal)
         if self.replica.leads:
@@ -260,7 +262,8 @@ class Agent:
     def _look_tick(self) -> None:
         now = self.now
         every = TICK // MS if self.world.restless else REPORT_MS
-        late, ttl = now - self._looked_at - every, self.world.policy.lease_ttl_ms
+        late = now - self._looked_at - every
+        ttl = running_ttl(self.replica.facts, self.world.policy)
         if self.holder.was_late(now, late_ms=late, ttl_ms=ttl):
             self.awake_since = self.clock.now
         self._looked_at = now

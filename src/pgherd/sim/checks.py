@@ -101,6 +101,7 @@ class Checks:
                 self.established[reign.term] = self.world.clock.ms
                 self.failovers += len(self.established) > 1
                 self.world.log(reign.leader.node, f"term {reign.term} is established")
+                self.world.losses.on_established(reign)
 
     def on_conf(self, node: NodeId, change: ConfChange) -> None:
         """V1: who loses its vote but stays leaves enough others."""
@@ -178,7 +179,7 @@ class Checks:
 
     def _must_hold(self, server: Server, record: Record, what: str) -> None:
         assert server.dir is not None
-        if not server.dir.holds(record):
+        if not server.dir.holds(record) and not self.world.losses.allows(server):
             there = server.dir.wal[record.depth] if record.depth < server.dir.flushed else None
             text = f"{server.node} {what} without {record}, which was acknowledged; has {there}"
             self.fail("I7", text)
@@ -194,7 +195,8 @@ class Checks:
         if names.term not in self.established:
             self.fail("I9", f"{server.node} acknowledged in term {names.term} before STABLE")
         self.world.herd.on_ack(server, record)
-        self._newer_tip(server, record)
+        if not self.world.losses.late(server, record, names.term):
+            self._newer_tip(server, record)
         if names.empty:
             self._must_be_alone(server)
             self.world.leases.on_ack_alone(server.node)

@@ -12,7 +12,7 @@ from random import Random
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Kind, Mode, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import ambushes, amnesia, hostfaults, netfaults, serverfaults
+from pgherd.sim import ambushes, amnesia, hostfaults, modefaults, netfaults, serverfaults
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
@@ -358,6 +358,7 @@ MOVING: dict[str, Strike] = {
     "member.leaves": leave,
     "leader.leaves": leader_leaves,
     "member.joins.failover": join_in_failover,
+    **modefaults.KINDS,
 }
 """Kinds that only some shapes have."""
 

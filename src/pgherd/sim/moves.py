@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.sim.clock import MS, SECOND
@@ -35,7 +36,7 @@ def invite(world: World, node: Node) -> None:
     agent = world.raft_leader()
     if agent is not None:
         tags = Tags(zone=world.zone_of(node.name))
-        agent.propose(cmd.AddMember(node.name, node.kind, address_of(node.name), tags))
+        agent.propose(cmd.AddMember(node.name, node.kind, address_of(node.name), tags, level=LEVEL))
     world.clock.after(ASK_AGAIN, invite, world, node)
 
 

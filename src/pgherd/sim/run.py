@@ -82,7 +82,8 @@ def run_seed(seed: int, *, verbose: bool = False, storms: int = 0) -> Result:
     """
     chance = Random(seed * 7919 + 1)
     mode = Mode.STRICT if chance.random() < 0.12 else Mode.QUORUM
-    world = World(seed, shape=shape_of(seed), mode=mode)
+    shape = shape_of(seed)
+    world = World(seed, shape=shape, mode=shape.mode or mode)
     world.stale_chance = chance.choice(STALE_CHANCES)
     world.verbose = verbose
     chaos = Chaos(world, chance)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from pgherd.model.facts import MAX_VOTERS
+from pgherd.model.facts import MAX_VOTERS, Mode
 
 
 class Shape(msgspec.Struct, frozen=True):
     """One herd. witnesses: the last ones of `size` · spares: hosts that may join.
 
-    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has · later_kinds:
-    those that it has in later storms only.
+    zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
+    often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
+    any.
     """
 
     name: str = "three"
@@ -26,6 +27,7 @@ class Shape(msgspec.Struct, frozen=True):
     max_voters: int = MAX_VOTERS
     kinds: tuple[str, ...] = ()
     later_kinds: tuple[str, ...] = ()
+    mode: Mode | None = None
 
 
 THREE = Shape()
@@ -42,12 +44,29 @@ MOVES = Shape(
     kinds=("voter.lost", "member.joins", "member.leaves"),
     later_kinds=("leader.leaves", "member.joins.failover"),
 )
+ASYNC = Shape(
+    "async",
+    kinds=(
+        "mode.async",
+        "mode.quorum",
+        "primary.isolated",
+        "primary.node.crashed",
+        "primary.node.paused",
+    ),
+    mode=Mode.ASYNC,
+)
+ASYNC_PAIR = Shape(
+    "async-pair",
+    witnesses=1,
+    kinds=("primary.lost.ahead", "mode.async", "mode.quorum", "primary.isolated"),
+    mode=Mode.ASYNC,
+)
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
     if seed % 8 == 7:
         return FIVE
-    if seed % 32 == 25:
-        return SEVEN
-    return {0: PAIR, 9: NINE, 4: MOVES, 12: WITNESS}.get(seed % 16, THREE)
+    if seed % 32 in (25, 26):
+        return SEVEN if seed % 32 == 25 else ASYNC_PAIR
+    return {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)

@@ -6,6 +6,7 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.lease import DRIFT_PERCENT
@@ -21,6 +22,7 @@ from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
+from pgherd.sim.losses import Losses
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
@@ -37,6 +39,8 @@ EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
 VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
+MAX_LAG_BYTES = 2000
+"""Twenty rows, so that mode async has to refuse now and then."""
 DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
 """Two hosts that drift apart by this much each differ by what the protocol assumes."""
 
@@ -148,13 +152,16 @@ class World:
         self.clock.events_per_second_max = EVENTS_PER_SECOND_MAX
         self.net = Network(self.clock, self.rng)
         self.shape = shape
-        self.policy = policy or Policy(voter_timeout_ms=VOTER_TIMEOUT_MS)
+        self.policy = policy or Policy(
+            voter_timeout_ms=VOTER_TIMEOUT_MS, max_lag_bytes=MAX_LAG_BYTES
+        )
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
         self.checks = Checks(self)
         self.leases = LeaseChecks(self)
         self.herd = HerdChecks(self)
+        self.losses = Losses(self)
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
@@ -188,6 +195,7 @@ class World:
                 kind=node.kind,
                 address=address_of(node.name),
                 tags=Tags(zone=self.zone_of(node.name)),
+                level=LEVEL,
             )
             for node in self.nodes.values()
         }
@@ -197,6 +205,7 @@ class World:
             next_raft_id=RaftId(len(members) + 1),
             mode=self.mode,
             max_voters=self.shape.max_voters,
+            level=LEVEL,
         )
         for node in self.nodes.values():
             store = MemoryStore(node.disk)

@@ -36,6 +36,7 @@ def first_facts() -> Facts:
         term=Term(7),
         leader=leads,
         system_id="7",
+        level=2,
     )
 
 

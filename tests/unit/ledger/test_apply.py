@@ -236,7 +236,7 @@ def test_the_table_of_clients_is_bounded() -> None:
 
 def test_a_retry_that_was_forgotten_is_told_so() -> None:
     """Its client had to leave the table: it is neither applied twice nor believed to be new."""
-    ledger = Ledger(empty())
+    ledger = Ledger(msgspec.structs.replace(empty(), level=2))
     propose(ledger, "late", 1, cmd.SetMode(Mode.STRICT, 1), 5, seen=4)
     for i in range(CLIENTS_MAX):
         propose(ledger, f"c{i}", 1, cmd.SetMode(Mode.QUORUM, 2), i + 6)

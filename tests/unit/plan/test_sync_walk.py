@@ -18,7 +18,8 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import Facts, Mode, SyncState
 from pgherd.model.ids import Instant, MemberKey, NodeId
-from pgherd.plan import herd
+from pgherd.model.lease import Ask
+from pgherd.plan import bylease, herd, leases
 
 SIZE = 5
 OTHERS = range(2, SIZE + 1)
@@ -26,13 +27,18 @@ Use = tuple[tuple[MemberKey, ...], int]
 
 
 class Sight(NamedTuple):
-    """streams: who does · silent: who has not for long · obeys, settles: how the leader is."""
+    """streams: who does · silent: who has not for long · obeys, settles: how the leader is.
+
+    asks: a mode that an operator asks for · renews: the leader's lease is renewed.
+    """
 
     streams: frozenset[int]
     silent: bool
     obeys: bool
     settles: bool
     patient: bool
+    asks: Mode | None = None
+    renews: bool = True
 
 
 SIGHTS = st.builds(
@@ -42,6 +48,8 @@ SIGHTS = st.builds(
     obeys=st.booleans(),
     settles=st.booleans(),
     patient=st.booleans(),
+    asks=st.sampled_from([None, None, None, *Mode]),
+    renews=st.booleans(),
 )
 
 
@@ -50,16 +58,26 @@ class Walk:
 
     def __init__(self, mode: Mode) -> None:
         members = {NodeId(f"n{n}"): member(n) for n in range(1, SIZE + 1)}
-        self.facts: Facts = facts(members=members, sync=sync(2, 3, 4, k=2), mode=mode)
+        self.facts: Facts = facts(members=members, sync=sync(2, 3, 4, k=2), level=2)
         self.used = self.settled = self.facts.sync.generation
         self.in_use: dict[int, Use] = {self.used: use_of(self.facts.sync)}
-        self.kd_promised = 2
+        self.asks = 0
+        self.apply(cmd.SetMode(mode, 0))
+
+    def apply(self, command: cmd.AnyCommand) -> cmd.Outcome:
+        self.facts, outcome = apply_command(self.facts, command, at_ms=0)
+        self.in_use[self.facts.sync.generation] = use_of(self.facts.sync)
+        return outcome
 
     def step(self, sight: Sight) -> None:
-        """The leader keeps up as it likes; then the herd decides."""
+        """An operator asks, the leader keeps up as it likes, the herd decides."""
+        if sight.asks is not None:
+            self.apply(cmd.SetMode(sight.asks, 0))
         generation = self.facts.sync.generation
         if sight.obeys:
             self.used = generation
+            if not self.facts.sync.names_k:
+                self.in_use = {generation: use_of(self.facts.sync)}
         if sight.settles and self.used == generation:
             self.settled = generation
             self.in_use = {generation: use_of(self.facts.sync)}
@@ -69,9 +87,15 @@ class Walk:
         missing = {str(key(n)): 4000 for n in OTHERS if sight.silent and n not in sight.streams}
         server = primary(
             senders=tuple(sender(n, flush=END) for n in sorted(sight.streams)),
+            names=self.names(),
             names_generation=self.used,
             settled=self.settled,
         )
+        self.asks += 5000
+        ask = Ask("b", Instant(self.asks))
+        renewal = leases.renewal(self.facts, report(1, server, ask=ask).report)
+        if sight.renews and renewal is not None:
+            assert self.apply(renewal) == cmd.Done()
         reports = [report(n, standby()) for n in OTHERS]
         seen = look(
             self.facts,
@@ -81,9 +105,13 @@ class Walk:
         )
         decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
         if isinstance(decision.command, cmd.ChangeSync):
-            self.facts, outcome = apply_command(self.facts, decision.command, at_ms=0)
+            outcome = self.apply(decision.command)
             assert isinstance(outcome, cmd.Done), (decision.rule, outcome)
-            self.in_use[self.facts.sync.generation] = use_of(self.facts.sync)
+
+    def names(self) -> str:
+        """What the leader's server uses: empty only where the ledger had it so."""
+        named, k = self.in_use.get(self.used, ((), 0))
+        return f"ANY {k} {named}" if k else ""
 
     def check(self) -> None:
         """Every possible acknowledgement meets every possible election."""
@@ -92,6 +120,10 @@ class Walk:
             if state.voters:
                 assert state.kd <= k
                 assert meets(names, k, state), (names, k, state)
+            if self.facts.mode is Mode.ASYNC and bylease.wrote_alone(self.facts):
+                assert k == 0, "a lease that may end a reign bounds all that acknowledges"
+        assert self.facts.mode is not Mode.ASYNC or not state.voters
+        assert self.facts.mode_wanted is None or self.facts.mode is Mode.ASYNC
 
 
 def use_of(state: SyncState) -> Use:
@@ -128,3 +160,20 @@ def test_the_walk_can_go_all_the_way() -> None:
         walk.step(everybody)
         walk.check()
     assert (len(walk.facts.sync.voters), walk.facts.sync.k, walk.facts.sync.kd) == (4, 2, 2)
+
+
+def test_the_walk_changes_modes() -> None:
+    """To async at once and with nobody streaming; back with the first set, never before."""
+    walk = Walk(Mode.QUORUM)
+    step = Sight(frozenset(OTHERS), silent=False, obeys=True, settles=True, patient=False)
+    walk.step(step._replace(asks=Mode.ASYNC, streams=frozenset()))
+    assert (walk.facts.mode, walk.facts.sync.voters) == (Mode.ASYNC, ())
+    assert bylease.wrote_alone(walk.facts)
+    walk.step(step._replace(asks=Mode.QUORUM, streams=frozenset()))
+    assert (walk.facts.mode, walk.facts.mode_wanted) == (Mode.ASYNC, Mode.QUORUM)
+    walk.step(step._replace(obeys=False, settles=False))
+    assert (walk.facts.mode, walk.facts.sync.names_k) == (Mode.ASYNC, 2)
+    assert not bylease.wrote_alone(walk.facts), "standbys may acknowledge under the new set"
+    walk.step(step)
+    assert (walk.facts.mode, walk.facts.mode_wanted) == (Mode.QUORUM, None)
+    assert walk.facts.sync.k == 2

@@ -1,0 +1,47 @@
+"""What an acknowledged commit promises, in words: the mode, who votes, what is waited for. Pure."""
+
+from __future__ import annotations
+
+from pgherd.api import schema
+from pgherd.model.facts import Facts, Kind, Mode, Phase
+
+PROMISES = {
+    Mode.ASYNC: (
+        "a commit is on the primary alone; a failover may lose the newest ones, and waits for the"
+        " lease of a primary that nobody hears"
+    ),
+    Mode.QUORUM: "a commit is on the primary and num_sync others, unless the ledger says why not",
+    Mode.STRICT: "a commit is on the primary and num_sync others, or it waits",
+}
+
+
+def shown(facts: Facts) -> schema.Synchronous:
+    """The promise in force, and whether it is less than what is wanted."""
+    wanted = 0 if facts.mode is Mode.ASYNC else copies_wanted(facts)
+    return schema.Synchronous(
+        mode=facts.mode.value,
+        mode_wanted=facts.mode_wanted.value if facts.mode_wanted is not None else None,
+        voters=[key.node for key in facts.sync.voters],
+        num_sync=facts.sync.k,
+        wanted=wanted,
+        degraded=facts.phase is Phase.STABLE and facts.sync.k < wanted,
+    )
+
+
+def copies_wanted(facts: Facts) -> int:
+    """How many others are to have a commit, in a mode that wants any."""
+    members = facts.members.values()
+    staying = [one for one in members if one.kind is Kind.DATA and not one.leaving]
+    return facts.num_sync or len(staying) // 2
+
+
+def problems(facts: Facts) -> list[str]:
+    """What a mode that is not in force yet, or that holds up an election, waits for."""
+    if facts.mode is not Mode.ASYNC:
+        return []
+    if facts.mode_wanted is not None:
+        return [f"mode {facts.mode_wanted.value} waits for a standby that has everything"]
+    lease, leader = facts.lease, facts.leader
+    if facts.phase is Phase.ELECTING and leader is not None and lease and not lease.expired:
+        return [f"unless {leader.node} is heard again, a failover waits for the end of its lease"]
+    return []

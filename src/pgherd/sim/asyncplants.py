@@ -1,0 +1,134 @@
+"""Planted errors of mode async; which invariants must notice each, and in which herd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from pgherd.ledger import commands as cmd
+from pgherd.plan import bylease, herd, member
+from pgherd.plan.own import Self
+from pgherd.plan.rule import Decision, Situation
+from pgherd.sim import run, world
+from pgherd.sim.clock import SECOND
+from pgherd.sim.commits import Commits
+from pgherd.sim.planting import attribute
+from pgherd.sim.run import Result
+from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
+
+Plant = Callable[[ExitStack], None]
+
+
+def lease_not_awaited(stack: ExitStack) -> None:
+    """An election does without the old primary at once."""
+    stack.enter_context(attribute(bylease, "lease_is_over", lambda facts: True))
+
+
+def writes_on(stack: ExitStack) -> None:
+    """Who writes alone goes on when its lease runs out."""
+    rules = tuple(rule for rule in member.RULES if rule.number != 71)
+    stack.enter_context(attribute(member, "RULES", rules))
+
+
+def closed_when_written(stack: ExitStack) -> None:
+    """Who cannot prove in time that it is closed tries again, and is not stopped."""
+
+    def patient(s: Self) -> Any:
+        answer = honest(s)
+        if answer is None or answer[1] is None:
+            return answer
+        return answer[0], replace(answer[1], or_stop=False)
+
+    [rule] = [rule for rule in member.RULES if rule.number == 71]
+    honest = rule.decide
+    rules = tuple(
+        replace(rule, decide=patient) if rule.number == 71 else rule for rule in member.RULES
+    )
+    stack.enter_context(attribute(member, "RULES", rules))
+
+
+def any_lag(stack: ExitStack) -> None:
+    """How far a winner is behind is not looked at."""
+
+    def lenient(s: Situation) -> Decision | None:
+        policy = replace(s.policy, max_lag_bytes=1 << 60)
+        return bylease.choose(replace(s, policy=policy))
+
+    _herd_rule(stack, 306, lenient)
+
+
+def nothing_recorded(stack: ExitStack) -> None:
+    """A failover by lease says that nothing was lost."""
+
+    def silent(s: Situation) -> Decision | None:
+        decision = bylease.choose(s)
+        if decision is None or not isinstance(decision.command, cmd.Elect):
+            return decision
+        return replace(decision, command=replace(decision.command, lost_bytes=0))
+
+    _herd_rule(stack, 306, silent)
+
+
+def quorum_as_async(stack: ExitStack) -> None:
+    """The lease counts as soon as the mode is async, whatever the old primary knows of it."""
+    stack.enter_context(attribute(bylease, "wrote_alone", lambda facts: not facts.sync.voters))
+
+
+def _herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
+    for table in ("RULES", "URGENT"):
+        rows = getattr(herd, table)
+        new = tuple(replace(r, decide=decide) if r.number == number else r for r in rows)
+        stack.enter_context(attribute(herd, table, new))
+
+
+def slow_checkpointer(stack: ExitStack) -> None:
+    """No error but bad luck: every second process takes seconds to read its configuration."""
+    honest = Commits._lag
+
+    def slow(server: Commits) -> int:
+        late = server.world.stale_chance and server.rng.random() < 0.5
+        return server.rng.randrange(2 * SECOND, 4 * SECOND) if late else honest(server)
+
+    stack.enter_context(attribute(Commits, "_lag", slow))
+
+
+def lenient_operator(stack: ExitStack) -> None:
+    """No error either: much may be lost, as long as it is said."""
+    stack.enter_context(attribute(world, "MAX_LAG_BYTES", 1 << 30))
+
+
+class Plot(NamedTuple):
+    """A planted error, what must notice it, and the herd and the luck in which it matters."""
+
+    plant: Plant
+    noticed: tuple[str, ...]
+    shape: Shape = ASYNC
+    luck: Plant = lambda stack: None
+
+
+CUT_OFF = Shape("cut", size=5, witnesses=2, kinds=("mode.async.cut", "mode.quorum"))
+BEHIND = replace(ASYNC_PAIR, kinds=("primary.lost.ahead",))
+LONELY = replace(ASYNC, kinds=("primary.isolated",))
+
+PLOTS: dict[str, Plot] = {
+    "lease-not-awaited": Plot(lease_not_awaited, ("I8", "I7")),
+    "writes-on": Plot(writes_on, ("I8", "I16")),
+    "closed-when-written": Plot(closed_when_written, ("I8",), LONELY, slow_checkpointer),
+    "any-lag": Plot(any_lag, ("I7",), BEHIND),
+    "nothing-recorded": Plot(nothing_recorded, ("I7",), BEHIND, lenient_operator),
+    "quorum-as-async": Plot(quorum_as_async, ("I8", "I7", "I10"), CUT_OFF),
+}
+
+
+def run_plot(name: str, seed: int, *, planted: bool) -> Result:
+    """One seed of a plot, with its error or, under the same bad luck, without."""
+    plot = PLOTS[name]
+    with ExitStack() as stack:
+        plot.luck(stack)
+        stack.enter_context(attribute(run, "shape_of", lambda seed: plot.shape))
+        if planted:
+            plot.plant(stack)
+        return run.run_seed(seed)

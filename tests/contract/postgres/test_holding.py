@@ -1,0 +1,65 @@
+"""Mode async's deadline on a real server: closed at once, or no server."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from pgherd.act import leading
+from pgherd.act.hands import ActFailed, Hands
+from pgherd.model import action as act
+from pgherd.model.ids import NodeId
+from pgherd.model.promises import Promises
+from pgherd.postgres.datadir import DirKind
+from pgherd.postgres.memory import ServerMemory
+from pgherd.postgres.server import PostgresServer
+from pgherd.postgres.settings import CLOSED_NAMES
+
+pytestmark = pytest.mark.cluster
+
+
+async def no_save(promises: Promises) -> None:
+    raise AssertionError("holding writes promises nothing")
+
+
+def hands_of(server: PostgresServer) -> Hands:
+    return Hands(
+        me=NodeId("a"),
+        server=server,
+        memory=ServerMemory(),
+        promises=Promises,
+        save=no_save,
+        history=lambda: (),
+        new_incarnation=lambda: "a1",
+        progress=lambda percent: None,
+    )
+
+
+def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> None:
+    """Closed names count only once it has read them: a commit would still be acknowledged."""
+
+    async def story() -> None:
+        server = await lab.primary("a")
+        await server.set_names("")
+        await leading.hold_writes(hands_of(server), act.HoldWrites(or_stop=True))
+        assert (await server.look()).names == CLOSED_NAMES
+        assert (await server.state()).kind is DirKind.RUNNING
+        await server.set_names("")
+        [(pid,)] = await server.acting.rows(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+        )
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ActFailed, match="writes could not be held"):
+                await leading.hold_writes(hands_of(server), act.HoldWrites(or_stop=True))
+        finally:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+        assert (await server.state()).kind is DirKind.STOPPED
+
+    play(story())
