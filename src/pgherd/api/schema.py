@@ -87,7 +87,10 @@ class Lease(Model):
 
 
 class ClusterStatus(Model):
-    """The herd in one look. as_of: index in consensus up to which this node has applied."""
+    """The herd in one look. as_of: index in consensus up to which this node has applied.
+
+    problems: what is wrong now · warnings: what is not wrong, but will not survive the next loss.
+    """
 
     cluster_name: str
     status: ClusterHealth
@@ -106,6 +109,7 @@ class ClusterStatus(Model):
     lease: Lease | None
     system_id: str
     problems: list[str]
+    warnings: list[str]
     last_topology_change: str | None
     timestamp: str
     as_of: int
