@@ -1,13 +1,23 @@
 """States that only people can end, and what they can do about each, for `status` and `explain`.
 
-Pure. Owns the sentences and the commands in them. What is so is derived in `views`.
+Pure. Owns the sentences and the commands in them, and whether an election can end, which is the
+deciders' own question asked of what this node heard. What else is so is derived in `views`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pgherd.model.ids import NodeId
+import msgspec
+
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import Instant, MemberKey, NodeId, Position
+from pgherd.model.observation import Heard, HerdView
+from pgherd.model.policy import Policy
+from pgherd.plan.election import quorum_problem
+from pgherd.plan.giving import missing
+from pgherd.plan.look import sealed
+from pgherd.plan.rule import Situation
 
 PAIR = 2
 WITNESS = "pgherd add-node --name w1 --address ADDRESS --witness"
@@ -34,3 +44,44 @@ def lost_quorum(me: NodeId, voting: Sequence[str]) -> list[str]:
             f"pgherd raft recover; afterwards: {WITNESS}"
         )
     return found
+
+
+def give_up_command(missing: Sequence[str], *, to: str | None = None) -> str:
+    """What to type when those that an election waits for are lost for good."""
+    words = ["pgherd failover --force", *([f"--to {to}"] if to else [])]
+    return " ".join([*words, *(f"--lost {name}" for name in sorted(set(missing)))])
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """An election that cannot end: why, for whom, and the best of what is sealed."""
+
+    problem: str
+    missing: tuple[MemberKey, ...]
+    best: Position | None
+
+
+def waits(
+    facts: Facts, reports: Mapping[NodeId, Heard], *, me: NodeId, now: Instant, fresh_ms: int
+) -> Waits | None:
+    """What the present election waits for, as far as a node has heard; None when for nothing."""
+    if facts.phase is not Phase.ELECTING or facts.handover is not None:
+        return None
+    view = HerdView(me=me, reports=dict(reports), since=now, phase_since=now, names_since=now)
+    look = Situation(facts=facts, view=view, policy=Policy(detect_ms=fresh_ms), now=now)
+    done = sealed(look)
+    problem = quorum_problem(look, done)
+    if not problem:
+        return None
+    best = max(done.values(), default=None)
+    return Waits(problem, tuple(missing(facts, done)), best)
+
+
+def stuck_election(found: Waits | None) -> list[str]:
+    """Why nobody is elected, and the last way out."""
+    if found is None:
+        return []
+    away = [key.node for key in found.missing]
+    return [
+        f"nobody can be elected: {found.problem}; start {', '.join(sorted(set(away)))}, or if lost "
+        f"for good: {give_up_command(away)}"
+    ]

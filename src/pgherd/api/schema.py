@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pgherd.model.facts import MAX_VOTERS_MOST
 
 NodeName = str
+LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
@@ -199,9 +200,33 @@ class SwitchoverRequest(Model):
 
 
 class FailoverRequest(SwitchoverRequest):
-    """force: also while the primary is healthy."""
+    """force: also while the primary is healthy.
+
+    lost: members that an election waits for and that are given up for lost, with what only they
+    held; needs force · accept_data_loss_bytes: the most that may be lost of what is known.
+    """
 
     force: bool = False
+    lost: list[str] = Field(default_factory=list, max_length=LOST_MAX)
+    accept_data_loss_bytes: int | None = Field(default=None, ge=0)
+
+
+class FailoverPlan(Model):
+    """What a failover waits for, and what it would lose without that.
+
+    loss_bytes: WAL that the old primary was known to have written and nobody sealed has; more may
+    have been written after it was last heard. command: what to type to go on.
+    """
+
+    needed: bool
+    waits_for: str
+    missing: list[NodeName]
+    lost: list[NodeName]
+    not_given_up: list[NodeName] = Field(default_factory=list)
+    kept_up_to: str | None = None
+    loss_bytes: int | None = None
+    heard_seconds_ago: int | None = None
+    command: str = ""
 
 
 class Changed(Model):
@@ -217,7 +242,10 @@ class Changed(Model):
 
 
 class HistoryEntry(Model):
-    """One reign. lsn: where its history leaves its predecessor's."""
+    """One reign. lsn: where its history leaves its predecessor's.
+
+    gave_up: whom an operator gave up for lost, with acknowledged writes that only they held.
+    """
 
     epoch: int
     timeline: int | None
@@ -227,6 +255,7 @@ class HistoryEntry(Model):
     promoted: bool
     rule: int
     reason: str
+    gave_up: list[NodeName]
     established: bool
     began_at: str | None
     established_at: str | None

@@ -45,6 +45,7 @@ def reign_entry(reign: Reign) -> schema.HistoryEntry:
         promoted=reign.promoted,
         rule=reign.rule,
         reason=reign.reason,
+        gave_up=[key.node for key in reign.gave_up],
         established=reign.established,
         began_at=iso(reign.began_at_ms),
         established_at=iso(reign.established_at_ms),

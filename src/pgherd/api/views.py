@@ -348,6 +348,8 @@ def problems(seen: Seen) -> list[str]:
         found.append("the cluster has no data yet")
     elif facts.phase is not Phase.STABLE:
         found.append(f"epoch {facts.term} is {facts.phase.value}: {facts.reason}")
+        heard = advice.waits(facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
+        found += advice.stuck_election(heard)
     elif not can_write(seen):
         found.append("commits are not acknowledged now")
     for member in members(facts):

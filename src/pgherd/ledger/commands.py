@@ -56,7 +56,11 @@ class Drained(Command, frozen=True, tag=True):
 
 
 class Elect(Command, frozen=True, tag=True):
-    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms."""
+    """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms.
+
+    lost: whom an operator gave up, and who would be waited for otherwise · unsealed: who led and is
+    not sealed since.
+    """
 
     term: Term
     elector: NodeId
@@ -68,6 +72,8 @@ class Elect(Command, frozen=True, tag=True):
     rule: int
     reason: str
     lease_ttl_ms: int = 0
+    lost: tuple[MemberKey, ...] = ()
+    unsealed: tuple[MemberKey, ...] = ()
 
 
 class Establish(Command, frozen=True, tag=True):
@@ -241,6 +247,36 @@ class ExpireLease(Command, frozen=True, tag=True):
     reason: str
 
 
+class GiveUp(Command, frozen=True, tag=True):
+    """An operator gives members up for lost, with what only they held, in the election of a term.
+
+    known_end: how far the old leader's WAL is known to reach, 0 where it is not · accept_bytes: the
+    most of it that may be lost, None for any.
+    """
+
+    id: str
+    term: Term
+    lost: tuple[MemberKey, ...]
+    candidate: NodeId | None
+    known_end: Lsn
+    accept_bytes: int | None
+    requested_by: str
+
+
+class Fenced(Command, frozen=True, tag=True):
+    """How a fencing command ended, told by the winner that ran it before its promotion.
+
+    go_on: it failed, and is not required.
+    """
+
+    term: Term
+    by: NodeId
+    target: MemberKey
+    done: bool
+    go_on: bool
+    text: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -265,6 +301,8 @@ AnyCommand = (
     | GrantLease
     | RenewLease
     | ExpireLease
+    | GiveUp
+    | Fenced
 )
 
 

@@ -139,6 +139,7 @@ class Reign(msgspec.Struct, frozen=True):
 
     start = the winner's frozen position: the point where its history leaves its predecessor's.
     promoted = False when the leader kept its server (false alarm): no timeline was opened.
+    gave_up = whom an operator gave up for lost in its election, with what only they held.
     """
 
     term: Term
@@ -151,6 +152,7 @@ class Reign(msgspec.Struct, frozen=True):
     established: bool = False
     began_at_ms: int = 0
     established_at_ms: int = 0
+    gave_up: tuple[MemberKey, ...] = ()
 
 
 class Switchover(msgspec.Struct, frozen=True):
@@ -181,8 +183,26 @@ class Forced(msgspec.Struct, frozen=True):
     requested_by: str
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """Whom an operator gave up for lost, with what only they held, in the present election.
+
+    known_end: how far the old leader's WAL is known to reach, 0 where it is not · accept_bytes: the
+    most of it that may be lost, None for any.
+    """
+
+    id: str
+    lost: tuple[MemberKey, ...]
+    candidate: NodeId | None
+    requested_by: str
+    known_end: Lsn
+    accept_bytes: int | None = None
+
+
 class Facts(msgspec.Struct, frozen=True):
-    """Everything the cluster agreed on, as of one applied index."""
+    """Everything the cluster agreed on, as of one applied index.
+
+    unsealed: who led and is not sealed since, from an election until its term is established.
+    """
 
     cluster: str
     members: dict[NodeId, Member] = {}
@@ -210,6 +230,8 @@ class Facts(msgspec.Struct, frozen=True):
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
     lease: Lease | None = None
+    given_up: GivenUp | None = None
+    unsealed: tuple[MemberKey, ...] = ()
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

@@ -6,6 +6,7 @@ Nothing here waits for a clock to become safe: time only decides how long to hop
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Handover, Phase, Reign
 from pgherd.model.ids import CLOSED_NAMES, MemberKey, Position
@@ -173,14 +174,20 @@ def names(keys: list[MemberKey]) -> str:
     return ", ".join(key.node for key in keys)
 
 
-def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
-    """F3: why the sealed members are not enough; "" when they are."""
-    facts = s.facts
+def from_above(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """That somebody is ahead of this ledger: it was restored from a file that is too old."""
     epoch, who = max(
         ((position.epoch, key.node) for key, position in done.items()), default=(0, "")
     )
-    if epoch >= facts.term:  # the ledger was restored from a file that is older than we allow for
-        return f"{who} has WAL of term {epoch}, above all that this ledger knows of"
+    ahead = f"{who} has WAL of term {epoch}, above all that this ledger knows of"
+    return ahead if epoch >= s.facts.term else ""
+
+
+def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """F3: why the sealed members are not enough; "" when they are."""
+    facts = s.facts
+    if ahead := from_above(s, done):
+        return ahead
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]
@@ -245,8 +252,9 @@ def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
     """The operator's candidate, else priority, then anyone but the old leader, then name."""
     facts = s.facts
     asked = facts.handover.candidate if facts.handover is not None else None
-    if facts.forced is not None and facts.forced.candidate is not None:
-        asked = facts.forced.candidate
+    for order in (facts.forced, facts.given_up):
+        if order is not None and order.candidate is not None:
+            asked = order.candidate
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
@@ -268,6 +276,7 @@ def elect(
     voters: tuple[MemberKey, ...],
     k: int,
     reason: str,
+    lost: tuple[MemberKey, ...] = (),
 ) -> Decision:
     command = cmd.Elect(
         term=s.facts.term,
@@ -280,8 +289,18 @@ def elect(
         rule=rule,
         reason=reason,
         lease_ttl_ms=s.policy.lease_ttl_ms,
+        lost=lost,
+        unsealed=unsealed(s, winner),
     )
     return Decision(rule, reason, command)
+
+
+def unsealed(s: Situation, winner: MemberKey) -> tuple[MemberKey, ...]:
+    """Who led up to now and is not sealed: it may run, and is for a fencing command."""
+    if s.facts.level < FIELDS[cmd.Elect, "unsealed"]:
+        return ()
+    led = {*s.facts.unsealed, *((s.facts.leader,) if s.facts.leader is not None else ())}
+    return tuple(sorted(led - {winner, *sealed(s)}))
 
 
 RULES = (

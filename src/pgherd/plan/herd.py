@@ -15,6 +15,7 @@ from pgherd.plan import (
     birth,
     election,
     establishing,
+    giving,
     handover,
     leases,
     membership,
@@ -27,6 +28,7 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 URGENT: tuple[HerdRule, ...] = (
     *suspicion.RULES,
     *leases.ENDING,
+    *giving.RULES,
     *election.RULES,
     *establishing.RULES,
     *birth.RULES,

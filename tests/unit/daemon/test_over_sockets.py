@@ -22,9 +22,10 @@ from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.port import PROPOSE, Requests
 from pgherd.ledger import commands as cmd
 from pgherd.ledger import levels
-from pgherd.ledger.apply import HANDLERS, note
-from pgherd.ledger.levels import CommandTooNew, TooOld
+from pgherd.ledger.apply import HANDLERS
+from pgherd.ledger.levels import LEVEL, CommandTooNew, TooOld
 from pgherd.ledger.machine import Ledger
+from pgherd.ledger.outcome import note
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId
@@ -45,6 +46,7 @@ A, B, C = (NodeId(name) for name in "abc")
 TICK_MS = 50
 DEADLINE_S = 15.0
 CHANNEL_OF_TOMORROW = 77
+NEXT = LEVEL + 1
 
 
 class Praise(cmd.Command, frozen=True, tag=True):
@@ -62,7 +64,7 @@ class NextProposal(cmd.Proposal, frozen=True):
 class NextLedger(Ledger):
     """Understands one level more."""
 
-    level = 2
+    level = NEXT
     proposal = NextProposal
 
 
@@ -272,7 +274,7 @@ def praise(monkeypatch: pytest.MonkeyPatch) -> None:
         return note(facts, at_ms=at_ms, kind="praise", text=command.text), cmd.Done()
 
     monkeypatch.setitem(HANDLERS, Praise, apply)
-    monkeypatch.setitem(levels.NEEDS, Praise, 2)
+    monkeypatch.setitem(levels.NEEDS, Praise, NEXT)
 
 
 @pytest.mark.parametrize("leader", [A, C])
@@ -284,7 +286,7 @@ def test_one_node_of_the_next_version(leader: NodeId, praise: None) -> None:
 
     async def story(nodes: dict[NodeId, Node]) -> None:
         lead = await led_by(nodes, leader)
-        assert await lead.consensus.submit(nodes[C].says(2)) == cmd.Done()
+        assert await lead.consensus.submit(nodes[C].says(NEXT)) == cmd.Done()
         token = cmd.IssueToken("t", "0" * 64, 1)
         assert await lead.consensus.submit(token) == cmd.Done()
         await until(lambda: all("t" in node.facts.tokens for node in nodes.values()), "on all")
@@ -302,7 +304,7 @@ def test_one_node_of_the_next_version(leader: NodeId, praise: None) -> None:
         with pytest.raises(PeerRefused, match="unknown request praise"):
             await nodes[C].peers.request(A, "praise", b"", timeout_s=5)
         assert nodes[A].facts.level == 1
-        with pytest.raises(CommandTooNew, match=r"level 2 of the ledger.*on: a, b"):
+        with pytest.raises(CommandTooNew, match=rf"level {NEXT} of the ledger.*on: a, b"):
             await nodes[C].consensus.submit(Praise("early"))  # type: ignore[arg-type] # tomorrow's
         assert not any(node.failures for node in nodes.values())
 
@@ -329,9 +331,9 @@ def test_the_last_upgrade_sets_it_free(praise: None) -> None:
     async def story(nodes: dict[NodeId, Node]) -> None:
         lead = await led_by(nodes, B)
         for name in (A, B):
-            await lead.consensus.submit(nodes[name].says(2))
+            await lead.consensus.submit(nodes[name].says(NEXT))
             assert lead.facts.level == 1
-        await lead.consensus.submit(nodes[C].says(2))
+        await lead.consensus.submit(nodes[C].says(NEXT))
         done = await lead.consensus.submit(Praise("at last"))  # type: ignore[arg-type] # tomorrow's
         assert done == cmd.Done()
         await until(
@@ -343,8 +345,8 @@ def test_the_last_upgrade_sets_it_free(praise: None) -> None:
         old = cmd.AddMember(NodeId("d"), Kind.DATA, Address("h", 1))
         refused = await lead.consensus.submit(old)
         assert isinstance(refused, cmd.Refused)
-        assert (refused.code, "it is at 2" in refused.reason) == ("too_old", True)
-        assert isinstance(await lead.consensus.submit(replace(old, level=2)), cmd.Done)
+        assert (refused.code, f"it is at {NEXT}" in refused.reason) == ("too_old", True)
+        assert isinstance(await lead.consensus.submit(replace(old, level=NEXT)), cmd.Done)
 
     play(story, newer=frozenset({A, B, C}))
 
@@ -354,16 +356,18 @@ def test_an_old_program_in_an_upgraded_cluster_stops(praise: None) -> None:
 
     async def story(nodes: dict[NodeId, Node]) -> None:
         lead = await led_by(nodes, A)
-        await lead.consensus.submit(nodes[A].says(2))
-        await lead.consensus.submit(nodes[B].says(2))
-        await lead.consensus.submit(nodes[C].says(2))  # its record lies: it is an older program
+        await lead.consensus.submit(nodes[A].says(NEXT))
+        await lead.consensus.submit(nodes[B].says(NEXT))
+        await lead.consensus.submit(nodes[C].says(NEXT))  # its record lies: it is an older program
         await until(lambda: bool(nodes[C].failures), "it stopped")
         assert nodes[C].consensus.stopped
         assert isinstance(nodes[C].failures[0], TooOld)
         assert "install the pgherd of the other nodes" in nodes[C].failures[0].hint
         assert await lead.consensus.submit(Praise("on")) == cmd.Done()  # type: ignore[arg-type] # the same
         old = Ledger(Facts(cluster="c"))
-        with pytest.raises(TooOld, match="the ledger is at level 2, this pgherd understands 1"):
+        with pytest.raises(
+            TooOld, match=f"ledger is at level {NEXT}, this pgherd understands {NEXT - 1}"
+        ):
             old.restore(lead.consensus.replica.ledger.snapshot())
         with pytest.raises(TooOld, match="log entry 7 says what this pgherd does not know"):
             old.apply(frames.encode(NextProposal("x", 1, 1, Praise("on"))), index=7)

@@ -33,7 +33,7 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
+from pgherd.model.facts import Forced, GivenUp, Handover, Kind, Mode, Phase, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Server, ServerSeen
@@ -65,6 +65,9 @@ CLOSED1 = report(1, primary(names=CLOSED), promises(1, promise=Term(4)))
 UNSEALED3 = report(3, standby())
 ALONE = primary(senders=())
 HALF = sync(2, 3, names=(key(2),), generation=5, in_use=(SyncUse(4, (key(2), key(3)), 1),))
+LOST = GivenUp(
+    id="g1", lost=(key(1), key(3)), candidate=None, requested_by="ann", known_end=Lsn(5600)
+)
 FIVE = {NodeId(f"n{n}"): member(n) for n in range(1, 6)}
 FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
 
@@ -168,6 +171,41 @@ CASES = (
         303,
         None,
         look(electing(), CLOSED1, SEAL2, UNSEALED3, phase_since=NOW),
+    ),
+    Case(
+        "the missing ones are given up for lost",
+        308,
+        cmd.Elect,
+        look(electing(given_up=LOST, level=2), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "one of the missing is given up, the other is not",
+        308,
+        None,
+        look(electing(given_up=replace(LOST, lost=(key(3),))), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "more is lost than was accepted",
+        308,
+        None,
+        look(electing(given_up=replace(LOST, accept_bytes=599)), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "it is not known how much is lost, and not everything was accepted",
+        308,
+        None,
+        look(
+            electing(given_up=replace(LOST, accept_bytes=1 << 30, known_end=Lsn(0))),
+            DEAD1,
+            SEAL2,
+            late(UNSEALED3),
+        ),
+    ),
+    Case(
+        "members are given up, and enough of the others are sealed after all",
+        305,
+        cmd.Elect,
+        look(electing(given_up=LOST), DEAD1, SEAL2, SEAL3),
     ),
     Case("too few sealed", 304, None, look(electing(), DEAD1, SEAL2, UNSEALED3)),
     Case(
@@ -434,6 +472,30 @@ def test_k_counts_only_who_can_stream() -> None:
     command = elect(look(electing(), DEAD1, SEAL2, diverged))
     assert (command.voters, command.k) == ((), 0)
     assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).voters == (key(1), key(3))
+
+
+def test_who_wins_in_spite_of_a_loss_leads_alone() -> None:
+    """It has most of what is left, of voters and others; V' is empty, so nobody else may follow."""
+    four = {**electing().members, NodeId("n4"): member(4)}
+    known = electing(members=four, given_up=LOST, level=2)
+    ahead = report(4, parked(pos(3, 5500)), sealed(4, pos(3, 5500)))
+    command = elect(look(known, DEAD1, SEAL2, late(UNSEALED3), ahead))
+    assert (command.winner, command.lost) == (key(4), (key(1), key(3)))
+    assert (command.voters, command.k) == ((), 0)
+    assert command.unsealed == (key(1),), "nobody knows whether the old leader runs"
+    enough = replace(LOST, accept_bytes=100)
+    assert elect(look(replace(known, given_up=enough), DEAD1, SEAL2, late(UNSEALED3), ahead)).lost
+
+
+def test_a_named_candidate_wins_only_with_most_of_what_is_left() -> None:
+    """An operator's wish gives up what the lost held, not what others still have."""
+    four = {**electing().members, NodeId("n4"): member(4)}
+    wish = replace(LOST, candidate=NodeId("n4"))
+    behind = report(4, parked(pos(3, 4000)), sealed(4, pos(3, 4000)))
+    known = electing(members=four, given_up=wish)
+    voting = tuple(RaftId(n) for n in (1, 2, 3, 4))
+    seen = look(known, DEAD1, SEAL2, late(UNSEALED3), behind, raft_voters=voting)
+    assert act_of(seen) == (308, None)
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
