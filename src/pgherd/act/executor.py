@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import following, leading
+from pgherd.act import fencing, following, leading
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
@@ -42,6 +42,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.ClearFloor: following.clear_floor,
     act.CloseGate: leading.close_gate,
     act.DrainAndStop: leading.drain_and_stop,
+    act.Fence: fencing.fence,
     act.Promote: leading.promote,
     act.KeepLeading: _keep_leading,
     act.SetNames: leading.set_names,
@@ -50,7 +51,14 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
 }
-CANCELLABLE = (act.Settle, act.Rebuild, act.Checkpoint, act.Rewind, act.DrainAndStop)
+CANCELLABLE = (
+    act.Settle,
+    act.Rebuild,
+    act.Checkpoint,
+    act.Rewind,
+    act.DrainAndStop,
+    act.Fence,
+)
 """Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short,
 but for the parts in which they say so (`Hands.uncut`)."""
 

@@ -37,6 +37,8 @@ from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
 
 POLL_S = 0.02
 WAIT_S = 60.0
+ORDER_S = 15.0
+"""An order to give members up is followed within moments, or the elector knows better."""
 WAIT_S_MAX = 600.0
 
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait; 0: answer 202.")]
@@ -198,7 +200,10 @@ class Follow:
     async def failover(self) -> schema.Changed:
         """Wait until the order has left the facts and a term is established."""
         await self._until_known()
+        began_s = self._services.clock()
         while self._is_ordered() or self._facts().phase is not Phase.STABLE:
+            if self._facts().given_up and self._services.clock() - began_s > ORDER_S:
+                raise forcing.not_followed(self._services.seen())
             await self._pause("the failover")
         return self._outcome("failover_undone", ("failover.ended", "term.established"))
 

@@ -16,8 +16,9 @@ from pgherd.api.failures import Problem
 from pgherd.api.views import Seen, find_member
 from pgherd.ledger.commands import GiveUp
 from pgherd.ledger.giving import listed, loss_bytes, needed
-from pgherd.model.facts import Facts, GivenUp, Phase
+from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId
+from pgherd.plan.look import known_end
 
 SETTLE_S = 2.0
 """Who has not sealed within this time of an election is not on its way."""
@@ -30,19 +31,11 @@ def waits(seen: Seen) -> Waits | None:
     return advice.waits(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
 
 
-def known_end(seen: Seen) -> Lsn:
-    """How far the old leader's WAL is known to reach: by its last report and its lease."""
-    facts = seen.facts
-    if facts.leader is None:
-        return Lsn(0)
-    ends = [Lsn(0)]
-    report = seen.newest(facts.leader.node)
-    if report is not None and report.promises.incarnation == facts.leader.incarnation:
-        server = report.server
-        ends += [server.insert_lsn, server.position.lsn if server.position else Lsn(0)]
-    if facts.lease is not None and facts.lease.holder == facts.leader:
-        ends.append(facts.lease.flush_lsn)
-    return max(ends)
+def loss(seen: Seen, found: Waits) -> tuple[Lsn, int | None]:
+    """How far the old leader's WAL is known to reach, and how much of that nobody sealed has."""
+    leader = seen.facts.leader
+    end = known_end(seen.facts, seen.newest(leader.node) if leader is not None else None)
+    return end, loss_bytes(end, found.best.lsn) if found.best is not None else None
 
 
 def plan(seen: Seen, body: schema.FailoverRequest) -> schema.FailoverPlan:
@@ -51,9 +44,8 @@ def plan(seen: Seen, body: schema.FailoverRequest) -> schema.FailoverPlan:
     lost = keys_of(seen.facts, body.lost)
     if now is None:
         return schema.FailoverPlan(needed=False, waits_for="", missing=[], lost=[])
-    order = order_of(seen, body, lost)
-    last = seen.newest(seen.facts.leader.node) if seen.facts.leader is not None else None
-    heard = seen.reports[seen.facts.leader.node].at if seen.facts.leader and last else None
+    leader = seen.facts.leader
+    heard = seen.reports.get(leader.node) if leader is not None else None
     left = [key for key in now.missing if key not in lost]
     return schema.FailoverPlan(
         needed=True,
@@ -62,8 +54,8 @@ def plan(seen: Seen, body: schema.FailoverRequest) -> schema.FailoverPlan:
         lost=sorted({key.node for key in lost}),
         not_given_up=sorted({key.node for key in left}),
         kept_up_to=str(now.best) if now.best is not None else None,
-        loss_bytes=loss_bytes(order, now.best.lsn) if now.best is not None else None,
-        heard_seconds_ago=(seen.now - heard) // 1000 if heard is not None else None,
+        loss_bytes=loss(seen, now)[1],
+        heard_seconds_ago=(seen.now - heard.at) // 1000 if heard is not None else None,
         command=give_up_command([key.node for key in now.missing], to=body.candidate),
     )
 
@@ -85,17 +77,6 @@ def keys_of(facts: Facts, names: list[str]) -> tuple[MemberKey, ...]:
             )
         found |= mine
     return tuple(sorted(found))
-
-
-def order_of(seen: Seen, body: schema.FailoverRequest, lost: tuple[MemberKey, ...]) -> GivenUp:
-    return GivenUp(
-        id="",
-        lost=lost,
-        candidate=None,
-        requested_by="",
-        known_end=known_end(seen),
-        accept_bytes=body.accept_data_loss_bytes,
-    )
 
 
 async def settled(services: Services, before: Facts) -> Waits | None:
@@ -155,8 +136,7 @@ def give_up(
             f"{listed(left)} may hold what nobody else does, and was not given up for lost",
             hint=f"start it, or give it up too: {give_up_command(names, to=body.candidate)}",
         )
-    order = order_of(seen, body, lost)
-    much = loss_bytes(order, now.best.lsn) if now.best is not None else None
+    end, much = loss(seen, now)
     accepted = body.accept_data_loss_bytes
     if accepted is not None and (much is None or much > accepted):
         told = "it is not known how much" if much is None else f"{much} bytes of WAL"
@@ -171,7 +151,18 @@ def give_up(
         term=seen.facts.term,
         lost=tuple(key for key in lost if key in now.missing),
         candidate=candidate,
-        known_end=order.known_end,
+        known_end=end,
         accept_bytes=accepted,
         requested_by=requested_by,
+    )
+
+
+def not_followed(seen: Seen) -> Problem:
+    """The order stands in the ledger, and the elector knows more that speaks against it."""
+    who = seen.facts.elector
+    return Problem(
+        412,
+        "not_elected",
+        f"{who} does not elect anybody in spite of the loss",
+        hint=f"it may have heard more than this node: see pgherd explain there, and ask on {who}",
     )

@@ -109,7 +109,6 @@ COMES_LATER: dict[str, str] = {
     "api.rate_limit": "",
     "api.tls.ca": "clients log in with tokens",
     "backup": "keep the backup tool that you have",
-    "failover.fence": "",
     "failover.max_lag": "only the mode async would need it",
     "failover.watchdog": "",
     "hooks": "",

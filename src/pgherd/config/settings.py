@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
+from pgherd.config.fencing import FenceChoice
 from pgherd.config.fields import (
     BinDir,
     Bytes,
@@ -301,6 +302,15 @@ class Failover(Section):
             why="shorter lets a flapping network move the primary back and forth",
         ),
     ] = 30_000
+    fence: Annotated[
+        FenceChoice,
+        Key(
+            "What a winner runs before its promotion against an old primary that is not sealed."
+            " auto: nothing, as an acknowledged commit is safe without it; off: nothing, said"
+            " aloud; or a map {command, deadline, required}.",
+            LIVE,
+        ),
+    ] = "auto"
     probe: Probe = Probe()
 
 

@@ -58,8 +58,9 @@ class Drained(Command, frozen=True, tag=True):
 class Elect(Command, frozen=True, tag=True):
     """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms.
 
-    lost: whom an operator gave up, and who would be waited for otherwise · unsealed: who led and is
-    not sealed since.
+    lost: whom an operator gave up, and who would be waited for otherwise · known_end: how far the
+    elector knows that the old leader's WAL reached, where something is lost · unsealed: who led and
+    is not sealed since.
     """
 
     term: Term
@@ -73,6 +74,7 @@ class Elect(Command, frozen=True, tag=True):
     reason: str
     lease_ttl_ms: int = 0
     lost: tuple[MemberKey, ...] = ()
+    known_end: Lsn = Lsn(0)
     unsealed: tuple[MemberKey, ...] = ()
 
 
@@ -261,6 +263,13 @@ class GiveUp(Command, frozen=True, tag=True):
     known_end: Lsn
     accept_bytes: int | None
     requested_by: str
+
+    @property
+    def reason(self) -> str:
+        """The order in words."""
+        names = ", ".join(sorted({key.node for key in self.lost}))
+        limit = f", at most {self.accept_bytes} bytes" if self.accept_bytes is not None else ""
+        return f"{self.requested_by} gives up {names} with what only they held{limit}"
 
 
 class Fenced(Command, frozen=True, tag=True):

@@ -44,17 +44,15 @@ def give_up(facts: Facts, c: cmd.GiveUp, at_ms: int) -> Result:
         accept_bytes=c.accept_bytes,
     )
     facts = msgspec.structs.replace(facts, given_up=order)
-    limit = f", at most {c.accept_bytes} bytes" if c.accept_bytes is not None else ""
-    text = f"{c.requested_by} gives up {listed(c.lost)} with what only they held{limit}"
-    return note(facts, at_ms=at_ms, kind="data.given-up", text=text), cmd.Done()
+    return note(facts, at_ms=at_ms, kind="data.given-up", text=c.reason), cmd.Done()
 
 
-def loss_bytes(order: GivenUp, start: Lsn) -> int | None:
+def loss_bytes(known_end: Lsn, start: Lsn) -> int | None:
     """How much of what the old leader was known to have written is not in the winner's WAL.
 
     No less than that was written, and more may have been; None where nothing is known.
     """
-    return max(0, order.known_end - start) if order.known_end else None
+    return max(0, known_end - start) if known_end else None
 
 
 def cannot_lose(facts: Facts, c: cmd.Elect) -> str:
@@ -74,11 +72,11 @@ def told(facts: Facts, c: cmd.Elect) -> str:
     order = facts.given_up
     if not c.lost or order is None:
         return ""
-    lost = loss_bytes(order, c.start.lsn)
-    much = "an unknown part" if lost is None else f"{lost} bytes that are known of"
+    lost = loss_bytes(max(order.known_end, c.known_end), c.start.lsn)
+    much = "an unknown amount" if lost is None else f"{lost} bytes by the last that was heard"
     return (
-        f"acknowledged writes may be lost: {order.requested_by} gave up {listed(c.lost)}, "
-        f"with {much} of the WAL after {c.start}"
+        f"acknowledged writes may be lost: {order.requested_by} gave up {listed(c.lost)} "
+        f"with WAL after {c.start}, {much}"
     )
 
 

@@ -22,7 +22,11 @@ LEVEL = 2
 """What this program understands."""
 NEEDS: dict[type, int] = {cmd.GiveUp: 2, cmd.Fenced: 2}
 """The level that a command came with; 1 where it is not named."""
-FIELDS: dict[tuple[type, str], int] = {(cmd.Elect, "lost"): 2, (cmd.Elect, "unsealed"): 2}
+FIELDS: dict[tuple[type, str], int] = {
+    (cmd.Elect, "lost"): 2,
+    (cmd.Elect, "known_end"): 2,
+    (cmd.Elect, "unsealed"): 2,
+}
 """The level that a field of a command came with, which matters where it is filled."""
 
 

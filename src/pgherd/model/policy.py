@@ -5,11 +5,20 @@ from __future__ import annotations
 import msgspec
 
 
+class FenceOrder(msgspec.Struct, frozen=True):
+    """An operator's fencing command; required: without its success nobody is promoted."""
+
+    command: tuple[str, ...]
+    deadline_ms: int
+    required: bool
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
 
     num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
-    which another member votes in a voter's place.
+    which another member votes in a voter's place · fence: what a winner runs against an earlier
+    leader that is not sealed.
     """
 
     failover_enabled: bool = True
@@ -25,3 +34,4 @@ class Policy(msgspec.Struct, frozen=True):
     restart_in_place: bool = True
     voter_timeout_ms: int = 300_000
     lease_ttl_ms: int = 10_000
+    fence: FenceOrder | None = None

@@ -9,7 +9,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Handover, Phase, Reign
-from pgherd.model.ids import CLOSED_NAMES, MemberKey, Position
+from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
     able_to_run,
@@ -22,6 +22,8 @@ from pgherd.plan.look import (
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
+
+NOTHING = Lsn(0)
 
 
 def electing(s: Situation) -> bool:
@@ -277,6 +279,7 @@ def elect(
     k: int,
     reason: str,
     lost: tuple[MemberKey, ...] = (),
+    known_end: Lsn = NOTHING,
 ) -> Decision:
     command = cmd.Elect(
         term=s.facts.term,
@@ -290,6 +293,7 @@ def elect(
         reason=reason,
         lease_ttl_ms=s.policy.lease_ttl_ms,
         lost=lost,
+        known_end=known_end,
         unsealed=unsealed(s, winner),
     )
     return Decision(rule, reason, command)

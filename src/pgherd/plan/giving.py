@@ -21,7 +21,7 @@ from pgherd.plan.election import (
     unsealed_standbys,
     wanted_winner,
 )
-from pgherd.plan.look import sealed
+from pgherd.plan.look import known_end, sealed
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 
@@ -56,7 +56,9 @@ def best_of_the_rest(
     wanted = wanted_winner(s, [key for key in done if done[key] >= target and may_win(s, key)])
     if wanted is None:
         return Decision(308, f"nobody who may lead has reached {target}, the most that is left")
-    lost = loss_bytes(order, target.lsn)
+    last = s.view.reports.get(s.facts.leader.node) if s.facts.leader is not None else None
+    end = max(order.known_end, known_end(s.facts, last.report if last is not None else None))
+    lost = loss_bytes(end, target.lsn)
     if order.accept_bytes is not None and (lost is None or lost > order.accept_bytes):
         much = "an unknown part" if lost is None else f"{lost} bytes"
         text = f"{much} of the WAL would be lost, {order.accept_bytes} bytes were accepted"
@@ -71,6 +73,7 @@ def best_of_the_rest(
         k=0,
         reason=f"{wanted.node} has most of what is left without {listed(away)}: {target}",
         lost=tuple(away),
+        known_end=end,
     )
 
 

@@ -46,6 +46,7 @@ class Bench:
             log_file=place / "log",
         )
         self.done: list[bool] = []
+        self.told: list[AnyCommand] = []
         self._finished = asyncio.Event()
         self.hands = Hands(
             me=NodeId("x"),
@@ -56,10 +57,15 @@ class Bench:
             history=lambda: (),
             new_incarnation=lambda: "x1",
             progress=lambda percent: None,
+            submit=self._submit,
         )
         self.executor = Executor(
             self.hands, look=self._look, finished=lambda _, done: self._ended(done)
         )
+
+    async def _submit(self, command: AnyCommand) -> Outcome:
+        self.told.append(command)
+        return Done()
 
     async def _save(self, promises: Promises) -> None:
         raise AssertionError("nothing here is saved")

@@ -91,6 +91,6 @@ def test_a_loss_is_planned_then_ordered_then_written_down(herd, client):
     assert (done.status_code, done.json()["new_primary"]) == (200, "n3"), done.json()
     history = client.get("/api/v1/history").json()
     assert history["reigns"][-1]["gave_up"] == ["n1", "n2"]
-    assert "8 bytes that are known of" in history["reigns"][-1]["reason"]
+    assert "8 bytes by the last that was heard" in history["reigns"][-1]["reason"]
     assert "data.loss-accepted" in [note["kind"] for note in history["notes"]]
     assert client.post("/api/v1/failover/plan").json()["needed"] is False

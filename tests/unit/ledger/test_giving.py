@@ -36,8 +36,9 @@ def test_it_holds_for_one_election_and_is_written_down() -> None:
     assert done.given_up is None
     reign = done.history[-1]
     assert reign.gave_up == (K1, K2)
-    lost = 1100 - elect(2, K3).start.lsn
-    told = f"ann gave up n1, n2, with {lost} bytes that are known of"
+    done_at = elect(2, K3).start
+    lost = 1100 - done_at.lsn
+    told = f"gave up n1, n2 with WAL after {done_at}, {lost} bytes by the last that was heard"
     assert told in reign.reason
     kinds = {note.kind: note.text for note in done.notes}
     assert told in kinds["data.loss-accepted"]
@@ -76,10 +77,12 @@ def test_older_members_are_never_asked_to_understand_it() -> None:
 
 def test_how_much_is_known_to_be_lost() -> None:
     """Nothing where the winner is ahead of the last word, and unknown without one."""
-    given = after(upgraded(), begin(1), order(K1, K2)).given_up
-    assert given is not None
-    assert (loss_bytes(given, Lsn(1000)), loss_bytes(given, Lsn(1200))) == (100, 0)
-    assert loss_bytes(msgspec.structs.replace(given, known_end=Lsn(0)), Lsn(1)) is None
+    assert (loss_bytes(Lsn(1100), Lsn(1000)), loss_bytes(Lsn(1100), Lsn(1200))) == (100, 0)
+    assert loss_bytes(Lsn(0), Lsn(1)) is None
+    facts = after(upgraded(), begin(1), order(K1, K2))
+    start = elect(2, K3).start.lsn
+    more = elect(2, K3, lost=(K1, K2), known_end=Lsn(start + 9999))
+    assert "9999 bytes" in after(facts, more).history[-1].reason, "the elector heard it last"
 
 
 def fenced(target: MemberKey, *, done: bool, go_on: bool = False) -> cmd.Fenced:
