@@ -29,7 +29,7 @@ class Fence(Section):
     deadline_ms: Annotated[
         Millis,
         Key(
-            "Time after which it is killed and has failed.",
+            "Time after which it is killed and has failed; 30s unless said.",
             Change.LIVE,
             unit="duration",
             least=1000,
@@ -39,7 +39,7 @@ class Fence(Section):
     required: Annotated[
         Flag,
         Key(
-            "true: without its success nobody is promoted; false: a failure is written down.",
+            "true: without its success nobody is promoted; false, unless said: a failure is written down.",
             Change.LIVE,
         ),
     ] = False

@@ -143,6 +143,25 @@ CASES = (
         look(establishing(), SEAL2, phase_since=Instant(NOW - 100)),
     ),
     Case(
+        "the winner fences, which may take longer than a promotion",
+        402,
+        None,
+        look(
+            establishing(unsealed=(key(1),)),
+            replace(SEAL2, report=replace(SEAL2.report, fencing=True)),
+        ),
+    ),
+    Case(
+        "the winner fences for ever",
+        402,
+        cmd.Begin,
+        look(
+            establishing(unsealed=(key(1),)),
+            replace(SEAL2, report=replace(SEAL2.report, fencing=True)),
+            phase_since=Instant(NOW - 300_000),
+        ),
+    ),
+    Case(
         "two have not heard the leader",
         203,
         cmd.Begin,
@@ -472,6 +491,15 @@ def test_k_counts_only_who_can_stream() -> None:
     command = elect(look(electing(), DEAD1, SEAL2, diverged))
     assert (command.voters, command.k) == ((), 0)
     assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).voters == (key(1), key(3))
+
+
+def test_who_led_and_is_not_sealed_is_named_to_the_winner() -> None:
+    """Also whoever led before a term that was never established; not who seals, nor the winner."""
+    known = electing(level=2, unsealed=(key(3),))
+    assert elect(look(known, DEAD1, SEAL2, SEAL3)).unsealed == (key(1),)
+    alone = replace(known, sync=sync(2))
+    assert elect(look(alone, DEAD1, SEAL2, late(UNSEALED3))).unsealed == (key(1), key(3))
+    assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).unsealed == (), "older members do not know"
 
 
 def test_who_wins_in_spite_of_a_loss_leads_alone() -> None:
