@@ -39,7 +39,8 @@ class Fence(Section):
     required: Annotated[
         Flag,
         Key(
-            "true: without its success nobody is promoted; false, unless said: a failure is written down.",
+            "true: without its success nobody is promoted; false, unless said: a failure is"
+            " written down.",
             Change.LIVE,
         ),
     ] = False

@@ -302,6 +302,17 @@ class Failover(Section):
             why="shorter lets a flapping network move the primary back and forth",
         ),
     ] = 30_000
+    min_free_disk_bytes: Annotated[
+        Bytes,
+        Key(
+            "A node with less room for data or WAL is not made primary while another can be, nor in"
+            " place of one that has as little.",
+            LIVE,
+            unit="size",
+            least=0,
+            why="0B looks at no disk",
+        ),
+    ] = 64 << 20
     fence: Annotated[
         FenceChoice,
         Key(

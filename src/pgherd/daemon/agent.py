@@ -457,6 +457,7 @@ class Agent:
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
             fencing=planned.rule == FENCES,
+            disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,

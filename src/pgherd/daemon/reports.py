@@ -90,6 +90,7 @@ class Reports:
         ask: Ask | None,
         lease_left_ms: int | None,
         fencing: bool,
+        disk_free_bytes: int,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -118,6 +119,7 @@ class Reports:
             ask=ask,
             lease_left_ms=lease_left_ms,
             fencing=fencing,
+            disk_free_bytes=disk_free_bytes,
         )
         self.newest[self.me] = Heard(report, now)
         return report

@@ -43,6 +43,7 @@ def policy(settings: Settings) -> Policy:
         voter_timeout_ms=settings.raft.voter_timeout_ms,
         lease_ttl_ms=failover.lease_ttl_ms,
         fence=fence(settings),
+        min_free_disk_bytes=failover.min_free_disk_bytes,
     )
 
 

@@ -18,7 +18,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
     which another member votes in a voter's place · fence: what a winner runs against an earlier
-    leader that is not sealed.
+    leader that is not sealed · min_free_disk_bytes: less room than this is none.
     """
 
     failover_enabled: bool = True
@@ -35,3 +35,4 @@ class Policy(msgspec.Struct, frozen=True):
     voter_timeout_ms: int = 300_000
     lease_ttl_ms: int = 10_000
     fence: FenceOrder | None = None
+    min_free_disk_bytes: int = 0

@@ -9,14 +9,16 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Handover, Phase, Reign
-from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, Position
+from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, NodeId, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
     able_to_run,
     data_members,
     fresh,
+    is_full,
     is_strict,
     leader_report,
+    least_room,
     num_sync,
     sealed,
 )
@@ -213,13 +215,9 @@ def not_enough_sealed(s: Situation) -> Decision | None:
 
 def choose(s: Situation) -> Decision | None:
     """F4, F5: the target is the greatest sealed position; a winner must be at it."""
-    facts = s.facts
     if not electing(s):
         return None
-    done = sealed(s)
-    counted = [key for key in done if key in facts.sync.voters or key == facts.leader]
-    target = max(done[key] for key in counted)
-    able = [key for key in done if done[key] >= target and may_win(s, key)]
+    done, target, able = complete(s)
     wanted = wanted_winner(s, able)
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
@@ -228,7 +226,7 @@ def choose(s: Situation) -> Decision | None:
         return Decision(305, f"nobody who may lead has reached {target}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
     voters, k = next_set(s, wanted, others)
-    reason = f"{wanted.node} has everything up to {target}"
+    reason = f"{wanted.node} has everything up to {target}{about_disks(s, able, wanted)}"
     return elect(
         s,
         rule=305,
@@ -241,6 +239,44 @@ def choose(s: Situation) -> Decision | None:
     )
 
 
+def complete(s: Situation) -> tuple[dict[MemberKey, Position], Position, list[MemberKey]]:
+    """Who is sealed and where, the target, and who has reached it and may lead."""
+    done = sealed(s)
+    counted = [key for key in done if key in s.facts.sync.voters or key == s.facts.leader]
+    target = max(done[key] for key in counted)
+    return done, target, [key for key in done if done[key] >= target and may_win(s, key)]
+
+
+def equally_full(s: Situation) -> Decision | None:
+    """Nobody but members with full disks could follow a leader whose own disk is full."""
+    leader = s.facts.leader
+    if not electing(s) or asked_for(s) is not None or leader is None or not is_full(s, leader.node):
+        return None
+    _, _, able = complete(s)
+    if not able or leader in able or roomy(s, able):
+        return None
+    full = names([*able, leader])
+    return Decision(309, f"{full} have {least_room(s)}: make room on one of them")
+
+
+def roomy(s: Situation, able: list[MemberKey]) -> list[MemberKey]:
+    return [key for key in able if not is_full(s, key.node)]
+
+
+def with_room(s: Situation, able: list[MemberKey]) -> list[MemberKey]:
+    """Who has room; where nobody has, rather the old leader again than another full disk."""
+    again = [key for key in able if key == s.facts.leader]
+    return roomy(s, able) or again or able
+
+
+def about_disks(s: Situation, able: list[MemberKey], winner: MemberKey) -> str:
+    """Who was passed over for the room on its disk, or that the winner has little."""
+    full = [key for key in able if is_full(s, key.node)]
+    if winner in full:
+        return f", and {least_room(s)}, as whoever else could lead"
+    return f"; passed over with {least_room(s)}: {names(full)}" if full else ""
+
+
 def may_win(s: Situation, key: MemberKey) -> bool:
     """Whether a member may lead: able, not excluded by its tags, an order or the policy."""
     member = s.facts.member(key)
@@ -251,12 +287,8 @@ def may_win(s: Situation, key: MemberKey) -> bool:
 
 
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
-    """The operator's candidate, else priority, then anyone but the old leader, then name."""
-    facts = s.facts
-    asked = facts.handover.candidate if facts.handover is not None else None
-    for order in (facts.forced, facts.given_up):
-        if order is not None and order.candidate is not None:
-            asked = order.candidate
+    """The operator's candidate; else with room, anyone but the old leader, priority, name."""
+    facts, asked = s.facts, asked_for(s)
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
@@ -265,7 +297,17 @@ def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
         old = key == facts.leader
         return member.leaving, old, -member.tags.failover_priority, key.node
 
-    return min(able, key=rank, default=None)
+    return min(with_room(s, able), key=rank, default=None)
+
+
+def asked_for(s: Situation) -> NodeId | None:
+    """Whom an operator names."""
+    facts = s.facts
+    asked = facts.handover.candidate if facts.handover is not None else None
+    for order in (facts.forced, facts.given_up):
+        if order is not None and order.candidate is not None:
+            asked = order.candidate
+    return asked
 
 
 def elect(
@@ -322,6 +364,11 @@ RULES = (
         303, "A leader that is alive and closed keeps the lead under the new term.", false_alarm
     ),
     HerdRule(304, "Without enough sealed voters nobody is elected.", not_enough_sealed),
+    HerdRule(
+        309,
+        "A full disk is not followed by another that is as full.",
+        equally_full,
+    ),
     HerdRule(
         305,
         "The winner has the greatest sealed position, and V and k follow from who is sealed.",

@@ -73,7 +73,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 402})
+STOPPING = frozenset({304, 303, 305, 309, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({702, 717})

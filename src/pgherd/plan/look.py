@@ -125,6 +125,17 @@ def able_to_run(s: Situation, key: MemberKey) -> bool:
     )
 
 
+def is_full(s: Situation, node: NodeId) -> bool:
+    """Whether a node that is heard says that its disk has less room than there must be."""
+    report = fresh(s, node)
+    return report is not None and 0 <= report.disk_free_bytes < s.policy.min_free_disk_bytes
+
+
+def least_room(s: Situation) -> str:
+    """The room that there must be, for people."""
+    return f"less than {s.policy.min_free_disk_bytes >> 20} MB free on disk"
+
+
 def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:
     """Standbys that stream from the leader under the term's token."""
     return {

@@ -33,10 +33,20 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Forced, GivenUp, Handover, Kind, Mode, Phase, Switchover, SyncUse
+from pgherd.model.facts import (
+    Forced,
+    GivenUp,
+    Handover,
+    Kind,
+    Mode,
+    Phase,
+    Switchover,
+    SyncUse,
+    Tags,
+)
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Asking, Server, ServerSeen
+from pgherd.model.observation import Asking, Heard, Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
 
@@ -70,6 +80,11 @@ LOST = GivenUp(
 )
 FIVE = {NodeId(f"n{n}"): member(n) for n in range(1, 6)}
 FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
+
+
+def full(heard: Heard) -> Heard:
+    """The same report from a node with a full disk."""
+    return replace(heard, report=replace(heard.report, disk_free_bytes=1 << 20))
 
 
 def joined(**changes: object) -> Situation:
@@ -225,6 +240,24 @@ CASES = (
         305,
         cmd.Elect,
         look(electing(given_up=LOST), DEAD1, SEAL2, SEAL3),
+    ),
+    Case(
+        "the old leader's disk is full, and so is that of whoever could follow",
+        309,
+        None,
+        look(electing(), full(report(1, STOPPED)), full(SEAL2), SEAL3, phase_since=Instant(0)),
+    ),
+    Case(
+        "a full disk, and an operator who wants it",
+        305,
+        cmd.Elect,
+        look(
+            electing(forced=replace(ORDER, candidate=NodeId("n2"))),
+            full(report(1, STOPPED)),
+            full(SEAL2),
+            SEAL3,
+            phase_since=Instant(NOW - 2000),
+        ),
     ),
     Case("too few sealed", 304, None, look(electing(), DEAD1, SEAL2, UNSEALED3)),
     Case(
@@ -524,6 +557,22 @@ def test_a_named_candidate_wins_only_with_most_of_what_is_left() -> None:
     voting = tuple(RaftId(n) for n in (1, 2, 3, 4))
     seen = look(known, DEAD1, SEAL2, late(UNSEALED3), behind, raft_voters=voting)
     assert act_of(seen) == (308, None)
+
+
+def test_a_full_disk_leads_last() -> None:
+    """Room counts before priority; where nobody has any, the old leader again, else who can."""
+    known = electing(members={**electing().members, NodeId("n2"): member(2, tags=Tags(500))})
+    same3 = report(3, parked(pos(3, 5000)), sealed(3, pos(3, 5000)))
+    assert elect(look(known, DEAD1, SEAL2, same3)).winner == key(2)
+    passed = elect(look(known, DEAD1, full(SEAL2), same3))
+    assert passed.winner == key(3)
+    assert passed.reason.endswith("passed over with less than 64 MB free on disk: n2")
+    last = elect(look(known, DEAD1, full(SEAL2), full(same3)))
+    assert last.winner == key(2)
+    assert "less than 64 MB free" in last.reason
+    again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
+    assert elect(look(known, full(again), full(SEAL2), full(same3))).winner == key(1)
+    assert elect(look(known, again, SEAL2, same3)).winner == key(2), "its server died: another"
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
