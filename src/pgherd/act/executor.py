@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pgherd.act import fencing, following, leading
+from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
@@ -138,7 +139,11 @@ class Executor:
         log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason)
         began, done = now_ms(), False
         try:
+            if POINTS:
+                await POINTS.strike(f"before.{act_name(type(action))}")
             await ACTUATORS[type(action)](self.hands, action)
+            if POINTS:
+                await POINTS.strike(f"after.{act_name(type(action))}")
             done = True
             self._succeeded(action)
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@ command that succeeded is run again only if this agent dies before the ledger ha
 
 from __future__ import annotations
 
+from pgherd.act.failpoints import reached
 from pgherd.act.hands import ActFailed, Hands, StaleAct, log
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
@@ -25,6 +26,7 @@ async def fence(hands: Hands, a: act.Fence) -> None:
     if done not in hands.fenced:
         problem, said = await _run(a)
         log.info("fence.ended", target=a.target.node, problem=problem, said=said)
+    await reached("fence.ran")
     if not problem:
         hands.fenced.add(done)
     hands.guard(a.term)
