@@ -28,6 +28,7 @@ from typing import Any, Self
 
 import msgspec
 from lib import consensus_node, etcd
+from lib.awake import kept_awake, wake_cost_us
 from lib.consensus_node import Plan, name_of
 
 from pgherd.config.settings import Failover, Raft
@@ -44,6 +45,7 @@ PAYLOAD_BYTES = 100
 BULK_BYTES = 100 * 1000 * 1000
 BULKS = 5
 REST_S = 10.0
+WAKE_S = 5.0
 ANSWER_S = 120.0
 SETTLE_S = 1.0
 
@@ -161,8 +163,9 @@ def main(words: list[str]) -> int:
     with _directory() as directory, Group(directory, _places(directory), raft=raft) as group:
         lead, _ = group.leader()
         time.sleep(SETTLE_S)
-        rows.append(at_rest(group, lead))
-        rows += commits(group, lead, directory, puts=options.puts)
+        with etcd_beside(directory) as other:
+            rows += at_rest(group, lead, other)
+            rows += commits(group, lead, directory, other, puts=options.puts)
         rows.append(beats(group, lead))
         rows.append(elections(group, kills=options.kills))
     print(table(rows))
@@ -180,25 +183,33 @@ class Row(msgspec.Struct, frozen=True):
     reached: bool = True
 
 
-def commits(group: Group, lead: int, directory: Path, *, puts: int) -> list[Row]:
+@contextlib.contextmanager
+def etcd_beside(directory: Path) -> Iterator[etcd.EtcdHerd | None]:
+    """Three etcds with the same certificates, where etcd is installed."""
+    if not etcd.installed():
+        yield None
+        return
+    homes = [directory / name_of(number) for number in range(1, NODES + 1)]
+    with etcd.EtcdHerd(directory, homes, _free_ports(2 * NODES)) as other:
+        other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
+        yield other
+
+
+def commits(
+    group: Group, lead: int, directory: Path, other: etcd.EtcdHerd | None, *, puts: int
+) -> list[Row]:
     """Puts of ours and of etcd in turn, one client each; then ours with several under way."""
     leader = group.nodes[lead]
     leader.ask("put", count=BLOCK)
     ours: list[float] = []
     theirs: list[float] = []
     reads: list[float] = []
-    with contextlib.ExitStack() as stack:
-        other: etcd.EtcdHerd | None = None
-        if etcd.installed():
-            homes = [directory / name_of(number) for number in range(1, NODES + 1)]
-            other = stack.enter_context(etcd.EtcdHerd(directory, homes, _free_ports(2 * NODES)))
-            other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
-        for _ in range(max(1, puts // BLOCK)):
-            ours += leader.ask("put", count=BLOCK)
-            if other is not None:
-                theirs += other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
-                reads += other.read(BLOCK // 4)
-        fsync = _fsync_s(directory)
+    for _ in range(max(1, puts // BLOCK)):
+        ours += leader.ask("put", count=BLOCK)
+        if other is not None:
+            theirs += other.put(BLOCK, payload_bytes=PAYLOAD_BYTES)
+            reads += other.read(BLOCK // 4)
+    fsync = _fsync_s(directory)
     many = leader.ask("put_together", count=puts, at_once=AT_ONCE)
     p50, p99 = percentile(ours, 50), percentile(ours, 99)
     rows = [
@@ -230,17 +241,39 @@ def against(ours: list[float], theirs: list[float], reads: list[float]) -> list[
     return rows
 
 
-def at_rest(group: Group, lead: int) -> Row:
-    """Processor time of each node while a lease is renewed and nothing else; the worst counts."""
+def at_rest(group: Group, lead: int, other: etcd.EtcdHerd | None) -> list[Row]:
+    """Processor time while a lease is renewed and nothing else; the busiest node counts.
+
+    etcd rests in the same seconds, with the same heartbeat and no lease.
+    """
+    with kept_awake():
+        ours, theirs = rest(group, lead, other)
+    wake_us = wake_cost_us(WAKE_S)
+    asleep, theirs_asleep = rest(group, lead, other)
+    rows = [
+        Row("processor at rest, the busiest node", f"{ours:.2f} %", "<= 1 %", ours <= 1),
+        Row("the same on this machine as it is", f"{asleep:.2f} %"),
+        Row("a bare wake-up there, ten times a second", f"{wake_us:.0f} us"),
+    ]
+    if other is not None:
+        rows.insert(1, Row("etcd at rest in the same seconds", f"{theirs:.2f} %"))
+        rows.insert(3, Row("etcd, the same", f"{theirs_asleep:.2f} %"))
+    return rows
+
+
+def rest(group: Group, lead: int, other: etcd.EtcdHerd | None) -> tuple[float, float]:
+    """Percent of a core that the busiest of our nodes takes, and the busiest of etcd's."""
     period_s = renew_ms(Failover().lease_ttl_ms) / 1000
     before = {number: node.ask("cpu") for number, node in group.nodes.items()}
+    theirs = other.cpu_s() if other is not None else [0.0]
     renewals = int(REST_S / period_s) - 1
     group.nodes[lead].order("put", count=renewals, pause_s=period_s)
     time.sleep(REST_S)
     assert len(group.nodes[lead].answer()) == renewals
     used = [node.ask("cpu") - before[number] for number, node in group.nodes.items()]
-    percent = 100 * max(used) / REST_S
-    return Row("processor at rest, the busiest node", f"{percent:.2f} %", "<= 1 %", percent <= 1)
+    after = other.cpu_s() if other is not None else [0.0]
+    used_there = [now - then for now, then in zip(after, theirs, strict=True)]
+    return 100 * max(used) / REST_S, 100 * max(used_there) / REST_S
 
 
 def beats(group: Group, lead: int) -> Row:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pgherd.proof import processes
+
 START_S_MAX = 20.0
 KEY = base64.b64encode(b"bench/key").decode()
 
@@ -106,6 +108,11 @@ class EtcdHerd:
         if answer.status != 200:
             raise RuntimeError(f"etcd: {answer.status} {text[:200]!r}")
         return json.loads(text)
+
+    def cpu_s(self) -> list[float]:
+        """Processor time that each member has taken so far."""
+        running = processes.scan()
+        return [running[one.pid].cpu_s for one in self._processes]
 
     def put(self, count: int, *, payload_bytes: int) -> list[float]:
         """Put one after another through the leader; seconds of each as a client sees it."""

@@ -62,13 +62,15 @@ class Stable:
             self._herd.remove()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Every test here needs processes and more time than a unit test."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+            if "herd" in item.fixturenames:  # one worker for those that share a herd
+                item.add_marker(pytest.mark.xdist_group(item.callspec.params["stable"]))
 
 
 @pytest.fixture(scope="session", params=list(FLAVOURS))

@@ -22,6 +22,7 @@ from pgherd.api.views import Seen
 from pgherd.ledger.commands import AskLeave, SetMaxVoters
 from pgherd.ledger.saved import Saved, render, without_secrets
 from pgherd.model.facts import Facts, Member
+from pgherd.model.ids import Instant
 
 router = APIRouter()
 
@@ -58,7 +59,7 @@ async def remove_node(
     """Remove a member for good: out of sync set, consensus and ledger; waits until it is gone."""
     facts = await current_facts(services)
     member = find(facts, node_id)
-    missing = silent_voters(services.seen(), member)
+    missing = await silent_voters(services, member)
     if missing:
         raise Problem(
             412,
@@ -87,13 +88,31 @@ async def remove_peer(
     return await remove_node(body.node, services, caller, response, wait)
 
 
-def silent_voters(seen: Seen, leaving: Member) -> list[str]:
-    """Who else would have to answer for a majority without this member; nobody: it may go."""
-    if leaving.raft_id not in seen.raft.voters:
-        return []
-    left = voters_without(seen, leaving)
-    silent = [str(member.node) for member in left if seen.fresh(member.node) is None]
-    return silent if len(left) - len(silent) < len(left) // 2 + 1 else []
+async def silent_voters(services: Services, leaving: Member) -> list[str]:
+    """Who else would have to answer for a majority without this member; nobody: it may go.
+
+    One that died a moment ago still looks alive, and would have the removal begin: whoever is
+    needed must be heard after the question was asked, which takes a report's time.
+    """
+    asked = services.seen().now
+    while True:
+        seen = services.seen()
+        if leaving.raft_id not in seen.raft.voters:
+            return []
+        left = voters_without(seen, leaving)
+        needed = len(left) // 2 + 1
+        heard = [member for member in left if heard_since(seen, member, asked)]
+        maybe = [member for member in left if seen.fresh(member.node) is not None]
+        if len(heard) >= needed:
+            return []
+        if len(maybe) < needed:
+            return [str(member.node) for member in left if member not in maybe]
+        await asyncio.sleep(POLL_S)
+
+
+def heard_since(seen: Seen, member: Member, asked: Instant) -> bool:
+    heard = seen.reports.get(member.node)
+    return member.node == seen.me or (heard is not None and heard.at >= asked)
 
 
 async def until_gone(services: Services, member: Member, *, wait_s: float) -> None:

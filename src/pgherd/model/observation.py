@@ -86,6 +86,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     healthy: bool = True
     probe_failures: int = 0
     slots: tuple[str, ...] = ()
+    slots_in_use: tuple[str, ...] = ()
     problem: str = ""
     since: Instant = Instant(0)
 

@@ -221,6 +221,7 @@ class ServerWatch:
         follows = adopted is not None and adopted[1] == promises.adopted
         position = attributed(self._history(), promises.adopted, look.position)
         recorded = look.epoch == memory.epoch_record_term == position.epoch
+        ours = [slot for slot in look.slots if slot.name.startswith("pgherd_")]
         return ServerSeen(
             state=state,
             system_id=look.system_id,
@@ -244,7 +245,8 @@ class ServerWatch:
             pid=self.server.pid,
             healthy=self._failures == 0,
             probe_failures=self._failures,
-            slots=tuple(slot.name for slot in look.slots if slot.name.startswith("pgherd_")),
+            slots=tuple(slot.name for slot in ours),
+            slots_in_use=tuple(slot.name for slot in ours if slot.active),
         )
 
     def _is_drained(self, look: Look) -> bool:

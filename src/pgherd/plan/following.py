@@ -171,7 +171,9 @@ def is_counted(s: Self) -> bool:
 
 def follow_slots(s: Self) -> Answer | None:
     """Slots of an earlier reign would keep WAL here for ever."""
-    if not follows(s) or s.server.state is not Server.STANDBY or not s.server.slots:
+    if not follows(s) or s.server.state is not Server.STANDBY:
+        return None
+    if set(s.server.slots) <= set(s.server.slots_in_use):
         return None
     return "drops the slots of its own reign", act.KeepSlots(())
 

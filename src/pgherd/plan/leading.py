@@ -80,7 +80,9 @@ def lead_slots(s: Self) -> Answer | None:
     others = tuple(
         node for node, m in sorted(s.facts.members.items()) if m.kind is Kind.DATA and node != s.me
     )
-    if {slot_name(node) for node in others} == set(s.server.slots):
+    wanted, present = {slot_name(node) for node in others}, set(s.server.slots)
+    # One that a removed member still reads from cannot go yet, and nothing else waits for it.
+    if wanted <= present and present - wanted <= set(s.server.slots_in_use):
         return None
     return "keeps one slot per member", act.KeepSlots(others)
 

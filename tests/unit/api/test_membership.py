@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import msgspec
 import pytest
@@ -93,6 +94,24 @@ def test_what_is_refused(herd, client):
     assert client.delete("/api/v1/cluster/nodes/n2").status_code == 200, "the silent one may go"
     herd.has_quorum = False
     assert client.delete("/api/v1/cluster/nodes/n3").status_code == 503
+
+
+@pytest.mark.parametrize(("alive", "status"), [(True, 202), (False, 412)])
+def test_who_died_a_moment_ago_does_not_count(herd, client, alive, status):
+    """n2 was heard lately; whether it is there now shows a moment after the question."""
+    herd.heard[N2] = Heard(herd.heard[N2].report, Instant(herd.clock_ms - 700))
+
+    def time_goes_by() -> None:
+        herd.clock_ms += 1000
+        for node in (N1, N2) if alive else (N1,):
+            herd.heard[node] = Heard(herd.heard[node].report, Instant(herd.clock_ms))
+
+    timer = threading.Timer(0.2, time_goes_by)
+    timer.start()
+    answer = client.delete("/api/v1/cluster/nodes/n3?wait=0")
+    timer.join()
+    assert answer.status_code == status
+    assert herd.current.members[N3].leaving == alive
 
 
 def test_a_node_is_invited(herd, make_client):

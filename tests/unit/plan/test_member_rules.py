@@ -58,6 +58,7 @@ BACK = sync(names=(key(2),), names_k=1, generation=5, in_use=(SyncUse(4, (), 0),
 LEADER = report(1, primary()).report
 ALONE = report(1, primary(senders=())).report
 NEW = establishing()
+MORE_SLOTS = (*primary().slots, "pgherd_gone")
 """Term 4: n2 was elected at 3:5000, the end of n1's third term."""
 STABLE_NEW = replace(facts(), term=Term(4), leader=key(2), sync=sync(1, 3), history=NEW.history)
 LEADER_NEW = report(2, primary(checkpointed_term=Term(4))).report
@@ -187,6 +188,13 @@ CASES = (
     Case("elected, not sealed there", 42, None, me(2, NEW, parked(pos(3, 5000)))),
     Case("writes the epoch record", 43, act.KeepLeading, me(2, NEW, primary())),
     Case("keeps slots", 44, act.KeepSlots, me(1, facts(), primary(slots=()))),
+    Case("drops a slot too many", 44, act.KeepSlots, me(1, facts(), primary(slots=MORE_SLOTS))),
+    Case(
+        "leaves one alone that is read",
+        48,
+        None,
+        me(1, facts(), primary(slots=MORE_SLOTS, slots_in_use=MORE_SLOTS)),
+    ),
     Case(
         "writes alone without a lease",
         71,
@@ -307,6 +315,12 @@ CASES = (
     ),
     Case("follows quietly", 59, None, me(2, facts(), standby())),
     Case("keeps no slots", 60, act.KeepSlots, me(2, facts(), standby(slots=("pgherd_n1",)))),
+    Case(
+        "leaves a slot alone that is read",
+        59,
+        None,
+        me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
+    ),
 )
 
 
