@@ -14,7 +14,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, MemberKey, NodeId, Position
 from pgherd.model.observation import Heard, HerdView
 from pgherd.model.policy import Policy
-from pgherd.plan.election import quorum_problem
+from pgherd.plan.election import from_above, quorum_problem
 from pgherd.plan.giving import missing
 from pgherd.plan.look import sealed
 from pgherd.plan.rule import Situation
@@ -53,7 +53,10 @@ def give_up_command(missing: Sequence[str], *, to: str | None = None) -> str:
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """An election that cannot end: why, for whom, and the best of what is sealed."""
+    """An election that cannot end: why, for whom, and the best of what is sealed.
+
+    missing: nobody, where no member's loss is what it waits for.
+    """
 
     problem: str
     missing: tuple[MemberKey, ...]
@@ -72,14 +75,16 @@ def waits(
     problem = quorum_problem(look, done)
     if not problem:
         return None
-    best = max(done.values(), default=None)
-    return Waits(problem, tuple(missing(facts, done)), best)
+    away = () if from_above(look, done) else tuple(missing(facts, done))
+    return Waits(problem, away, max(done.values(), default=None))
 
 
 def stuck_election(found: Waits | None) -> list[str]:
     """Why nobody is elected, and the last way out."""
     if found is None:
         return []
+    if not found.missing:
+        return [f"nobody can be elected: {found.problem}"]
     away = [key.node for key in found.missing]
     return [
         f"nobody can be elected: {found.problem}; start {', '.join(sorted(set(away)))}, or if lost "

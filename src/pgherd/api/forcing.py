@@ -56,7 +56,9 @@ def plan(seen: Seen, body: schema.FailoverRequest) -> schema.FailoverPlan:
         kept_up_to=str(now.best) if now.best is not None else None,
         loss_bytes=loss(seen, now)[1],
         heard_seconds_ago=(seen.now - heard.at) // 1000 if heard is not None else None,
-        command=give_up_command([key.node for key in now.missing], to=body.candidate),
+        command=give_up_command([key.node for key in now.missing], to=body.candidate)
+        if now.missing
+        else "",
     )
 
 
@@ -107,11 +109,12 @@ def has_ended(before: Facts, now: Facts) -> bool:
 def refuse_to_wait(seen: Seen, now: Waits, to: str | None) -> Problem:
     """Nobody was given up, and without that nothing would come of it."""
     command = give_up_command([key.node for key in now.missing], to=to)
+    hint = f"start {listed(now.missing)}; only if they are lost for good: {command}"
     return Problem(
         412,
         "voters_missing",
         f"no election can end: {now.problem}",
-        hint=f"start {listed(now.missing)}; only if they are lost for good: {command}",
+        hint=hint if now.missing else "see docs/operate/troubleshooting.md, No primary",
         details={"missing": sorted({key.node for key in now.missing})},
     )
 

@@ -66,8 +66,8 @@ def failover(
         body["candidate"] = target["name"]
     plan = common.api().post("/api/v1/failover/plan", body) if lost else None
     say(f"plan: failover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
-    if plan is not None and plan["needed"]:
-        show_loss(plan)
+    if plan is not None:
+        show_loss(plan, lost or [])
     else:
         say("      sessions of the old primary are cut; no acknowledged commit is given up")
     agree(yes)
@@ -84,8 +84,12 @@ def size_of(text: str) -> int:
         raise OperatorError(f"--accept-data-loss: {error}", "as in 0B, 64kB, 16MB") from error
 
 
-def show_loss(plan: dict[str, Any]) -> None:
+def show_loss(plan: dict[str, Any], lost: list[str]) -> None:
     """What is given up, what stays, and what has to be so."""
+    if not plan["needed"]:
+        say("      sessions of the old primary are cut; no election waits for anybody now")
+        say(f"      if this one then does, what only {', '.join(lost)} held is LOST")
+        return
     away = ", ".join(plan["lost"])
     much = size(plan["loss_bytes"]) if plan["loss_bytes"] is not None else "an unknown amount"
     ago = plan["heard_seconds_ago"]

@@ -77,11 +77,12 @@ def fence(agent: Agent, a: act.Fence) -> Task:
 
 def story(world: World, chance: Random) -> None:
     """One replica falls behind, the others die, and a person gives them up; then all return."""
-    from pgherd.sim.run import begin, is_stable, must_become, recover
+    from pgherd.sim.run import all_stream, begin, is_stable, must_become, recover
 
     begin(world)
     upgrade(world)
     must_become(world, is_upgraded, within=10 * SECOND, name="L1")
+    must_become(world, all_stream, within=60 * SECOND, name="L2")
     data = [name for name in world.names if world.nodes[name].kind is Kind.DATA]
     facts = world.facts()
     assert facts is not None
