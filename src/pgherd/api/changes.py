@@ -34,6 +34,7 @@ from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import fingerprint
 from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
+from pgherd.plan.leaseclock import running
 
 POLL_S = 0.02
 WAIT_S = 60.0
@@ -202,7 +203,10 @@ class Follow:
         await self._until_known()
         began_s = self._services.clock()
         while self._is_ordered() or self._facts().phase is not Phase.STABLE:
-            if self._facts().given_up and self._services.clock() - began_s > ORDER_S:
+            facts = self._facts()
+            if facts.given_up is None or any(running(facts)):
+                began_s = self._services.clock()
+            elif self._services.clock() - began_s > ORDER_S:
                 raise forcing.not_followed(self._services.seen())
             await self._pause("the failover")
         return self._outcome("failover_undone", ("failover.ended", "term.established"))

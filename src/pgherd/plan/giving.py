@@ -2,7 +2,8 @@
 
 Whom the election needs is given up by name; everybody else who is needed has to be sealed. The
 winner has most of what is left. It leads alone at first, as a degraded leader does: of what is on
-others nobody knows whether it is all, so nobody else may lead before the set has returned.
+others nobody knows whether it is all, so nobody else may lead before the set has returned. A lease
+of who was given up has ended before: without voters its holder may run, and write alone till then.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pgherd.plan.election import (
     unsealed_standbys,
     wanted_winner,
 )
+from pgherd.plan.leaseclock import running
 from pgherd.plan.look import known_end, sealed
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
@@ -44,6 +46,9 @@ def in_spite_of_loss(s: Situation) -> Decision | None:
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
         return Decision(308, f"waits for {names(waiting)} to seal")
+    held = [lease.holder for lease in running(facts) if lease.holder in away]
+    if held:
+        return Decision(308, f"waits for the end of the lease of {names(held)}: it may run")
     return best_of_the_rest(s, done, away, order)
 
 

@@ -75,6 +75,7 @@ CLOSED1 = report(1, primary(names=CLOSED), promises(1, promise=Term(4)))
 UNSEALED3 = report(3, standby())
 ALONE = primary(senders=())
 HALF = sync(2, 3, names=(key(2),), generation=5, in_use=(SyncUse(4, (key(2), key(3)), 1),))
+OVER = lease(expired=True)
 LOST = GivenUp(
     id="g1", lost=(key(1), key(3)), candidate=None, requested_by="ann", known_end=Lsn(5600)
 )
@@ -210,6 +211,12 @@ CASES = (
         "the missing ones are given up for lost",
         308,
         cmd.Elect,
+        look(electing(given_up=LOST, level=2, lease=OVER), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "the lease of a leader that was given up has not ended",
+        308,
+        None,
         look(electing(given_up=LOST, level=2), DEAD1, SEAL2, late(UNSEALED3)),
     ),
     Case(
@@ -222,14 +229,19 @@ CASES = (
         "more is lost than was accepted",
         308,
         None,
-        look(electing(given_up=replace(LOST, accept_bytes=599)), DEAD1, SEAL2, late(UNSEALED3)),
+        look(
+            electing(given_up=replace(LOST, accept_bytes=599), lease=OVER),
+            DEAD1,
+            SEAL2,
+            late(UNSEALED3),
+        ),
     ),
     Case(
         "it is not known how much is lost, and not everything was accepted",
         308,
         None,
         look(
-            electing(given_up=replace(LOST, accept_bytes=1 << 30, known_end=Lsn(0))),
+            electing(given_up=replace(LOST, accept_bytes=1 << 30, known_end=Lsn(0)), lease=OVER),
             DEAD1,
             SEAL2,
             late(UNSEALED3),
@@ -538,7 +550,7 @@ def test_who_led_and_is_not_sealed_is_named_to_the_winner() -> None:
 def test_who_wins_in_spite_of_a_loss_leads_alone() -> None:
     """It has most of what is left, of voters and others; V' is empty, so nobody else may follow."""
     four = {**electing().members, NodeId("n4"): member(4)}
-    known = electing(members=four, given_up=LOST, level=2)
+    known = electing(members=four, given_up=LOST, level=2, lease=OVER)
     ahead = report(4, parked(pos(3, 5500)), sealed(4, pos(3, 5500)))
     command = elect(look(known, DEAD1, SEAL2, late(UNSEALED3), ahead))
     assert (command.winner, command.lost) == (key(4), (key(1), key(3)))
@@ -553,7 +565,7 @@ def test_a_named_candidate_wins_only_with_most_of_what_is_left() -> None:
     four = {**electing().members, NodeId("n4"): member(4)}
     wish = replace(LOST, candidate=NodeId("n4"))
     behind = report(4, parked(pos(3, 4000)), sealed(4, pos(3, 4000)))
-    known = electing(members=four, given_up=wish)
+    known = electing(members=four, given_up=wish, lease=OVER)
     voting = tuple(RaftId(n) for n in (1, 2, 3, 4))
     seen = look(known, DEAD1, SEAL2, late(UNSEALED3), behind, raft_voters=voting)
     assert act_of(seen) == (308, None)
