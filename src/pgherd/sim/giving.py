@@ -88,6 +88,7 @@ def story(world: World, chance: Random) -> None:
     assert facts is not None
     assert facts.leader is not None
     behind = chance.choice([name for name in data if name != facts.leader.node])
+    world.watchers.append(lambda node, action: must_be_fenced(world, node, action))
     links = [(behind, other) for other in world.names if other != behind]
     for one, other in links:
         world.net.block(one, other)
@@ -108,6 +109,15 @@ def story(world: World, chance: Random) -> None:
         if node.agent is None:
             node.boot()
     recover(world)
+
+
+def must_be_fenced(world: World, node: NodeId, action: act.Action) -> None:
+    """Nobody promotes while the ledger knows of a leader that is neither sealed nor fenced."""
+    agent = world.nodes[node].agent
+    if isinstance(action, act.Promote) and agent is not None:
+        left = agent.replica.facts.unsealed
+        if left:
+            world.checks.fail("fence", f"{node} promotes, {left} is not fenced")
 
 
 def disturb(world: World, chance: Random, left: NodeId) -> None:

@@ -355,6 +355,12 @@ CASES = (
         look(facts(members=FIVE, sync=sync(2, 3, k=1)), *FIVE_QUIET),
     ),
     Case(
+        "the candidate's disk is full",
+        601,
+        cmd.EndSwitchover,
+        look(facts(switchover=WISH), report(1, READY), full(report(2, standby()))),
+    ),
+    Case(
         "nobody is fit to take over",
         601,
         cmd.EndSwitchover,
