@@ -23,7 +23,7 @@ from pgherd.plan.look import (
     sealed,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
-from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
+from pgherd.plan.suspicion import BY_SILENCE, NOT_ESTABLISHED, begin
 
 NOTHING = Lsn(0)
 
@@ -287,15 +287,20 @@ def may_win(s: Situation, key: MemberKey) -> bool:
 
 
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
-    """The operator's candidate; else with room, anyone but the old leader, priority, name."""
+    """The operator's candidate; else who has room, by priority, then name.
+
+    Whose term ended by silence leads again among equals: a power cut of all moves nobody. Whose
+    server died, or could not establish its term, comes after all others.
+    """
     facts, asked = s.facts, asked_for(s)
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
-    def rank(key: MemberKey) -> tuple[bool, bool, int, str]:
+    def rank(key: MemberKey) -> tuple[bool, bool, int, bool, str]:
         member = facts.members[key.node]
         old = key == facts.leader
-        return member.leaving, old, -member.tags.failover_priority, key.node
+        is_last = old and facts.rule not in BY_SILENCE
+        return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
 
     return min(with_room(s, able), key=rank, default=None)
 

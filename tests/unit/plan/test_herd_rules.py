@@ -590,7 +590,18 @@ def test_a_full_disk_leads_last() -> None:
     assert "less than 64 MB free" in last.reason
     again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
     assert elect(look(known, full(again), full(SEAL2), full(same3))).winner == key(1)
-    assert elect(look(known, again, SEAL2, same3)).winner == key(2), "its server died: another"
+
+
+def test_who_led_leads_again_among_equals() -> None:
+    """After a power cut nobody moves; priority counts first; whose server died comes last."""
+    again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
+    same3 = report(3, parked(pos(3, 5000)), sealed(3, pos(3, 5000)))
+    cut = electing(rule=203)
+    assert elect(look(cut, again, SEAL2, same3)).winner == key(1)
+    wanted = {**cut.members, NodeId("n3"): member(3, tags=Tags(101))}
+    assert elect(look(replace(cut, members=wanted), again, SEAL2, same3)).winner == key(3)
+    for rule in (202, 402):
+        assert elect(look(electing(rule=rule), again, SEAL2, same3)).winner == key(2)
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
