@@ -289,8 +289,8 @@ def may_win(s: Situation, key: MemberKey) -> bool:
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
     """The operator's candidate; else who has room, by priority, then name.
 
-    Whose term ended by silence leads again among equals: a power cut of all moves nobody. Whose
-    server died, or could not establish its term, comes after all others.
+    Whose term ended by silence leads again among equals, if it is back and sealed by now: nobody
+    moves for nothing. Whose server died, or could not establish its term, comes after all others.
     """
     facts, asked = s.facts, asked_for(s)
     if asked is not None:

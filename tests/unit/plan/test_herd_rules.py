@@ -593,7 +593,7 @@ def test_a_full_disk_leads_last() -> None:
 
 
 def test_who_led_leads_again_among_equals() -> None:
-    """After a power cut nobody moves; priority counts first; whose server died comes last."""
+    """Who was silent and is back; priority counts first; whose server died comes last."""
     again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
     same3 = report(3, parked(pos(3, 5000)), sealed(3, pos(3, 5000)))
     cut = electing(rule=203)
