@@ -94,3 +94,28 @@ def test_a_loss_is_planned_then_ordered_then_written_down(herd, client):
     assert "8 bytes by the last that was heard" in history["reigns"][-1]["reason"]
     assert "data.loss-accepted" in [note["kind"] for note in history["notes"]]
     assert client.post("/api/v1/failover/plan").json()["needed"] is False
+
+
+def test_an_order_that_the_elector_does_not_follow_is_told_as_that(herd, client):
+    """It may know of more that would be lost; the lease of the lost one is waited for before."""
+    stuck(herd)
+    lease = herd.current.lease
+    herd.must(cmd.ExpireLease(id=lease.id, renew_seq=lease.renew_seq, rule=901, reason="over"))
+    body = {"force": True, "lost": ["n1", "n2"]}
+    refused = client.post("/api/v1/failover", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (412, "not_elected")
+    assert "n3 does not elect anybody" in refused.json()["message"]
+    assert [type(one) for one in herd.submitted] == [cmd.GiveUp]
+
+
+async def fail_over(herd) -> None:
+    herd.elect(N2, rule=201, reason="ordered")
+    herd.everybody(N2)
+
+
+def test_nothing_is_given_up_where_the_election_ends_by_itself(herd, client):
+    """Names are for the case that it does not."""
+    herd.react = fail_over
+    done = client.post("/api/v1/failover", json={"force": True, "lost": ["n3"]})
+    assert (done.status_code, done.json()["new_primary"]) == (200, "n2")
+    assert [type(one) for one in herd.submitted] == [cmd.RequestFailover]
