@@ -316,7 +316,8 @@ class Failover(Section):
     fence: Annotated[
         FenceChoice,
         Key(
-            "What a winner runs, by its own file, before its promotion if the old primary is not sealed."
+            "What a winner runs, by its own file, before it promotes if the old primary is not"
+            " sealed."
             " auto: nothing, as an acknowledged commit is safe without it; off: nothing, said"
             " aloud; or a map {command, deadline, required}.",
             LIVE,
