@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Machines:
         self.ground = ground
         self.postgres_bin = postgres_bin
         self.config: dict[str, Path] = {}
+        self.started: list[subprocess.Popen[bytes]] = []
 
     def pgherd(self, *words: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run a command line, and expect an exit code."""
@@ -66,15 +67,34 @@ class Machines:
         done = self.pgherd(*words, "--config", self.config[name], "--output", "json")
         return json.loads(done.stdout)
 
+    def start(self, name: str) -> None:
+        """Start a node's daemon again; whoever makes the machines ends it."""
+        file = self.config[name]
+        with (file.parent / "pgherd.log").open("ab") as log:
+            self.started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "pgherd.cli.main", "start", "--config", str(file)],
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+
     def kill(self, name: str) -> None:
         """SIGKILL everything of a node, as when the machine burns down."""
         end_all(self.config[name].parent, signal.SIGKILL)
 
     def wait_operational(self, name: str, nodes: int) -> dict[str, Any]:
+        return self.wait_for(
+            name, lambda now: now["status"] == "operational" and now["node_count"] == nodes
+        )
+
+    def wait_for(self, name: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask a node for its status until it is as wanted."""
         until = time.monotonic() + DEADLINE_S
         while True:
             status: dict[str, Any] = self.ask(name, "status")
-            if status["status"] == "operational" and status["node_count"] == nodes:
+            if is_so(status):
                 return status
             assert time.monotonic() < until, status
             time.sleep(0.3)
@@ -123,9 +143,13 @@ def machines(stable: Any) -> Iterator[Machines]:
     """A place for nodes; whatever runs in it in the end is killed."""
     ground = Path(tempfile.mkdtemp(prefix="pgherd-machines-", dir="/var/tmp"))
     ground.chmod(0o755)
+    made = Machines(ground, stable.postgres_bin)
     try:
-        yield Machines(ground, stable.postgres_bin)
+        yield made
     finally:
+        for daemon in made.started:
+            daemon.kill()
+            daemon.wait()
         end_all(ground, signal.SIGKILL)
         shutil.rmtree(ground)
 
@@ -158,6 +182,51 @@ def test_a_dead_node_is_replaced_under_its_name(machines: Machines) -> None:
     assert again["n2"] > max(peer["raft_id"] for peer in peers.values())
 
 
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) -> None:
+    """Switchover works between two; one alone promotes nobody and says why; a witness mends it."""
+    machines.pgherd("init", *machines.place("n1"))
+    machines.join("n2", via="n1")
+    [warning] = machines.wait_operational("n1", 2)["warnings"]
+    assert warning.startswith("n1 and n2 are all that vote")
+    assert f"! {warning}" in machines.pgherd("status", "--config", machines.config["n2"]).stdout
+    machines.pgherd("switchover", "--yes", "--config", machines.config["n1"])
+    status = machines.wait_operational("n1", 2)
+    assert status["primary_node_id"] == "n2"
+    machines.kill("n2")
+    alone = machines.wait_for("n1", lambda status: not status["has_quorum"])
+    assert any("n2 is silent: nobody is made primary by itself" in p for p in alone["problems"])
+    ways = machines.pgherd("explain", "--config", machines.config["n1"]).stdout
+    assert "pgherd raft recover" in ways
+    assert "--witness" in ways
+    time.sleep(3)
+    assert machines.ask("n1", "status")["epoch"] == status["epoch"], "a term without a quorum"
+    machines.start("n2")
+    machines.wait_operational("n1", 2)
+    before = {name: daemon_of(machines, name) for name in ("n1", "n2")}
+    machines.join("w3", via="n1", witness=True)
+    machines.wait_operational("n1", 3)
+    status = machines.wait_for("n1", lambda status: len(status["raft_voters"]) == 3)
+    assert status["warnings"] == []
+    assert {name: daemon_of(machines, name) for name in ("n1", "n2")} == before
+    primary = status["primary_node_id"]
+    left = "n1" if primary == "n2" else "n2"
+    machines.kill(primary)
+    machines.wait_for(left, lambda status: status["primary_node_id"] == left)
+
+
+def daemon_of(machines: Machines, name: str) -> list[int]:
+    """The daemon's processes of a node."""
+    directory = machines.config[name].parent
+    return [pid for pid in processes_of(directory) if "pgherd" in command_of(pid)]
+
+
+def command_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
 def test_a_cluster_grows_again_after_lost_quorum(machines: Machines) -> None:
     """The last of two recovers alone, leads, and a new node joins it."""
     machines.pgherd("init", *machines.place("n1"))
@@ -169,13 +238,7 @@ def test_a_cluster_grows_again_after_lost_quorum(machines: Machines) -> None:
     first = machines.pgherd("raft", "recover", "--config", file, code=3)
     assert "given up  n1" in first.stdout
     machines.pgherd("raft", "recover", "--config", file, "--keep-this-node", "--yes-i-compared")
-    with (file.parent / "pgherd.log").open("ab") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "pgherd.cli.main", "start", "--config", str(file)],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    machines.start("n2")
     until = time.monotonic() + DEADLINE_S
     while machines.pgherd("status", "--config", file, code=None).returncode:
         assert time.monotonic() < until
@@ -187,5 +250,3 @@ def test_a_cluster_grows_again_after_lost_quorum(machines: Machines) -> None:
     assert status["synchronous"]["voters"] == ["n3"]
     ids = {peer["node"]: peer["raft_id"] for peer in machines.ask("n2", "raft", "peers")}
     assert ids["n3"] > 1000, "ids that the lost majority may have given are skipped"
-    daemon.kill()
-    daemon.wait()

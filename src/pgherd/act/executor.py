@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import following, leading
+from pgherd.act import fencing, following, leading
+from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
@@ -42,6 +43,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.ClearFloor: following.clear_floor,
     act.CloseGate: leading.close_gate,
     act.DrainAndStop: leading.drain_and_stop,
+    act.Fence: fencing.fence,
     act.Promote: leading.promote,
     act.KeepLeading: _keep_leading,
     act.SetNames: leading.set_names,
@@ -50,7 +52,14 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
 }
-CANCELLABLE = (act.Settle, act.Rebuild, act.Checkpoint, act.Rewind, act.DrainAndStop)
+CANCELLABLE = (
+    act.Settle,
+    act.Rebuild,
+    act.Checkpoint,
+    act.Rewind,
+    act.DrainAndStop,
+    act.Fence,
+)
 """Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short,
 but for the parts in which they say so (`Hands.uncut`)."""
 
@@ -130,7 +139,11 @@ class Executor:
         log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason)
         began, done = now_ms(), False
         try:
+            if POINTS:
+                await POINTS.strike(f"before.{act_name(type(action))}")
             await ACTUATORS[type(action)](self.hands, action)
+            if POINTS:
+                await POINTS.strike(f"after.{act_name(type(action))}")
             done = True
             self._succeeded(action)
         except asyncio.CancelledError:

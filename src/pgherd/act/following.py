@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from pgherd.act.failpoints import reached
 from pgherd.act.ghosts import end as end_ghosts
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
@@ -54,7 +55,9 @@ async def _end_ghosts(hands: Hands) -> None:
 async def seal(hands: Hands, a: act.Seal) -> None:
     """F2: promise, stop receiving, drain, freeze; each durable before the next."""
     await hands.promise(a.term, a.elector)
+    await reached("seal.promised")
     position = await sealing.seal(hands.server, timeout_s=hands.seal_timeout_s)
+    await reached("seal.drained")
     hands.guard(a.term)
     await hands.change(frozen=Frozen(a.term, hands.position(position)))
 
@@ -63,6 +66,7 @@ async def follow(hands: Hands, a: act.Follow) -> None:
     """F7: adopt first, then connect under the term's token."""
     hands.guard(a.term)
     await _adopt(hands, a.term, a)
+    await reached("follow.adopted")
     await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
 
 
@@ -87,6 +91,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
     known = hands.promises().floor
     floor = max(a.floor, known.position) if known is not None else a.floor
     await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True, frozen=None)
+    await reached("rewind.marked")
     await hands.server.stop("fast", timeout_s=hands.patient_stop_s)
     result = await rewind.rewind(
         hands.server.data_dir,
@@ -109,6 +114,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
         if not result.touched:
             await hands.change(dirty_rewind=False)
         raise ActFailed(f"pg_rewind: {result.outcome.value}: {result.reason}", hopeless=True)
+    await reached("rewind.rewound")
     hands.guard(a.term)
     await _adopt(hands, a.term, a)  # not before: until here its WAL was not of this leader
     await _catch_up_after_rewind(hands, a)
@@ -146,6 +152,7 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
         incarnation=incarnation,
         on_progress=hands.progress,
     )
+    await reached("rebuild.copied")
     hands.guard(a.term)
     hands.uncut = True  # from here on directory and promises change together
     last = await _last_position(hands)
@@ -155,6 +162,7 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
         side, hands.server.data_dir, user=hands.server.user, last=last, settled=settled
     )
     log.info("rebuild.swapped", kept=str(swapped.kept or ""))
+    await reached("rebuild.swapped")
     await _adopt(hands, a.term, a, incarnation=incarnation, floor=None, dirty_rewind=False)
 
 

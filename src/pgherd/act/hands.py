@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
+from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.ledger.lineage import attributed
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
@@ -36,7 +37,8 @@ class ActFailed(Exception):
 class Hands:
     """The local server, the promises, and who we are.
 
-    uncut: the act in progress has come to a part that must not be cut short.
+    uncut: the act in progress has come to a part that must not be cut short · submit: a command
+    through consensus · fenced: whom a fencing command of this process was successful for.
     """
 
     me: NodeId
@@ -47,12 +49,14 @@ class Hands:
     history: Callable[[], tuple[Reign, ...]]
     new_incarnation: Callable[[], str]
     progress: Callable[[int], None]
+    submit: Callable[[AnyCommand], Awaitable[Outcome]]
     seal_timeout_s: float = 20.0
     start_deadline_s: float = 30.0
     stop_timeout_s: float = 3.0
     patient_stop_s: float = 60.0
     rewound_start_s: float = 300.0
     uncut: bool = False
+    fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
 
     @property
     def key(self) -> MemberKey:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from pgherd.act.failpoints import reached
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
 from pgherd.model.errors import PgherdError
@@ -39,6 +40,7 @@ async def close_gate(hands: Hands, a: act.CloseGate) -> None:
     if a.or_stop:
         await _hold_or_stop(hands)
     await admin.close_gate(hands.server)
+    await reached("close_gate.closed")
     await (await admin.commit_waits_probe(hands.server)).release()
     await admin.terminate_walsenders(hands.server, is_members)
     await hands.promise(a.term, a.elector)
@@ -56,10 +58,12 @@ async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
     if a.or_stop:
         await _hold_or_stop(hands)
     await admin.close_gate(hands.server)
+    await reached("drain_and_stop.closed")
     look = await hands.server.look()
     senders = await _candidate_caught_up(hands, a, look.flush_lsn)
     hands.uncut = True
     await _fast_stop(hands, [s.pid for s in senders if not _is(s, a)], a.limit_ms / 1000)
+    await reached("drain_and_stop.stopped")
     state = await hands.server.state()
     if state.kind is not DirKind.STOPPED or not state.clean or state.control is None:
         raise ActFailed("the server did not stop in order")
@@ -105,7 +109,9 @@ async def promote(hands: Hands, a: act.Promote) -> None:
         raise ActFailed("is not sealed under closed names")
     # What it writes from here on is of this reign, even if it dies before the epoch record.
     await hands.change(adopted=a.term, adopted_leader=hands.me)
+    await reached("promote.adopted")
     await hands.server.promote()
+    await reached("promote.promoted")
     if hands.promises().promise > a.term:
         await hands.server.stop("immediate")
         raise StaleAct("promised a later term while it was promoted")
@@ -164,6 +170,7 @@ async def settle(hands: Hands, a: act.Settle) -> None:
         await _switch_on(hands, a)
     else:
         await _renew_walsenders(hands, a)
+    await reached("settle.renewed")
     tokens = {key.token(a.term) for key in a.members}
     # What was acknowledged is flushed here; WAL of reads alone may stay unflushed for long.
     end = (await hands.server.look()).flush_lsn

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from pgherd.api import schema, views
+from pgherd.api import forcing, schema, views
 from pgherd.api.deps import (
     CONSISTENT_TIMEOUT_S,
     SUBMIT_TIMEOUT_S,
@@ -34,9 +34,12 @@ from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import fingerprint
 from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
+from pgherd.plan.leaseclock import running
 
 POLL_S = 0.02
 WAIT_S = 60.0
+ORDER_S = 15.0
+"""An order to give members up is followed within moments, or the elector knows better."""
 WAIT_S_MAX = 600.0
 
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait; 0: answer 202.")]
@@ -75,11 +78,23 @@ async def failover(
     body: schema.FailoverRequest | None = None,
     wait: Wait = WAIT_S,
 ) -> schema.Changed:
-    """Elect another primary now, without the old one's help; waits until it is established."""
+    """Elect another primary now, without the old one's help; waits until it is established.
+
+    Where an election waits for members that nobody can bring back it goes on only without those
+    that are named as lost, and what only they held is gone.
+    """
+    wanted = body or schema.FailoverRequest()
+    if wanted.lost and not wanted.force:
+        raise Problem(422, "invalid", "lost members are given up with force only", hint="add force")
     before = await current_facts(services)
     candidate = candidate_of(before, body)
     seen = services.seen()
-    if views.can_write(seen) and not (body is not None and body.force):
+    if before.phase is Phase.ELECTING or wanted.lost:
+        change = await without(services, before, wanted, candidate, caller=str(caller))
+        if wait == 0:
+            return accepted(response, change, before)
+        return await Follow(services, before, change, wait_s=wait).failover()
+    if views.can_write(seen) and not wanted.force:
         raise Problem(
             409,
             "primary_healthy",
@@ -91,6 +106,43 @@ async def failover(
     if wait == 0:
         return accepted(response, order.id, before)
     return await Follow(services, before, order.id, wait_s=wait).failover()
+
+
+async def without(
+    services: Services,
+    before: Facts,
+    wanted: schema.FailoverRequest,
+    candidate: NodeId | None,
+    *,
+    caller: str,
+) -> str:
+    """Have an election end: by itself, or without the members that are given up. The order's id."""
+    change = new_id()
+    if before.phase is Phase.STABLE:
+        forcing.keys_of(before, wanted.lost)
+        order = RequestFailover(id=change, candidate=candidate, requested_by=caller)
+        await submit(services, order)
+    found = await forcing.settled(services, before)
+    if found is not None:
+        seen = services.seen()
+        if not wanted.lost:
+            raise forcing.refuse_to_wait(seen, found, wanted.candidate)
+        await submit(
+            services,
+            forcing.give_up(
+                seen, found, wanted, id=change, candidate=candidate, requested_by=caller
+            ),
+        )
+    return change
+
+
+@router.post("/api/v1/failover/plan")
+async def failover_plan(
+    services: ServicesDep, caller: OperatorDep, body: schema.FailoverRequest | None = None
+) -> schema.FailoverPlan:
+    """What a failover would wait for and lose now; changes nothing."""
+    await current_facts(services)
+    return forcing.plan(services.seen(), body or schema.FailoverRequest())
 
 
 @router.post("/api/v1/tokens/join", status_code=201)
@@ -149,7 +201,13 @@ class Follow:
     async def failover(self) -> schema.Changed:
         """Wait until the order has left the facts and a term is established."""
         await self._until_known()
+        began_s = self._services.clock()
         while self._is_ordered() or self._facts().phase is not Phase.STABLE:
+            facts = self._facts()
+            if facts.given_up is None or any(running(facts)):
+                began_s = self._services.clock()
+            elif self._services.clock() - began_s > ORDER_S:
+                raise forcing.not_followed(self._services.seen())
             await self._pause("the failover")
         return self._outcome("failover_undone", ("failover.ended", "term.established"))
 
@@ -168,8 +226,10 @@ class Follow:
         return wish is not None and wish.id == self._change
 
     def _is_ordered(self) -> bool:
-        order = self._facts().forced
-        return order is not None and order.id == self._change
+        facts = self._facts()
+        return any(
+            one is not None and one.id == self._change for one in (facts.forced, facts.given_up)
+        )
 
     def _outcome(self, code: str, kinds: tuple[str, ...]) -> schema.Changed:
         facts = self._facts()
@@ -184,7 +244,7 @@ class Follow:
         )
 
     def _has_moved(self, facts: Facts) -> bool:
-        return facts.term > self._before.term and facts.leader != self._before.leader
+        return forcing.has_ended(self._before, facts) and facts.leader != self._before.leader
 
     def _why(self, facts: Facts, kinds: tuple[str, ...]) -> str:
         """The newest note about it, in the deciders' words."""

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
 NodeName = str
+LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
@@ -91,7 +92,10 @@ class Lease(Model):
 
 
 class ClusterStatus(Model):
-    """The herd in one look. as_of: index in consensus up to which this node has applied."""
+    """The herd in one look. as_of: index in consensus up to which this node has applied.
+
+    problems: what is wrong now · warnings: what is not wrong, but will not survive the next loss.
+    """
 
     cluster_name: str
     status: ClusterHealth
@@ -110,6 +114,7 @@ class ClusterStatus(Model):
     lease: Lease | None
     system_id: str
     problems: list[str]
+    warnings: list[str]
     last_topology_change: str | None
     timestamp: str
     as_of: int
@@ -199,9 +204,33 @@ class SwitchoverRequest(Model):
 
 
 class FailoverRequest(SwitchoverRequest):
-    """force: also while the primary is healthy."""
+    """force: also while the primary is healthy.
+
+    lost: members that an election waits for and that are given up for lost, with what only they
+    held; needs force · accept_data_loss_bytes: the most that may be lost of what is known.
+    """
 
     force: bool = False
+    lost: list[str] = Field(default_factory=list, max_length=LOST_MAX)
+    accept_data_loss_bytes: int | None = Field(default=None, ge=0)
+
+
+class FailoverPlan(Model):
+    """What a failover waits for, and what it would lose without that.
+
+    loss_bytes: WAL that the old primary was known to have written and nobody sealed has; more may
+    have been written after it was last heard. command: what to type to go on.
+    """
+
+    needed: bool
+    waits_for: str
+    missing: list[NodeName]
+    lost: list[NodeName]
+    not_given_up: list[NodeName] = Field(default_factory=list)
+    kept_up_to: str | None = None
+    loss_bytes: int | None = None
+    heard_seconds_ago: int | None = None
+    command: str = ""
 
 
 class Changed(Model):
@@ -221,6 +250,7 @@ class HistoryEntry(Model):
 
     lost_bytes: in mode async, how much of its predecessor's WAL as last told this reign began
     without; what was written after that comes on top. null: nothing acknowledged was given up.
+    gave_up: whom an operator gave up for lost, with acknowledged writes that only they held.
     """
 
     epoch: int
@@ -232,6 +262,7 @@ class HistoryEntry(Model):
     rule: int
     reason: str
     lost_bytes: int | None
+    gave_up: list[NodeName]
     established: bool
     began_at: str | None
     established_at: str | None

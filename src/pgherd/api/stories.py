@@ -46,6 +46,7 @@ def reign_entry(reign: Reign) -> schema.HistoryEntry:
         rule=reign.rule,
         reason=reign.reason,
         lost_bytes=reign.lost_bytes,
+        gave_up=[key.node for key in reign.gave_up],
         established=reign.established,
         began_at=iso(reign.began_at_ms),
         established_at=iso(reign.established_at_ms),

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import leases, promising, schema
+from pgherd.api import advice, leases, promising, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -330,11 +330,13 @@ def problems(seen: Seen) -> list[str]:
     if seen.raft.role is RaftRole.AMNESIA:
         return [f"{seen.me} has amnesia and takes no part: {seen.raft.amnesia}"]
     if not has_quorum(seen):
-        found.append("no quorum: consensus has no leader that this node hears")
+        found += advice.lost_quorum(seen.me, raft_voters(seen))
     if facts.phase is Phase.UNBORN:
         found.append("the cluster has no data yet")
     elif facts.phase is not Phase.STABLE:
         found.append(f"epoch {facts.term} is {facts.phase.value}: {facts.reason}")
+        heard = advice.waits(facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
+        found += advice.stuck_election(heard)
     elif not can_write(seen):
         found.append("commits are not acknowledged now")
     for member in members(facts):
@@ -403,6 +405,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         lease=lease(seen),
         system_id=facts.system_id,
         problems=problems(seen),
+        warnings=advice.too_few_to_lose_one(raft_voters(seen)),
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
         timestamp=iso(seen.unix_ms) or "",
         as_of=seen.raft.applied,

@@ -44,18 +44,63 @@ def failover(
     force: Annotated[
         bool, typer.Option("--force", help="Also while the primary is healthy.")
     ] = False,
+    lost: Annotated[
+        list[str] | None,
+        typer.Option("--lost", help="With --force: a needed node that is lost for good."),
+    ] = None,
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept-data-loss", help="With --lost: at most so much, as in 16MB."),
+    ] = None,
     yes: YesOption = False,
 ) -> None:
     """Elect another primary now, without the old one's help."""
+    if lost and not force:
+        raise OperatorError("--lost gives data up", "add --force")
     state, members = look(common)
     target = choose(members, to)
-    say(f"plan: failover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
-    say(f"      sessions of the old primary are cut; {given_up(state)}")
-    agree(yes)
-    body: dict[str, Any] = {"force": force}
+    body: dict[str, Any] = {"force": force, "lost": lost or []}
+    if accept is not None:
+        body["accept_data_loss_bytes"] = size_of(accept)
     if target is not None and to is not None:
         body["candidate"] = target["name"]
+    plan = common.api().post("/api/v1/failover/plan", body) if lost else None
+    say(f"plan: failover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
+    if plan is not None:
+        show_loss(plan, lost or [])
+    else:
+        say(f"      sessions of the old primary are cut; {given_up(state)}")
+    agree(yes)
     finish(common, ask(common, "/api/v1/failover", body))
+
+
+def size_of(text: str) -> int:
+    """Bytes of a size with its unit."""
+    from pgherd.config.units import parse_size_bytes
+
+    try:
+        return parse_size_bytes(text)
+    except ValueError as error:
+        raise OperatorError(f"--accept-data-loss: {error}", "as in 0B, 64kB, 16MB") from error
+
+
+def show_loss(plan: dict[str, Any], lost: list[str]) -> None:
+    """What is given up, what stays, and what has to be so."""
+    if not plan["needed"]:
+        say("      sessions of the old primary are cut; no election waits for anybody now")
+        say(f"      if this one then does, what only {', '.join(lost)} held is LOST")
+        return
+    away = ", ".join(plan["lost"])
+    much = size(plan["loss_bytes"]) if plan["loss_bytes"] is not None else "an unknown amount"
+    ago = plan["heard_seconds_ago"]
+    heard = f", heard {ago} s ago; more may have been written since" if ago is not None else ""
+    say(f"      the election waits: {plan['waits_for']}")
+    say(f"      LOST: what only {away} held, by the last word {much} of WAL{heard}")
+    say(f"      kept: everything up to {plan['kept_up_to'] or 'what is found'}, on who is left")
+    say(f"      {away} must be off, or cut off from all clients, until this is done")
+    say("      they come back as replicas; what they have beyond is taken off them")
+    if plan["not_given_up"]:
+        say(f"      not enough: {', '.join(plan['not_given_up'])} is needed too; {plan['command']}")
 
 
 def given_up(state: dict[str, Any]) -> str:

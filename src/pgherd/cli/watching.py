@@ -79,7 +79,7 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
         line(f"failover  {'automatic' if found['auto_failover_enabled'] else 'OFF'}")
     line()
     show_nodes(found["nodes"], color=common.color)
-    for problem in found["problems"]:
+    for problem in (*found["problems"], *found.get("warnings", ())):
         line(f"! {problem}")
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
+from pgherd.config.fencing import FenceChoice
 from pgherd.config.fields import (
     BinDir,
     Bytes,
@@ -314,6 +315,27 @@ class Failover(Section):
             why="shorter lets a flapping network move the primary back and forth",
         ),
     ] = 30_000
+    min_free_disk_bytes: Annotated[
+        Bytes,
+        Key(
+            "A node with less room for data or WAL is not made primary while another can be, nor in"
+            " place of one that has as little.",
+            LIVE,
+            unit="size",
+            least=0,
+            why="0B looks at no disk",
+        ),
+    ] = 64 << 20
+    fence: Annotated[
+        FenceChoice,
+        Key(
+            "What a winner runs, by its own file, before it promotes if the old primary is not"
+            " sealed."
+            " auto: nothing, as an acknowledged commit is safe without it; off: nothing, said"
+            " aloud; or a map {command, deadline, required}.",
+            LIVE,
+        ),
+    ] = "auto"
     probe: Probe = Probe()
 
 

@@ -38,6 +38,7 @@ from pgherd.model.observation import (
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, lapse, leases, member, readmission
 from pgherd.plan.asked import Asked
+from pgherd.plan.leading import FENCES
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
 from pgherd.store.replica import Applied
@@ -142,8 +143,8 @@ class Agent:
         for each in applied:
             self._on_applied(each)
         drained = facts.handover is not None and facts.handover.drained is not None
-        phase = (facts.term, facts.phase, facts.elector, drained)
-        if phase[:3] != self._phase_seen[:3]:
+        phase = (facts.term, facts.phase, facts.elector, facts.unsealed, drained)
+        if phase[:4] != self._phase_seen[:4]:
             self.phase_since = now
         if phase != self._phase_seen:
             self._phase_seen = phase
@@ -456,6 +457,8 @@ class Agent:
             alarms=tuple(alarms),
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
+            fencing=planned.rule == FENCES,
+            disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,

@@ -217,6 +217,7 @@ class Node:
             changed=lambda: self.agent.observed(),
             finished=lambda plan, done: self.agent.act_finished(plan, done),
             progress=self._progress,
+            submit=lambda command: self.port.submit(command, timeout_s=5.0),
         )
 
     # --- wires -----------------------------------------------------------------------------------

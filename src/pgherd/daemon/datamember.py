@@ -12,6 +12,7 @@ from pgherd.act.executor import Executor
 from pgherd.act.hands import Hands
 from pgherd.config.settings import Settings
 from pgherd.daemon import translate
+from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.action import Planned
 from pgherd.model.facts import Reign
 from pgherd.model.ids import NodeId
@@ -33,6 +34,7 @@ def make(
     changed: Callable[[], None],
     finished: Callable[[Planned, bool], None],
     progress: Callable[[int], None],
+    submit: Callable[[AnyCommand], Awaitable[Outcome]],
 ) -> tuple[PostgresServer, ServerWatch, Executor]:
     """The parts of a data member. Raises OperatorError where no server can be run."""
     pg = settings.postgresql
@@ -67,5 +69,6 @@ def make(
         history=history,
         new_incarnation=lambda: secrets.token_hex(3),
         progress=progress,
+        submit=submit,
     )
     return server, watch, Executor(hands, look=watch.look, finished=finished)

@@ -37,12 +37,14 @@ KINDS: dict[type, str] = {
     cmd.SetMaxVoters: "voters.limited",
     cmd.GrantLease: "lease.granted",
     cmd.ExpireLease: "lease.ended",
+    cmd.GiveUp: "data.given-up",
+    cmd.Fenced: "fence.ended",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""
 
 
-SAYING = ("reason", "outcome", "winner", "node", "candidate", "id")
+SAYING = ("reason", "text", "outcome", "winner", "node", "candidate", "id")
 """The fields that say most of a command, the best first."""
 
 

@@ -89,6 +89,8 @@ class Reports:
         witness: bool,
         ask: Ask | None,
         lease_left_ms: int | None,
+        fencing: bool,
+        disk_free_bytes: int,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -116,6 +118,8 @@ class Reports:
             uptime_seconds=(now - self._started) // 1000,
             ask=ask,
             lease_left_ms=lease_left_ms,
+            fencing=fencing,
+            disk_free_bytes=disk_free_bytes,
         )
         self.newest[self.me] = Heard(report, now)
         return report

@@ -17,7 +17,7 @@ from pgherd.config.settings import Settings
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
-from pgherd.model.policy import Policy
+from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.messages import ListenerSettings, ProxySettings
@@ -43,6 +43,18 @@ def policy(settings: Settings) -> Policy:
         voter_timeout_ms=settings.raft.voter_timeout_ms,
         lease_ttl_ms=ttl if isinstance(ttl, int) else 0,
         max_lag_bytes=failover.max_lag_bytes,
+        fence=fence(settings),
+        min_free_disk_bytes=failover.min_free_disk_bytes,
+    )
+
+
+def fence(settings: Settings) -> FenceOrder | None:
+    """The operator's fencing command; auto and off: there is none."""
+    wanted = settings.failover.fence
+    if isinstance(wanted, str):
+        return None
+    return FenceOrder(
+        command=wanted.command, deadline_ms=wanted.deadline_ms, required=wanted.required
     )
 
 

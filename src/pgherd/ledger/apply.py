@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import leases, levels, modes, readmission, syncset
+from pgherd.ledger import fencing, giving, leases, levels, modes, readmission, syncset
+from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -21,7 +22,6 @@ from pgherd.model.facts import (
     Kind,
     Member,
     Mode,
-    Note,
     Phase,
     Reign,
     Switchover,
@@ -30,10 +30,8 @@ from pgherd.model.facts import (
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 
 HISTORY_MAX = 500
-NOTES_MAX = 200
 TOKENS_MAX = 100
 
-Result = tuple[Facts, cmd.Outcome]
 replace = msgspec.structs.replace
 
 
@@ -44,15 +42,6 @@ def apply_command(facts: Facts, command: cmd.AnyCommand, *, at_ms: int) -> Resul
         return refuse(facts, "too_new", f"the ledger is at level {facts.level}, not yet {needed}")
     handler: Callable[[Facts, Any, int], Result] = HANDLERS[type(command)]
     return handler(facts, command, at_ms)
-
-
-def refuse(facts: Facts, code: str, reason: str) -> Result:
-    return facts, cmd.Refused(code, reason)
-
-
-def note(facts: Facts, *, at_ms: int, kind: str, text: str, rule: int = 0) -> Facts:
-    line = Note(at_ms=at_ms, term=facts.term, kind=kind, text=text, rule=rule)
-    return replace(facts, notes=(*facts.notes, line)[-NOTES_MAX:])
 
 
 def choose_founder(facts: Facts, c: cmd.ChooseFounder, at_ms: int) -> Result:
@@ -97,6 +86,7 @@ def begin(facts: Facts, c: cmd.Begin, at_ms: int) -> Result:
         handover=c.handover,
         switchover=None if undone else facts.switchover,
         forced=None if facts.phase is Phase.ELECTING else facts.forced,
+        given_up=None,
         rule=c.rule,
         reason=c.reason,
         began_at_ms=at_ms,
@@ -131,6 +121,9 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         return refuse(facts, "invalid", "the winner cannot vote for itself, and V needs a k")
     if c.voters and facts.mode is Mode.ASYNC:
         return refuse(facts, "unsafe", modes.NO_VOTERS)
+    why, loss = giving.cannot_lose(facts, c), giving.told(facts, c)
+    if why:
+        return refuse(facts, "unsafe", why)
     first = not facts.history
     kd = c.k if first else min(facts.sync.kd, c.k)
     needed = len(c.voters) - kd + 1 if c.voters else 0
@@ -140,9 +133,10 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         start=c.start,
         promoted=c.promoted,
         rule=facts.rule,
-        reason=facts.reason,
+        reason=f"{facts.reason}; {loss}" if loss else facts.reason,
         began_at_ms=facts.began_at_ms,
         lost_bytes=c.lost_bytes,
+        gave_up=c.lost,
     )
     facts = replace(
         facts,
@@ -153,7 +147,11 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         rule=c.rule,
         reason=c.reason,
         lease=leases.elected(facts.lease, c),
+        given_up=None,
+        unsealed=c.unsealed,
     )
+    if loss:
+        facts = note(facts, at_ms=at_ms, kind="data.loss-accepted", text=loss, rule=c.rule)
     facts = note(facts, at_ms=at_ms, kind="leader.elected", text=c.reason, rule=c.rule)
     return keep_winner(facts, c.winner.node, at_ms), cmd.Done()
 
@@ -198,6 +196,7 @@ def establish(facts: Facts, c: cmd.Establish, at_ms: int) -> Result:
         switchover=None,
         handover=None,
         forced=None,
+        unsealed=(),
         rule=reign.rule,
         reason=reign.reason,
         lease=modes.lease_established(facts, sync),
@@ -484,4 +483,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.GrantLease: grant_lease,
     cmd.RenewLease: renew_lease,
     cmd.ExpireLease: expire_lease,
+    cmd.GiveUp: giving.give_up,
+    cmd.Fenced: fencing.fenced,
 }

@@ -58,7 +58,9 @@ class Drained(Command, frozen=True, tag=True):
 class Elect(Command, frozen=True, tag=True):
     """F5: name the winner of a term, its voters and its k, and give it a lease of lease_ttl_ms.
 
-    lost_bytes: see Reign.
+    lost_bytes: see Reign · lost: whom an operator gave up, and who would be waited for otherwise ·
+    known_end: how far the elector knows that the old leader's WAL reached, where something is lost
+    · unsealed: who led and is not sealed since.
     """
 
     term: Term
@@ -72,6 +74,9 @@ class Elect(Command, frozen=True, tag=True):
     reason: str
     lease_ttl_ms: int = 0
     lost_bytes: int | None = None
+    lost: tuple[MemberKey, ...] = ()
+    known_end: Lsn = Lsn(0)
+    unsealed: tuple[MemberKey, ...] = ()
 
 
 class Establish(Command, frozen=True, tag=True):
@@ -249,6 +254,43 @@ class ExpireLease(Command, frozen=True, tag=True):
     reason: str
 
 
+class GiveUp(Command, frozen=True, tag=True):
+    """An operator gives members up for lost, with what only they held, in the election of a term.
+
+    known_end: how far the old leader's WAL is known to reach, 0 where it is not · accept_bytes: the
+    most of it that may be lost, None for any.
+    """
+
+    id: str
+    term: Term
+    lost: tuple[MemberKey, ...]
+    candidate: NodeId | None
+    known_end: Lsn
+    accept_bytes: int | None
+    requested_by: str
+
+    @property
+    def reason(self) -> str:
+        """The order in words."""
+        names = ", ".join(sorted({key.node for key in self.lost}))
+        limit = f", at most {self.accept_bytes} bytes" if self.accept_bytes is not None else ""
+        return f"{self.requested_by} gives up {names} with what only they held{limit}"
+
+
+class Fenced(Command, frozen=True, tag=True):
+    """How a fencing command ended, told by the winner that ran it before its promotion.
+
+    go_on: it failed, and is not required.
+    """
+
+    term: Term
+    by: NodeId
+    target: MemberKey
+    done: bool
+    go_on: bool
+    text: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -273,6 +315,8 @@ AnyCommand = (
     | GrantLease
     | RenewLease
     | ExpireLease
+    | GiveUp
+    | Fenced
 )
 
 

@@ -20,8 +20,14 @@ from pgherd.model.facts import Facts, Member
 
 LEVEL = 2
 """What this program understands."""
-NEEDS: dict[type, int] = {cmd.SetMode: 2}
+NEEDS: dict[type, int] = {cmd.SetMode: 2, cmd.GiveUp: 2, cmd.Fenced: 2}
 """The level that a command came with; 1 where it is not named."""
+FIELDS: dict[tuple[type, str], int] = {
+    (cmd.Elect, "lost"): 2,
+    (cmd.Elect, "known_end"): 2,
+    (cmd.Elect, "unsealed"): 2,
+}
+"""The level that a field of a command came with, which matters where it is filled."""
 
 
 class TooOld(OperatorError):
@@ -44,8 +50,13 @@ class CommandTooNew(OperatorError):
 
 
 def needed_level(command: object) -> int:
-    """The level that a command came with."""
-    return NEEDS.get(type(command), 1)
+    """The level that a command came with, and all that it says."""
+    said = [
+        level
+        for (kind, field), level in FIELDS.items()
+        if type(command) is kind and getattr(command, field)
+    ]
+    return max([NEEDS.get(type(command), 1), *said])
 
 
 def raised(level: int, members: Iterable[Member]) -> int:

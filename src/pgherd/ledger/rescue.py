@@ -119,6 +119,8 @@ def begun_anew(
         switchover=None,
         handover=None,
         forced=None,
+        given_up=None,
+        unsealed=(),
         reason=text,
         rule=0,
         began_at_ms=at_ms,

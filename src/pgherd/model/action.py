@@ -54,6 +54,21 @@ class DrainAndStop(Action, frozen=True, tag=True):
     or_stop: bool = False
 
 
+class Fence(Action, frozen=True, tag=True):
+    """Run the operator's command against an earlier leader that is not sealed, and tell the ledger.
+
+    address: where its daemon was last known to be reached.
+    """
+
+    term: Term
+    target: MemberKey
+    address: str
+    cluster: str
+    command: tuple[str, ...]
+    deadline_ms: int
+    required: bool
+
+
 class Promote(Action, frozen=True, tag=True):
     """Become primary under closed names and write the epoch record (F6)."""
 

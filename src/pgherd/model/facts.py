@@ -146,6 +146,7 @@ class Reign(msgspec.Struct, frozen=True):
     promoted = False when the leader kept its server (false alarm): no timeline was opened.
     lost_bytes = how much of its predecessor's WAL, as far as the ledger knew of it, this reign
     began without, by the policy of mode async; None where nothing acknowledged was given up.
+    gave_up = whom an operator gave up for lost in its election, with what only they held.
     """
 
     term: Term
@@ -159,6 +160,7 @@ class Reign(msgspec.Struct, frozen=True):
     began_at_ms: int = 0
     established_at_ms: int = 0
     lost_bytes: int | None = None
+    gave_up: tuple[MemberKey, ...] = ()
 
 
 class Switchover(msgspec.Struct, frozen=True):
@@ -189,11 +191,27 @@ class Forced(msgspec.Struct, frozen=True):
     requested_by: str
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """Whom an operator gave up for lost, with what only they held, in the present election.
+
+    known_end: how far the old leader's WAL is known to reach, 0 where it is not · accept_bytes: the
+    most of it that may be lost, None for any.
+    """
+
+    id: str
+    lost: tuple[MemberKey, ...]
+    candidate: NodeId | None
+    requested_by: str
+    known_end: Lsn
+    accept_bytes: int | None = None
+
+
 class Facts(msgspec.Struct, frozen=True):
     """Everything the cluster agreed on, as of one applied index.
 
     mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
-    with the synchronous set.
+    with the synchronous set · unsealed: who led and is not sealed since, from an election until its
+    term is established.
     """
 
     cluster: str
@@ -223,6 +241,8 @@ class Facts(msgspec.Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     lease: Lease | None = None
     mode_wanted: Mode | None = None
+    given_up: GivenUp | None = None
+    unsealed: tuple[MemberKey, ...] = ()
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

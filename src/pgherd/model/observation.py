@@ -99,7 +99,9 @@ class Observation(msgspec.Struct, frozen=True):
     doing: the action in progress and its progress in percent (-1 unknown), for people.
     store_incarnation, store_sequence: which Raft store, and how many transactions it has.
     ask: a leader's wish that its lease be renewed, as of this report · lease_left_ms: what is left
-    to it of the one that it has; None where it holds none.
+    to it of the one that it has; None where it holds none · disk_free_bytes: for an ordinary user,
+    where data and WAL lie; -1 unknown · fencing: an elected winner that has its
+    fencing command to run before it promotes.
     """
 
     node: NodeId
@@ -122,6 +124,7 @@ class Observation(msgspec.Struct, frozen=True):
     store_sequence: int = 0
     ask: Ask | None = None
     lease_left_ms: int | None = None
+    fencing: bool = False
 
 
 class Heard(msgspec.Struct, frozen=True):

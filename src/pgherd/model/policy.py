@@ -5,12 +5,22 @@ from __future__ import annotations
 import msgspec
 
 
+class FenceOrder(msgspec.Struct, frozen=True):
+    """An operator's fencing command; required: without its success nobody is promoted."""
+
+    command: tuple[str, ...]
+    deadline_ms: int
+    required: bool
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
 
     num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
     which another member votes in a voter's place · lease_ttl_ms: 0 = auto, by the mode
-    (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind.
+    (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind · fence:
+    what a winner runs against an earlier leader that is not sealed · min_free_disk_bytes: less room
+    than this is none.
     """
 
     failover_enabled: bool = True
@@ -27,3 +37,5 @@ class Policy(msgspec.Struct, frozen=True):
     voter_timeout_ms: int = 300_000
     lease_ttl_ms: int = 0
     max_lag_bytes: int = 16 * 1024 * 1024
+    fence: FenceOrder | None = None
+    min_free_disk_bytes: int = 0

@@ -17,6 +17,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.observe.disk import FreeSpace
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -73,6 +74,7 @@ class ServerWatch:
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self.space = FreeSpace(server.data_dir)
 
     def poke(self) -> None:
         """Look again soon."""
@@ -82,6 +84,7 @@ class ServerWatch:
         """Watch for ever."""
         while True:
             await self.look()
+            self.space.look_if_due()
             self._follow_postmaster()
             try:
                 async with asyncio.timeout(self._pause_s()):

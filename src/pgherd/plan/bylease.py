@@ -59,7 +59,7 @@ def by_lease(s: Situation) -> bool:
     return lease_is_over(facts) and wrote_alone(facts)
 
 
-def known_end(facts: Facts) -> Lsn | None:
+def told_end(facts: Facts) -> Lsn | None:
     """How far the old primary's WAL reached when the ledger last heard of it; None if it did not.
 
     A reign that was not established has acknowledged nothing beyond what it began with.
@@ -132,7 +132,7 @@ def choose(s: Situation) -> Decision | None:
 
 def lag_of(s: Situation, winner: MemberKey, position: Position) -> tuple[int, str]:
     """How much of the WAL that the ledger knew of a winner lacks, and why that is too much."""
-    end, most = known_end(s.facts), s.policy.max_lag_bytes
+    end, most = told_end(s.facts), s.policy.max_lag_bytes
     if s.facts.leader is not None and s.facts.leader in sealed(s):
         end = max(end or Lsn(0), sealed(s)[s.facts.leader].lsn)
     if end is None:

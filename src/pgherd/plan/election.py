@@ -7,22 +7,27 @@ The one election that does is mode async's without its old primary (`bylease`).
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Handover, Mode, Phase, Reign
-from pgherd.model.ids import CLOSED_NAMES, MemberKey, Position
+from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, NodeId, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
     able_to_run,
     data_members,
     fresh,
+    is_full,
     is_strict,
     leader_report,
     lease_ttl,
+    least_room,
     num_sync,
     sealed,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
-from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
+from pgherd.plan.suspicion import BY_SILENCE, NOT_ESTABLISHED, begin
+
+NOTHING = Lsn(0)
 
 
 def electing(s: Situation) -> bool:
@@ -177,14 +182,20 @@ def names(keys: list[MemberKey]) -> str:
     return ", ".join(key.node for key in keys)
 
 
-def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
-    """F3: why the sealed members are not enough; "" when they are."""
-    facts = s.facts
+def from_above(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """That somebody is ahead of this ledger: it was restored from a file that is too old."""
     epoch, who = max(
         ((position.epoch, key.node) for key, position in done.items()), default=(0, "")
     )
-    if epoch >= facts.term:  # the ledger was restored from a file that is older than we allow for
-        return f"{who} has WAL of term {epoch}, above all that this ledger knows of"
+    ahead = f"{who} has WAL of term {epoch}, above all that this ledger knows of"
+    return ahead if epoch >= s.facts.term else ""
+
+
+def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """F3: why the sealed members are not enough; "" when they are."""
+    facts = s.facts
+    if ahead := from_above(s, done):
+        return ahead
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]
@@ -210,13 +221,9 @@ def not_enough_sealed(s: Situation) -> Decision | None:
 
 def choose(s: Situation) -> Decision | None:
     """F4, F5: the target is the greatest sealed position; a winner must be at it."""
-    facts = s.facts
     if not electing(s):
         return None
-    done = sealed(s)
-    counted = [key for key in done if key in facts.sync.voters or key == facts.leader]
-    target = max(done[key] for key in counted)
-    able = [key for key in done if done[key] >= target and may_win(s, key)]
+    done, target, able = complete(s)
     wanted = wanted_winner(s, able)
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
@@ -225,7 +232,7 @@ def choose(s: Situation) -> Decision | None:
         return Decision(305, f"nobody who may lead has reached {target}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
     voters, k = next_set(s, wanted, others)
-    reason = f"{wanted.node} has everything up to {target}"
+    reason = f"{wanted.node} has everything up to {target}{about_disks(s, able, wanted)}"
     return elect(
         s,
         rule=305,
@@ -238,6 +245,44 @@ def choose(s: Situation) -> Decision | None:
     )
 
 
+def complete(s: Situation) -> tuple[dict[MemberKey, Position], Position, list[MemberKey]]:
+    """Who is sealed and where, the target, and who has reached it and may lead."""
+    done = sealed(s)
+    counted = [key for key in done if key in s.facts.sync.voters or key == s.facts.leader]
+    target = max(done[key] for key in counted)
+    return done, target, [key for key in done if done[key] >= target and may_win(s, key)]
+
+
+def equally_full(s: Situation) -> Decision | None:
+    """Nobody but members with full disks could follow a leader whose own disk is full."""
+    leader = s.facts.leader
+    if not electing(s) or asked_for(s) is not None or leader is None or not is_full(s, leader.node):
+        return None
+    _, _, able = complete(s)
+    if not able or leader in able or roomy(s, able):
+        return None
+    full = names([*able, leader])
+    return Decision(309, f"{full} have {least_room(s)}: make room on one of them")
+
+
+def roomy(s: Situation, able: list[MemberKey]) -> list[MemberKey]:
+    return [key for key in able if not is_full(s, key.node)]
+
+
+def with_room(s: Situation, able: list[MemberKey]) -> list[MemberKey]:
+    """Who has room; where nobody has, rather the old leader again than another full disk."""
+    again = [key for key in able if key == s.facts.leader]
+    return roomy(s, able) or again or able
+
+
+def about_disks(s: Situation, able: list[MemberKey], winner: MemberKey) -> str:
+    """Who was passed over for the room on its disk, or that the winner has little."""
+    full = [key for key in able if is_full(s, key.node)]
+    if winner in full:
+        return f", and {least_room(s)}, as whoever else could lead"
+    return f"; passed over with {least_room(s)}: {names(full)}" if full else ""
+
+
 def may_win(s: Situation, key: MemberKey) -> bool:
     """Whether a member may lead: able, not excluded by its tags, an order or the policy."""
     member = s.facts.member(key)
@@ -248,20 +293,32 @@ def may_win(s: Situation, key: MemberKey) -> bool:
 
 
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
-    """The operator's candidate, else priority, then anyone but the old leader, then name."""
-    facts = s.facts
-    asked = facts.handover.candidate if facts.handover is not None else None
-    if facts.forced is not None and facts.forced.candidate is not None:
-        asked = facts.forced.candidate
+    """The operator's candidate; else who has room, by priority, then name.
+
+    Whose term ended by silence leads again among equals, if it is back and sealed by now: nobody
+    moves for nothing. Whose server died, or could not establish its term, comes after all others.
+    """
+    facts, asked = s.facts, asked_for(s)
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
-    def rank(key: MemberKey) -> tuple[bool, bool, int, str]:
+    def rank(key: MemberKey) -> tuple[bool, bool, int, bool, str]:
         member = facts.members[key.node]
         old = key == facts.leader
-        return member.leaving, old, -member.tags.failover_priority, key.node
+        is_last = old and facts.rule not in BY_SILENCE
+        return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
 
-    return min(able, key=rank, default=None)
+    return min(with_room(s, able), key=rank, default=None)
+
+
+def asked_for(s: Situation) -> NodeId | None:
+    """Whom an operator names."""
+    facts = s.facts
+    asked = facts.handover.candidate if facts.handover is not None else None
+    for order in (facts.forced, facts.given_up):
+        if order is not None and order.candidate is not None:
+            asked = order.candidate
+    return asked
 
 
 def elect(
@@ -275,6 +332,8 @@ def elect(
     k: int,
     reason: str,
     lost_bytes: int | None = None,
+    lost: tuple[MemberKey, ...] = (),
+    known_end: Lsn = NOTHING,
 ) -> Decision:
     command = cmd.Elect(
         term=s.facts.term,
@@ -288,8 +347,19 @@ def elect(
         reason=reason,
         lease_ttl_ms=lease_ttl(s.facts, s.policy),
         lost_bytes=lost_bytes,
+        lost=lost,
+        known_end=known_end,
+        unsealed=unsealed(s, winner),
     )
     return Decision(rule, reason, command)
+
+
+def unsealed(s: Situation, winner: MemberKey) -> tuple[MemberKey, ...]:
+    """Who led up to now and is not sealed: it may run, and is for a fencing command."""
+    if s.facts.level < FIELDS[cmd.Elect, "unsealed"]:
+        return ()
+    led = {*s.facts.unsealed, *((s.facts.leader,) if s.facts.leader is not None else ())}
+    return tuple(sorted(led - {winner, *sealed(s)}))
 
 
 FIRST = (
@@ -309,6 +379,11 @@ FIRST = (
 )
 RULES = (
     HerdRule(304, "Without enough sealed voters nobody is elected.", not_enough_sealed),
+    HerdRule(
+        309,
+        "A full disk is not followed by another that is as full.",
+        equally_full,
+    ),
     HerdRule(
         305,
         "The winner has the greatest sealed position, and V and k follow from who is sealed.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Phase
 from pgherd.model.observation import Server
+from pgherd.plan.election import names
 from pgherd.plan.look import leader_report, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
 from pgherd.plan.suspicion import NOT_ESTABLISHED, begin
@@ -47,11 +48,13 @@ def voters_gone(s: Situation) -> Decision | None:
         return None
     report = leader_report(s)
     limit = s.policy.sync_timeout_ms
-    if report is None:
+    if report is None or report.fencing:
         limit = s.policy.start_timeout_ms
     elif report.server.state is not Server.PRIMARY:
         limit = s.policy.hold_timeout_ms
     node = facts.leader.node
+    if report is not None and report.fencing and s.now - s.view.phase_since < limit:
+        return Decision(402, f"waits until {node} has fenced {names(list(facts.unsealed))}")
     if s.now - s.view.phase_since < limit:
         return Decision(
             402, f"waits until {node} is promoted and its epoch record on {facts.sync.k} voters"

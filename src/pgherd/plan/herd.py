@@ -16,6 +16,7 @@ from pgherd.plan import (
     bylease,
     election,
     establishing,
+    giving,
     handover,
     leases,
     membership,
@@ -28,6 +29,7 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 URGENT: tuple[HerdRule, ...] = (
     *suspicion.RULES,
     *leases.ENDING,
+    *giving.RULES,
     *election.FIRST,
     *bylease.RULES,
     *election.RULES,
@@ -74,7 +76,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 306, 307, 402})
+STOPPING = frozenset({304, 303, 305, 306, 307, 309, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({702, 717})

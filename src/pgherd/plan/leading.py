@@ -1,4 +1,4 @@
-"""Rules 41-49: what the leader of a term does (PROTOCOL.md F6, 3 and 4)."""
+"""Rules 39 and 41-49: what the leader of a term does (PROTOCOL.md F6, 3 and 4)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,29 @@ def lead_start(s: Self) -> Answer | None:
     if not leads(s) or s.server.state is not Server.STOPPED:
         return None
     return "starts without upstream; the next term decides", act.StartStandby()
+
+
+FENCES = 39
+"""The rule that keeps a winner from its promotion until who led before is fenced."""
+
+
+def lead_fence(s: Self) -> Answer | None:
+    order, facts = s.policy.fence, s.facts
+    promotes = lead_promote(s)
+    if order is None or not facts.unsealed or promotes is None or promotes[1] is None:
+        return None
+    target = facts.unsealed[0]
+    member = facts.members.get(target.node)
+    action = act.Fence(
+        term=facts.term,
+        target=target,
+        address=member.address.host if member is not None else "",
+        cluster=facts.cluster,
+        command=order.command,
+        deadline_ms=order.deadline_ms,
+        required=order.required,
+    )
+    return f"fences {target.node}, which led and is not sealed", action
 
 
 def lead_promote(s: Self) -> Answer | None:
@@ -115,6 +138,12 @@ def lead_steady(s: Self) -> Answer | None:
 
 RULES: tuple[MemberRule, ...] = (
     MemberRule(41, "A leader whose server has died starts it as a standby.", lead_start),
+    MemberRule(
+        FENCES,
+        "Before it promotes, a winner runs the fencing command against whoever led and is not"
+        " sealed.",
+        lead_fence,
+    ),
     MemberRule(42, "The winner promotes from its sealed position.", lead_promote),
     MemberRule(43, "A leader writes the epoch record of its term.", lead_record),
     MemberRule(44, "A leader keeps one slot per data member.", lead_slots),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgherd.model.facts import Facts, Kind, Member, Mode
-from pgherd.model.ids import MemberKey, NodeId, Position, Term
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
@@ -53,6 +53,17 @@ def leader_report(s: Situation) -> Observation | None:
     if report is None or report.promises.incarnation != leader.incarnation:
         return None
     return report
+
+
+def known_end(facts: Facts, last: Observation | None) -> Lsn:
+    """How far the leader's WAL is known to reach, by its last word and its lease; 0: not at all."""
+    leader, ends = facts.leader, [Lsn(0)]
+    if leader is not None and last is not None and last.promises.incarnation == leader.incarnation:
+        position = last.server.position
+        ends += [last.server.insert_lsn, position.lsn if position is not None else Lsn(0)]
+    if facts.lease is not None and facts.lease.holder == leader:
+        ends.append(facts.lease.flush_lsn)
+    return max(ends)
 
 
 def silent_observers(s: Situation, node: NodeId) -> list[NodeId]:
@@ -113,6 +124,17 @@ def able_to_run(s: Situation, key: MemberKey) -> bool:
         and report.server.drained
         and report.server.healthy
     )
+
+
+def is_full(s: Situation, node: NodeId) -> bool:
+    """Whether a node that is heard says that its disk has less room than there must be."""
+    report = fresh(s, node)
+    return report is not None and 0 <= report.disk_free_bytes < s.policy.min_free_disk_bytes
+
+
+def least_room(s: Situation) -> str:
+    """The room that there must be, for people."""
+    return f"less than {s.policy.min_free_disk_bytes >> 20} MB free on disk"
 
 
 def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:

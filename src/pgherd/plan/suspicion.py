@@ -17,6 +17,8 @@ from pgherd.plan.look import (
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
+BY_SILENCE = (203, 204)
+"""The rules that end a term because somebody is not heard: its leader, or its elector."""
 NOT_ESTABLISHED = 402
 """The rule that ends a term which nobody could establish (`establishing`)."""
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import msgspec
@@ -54,9 +54,13 @@ async def run_tool(
     user: PostgresUser | None,
     timeout_s: float,
     on_error_line: Callable[[str], None] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> ToolResult:
-    """Run one program to its end; when time is up or we are cancelled its whole group dies."""
-    process = await asyncio.to_thread(_spawn, list(argv), user)
+    """Run one program to its end; when time is up or we are cancelled its whole group dies.
+
+    variables: of its environment, beside the few of ours that it gets.
+    """
+    process = await asyncio.to_thread(_spawn, list(argv), user, dict(variables or {}))
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -76,7 +80,9 @@ async def run_tool(
     return ToolResult(code, out, err)
 
 
-def _spawn(argv: list[str], user: PostgresUser | None) -> subprocess.Popen[bytes]:
+def _spawn(
+    argv: list[str], user: PostgresUser | None, variables: dict[str, str]
+) -> subprocess.Popen[bytes]:
     """Start a program; not through the loop, since uvloop cannot change the user."""
     try:
         return subprocess.Popen(
@@ -84,7 +90,7 @@ def _spawn(argv: list[str], user: PostgresUser | None) -> subprocess.Popen[bytes
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=clean_environment(),
+            env={**clean_environment(), **variables},
             cwd="/",
             start_new_session=True,
             **as_user(user),

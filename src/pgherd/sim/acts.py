@@ -18,6 +18,7 @@ from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
+from pgherd.sim.giving import fence
 from pgherd.sim.look import position_of
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.postgres import Server, Upstream
@@ -396,6 +397,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Seal: seal,
     act.CloseGate: close_gate,
     act.DrainAndStop: drain_and_stop,
+    act.Fence: fence,
     act.Promote: promote,
     act.KeepLeading: keep_leading,
     act.SetNames: set_names,

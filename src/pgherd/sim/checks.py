@@ -13,6 +13,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.raft.types import ConfState
+from pgherd.sim.giving import forgive
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 from pgherd.store.replica import Replica
@@ -57,6 +58,7 @@ class Checks:
         self.leaders: dict[Term, MemberKey] = {}
         self.established: dict[Term, int] = {}
         self.by_epoch: dict[tuple[Term, int], Record] = {}
+        self.given_up: dict[Term, int] = {}
         self.failovers = 0
         self.evaluated = 0
 
@@ -97,6 +99,7 @@ class Checks:
         for reign in facts.history[-3:]:
             if self.leaders.setdefault(reign.term, reign.leader) != reign.leader:
                 self.fail("I11", f"two leaders of term {reign.term}")
+            forgive(self, reign)
             if reign.established and reign.term not in self.established:
                 self.established[reign.term] = self.world.clock.ms
                 self.failovers += len(self.established) > 1

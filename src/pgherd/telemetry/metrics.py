@@ -142,6 +142,10 @@ class Metrics:
         lease.clear()
         if own is not None and own.lease_left_ms is not None:
             lease.labels(node=own.node).set(own.lease_left_ms / 1000)
+        free = self._gauges["pgherd_disk_free_bytes"]
+        free.clear()
+        if own is not None and own.disk_free_bytes >= 0:
+            free.labels(mount="data").set(own.disk_free_bytes)
 
     def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
         lag = self._gauges["pgherd_replication_lag_bytes"]
@@ -185,6 +189,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
     "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
     "pgherd_lease_seconds_left": ("What is left of the lease that this node holds.", ("node",)),
+    "pgherd_disk_free_bytes": ("Room for data and WAL, the lesser of both.", ("mount",)),
     "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
     "pgherd_raft_term": ("The consensus core's own term counter.", ()),
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),

@@ -12,6 +12,7 @@ import pytest
 from pgherd.act import executor as executing
 from pgherd.act.executor import STARTS_MAX, Executor
 from pgherd.act.hands import Hands
+from pgherd.ledger.commands import AnyCommand, Done, Fenced, Outcome
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
 from pgherd.model.errors import PostgresError
@@ -46,6 +47,7 @@ class Bench:
             log_file=place / "log",
         )
         self.done: list[bool] = []
+        self.told: list[AnyCommand] = []
         self._finished = asyncio.Event()
         self.hands = Hands(
             me=NodeId("x"),
@@ -56,10 +58,15 @@ class Bench:
             history=lambda: (),
             new_incarnation=lambda: "x1",
             progress=lambda percent: None,
+            submit=self._submit,
         )
         self.executor = Executor(
             self.hands, look=self._look, finished=lambda _, done: self._ended(done)
         )
+
+    async def _submit(self, command: AnyCommand) -> Outcome:
+        self.told.append(command)
+        return Done()
 
     async def _save(self, promises: Promises) -> None:
         raise AssertionError("nothing here is saved")
@@ -79,7 +86,7 @@ class Bench:
 
     async def ended(self) -> None:
         """Wait until the act has ended and was looked after."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await self._finished.wait()
         await asyncio.sleep(0)
         assert not self.executor.is_busy
@@ -173,3 +180,87 @@ def test_a_directory_that_never_starts_is_given_up(
         assert bench.executor.dead_end
 
     asyncio.run(run())
+
+
+def fencing(program: Path, *, required: bool, deadline_ms: int = 20_000) -> act.Fence:
+    return act.Fence(
+        term=Term(5),
+        target=LEADER,
+        address="10.0.0.9",
+        cluster="main",
+        command=(str(program), "off"),
+        deadline_ms=deadline_ms,
+        required=required,
+    )
+
+
+def script(place: Path, text: str) -> Path:
+    """An executable of the operator."""
+    file = place / "fence"
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    return file
+
+
+def test_a_fencing_command_is_told_whom_and_runs_once(tmp_path: Path) -> None:
+    """Arguments and environment say the same; after a success it is only told to the ledger."""
+    program = script(
+        tmp_path,
+        f'echo "$@ $PGHERD_FENCE_NODE $PGHERD_FENCE_ADDRESS $PGHERD_FENCE_TERM '
+        f'$PGHERD_FENCE_CLUSTER" >> {tmp_path}/ran; echo power is off',
+    )
+
+    async def story() -> Bench:
+        bench = Bench(tmp_path)
+        for _ in range(2):
+            await bench.do(fencing(program, required=True))
+            await bench.ended()
+        return bench
+
+    bench = asyncio.run(story())
+    assert (tmp_path / "ran").read_text() == "off p 10.0.0.9 5 main p 10.0.0.9 5 main\n"
+    assert bench.done == [True, True]
+    [first, _] = bench.told
+    assert isinstance(first, Fenced)
+    assert (first.done, first.go_on, first.target) == (True, False, LEADER)
+    assert "power is off" in first.text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("echo no power switch; exit 3", "exit code 3: no power switch"), ("sleep 60", "within 1 s")],
+)
+@pytest.mark.parametrize("required", [True, False])
+def test_a_fencing_command_that_fails_stops_only_what_requires_it(
+    tmp_path: Path, text: str, why: str, required: bool
+) -> None:
+    """The ledger hears why; a required one fails the act, which is tried again later."""
+    program = script(tmp_path, text)
+
+    async def story() -> Bench:
+        bench = Bench(tmp_path)
+        await bench.do(fencing(program, required=required, deadline_ms=1000))
+        await bench.ended()
+        return bench
+
+    bench = asyncio.run(story())
+    [told] = bench.told
+    assert isinstance(told, Fenced)
+    assert (told.done, told.go_on) == (False, not required)
+    assert why in told.text
+    assert bench.done == [not required]
+    assert (why in bench.executor.failure) == required
+
+
+def test_a_fencing_command_that_is_not_there_has_failed(tmp_path: Path) -> None:
+    """The reason names the program."""
+
+    async def story() -> Bench:
+        bench = Bench(tmp_path)
+        await bench.do(fencing(tmp_path / "none", required=True))
+        await bench.ended()
+        return bench
+
+    bench = asyncio.run(story())
+    assert f"cannot run {tmp_path}/none" in bench.executor.failure
+    assert isinstance(bench.told[0], Fenced)

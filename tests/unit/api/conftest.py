@@ -24,7 +24,7 @@ from pgherd.api.herd import (
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.event import Event
-from pgherd.model.facts import Address, Facts, Handover, Kind, Phase
+from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Heard, Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
@@ -165,6 +165,31 @@ class FakeHerd:
         """Change what a node reports of its lease."""
         heard = self.heard[node]
         self.heard[node] = replace(heard, report=replace(heard.report, lease_left_ms=ms))
+
+    def silence(self, node: NodeId) -> None:
+        """Nothing has been heard of a node for a minute."""
+        self.heard[node] = replace(self.heard[node], at=Instant(self.clock_ms - 60_000))
+
+    def seal(self, node: NodeId, *, elector: NodeId) -> None:
+        """A standby has promised the present term, and stands still where it is."""
+        report, term = self.heard[node].report, self.current.term
+        position = Position(Term(term - 1), Lsn(END - 8))
+        server = replace(
+            report.server,
+            position=position,
+            receiver=None,
+            upstream=None,
+            drained=True,
+            system_id=self.current.system_id,
+        )
+        promises = Promises(
+            promise=term,
+            promise_elector=elector,
+            incarnation=key(node).incarnation,
+            frozen=Frozen(term, position),
+        )
+        sealed = replace(report, server=server, promises=promises)
+        self.heard[node] = Heard(report=sealed, at=Instant(self.clock_ms))
 
     def primary(self, node: NodeId, *, replicas: tuple[NodeId, ...]) -> None:
         term = self.current.term

@@ -44,6 +44,20 @@ def test_a_whole_herd_is_operational(herd):
     assert [node.state for node in nodes.values()] == ["running", "streaming", "streaming"]
 
 
+def test_two_votes_are_marked_while_both_are_there_and_when_one_is_not(herd):
+    """A pair works, warns, and says what is left to do once one of both is silent."""
+    pair = msgspec.structs.replace(herd.raft(), voters=herd.raft().voters[:2])
+    status = views.status(msgspec.structs.replace(seen_of(herd), raft=pair))
+    assert (status.status, status.problems) == ("operational", [])
+    assert [text for text in status.warnings if "n1 and n2 are all that vote" in text]
+    assert views.status(seen_of(herd)).warnings == []
+    alone = msgspec.structs.replace(pair, leader=None)
+    [_, told] = views.problems(msgspec.structs.replace(seen_of(herd), raft=alone))[:2]
+    assert "n2 is silent: nobody is made primary by itself" in told
+    assert "pgherd raft recover" in told
+    assert "pgherd add-node" in told
+
+
 def test_amnesia_is_said_wherever_one_looks(herd):
     """Such a node knows no herd: its status and its health check say why."""
     herd.current = Facts(cluster="main")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from pgherd.api.guard import ApiToken, Role
+from pgherd.ledger import commands as cmd
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 
@@ -128,6 +129,29 @@ def test_a_person_may_say_no(herd, served, pgherd, monkeypatch):
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
     herd.react = hand_over
     assert pgherd("switchover", "--to", "2", "--api-url", served.url).code == 0
+
+
+def test_a_loss_is_said_before_it_is_asked_for(herd, served, pgherd):
+    """Names need --force; then what goes, what stays, what is missing; nothing is changed yet."""
+    url = ("--api-url", served.url)
+    assert "add --force" in pgherd("failover", "--lost", "n1", *url).err
+    plain = pgherd("failover", "--force", "--lost", "n2", *url)
+    assert "no election waits for anybody now" in plain.err
+    herd.must(cmd.Begin(expected=herd.current.term, elector="n3", rule=203, reason="n1 is silent"))
+    herd.silence("n1")
+    herd.silence("n2")
+    herd.seal("n3", elector="n3")
+    planned = pgherd("failover", "--force", "--lost", "n1", *url)
+    assert (planned.code, herd.submitted) == (2, [])
+    assert "LOST: what only n1 held, by the last word 8 B of WAL" in planned.err
+    assert (
+        "not enough: n2 is needed too; pgherd failover --force --lost n1 --lost n2" in planned.err
+    )
+    assert "there is no terminal to ask at" in planned.err
+    wrong = pgherd("failover", "--force", "--lost", "n1", "--accept-data-loss", "much", *url)
+    assert (wrong.code, "--accept-data-loss" in wrong.err) == (2, True)
+    status = pgherd("status", *url).out
+    assert "if lost for good: pgherd failover --force --lost n1 --lost n2" in status
 
 
 def test_exit_codes(herd, served, pgherd):

@@ -92,6 +92,26 @@ def test_what_comes_later_is_refused_and_says_so(line: str) -> None:
     assert "is not available in this version" in problem
 
 
+def test_a_fencing_command_is_nothing_or_a_program() -> None:
+    """YAML reads `off` as false; a map is the command, and its errors are about its own keys."""
+    for text, value in (("auto", "auto"), ("off", "off"), ('"off"', "off")):
+        assert load_text(SMALLEST + f"failover: {{fence: {text}}}").failover.fence == value
+    one = load_text(SMALLEST + "failover: {fence: {command: [/bin/f, -x], deadline: 5s}}")
+    assert not isinstance(one.failover.fence, str)
+    assert one.failover.fence.command == ("/bin/f", "-x")
+    assert (one.failover.fence.deadline_ms, one.failover.fence.required) == (5000, False)
+    for text, why in (
+        ("yes please", "write auto or off"),
+        ("{command: [fence]}", "whole path"),
+        ("{command: []}", "whole path"),
+        ("{deadline: 5s}", "failover.fence.command: is missing"),
+        ("{command: [/bin/f], deadline: 1ms}", "at least 1s"),
+        ("{command: [/bin/f], dedline: 1s}", "did you mean deadline?"),
+    ):
+        [problem] = problems(SMALLEST + f"failover: {{fence: {text}}}")
+        assert why in problem
+
+
 def test_environment_overrides_the_file_and_is_named_in_errors() -> None:
     env = {"PGHERD__RAFT__PORT": "8301", "PGHERD__PROXY__LISTENERS": "[{port: 1, route: replica}]"}
     settings = load_text(SMALLEST, env={**env, "PGHERD_TOKEN": "ignored"})

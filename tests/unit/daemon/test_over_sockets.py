@@ -22,9 +22,10 @@ from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.port import PROPOSE, Requests
 from pgherd.ledger import commands as cmd
 from pgherd.ledger import levels
-from pgherd.ledger.apply import HANDLERS, note
+from pgherd.ledger.apply import HANDLERS
 from pgherd.ledger.levels import CommandTooNew, TooOld
 from pgherd.ledger.machine import Ledger
+from pgherd.ledger.outcome import note
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId

@@ -50,6 +50,7 @@ TERM = Term(3)
 END = Lsn(5000)
 CLOSED = f'"{CLOSED_NAME}"'
 SYSTEM = "73"
+FLOOR = Policy(min_free_disk_bytes=64 << 20)
 
 
 def key(number: int, incarnation: str = "") -> MemberKey:
@@ -246,7 +247,7 @@ def look(known: Facts, *reports: Heard, me: int = 2, **changes: Any) -> Situatio
         raft_voters=(RaftId(1), RaftId(2), RaftId(3)),
         caught_up=(RaftId(1), RaftId(2), RaftId(3)),
     )
-    return Situation(facts=known, view=replace(view, **changes), policy=Policy(), now=NOW)
+    return Situation(facts=known, view=replace(view, **changes), policy=FLOOR, now=NOW)
 
 
 def myself(known: Facts, server: ServerSeen, *, me: int = 1, **changes: Any) -> Self:

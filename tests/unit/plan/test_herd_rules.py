@@ -34,10 +34,20 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Forced, Handover, Kind, Mode, Phase, Switchover, SyncUse
+from pgherd.model.facts import (
+    Forced,
+    GivenUp,
+    Handover,
+    Kind,
+    Mode,
+    Phase,
+    Switchover,
+    SyncUse,
+    Tags,
+)
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Asking, Server, ServerSeen
+from pgherd.model.observation import Asking, Heard, Server, ServerSeen
 from pgherd.plan import herd
 from pgherd.plan.rule import Membership, Situation
 
@@ -69,8 +79,17 @@ HALF = sync(2, 3, names=(key(2),), generation=5, in_use=(SyncUse(4, (key(2), key
 OUTLIVED = sync(names=(key(2, "old"),), names_k=1, generation=5, in_use=(SyncUse(4, (), 0),))
 WERE = (key(2, "old"), key(3))
 GONE = replace(HALF, voters=WERE, names=(key(3),), in_use=(SyncUse(4, WERE, 1),))
+OVER = lease(expired=True)
+LOST = GivenUp(
+    id="g1", lost=(key(1), key(3)), candidate=None, requested_by="ann", known_end=Lsn(5600)
+)
 FIVE = {NodeId(f"n{n}"): member(n) for n in range(1, 6)}
 FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
+
+
+def full(heard: Heard) -> Heard:
+    """The same report from a node with a full disk."""
+    return replace(heard, report=replace(heard.report, disk_free_bytes=1 << 20))
 
 
 def joined(**changes: object) -> Situation:
@@ -144,6 +163,25 @@ CASES = (
         look(establishing(), SEAL2, phase_since=Instant(NOW - 100)),
     ),
     Case(
+        "the winner fences, which may take longer than a promotion",
+        402,
+        None,
+        look(
+            establishing(unsealed=(key(1),)),
+            replace(SEAL2, report=replace(SEAL2.report, fencing=True)),
+        ),
+    ),
+    Case(
+        "the winner fences for ever",
+        402,
+        cmd.Begin,
+        look(
+            establishing(unsealed=(key(1),)),
+            replace(SEAL2, report=replace(SEAL2.report, fencing=True)),
+            phase_since=Instant(NOW - 300_000),
+        ),
+    ),
+    Case(
         "two have not heard the leader",
         203,
         cmd.Begin,
@@ -172,6 +210,70 @@ CASES = (
         303,
         None,
         look(electing(), CLOSED1, SEAL2, UNSEALED3, phase_since=NOW),
+    ),
+    Case(
+        "the missing ones are given up for lost",
+        308,
+        cmd.Elect,
+        look(electing(given_up=LOST, level=2, lease=OVER), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "the lease of a leader that was given up has not ended",
+        308,
+        None,
+        look(electing(given_up=LOST, level=2), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "one of the missing is given up, the other is not",
+        308,
+        None,
+        look(electing(given_up=replace(LOST, lost=(key(3),))), DEAD1, SEAL2, late(UNSEALED3)),
+    ),
+    Case(
+        "more is lost than was accepted",
+        308,
+        None,
+        look(
+            electing(given_up=replace(LOST, accept_bytes=599), lease=OVER),
+            DEAD1,
+            SEAL2,
+            late(UNSEALED3),
+        ),
+    ),
+    Case(
+        "it is not known how much is lost, and not everything was accepted",
+        308,
+        None,
+        look(
+            electing(given_up=replace(LOST, accept_bytes=1 << 30, known_end=Lsn(0)), lease=OVER),
+            DEAD1,
+            SEAL2,
+            late(UNSEALED3),
+        ),
+    ),
+    Case(
+        "members are given up, and enough of the others are sealed after all",
+        305,
+        cmd.Elect,
+        look(electing(given_up=LOST), DEAD1, SEAL2, SEAL3),
+    ),
+    Case(
+        "the old leader's disk is full, and so is that of whoever could follow",
+        309,
+        None,
+        look(electing(), full(report(1, STOPPED)), full(SEAL2), SEAL3, phase_since=Instant(0)),
+    ),
+    Case(
+        "a full disk, and an operator who wants it",
+        305,
+        cmd.Elect,
+        look(
+            electing(forced=replace(ORDER, candidate=NodeId("n2"))),
+            full(report(1, STOPPED)),
+            full(SEAL2),
+            SEAL3,
+            phase_since=Instant(NOW - 2000),
+        ),
     ),
     Case("too few sealed", 304, None, look(electing(), DEAD1, SEAL2, UNSEALED3)),
     Case(
@@ -267,6 +369,12 @@ CASES = (
         507,
         cmd.ChangeSync,
         look(facts(members=FIVE, sync=sync(2, 3, k=1)), *FIVE_QUIET),
+    ),
+    Case(
+        "the candidate's disk is full",
+        601,
+        cmd.EndSwitchover,
+        look(facts(switchover=WISH), report(1, READY), full(report(2, standby()))),
     ),
     Case(
         "nobody is fit to take over",
@@ -451,6 +559,66 @@ def test_k_counts_only_who_can_stream() -> None:
     command = elect(look(electing(), DEAD1, SEAL2, diverged))
     assert (command.voters, command.k) == ((), 0)
     assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).voters == (key(1), key(3))
+
+
+def test_who_led_and_is_not_sealed_is_named_to_the_winner() -> None:
+    """Also whoever led before a term that was never established; not who seals, nor the winner."""
+    known = electing(level=2, unsealed=(key(3),))
+    assert elect(look(known, DEAD1, SEAL2, SEAL3)).unsealed == (key(1),)
+    alone = replace(known, sync=sync(2))
+    assert elect(look(alone, DEAD1, SEAL2, late(UNSEALED3))).unsealed == (key(1), key(3))
+    assert elect(look(electing(), DEAD1, SEAL2, SEAL3)).unsealed == (), "older members do not know"
+
+
+def test_who_wins_in_spite_of_a_loss_leads_alone() -> None:
+    """It has most of what is left, of voters and others; V' is empty, so nobody else may follow."""
+    four = {**electing().members, NodeId("n4"): member(4)}
+    known = electing(members=four, given_up=LOST, level=2, lease=OVER)
+    ahead = report(4, parked(pos(3, 5500)), sealed(4, pos(3, 5500)))
+    command = elect(look(known, DEAD1, SEAL2, late(UNSEALED3), ahead))
+    assert (command.winner, command.lost) == (key(4), (key(1), key(3)))
+    assert (command.voters, command.k) == ((), 0)
+    assert command.unsealed == (key(1),), "nobody knows whether the old leader runs"
+    enough = replace(LOST, accept_bytes=100)
+    assert elect(look(replace(known, given_up=enough), DEAD1, SEAL2, late(UNSEALED3), ahead)).lost
+
+
+def test_a_named_candidate_wins_only_with_most_of_what_is_left() -> None:
+    """An operator's wish gives up what the lost held, not what others still have."""
+    four = {**electing().members, NodeId("n4"): member(4)}
+    wish = replace(LOST, candidate=NodeId("n4"))
+    behind = report(4, parked(pos(3, 4000)), sealed(4, pos(3, 4000)))
+    known = electing(members=four, given_up=wish, lease=OVER)
+    voting = tuple(RaftId(n) for n in (1, 2, 3, 4))
+    seen = look(known, DEAD1, SEAL2, late(UNSEALED3), behind, raft_voters=voting)
+    assert act_of(seen) == (308, None)
+
+
+def test_a_full_disk_leads_last() -> None:
+    """Room counts before priority; where nobody has any, the old leader again, else who can."""
+    known = electing(members={**electing().members, NodeId("n2"): member(2, tags=Tags(500))})
+    same3 = report(3, parked(pos(3, 5000)), sealed(3, pos(3, 5000)))
+    assert elect(look(known, DEAD1, SEAL2, same3)).winner == key(2)
+    passed = elect(look(known, DEAD1, full(SEAL2), same3))
+    assert passed.winner == key(3)
+    assert passed.reason.endswith("passed over with less than 64 MB free on disk: n2")
+    last = elect(look(known, DEAD1, full(SEAL2), full(same3)))
+    assert last.winner == key(2)
+    assert "less than 64 MB free" in last.reason
+    again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
+    assert elect(look(known, full(again), full(SEAL2), full(same3))).winner == key(1)
+
+
+def test_who_led_leads_again_among_equals() -> None:
+    """Who was silent and is back; priority counts first; whose server died comes last."""
+    again = report(1, parked(pos(3, 5000)), sealed(1, pos(3, 5000)))
+    same3 = report(3, parked(pos(3, 5000)), sealed(3, pos(3, 5000)))
+    cut = electing(rule=203)
+    assert elect(look(cut, again, SEAL2, same3)).winner == key(1)
+    wanted = {**cut.members, NodeId("n3"): member(3, tags=Tags(101))}
+    assert elect(look(replace(cut, members=wanted), again, SEAL2, same3)).winner == key(3)
+    for rule in (202, 402):
+        assert elect(look(electing(rule=rule), again, SEAL2, same3)).winner == key(2)
 
 
 def test_a_term_that_failed_wants_one_less() -> None:

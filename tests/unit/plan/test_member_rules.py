@@ -32,6 +32,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Floor, Handover, Kind, Mode, Switchover, SyncUse
 from pgherd.model.ids import Instant, MemberKey, NodeId, Term, Timeline
 from pgherd.model.observation import Server, ServerSeen
+from pgherd.model.policy import FenceOrder, Policy
 from pgherd.model.promises import Promises
 from pgherd.plan import member as decider
 from pgherd.plan.member import Self, names_text
@@ -64,6 +65,7 @@ LEADER_NEW = report(2, primary(checkpointed_term=Term(4))).report
 YOUNG_NEW = report(2, primary()).report
 DIRTY = promises(2, dirty_rewind=True)
 LONG_AGO = Instant(0)
+FENCING = Policy(fence=FenceOrder(command=("/bin/fence",), deadline_ms=5000, required=True))
 
 
 def me(number: int, known: object, server: ServerSeen, **more: object) -> Self:
@@ -152,6 +154,41 @@ CASES = (
         42,
         act.Promote,
         me(2, NEW, parked(pos(3, 5000)), promises=sealed(2, pos(3, 5000))),
+    ),
+    Case(
+        "fences who led before",
+        39,
+        act.Fence,
+        me(
+            2,
+            replace(NEW, unsealed=(key(1),)),
+            parked(pos(3, 5000)),
+            promises=sealed(2, pos(3, 5000)),
+            policy=FENCING,
+        ),
+    ),
+    Case(
+        "has no fencing command",
+        42,
+        act.Promote,
+        me(
+            2,
+            replace(NEW, unsealed=(key(1),)),
+            parked(pos(3, 5000)),
+            promises=sealed(2, pos(3, 5000)),
+        ),
+    ),
+    Case(
+        "who led before is sealed or fenced",
+        42,
+        act.Promote,
+        me(2, NEW, parked(pos(3, 5000)), promises=sealed(2, pos(3, 5000)), policy=FENCING),
+    ),
+    Case(
+        "fences nobody from where it would not be promoted",
+        42,
+        None,
+        me(2, replace(NEW, unsealed=(key(1),)), parked(pos(3, 5000)), policy=FENCING),
     ),
     Case(
         "was promoted and crashed",
