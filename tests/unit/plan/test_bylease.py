@@ -44,7 +44,7 @@ from pgherd.model.ids import Instant, Lsn, NodeId, Term, Timeline
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS, Ask
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, leases
-from pgherd.plan.bylease import known_end, wrote_alone
+from pgherd.plan.bylease import told_end, wrote_alone
 from pgherd.plan.leading import names_text
 from pgherd.plan.look import lease_ttl
 from pgherd.plan.member import decide
@@ -114,7 +114,7 @@ def test_a_reign_that_never_began_to_acknowledge_loses_nothing_of_its_own() -> N
     old = reign(2, 3, pos(0, 1000))
     young = replace(reign(3, 1, pos(2, 4000)), established=False)
     known = ended(replace(OVER, alone_at=0, renew_seq=0), history=(old, young))
-    assert known_end(known) == 4000
+    assert told_end(known) == 4000
     assert wrote_alone(known)
     more = report(2, parked(pos(2, 4500)), sealed(2, pos(2, 4500)))
     less = report(3, parked(pos(2, 4000)), sealed(3, pos(2, 4000)))
