@@ -20,7 +20,7 @@ RESUMES_WITHIN = 4 * SECOND
 """From suspicion to the first acknowledged write."""
 LOG_MAX = 8 * (IMAGE_EVERY + IMAGE_KEPT)
 EVENTS_WAITING_MAX = 2000
-TERMS_PER_STORM_MAX = 60
+TERMS_PER_STORM_MAX = 30
 STEP = 50 * MS
 
 
