@@ -198,7 +198,7 @@ ROWS: dict[str, Mutant] = {
     "witness-counted": Mutant(
         "A witness counts for a sealed voter.",
         witness_counted,
-        ("plot.behind.start", "plot.behind.data"),
+        ("plot.behind.crash", "plot.behind.data"),
         MISCOUNTED,
         shape=FOUR_ONE,
         count=6,

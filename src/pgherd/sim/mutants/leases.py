@@ -112,9 +112,9 @@ ROWS: dict[str, Mutant] = {
     "writes-on-alone": Mutant(
         "A primary without voters acknowledges on when its lease has run out.",
         writes_on_alone,
-        ("data.lost", "standby.node.crashed", "primary.isolated", "network.split", "agent.paused"),
+        ("plot.alone",),
         ("I16",),
-        count=24,
+        count=2,
         stale=0.0,
     ),
     "former-forgotten": Mutant(

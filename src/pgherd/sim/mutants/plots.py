@@ -8,6 +8,7 @@ where the same seed holds without it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
@@ -98,10 +99,6 @@ def lose_data(chaos: Chaos, node: Node) -> None:
     data = [one for one in chaos.world.nodes.values() if one.kind is Kind.DATA]
     if node in standbys(chaos) and all(one.server.dir is not None for one in data):
         node.server.lose_data()
-
-
-def kill_server(chaos: Chaos, node: Node) -> None:
-    node.server.crash()
 
 
 def nothing(chaos: Chaos, node: Node) -> None:
@@ -251,6 +248,16 @@ def back_first(chaos: Chaos) -> bool:
     return True
 
 
+def crash_promising(chaos: Chaos) -> bool:
+    """A node whose disk is slow crashes soon after it has begun to promise."""
+    node = chaos.any_node()
+    if node.agent is None:
+        return False
+    node.agent.writer.slow = 400 * MS
+    when(chaos, (act.Seal, act.CloseGate), partial(crash_node, chaos), after_ms=(5, 300), only=node)
+    return True
+
+
 # --- few replicas are left, then all are there --------------------------------------------------
 
 
@@ -317,13 +324,14 @@ PLOTS: dict[str, Strike] = {
     "plot.behind": behind(nothing),
     "plot.behind.replay": behind(slow_replay, after_ms=300),
     "plot.behind.data": behind(lose_data),
-    "plot.behind.start": behind(kill_server),
+    "plot.behind.crash": behind(crash_node),
     "plot.winner.cut": cut_winner,
     "plot.winner.deaf": deafen_winner,
     "plot.winner.restarts": restart_winner,
     "plot.back.early": back_early,
     "plot.back.first": back_first,
     "plot.few": few,
+    "plot.promise": crash_promising,
     "plot.restored": restored_ledger,
     "plot.alone": lambda chaos: few(chaos, left=0),
 }

@@ -197,7 +197,7 @@ ROWS: dict[str, Mutant] = {
         rewinds_too_early,
         ("plot.back.early",),
         (*LOST, "I18"),
-        count=2,
+        count=5,
     ),
     "rewinds-equal-timeline": Mutant(
         "A member on the leader's timeline id is rewound and believes that it need not be.",

@@ -187,7 +187,7 @@ ROWS: dict[str, Mutant] = {
     "no-promise-fsync": Mutant(
         "A promise counts before it is durable.",
         no_promise_fsync,
-        ("ambush.seal", "failover", "disk.slow", "primary.node.crashed"),
+        ("plot.promise", "failover", "primary.node.crashed"),
         (*LOST, "I11", "I12", "I13"),
     ),
     "drain-not-waited-for": Mutant(
@@ -213,7 +213,7 @@ ROWS: dict[str, Mutant] = {
     "unknown-position-counts": Mutant(
         "A standby that is starting, whose position is unknown, is sealed with nothing.",
         seal_of((Server.STOPPED, Server.STARTING)),
-        ("plot.behind.start",),
+        ("plot.behind.crash",),
         MISCOUNTED,
         count=6,
     ),

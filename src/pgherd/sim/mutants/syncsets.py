@@ -141,10 +141,10 @@ ROWS: dict[str, Mutant] = {
     "kd-not-lowered": Mutant(
         "kd stays when k is lowered.",
         other_order(504, synchrony.lower_k, same_kd),
-        SHRINKS,
+        ("plot.few",),
         LOST,
         shape=FIVE,
-        count=16,
+        count=2,
     ),
     "empty-in-postgres-first": Mutant(
         "The synchronous set is emptied in PostgreSQL before the ledger.",
