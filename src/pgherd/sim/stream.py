@@ -134,7 +134,11 @@ class Stream:
     # -- both ------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
-        """Keepalives once a second; silence for the timeout ends an end."""
+        """Keepalives once a second; silence for the timeout ends an end.
+
+        Each is answered with how far the other end is, so it may release what waited when that was
+        said before, but did not count yet.
+        """
         if not (self.up_open or self.down_open):
             return
         now, net = self.clock.now, self.up.world.net
@@ -148,6 +152,8 @@ class Stream:
         if down_runs and not net.blocked(self.down.node, self.up.node, "sql"):
             if self.down_open:
                 self.up_heard = now
+                if self.up_open and up_runs and self.up.world.beats_release:
+                    self.up.release(self)
             elif self.up_open and up_runs:
                 self.close_up()
         if self.up_open and up_runs and now - self.up_heard > TIMEOUT:

@@ -233,6 +233,14 @@ class World:
         node.boot()
         self.stats.joined += 1
 
+    @property
+    def beats_release(self) -> bool:
+        """Whether an answered keepalive releases commits; not while writers write in first storms.
+
+        Those stay as they were (`docs/adr/0027-a-herd-lives-long.md`).
+        """
+        return self.quiet or not self.restless
+
     def zone_of(self, name: NodeId) -> str:
         """The zone that a node lies in; none where there is only one."""
         number = int(name[1:])
