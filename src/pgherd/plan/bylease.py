@@ -54,8 +54,11 @@ def by_lease(s: Situation) -> bool:
     facts = s.facts
     if not electing(s) or facts.mode is not Mode.ASYNC or facts.handover is not None:
         return False
-    if s.policy.restart_in_place and facts.leader in sealed(s):
+    done = sealed(s)
+    if s.policy.restart_in_place and facts.leader in done:
         return False
+    if any(position.epoch >= facts.term for position in done.values()):
+        return False  # the ledger is behind its members: rule 304 says so
     return lease_is_over(facts) and wrote_alone(facts)
 
 

@@ -106,6 +106,14 @@ def test_a_log_that_left_the_old_primarys_is_no_measure() -> None:
     assert decided(alone).command is None
 
 
+def test_a_ledger_that_is_behind_elects_nobody() -> None:
+    """It was restored from too old a file: what it calls the old primary's history is not all."""
+    later = report(3, parked(pos(9, 100)), sealed(3, pos(9, 100)))
+    decision = decided(look(ended(), DEAD1, SEAL2, later))
+    assert (decision.rule, decision.command) == (304, None)
+    assert "above all that this ledger knows of" in decision.reason
+
+
 def test_a_reign_that_never_began_to_acknowledge_loses_nothing_of_its_own() -> None:
     """n1 won term 3 and died before STABLE: its start is the measure, and its node may be passed.
 
