@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from pgherd.ledger import commands as cmd
-from pgherd.plan import bylease, herd, member
+from pgherd.plan import bylease, member
 from pgherd.plan.own import Self
 from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import run, world
 from pgherd.sim.clock import SECOND
 from pgherd.sim.commits import Commits
+from pgherd.sim.mutants.kind import herd_rule
 from pgherd.sim.planting import attribute
 from pgherd.sim.run import Result
 from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
@@ -57,7 +58,7 @@ def any_lag(stack: ExitStack) -> None:
         policy = replace(s.policy, max_lag_bytes=1 << 60)
         return bylease.choose(replace(s, policy=policy))
 
-    _herd_rule(stack, 306, lenient)
+    herd_rule(stack, 306, lenient)
 
 
 def nothing_recorded(stack: ExitStack) -> None:
@@ -69,19 +70,12 @@ def nothing_recorded(stack: ExitStack) -> None:
             return decision
         return replace(decision, command=replace(decision.command, lost_bytes=0))
 
-    _herd_rule(stack, 306, silent)
+    herd_rule(stack, 306, silent)
 
 
 def quorum_as_async(stack: ExitStack) -> None:
     """The lease counts as soon as the mode is async, whatever the old primary knows of it."""
     stack.enter_context(attribute(bylease, "wrote_alone", lambda facts: not facts.sync.voters))
-
-
-def _herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
-    for table in ("RULES", "URGENT"):
-        rows = getattr(herd, table)
-        new = tuple(replace(r, decide=decide) if r.number == number else r for r in rows)
-        stack.enter_context(attribute(herd, table, new))
 
 
 def slow_checkpointer(stack: ExitStack) -> None:
