@@ -110,7 +110,7 @@ class LeaseChecks:
         """
         host, held = self.world.nodes[node], self.held.get(node)
         agent = host.agent
-        if agent is None or agent.proc.paused or held is None:
+        if agent is None or agent.stands_still or held is None:
             return
         late = self.world.stale_chance or self.world.clock.now <= self.world.stale_until
         grace = CLOSES_LATE_WITHIN if late else CLOSES_WITHIN

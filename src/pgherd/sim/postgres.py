@@ -260,7 +260,7 @@ class Server(Commits):
             return False
         if mine is None or server.dir is None or not server.accepts_standby():
             return False
-        if slot_name(self.node) not in server.dir.slots:
+        if slot_name(self.node) not in server.dir.slots or server.holds_slot_of(self.node):
             return False
         start = len(mine.wal)
         if mine.timeline > server.dir.timeline or start > server.dir.flushed:
@@ -278,6 +278,14 @@ class Server(Commits):
         server.changed()
         self.changed()
         return True
+
+    def holds_slot_of(self, node: NodeId) -> bool:
+        """Whether a walsender, perhaps of a lost host, still uses the slot: nobody else may then.
+
+        Else one member could be counted twice. First storms do without: they stay as they were.
+        """
+        held = any(stream.down.node == node for stream in self.streams)
+        return held and not self.world.restless
 
     def accepts_standby(self) -> bool:
         """Whether a replication connection would be served."""
