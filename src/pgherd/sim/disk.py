@@ -34,6 +34,7 @@ class Writer:
         self._queue: deque[tuple[dict[str, Any], Callable[[], None]]] = deque()
         self._failed = failed
         self.broken = False
+        self.busy_until = 0
         self._busy = False
         self.slow = 0
 
@@ -49,6 +50,7 @@ class Writer:
         what, done = self._queue.popleft()
         self._store.save(**what)
         delay = 300 + int(self._rng.random() * 2 * MS) + self.slow
+        self.busy_until = self._clock.now + delay
         self._clock.after(delay, self._durable, done, proc=self._proc)
 
     def _durable(self, done: Callable[[], None]) -> None:

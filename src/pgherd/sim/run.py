@@ -198,7 +198,7 @@ def begin(world: World) -> None:
 
 def recover(world: World) -> None:
     """L1 to L3, then the final state."""
-    within = STABLE_WITHIN + copies_take(world)
+    within = STABLE_WITHIN + copies_take(world) + hung_writes_take(world)
     if needs_every_copy(world):
         within = STREAMING_WITHIN
     must_become(world, is_stable, within=within, name="L1")
@@ -225,6 +225,12 @@ def needs_every_copy(world: World) -> bool:
     facts = world.facts()
     data = [one for one in facts.members.values() if one.kind is Kind.DATA] if facts else []
     return facts is not None and facts.mode is Mode.STRICT and len(data) == 2
+
+
+def hung_writes_take(world: World) -> int:
+    """How long a write that a disk hung on goes on to take, though the disk is well again."""
+    ends = [node.agent.writer.busy_until for node in world.nodes.values() if node.agent is not None]
+    return max(0, max(ends, default=0) - world.clock.now)
 
 
 def copies_take(world: World) -> int:
