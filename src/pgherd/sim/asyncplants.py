@@ -15,8 +15,8 @@ from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import run, world
 from pgherd.sim.clock import SECOND
 from pgherd.sim.commits import Commits
-from pgherd.sim.mutants.kind import herd_rule
 from pgherd.sim.planting import attribute
+from pgherd.sim.plants import herd_rule, member_rule, without_member_rule
 from pgherd.sim.run import Result
 from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
 
@@ -30,8 +30,7 @@ def lease_not_awaited(stack: ExitStack) -> None:
 
 def writes_on(stack: ExitStack) -> None:
     """Who writes alone goes on when its lease runs out."""
-    rules = tuple(rule for rule in member.RULES if rule.number != 71)
-    stack.enter_context(attribute(member, "RULES", rules))
+    without_member_rule(stack, 71)
 
 
 def closed_when_written(stack: ExitStack) -> None:
@@ -45,10 +44,7 @@ def closed_when_written(stack: ExitStack) -> None:
 
     [rule] = [rule for rule in member.RULES if rule.number == 71]
     honest = rule.decide
-    rules = tuple(
-        replace(rule, decide=patient) if rule.number == 71 else rule for rule in member.RULES
-    )
-    stack.enter_context(attribute(member, "RULES", rules))
+    member_rule(stack, 71, patient)
 
 
 def any_lag(stack: ExitStack) -> None:

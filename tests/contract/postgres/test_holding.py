@@ -10,6 +10,7 @@ import pytest
 
 from pgherd.act import leading
 from pgherd.act.hands import ActFailed, Hands
+from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model import action as act
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
@@ -25,6 +26,10 @@ async def no_save(promises: Promises) -> None:
     raise AssertionError("holding writes promises nothing")
 
 
+async def no_submit(command: AnyCommand) -> Outcome:
+    raise AssertionError("holding writes asks consensus for nothing")
+
+
 def hands_of(server: PostgresServer) -> Hands:
     return Hands(
         me=NodeId("a"),
@@ -35,6 +40,7 @@ def hands_of(server: PostgresServer) -> Hands:
         history=lambda: (),
         new_incarnation=lambda: "a1",
         progress=lambda percent: None,
+        submit=no_submit,
     )
 
 

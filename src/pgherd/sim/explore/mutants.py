@@ -11,6 +11,7 @@ import msgspec
 from pgherd.sim.explore import plants
 from pgherd.sim.explore.scope import Scope
 from pgherd.sim.explore.search import Result, explore
+from pgherd.sim.plants import lsn_only
 
 replace = msgspec.structs.replace
 
@@ -88,7 +89,7 @@ MUTANTS: dict[str, Mutant] = {
         ("I13",),
         replace(TWO, falls=1, mortal=(1,)),
     ),
-    "lsn-only": Mutant("Positions are compared by LSN alone.", plants.lsn_only, ("I7",), SPLIT),
+    "lsn-only": Mutant("Positions are compared by LSN alone.", lsn_only, ("I7",), SPLIT),
     "emptied-names": Mutant(
         "A gate is closed through empty names.", plants.emptied_names, ("I19", "I10"), TWO
     ),

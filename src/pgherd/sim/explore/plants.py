@@ -14,7 +14,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, Position
 from pgherd.model.observation import Server
-from pgherd.plan import election, herd, member, synchrony
+from pgherd.plan import election, member, synchrony
 from pgherd.plan.look import sealed as sealed_by_rule
 from pgherd.plan.own import Answer, MemberRule, Self
 from pgherd.plan.rule import Decision, Situation
@@ -22,6 +22,7 @@ from pgherd.sim.explore import hands, server
 from pgherd.sim.explore.hands import Done, Scene
 from pgherd.sim.explore.values import CLOSED, Disk, Names, Node, Upstream, index_of
 from pgherd.sim.planting import attribute, item
+from pgherd.sim.plants import herd_rule
 
 replace = msgspec.structs.replace
 
@@ -175,26 +176,6 @@ def elected_with(stack: ExitStack, *, kd_too: bool) -> None:
     stack.enter_context(item(apply.HANDLERS, cmd.Elect, elect))
 
 
-class LsnOnly(Position, frozen=True, order=False):
-    """A position that forgets its epoch when it is compared."""
-
-    def __lt__(self, other: Position) -> bool:
-        return self.lsn < other.lsn
-
-    def __ge__(self, other: Position) -> bool:
-        return self.lsn >= other.lsn
-
-    def __gt__(self, other: Position) -> bool:
-        return self.lsn > other.lsn
-
-
-def lsn_only(stack: ExitStack) -> None:
-    def sealed(s: Situation) -> dict[MemberKey, Position]:
-        return {key: LsnOnly(at.epoch, at.lsn) for key, at in sealed_by_rule(s).items()}
-
-    stack.enter_context(attribute(election, "sealed", sealed))
-
-
 def empty_is_async(stack: ExitStack) -> None:
     """Where nobody is in V the elector takes everybody to be, of whom one is enough."""
 
@@ -212,16 +193,6 @@ def empty_is_async(stack: ExitStack) -> None:
     known = election.quorum_problem
     stack.enter_context(attribute(election, "quorum_problem", problem))
     herd_rule(stack, 305, choose)
-
-
-def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
-    """Exchange a row of the herd decider."""
-    for table in ("RULES", "URGENT"):
-        rows = tuple(
-            replace(row, decide=decide) if row.number == number else row
-            for row in getattr(herd, table)
-        )
-        stack.enter_context(attribute(herd, table, rows))
 
 
 def swapped(stack: ExitStack, number: int, name: str, change: Callable[..., Any]) -> None:

@@ -10,8 +10,9 @@ from pgherd.plan.rule import Decision, Membership, Situation
 from pgherd.raft import replicate
 from pgherd.raft.majority import committed_index
 from pgherd.raft.types import ConfState
-from pgherd.sim.mutants.kind import Mutant, herd_rule
+from pgherd.sim.mutants.kind import Mutant
 from pgherd.sim.planting import attribute
+from pgherd.sim.plants import herd_rule
 from pgherd.sim.shapes import NINE, Shape
 
 MINORITY = Shape("minority", size=7, max_voters=3)

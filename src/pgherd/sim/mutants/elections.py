@@ -16,32 +16,13 @@ from pgherd.plan import election, establishing
 from pgherd.plan.look import fresh, sealed
 from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import acts, look
-from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, herd_rule
+from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant
 from pgherd.sim.mutants.seals import NOWHERE
 from pgherd.sim.planting import attribute, item
+from pgherd.sim.plants import herd_rule, lsn_only
 from pgherd.sim.shapes import FIVE, Shape
 
 FOUR_ONE = Shape("witness", size=4, witnesses=1)
-
-
-class LsnOnly(Position, frozen=True, order=False):
-    """A position that forgets its epoch when it is compared."""
-
-    def __lt__(self, other: Position) -> bool:
-        return self.lsn < other.lsn
-
-    def __ge__(self, other: Position) -> bool:
-        return self.lsn >= other.lsn
-
-    def __gt__(self, other: Position) -> bool:
-        return self.lsn > other.lsn
-
-
-def lsn_only(stack: ExitStack) -> None:
-    def by_lsn(s: Situation) -> dict[MemberKey, Position]:
-        return {key: LsnOnly(at.epoch, at.lsn) for key, at in sealed(s).items()}
-
-    stack.enter_context(attribute(election, "sealed", by_lsn))
 
 
 def timeline_as_order(stack: ExitStack) -> None:

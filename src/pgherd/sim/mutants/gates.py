@@ -13,9 +13,10 @@ from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import acts
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, Task
-from pgherd.sim.mutants.kind import DEATHS, Mutant, herd_rule, plant_act
+from pgherd.sim.mutants.kind import DEATHS, Mutant, plant_act
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.planting import attribute
+from pgherd.sim.plants import herd_rule
 from pgherd.sim.postgres import Server
 
 OPEN = Names("")

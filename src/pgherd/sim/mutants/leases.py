@@ -16,8 +16,9 @@ from pgherd.plan.leaseclock import ExpiryClock, HolderClock, running
 from pgherd.plan.rule import Decision
 from pgherd.sim import agent as agents
 from pgherd.sim.agent import Agent
-from pgherd.sim.mutants.kind import Mutant, without_member_rule
+from pgherd.sim.mutants.kind import Mutant
 from pgherd.sim.planting import attribute, item
+from pgherd.sim.plants import without_member_rule
 
 
 def lease_from_commit(stack: ExitStack) -> None:

@@ -20,8 +20,9 @@ from pgherd.plan.own import Answer, Self, elects, follows
 from pgherd.sim import acts, amnesia
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, Failed, Task
-from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, member_rule, plant_act
+from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, plant_act
 from pgherd.sim.planting import attribute
+from pgherd.sim.plants import member_rule
 from pgherd.sim.world import Node
 from pgherd.store import restoring
 from pgherd.store.memory import MemoryDisk, MemoryStore

@@ -21,17 +21,9 @@ from pgherd.plan.sealing import is_frozen
 from pgherd.sim import acts, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import SECOND, Failed, Task
-from pgherd.sim.mutants.kind import (
-    DEATHS,
-    LOST,
-    MISCOUNTED,
-    Mutant,
-    before_member_rule,
-    member_rule,
-    plant_act,
-    without_member_rule,
-)
+from pgherd.sim.mutants.kind import DEATHS, LOST, MISCOUNTED, Mutant, plant_act
 from pgherd.sim.planting import attribute
+from pgherd.sim.plants import before_member_rule, member_rule, without_member_rule
 
 NOWHERE = Position(Term(0), Lsn(0))
 UNSEAL_AFTER = 2 * SECOND

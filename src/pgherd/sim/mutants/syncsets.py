@@ -17,17 +17,10 @@ from pgherd.plan.rule import Decision, Situation
 from pgherd.sim import acts
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, Task
-from pgherd.sim.mutants.kind import (
-    LOST,
-    SETS,
-    Mutant,
-    herd_rule,
-    plant_act,
-    unguarded_ledger,
-    without_member_rule,
-)
+from pgherd.sim.mutants.kind import LOST, SETS, Mutant, plant_act, unguarded_ledger
 from pgherd.sim.names import CLOSED
 from pgherd.sim.planting import attribute, item
+from pgherd.sim.plants import herd_rule, without_member_rule
 from pgherd.sim.shapes import FIVE, MOVES
 
 Rule = Callable[[Situation], Decision | None]
