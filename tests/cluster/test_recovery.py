@@ -53,8 +53,8 @@ def pgherd_raft(herd: LocalHerd, name: str, *words: str) -> subprocess.Completed
 def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     """Two loud steps; then it leads by itself, and what it had acknowledged is there.
 
-    The survivor was a replica and had everything. The lost nodes, started
-    again by mistake, hear that they belong to the past before they can agree on anything.
+    The survivor was a replica and had everything. The lost nodes, started again one after another,
+    hear that they belong to the past.
     """
     herd = own
     create_table(herd.dsn_direct())
@@ -99,9 +99,8 @@ def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     verdict = judge(herd, writers.history())
     assert verdict.clean, str(verdict)
     assert verdict.acknowledged > 20
-    for name in (primary, other):
+    for name in (primary, other):  # one after another: both are a majority of the old cluster
         herd.start_node(name)
-    for name in (primary, other):
         herd.wait_for(
             lambda name=name: any(
                 "was removed" in text for text in herd.ask("/cluster/status", name=name)["problems"]
