@@ -54,6 +54,8 @@ class HerdChecks:
             return
         if new.leader == old.leader and not new.history[-1].promoted:
             return  # alive and closed, it has everything
+        if new.history[-1].gave_up:
+            return  # by an operator's word: what that may lose is judged by `giving`
         sync = old.sync
         counted = [key for key in sync.voters if self._is_sealed(key, old)]
         leader = old.leader is not None and self._is_sealed(old.leader, old)
