@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgherd.model.ids import parse_lsn
 from pgherd.proof.herd import LocalHerd
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
@@ -28,6 +29,12 @@ def failover(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedPro
     )
 
 
+def told_of(herd: LocalHerd, name: str, by: str) -> int:
+    """How far a node's WAL is by what another one has heard of it."""
+    [state] = [one for one in herd.ask("/nodes", name=by)["nodes"] if one["name"] == name]
+    return parse_lsn(state["lsn"])
+
+
 def test_what_two_lost_nodes_held_is_given_up_by_name(stable: Any) -> None:
     """Planned, refused where too much is lost, then done; the loss stands in the history.
 
@@ -38,7 +45,7 @@ def test_what_two_lost_nodes_held_is_given_up_by_name(stable: Any) -> None:
     with LocalHerd(5, witnesses=2, postgres_bin=stable.postgres_bin) as herd:
         herd.start()
         herd.wait_stable(90)
-        primary = herd.wait_primary()
+        primary, asked = herd.wait_primary(), "n4"  # a witness, which hears what may be lost
         left, other = sorted(set(herd.data) - {primary}, reverse=True)
         herd.query(primary, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
         herd.pause_node(left)
@@ -47,6 +54,12 @@ def test_what_two_lost_nodes_held_is_given_up_by_name(stable: Any) -> None:
         )
         # More than the kernel keeps for a process that does not read.
         herd.query(primary, "INSERT INTO kept SELECT generate_series(2, 300000)", timeout_ms=60_000)
+        [(written,)] = herd.query(primary, "SELECT pg_current_wal_flush_lsn()::text")
+        herd.wait_for(
+            lambda: told_of(herd, primary, asked) >= parse_lsn(written),
+            "word of it",
+            deadline_s=10,
+        )
         herd.kill_node(primary)
         herd.kill_node(other)
         herd.silent.update((primary, other))
@@ -58,7 +71,6 @@ def test_what_two_lost_nodes_held_is_given_up_by_name(stable: Any) -> None:
             deadline_s=30,
         )
         assert f"start {min(primary, other)}" in told[0]
-        asked = "n4"  # it heard the primary last, so it knows how much is lost
         lost = ["--force", "--lost", primary, "--lost", other]
         dear = failover(herd, asked, *lost, "--accept-data-loss", "1B", "--yes")
         assert (dear.returncode, "1 bytes were accepted" in dear.stderr) == (3, True), dear.stderr

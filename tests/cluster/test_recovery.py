@@ -109,7 +109,7 @@ def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
             deadline_s=30,
         )
     for name in (primary, other):
-        assert herd.ask("/cluster/status", name=name)["epoch"] == term, "they began a reign"
+        assert herd.ask("/cluster/status", name=name)["epoch"] <= term, "they began a reign"
     assert herd.query(survivor, "CREATE TABLE after_all (n int)") == []
     assert herd.ask("/cluster/status", name=survivor)["primary_node_id"] == survivor
     assert herd.ask("/cluster/status", name=primary)["primary_node_id"] is None
