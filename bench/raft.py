@@ -31,8 +31,8 @@ from lib import consensus_node, etcd
 from lib.awake import kept_awake, wake_cost_us
 from lib.consensus_node import Plan, name_of
 
-from pgherd.config.settings import Failover, Raft
-from pgherd.model.lease import renew_ms
+from pgherd.config.settings import Raft
+from pgherd.model.lease import TTL_MS, renew_ms
 from pgherd.pki.authority import make_ca, make_node_certificate
 from pgherd.pki.files import write_private
 from pgherd.proof.history import percentile
@@ -263,7 +263,7 @@ def at_rest(group: Group, lead: int, other: etcd.EtcdHerd | None) -> list[Row]:
 
 def rest(group: Group, lead: int, other: etcd.EtcdHerd | None) -> tuple[float, float]:
     """Percent of a core that the busiest of our nodes takes, and the busiest of etcd's."""
-    period_s = renew_ms(Failover().lease_ttl_ms) / 1000
+    period_s = renew_ms(TTL_MS) / 1000
     before = {number: node.ask("cpu") for number, node in group.nodes.items()}
     theirs = other.cpu_s() if other is not None else [0.0]
     renewals = int(REST_S / period_s) - 1
