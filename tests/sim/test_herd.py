@@ -77,7 +77,7 @@ def write_counts(results: Sequence[Result]) -> None:
         sums["sim_votes_moved"] += result.votes_moved
         sums["sim_joined"] += result.joined
         sums["sim_left"] += result.left
-        sums[f"sim_{result.shape}"] += 1
+        sums[f"sim_{result.shape.replace('-', '_')}"] += 1
         sums["sim_checks"] += result.evaluated
         sums["sim_seconds"] += int(result.simulated_seconds)
     sums["sim_fault_kinds"] = len({kind for result in results for kind in result.faults})
