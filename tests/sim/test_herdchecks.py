@@ -61,7 +61,7 @@ def test_election_without_seals(world: World) -> None:
     reign = Reign(
         term=term,
         leader=key_of(winner),
-        start=Position(facts.term, world.checks.tip.end if world.checks.tip else 0),  # type: ignore[arg-type]
+        start=Position(facts.term, world.checks.tip.end if world.checks.tip else Lsn(0)),
         promoted=True,
         rule=305,
         reason="",

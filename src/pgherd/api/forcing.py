@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import asyncio
 
-from pgherd.api import advice, schema
+from pgherd.api import schema
 from pgherd.api.advice import Waits, give_up_command
 from pgherd.api.deps import Services
 from pgherd.api.failures import Problem
-from pgherd.api.views import Seen, find_member
+from pgherd.api.views import Seen, find_member, waits
 from pgherd.ledger.commands import GiveUp
-from pgherd.ledger.giving import listed, loss_bytes, needed
+from pgherd.ledger.giving import loss_bytes, needed
 from pgherd.model.facts import Facts, Phase
-from pgherd.model.ids import Lsn, MemberKey, NodeId
+from pgherd.model.ids import Lsn, MemberKey, NodeId, listed
 from pgherd.plan.look import known_end
 
 SETTLE_S = 2.0
 """Who has not sealed within this time of an election is not on its way."""
 PATIENCE_S = 8.0
 POLL_S = 0.05
-
-
-def waits(seen: Seen) -> Waits | None:
-    """What the present election waits for, as far as this node has heard; None when for nothing."""
-    return advice.waits(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
 
 
 def loss(seen: Seen, found: Waits) -> tuple[Lsn, int | None]:

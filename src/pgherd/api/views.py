@@ -322,6 +322,11 @@ def lease(seen: Seen) -> schema.Lease | None:
     return leases.shown(seen.facts, seen.fresh(held.holder.node) if held is not None else None)
 
 
+def waits(seen: Seen) -> advice.Waits | None:
+    """What the present election waits for, as far as this node has heard; None when for nothing."""
+    return advice.waits(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
+
+
 def problems(seen: Seen) -> list[str]:
     """Why the herd is not fully operational, one sentence each."""
     facts, found = seen.facts, []
@@ -335,8 +340,7 @@ def problems(seen: Seen) -> list[str]:
         found.append("the cluster has no data yet")
     elif facts.phase is not Phase.STABLE:
         found.append(f"epoch {facts.term} is {facts.phase.value}: {facts.reason}")
-        heard = advice.waits(facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
-        found += advice.stuck_election(heard)
+        found += advice.stuck_election(waits(seen))
     elif not can_write(seen):
         found.append("commits are not acknowledged now")
     for member in members(facts):

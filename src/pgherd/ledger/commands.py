@@ -9,7 +9,16 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.ids import (
+    Lsn,
+    MemberKey,
+    NodeId,
+    Position,
+    RaftId,
+    Term,
+    Timeline,
+    listed,
+)
 from pgherd.model.lease import Ask
 
 
@@ -272,9 +281,8 @@ class GiveUp(Command, frozen=True, tag=True):
     @property
     def reason(self) -> str:
         """The order in words."""
-        names = ", ".join(sorted({key.node for key in self.lost}))
         limit = f", at most {self.accept_bytes} bytes" if self.accept_bytes is not None else ""
-        return f"{self.requested_by} gives up {names} with what only they held{limit}"
+        return f"{self.requested_by} gives up {listed(self.lost)} with what only they held{limit}"
 
 
 class Fenced(Command, frozen=True, tag=True):

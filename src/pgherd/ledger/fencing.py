@@ -10,7 +10,7 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.outcome import Result, note, refuse
-from pgherd.model.facts import Facts, Phase
+from pgherd.model.facts import Facts, Note, Phase
 
 FAILED = "fence.failed"
 DONE = "fence.done"
@@ -28,9 +28,14 @@ def fenced(facts: Facts, c: cmd.Fenced, at_ms: int) -> Result:
         facts = msgspec.structs.replace(facts, unsealed=left)
     else:
         facts = msgspec.structs.replace(facts, reason=c.text)
-    kind = DONE if c.done else FAILED
+    if c.done:
+        return note(facts, at_ms=at_ms, kind=DONE, text=c.text, rule=39), cmd.Done()
     # An attempt that fails again and again is one line of history, the newest.
-    mine = [n for n in facts.notes if (n.term, n.kind) == (c.term, kind) and kind == FAILED]
-    kept = tuple(n for n in facts.notes if n not in mine or c.target.node not in n.text)
+    kept = tuple(one for one in facts.notes if not tells_of(one, c))
     facts = msgspec.structs.replace(facts, notes=kept)
-    return note(facts, at_ms=at_ms, kind=kind, text=c.text, rule=39), cmd.Done()
+    return note(facts, at_ms=at_ms, kind=FAILED, text=c.text, rule=39), cmd.Done()
+
+
+def tells_of(one: Note, c: cmd.Fenced) -> bool:
+    """Whether a note is of an earlier attempt that failed, against the same leader in this term."""
+    return (one.term, one.kind) == (c.term, FAILED) and c.target.node in one.text

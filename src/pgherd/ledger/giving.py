@@ -7,14 +7,12 @@ words. Leaves who wins to `plan`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import Facts, GivenUp, Phase
-from pgherd.model.ids import Lsn, MemberKey, NodeId
+from pgherd.model.ids import Lsn, MemberKey, listed
 
 
 def needed(facts: Facts) -> set[MemberKey]:
@@ -78,8 +76,3 @@ def told(facts: Facts, c: cmd.Elect) -> str:
         f"acknowledged writes may be lost: {order.requested_by} gave up {listed(c.lost)} "
         f"with WAL after {c.start}, {much}"
     )
-
-
-def listed(keys: Iterable[MemberKey]) -> str:
-    names: list[NodeId] = sorted({key.node for key in keys})
-    return ", ".join(names)

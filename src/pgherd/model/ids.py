@@ -6,6 +6,7 @@ Distinct types for distinct things, so that a term is never passed where a timel
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NewType
 
 import msgspec
@@ -36,6 +37,11 @@ CLOSED_NAMES = f'"{CLOSED_NAME}"'
 """synchronous_standby_names that hold it alone; quoted, it has a hyphen."""
 
 APPLICATION_NAME_BYTES_MAX = 63
+
+
+def listed(keys: Iterable[MemberKey]) -> str:
+    """The nodes of some copies, by name, for people."""
+    return ", ".join(sorted({key.node for key in keys}))
 
 
 def parse_lsn(text: str) -> Lsn:

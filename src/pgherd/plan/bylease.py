@@ -15,6 +15,7 @@ from pgherd.model.observation import Server
 from pgherd.plan.election import (
     elect,
     electing,
+    from_above,
     grace_left,
     may_win,
     names,
@@ -57,8 +58,8 @@ def by_lease(s: Situation) -> bool:
     done = sealed(s)
     if s.policy.restart_in_place and facts.leader in done:
         return False
-    if any(position.epoch >= facts.term for position in done.values()):
-        return False  # the ledger is behind its members: rule 304 says so
+    if from_above(s, done):
+        return False  # rule 304 says so
     return lease_is_over(facts) and wrote_alone(facts)
 
 
@@ -136,8 +137,9 @@ def choose(s: Situation) -> Decision | None:
 def lag_of(s: Situation, winner: MemberKey, position: Position) -> tuple[int, str]:
     """How much of the WAL that the ledger knew of a winner lacks, and why that is too much."""
     end, most = told_end(s.facts), s.policy.max_lag_bytes
-    if s.facts.leader is not None and s.facts.leader in sealed(s):
-        end = max(end or Lsn(0), sealed(s)[s.facts.leader].lsn)
+    frozen = sealed(s).get(s.facts.leader) if s.facts.leader is not None else None
+    if frozen is not None:
+        end = max(end or Lsn(0), frozen.lsn)
     if end is None:
         why = "the old primary died before the ledger knew how far it was"
         return 0, f"how far {winner.node} is behind is not known, {why}: bring that one back"

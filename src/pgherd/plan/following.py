@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.ledger.lineage import contains, fork_of
 from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
+from pgherd.model.ids import Lsn
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, follows, my_key, starts_for_ever
 
@@ -28,6 +29,17 @@ def copy(s: Self) -> act.Action | None:
         return None
     host, port = member.address.postgres()
     return act.Rebuild(term=s.facts.term, leader=leader, host=host, port=port)
+
+
+def rewind(s: Self, fork: Lsn) -> act.Action | None:
+    """Back to where the leader's history was left; what is there now is the floor."""
+    member, leader, position = leader_member(s), s.facts.leader, s.server.position
+    if member is None or leader is None or position is None:
+        return None
+    host, port = member.address.postgres()
+    return act.Rewind(
+        term=s.facts.term, leader=leader, host=host, port=port, floor=position, fork_lsn=fork
+    )
 
 
 def follow_copy(s: Self) -> Answer | None:
@@ -115,16 +127,7 @@ def rejoin(s: Self) -> Answer | None:
     fork = fork_of(s.facts.history, server.position)
     if fork is None or server.timeline == s.facts.history[-1].timeline:
         return f"is at {server.position}, whose fork is not known: copies the leader", copy(s)
-    host, port = member.address.postgres()
-    action = act.Rewind(
-        term=s.facts.term,
-        leader=leader,
-        host=host,
-        port=port,
-        floor=server.position,
-        fork_lsn=fork,
-    )
-    return f"is at {server.position}, off the leader's history: rewinds", action
+    return f"is at {server.position}, off the leader's history: rewinds", rewind(s, fork)
 
 
 def follow_floor(s: Self) -> Answer | None:

@@ -8,9 +8,9 @@ of who was given up has ended before: without voters its holder may run, and wri
 
 from __future__ import annotations
 
-from pgherd.ledger.giving import listed, loss_bytes, needed
+from pgherd.ledger.giving import loss_bytes, needed
 from pgherd.model.facts import Facts, GivenUp
-from pgherd.model.ids import MemberKey, Position
+from pgherd.model.ids import MemberKey, Position, listed
 from pgherd.plan.election import (
     elect,
     electing,

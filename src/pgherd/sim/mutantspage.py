@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pgherd.sim.mutants import reference as herd
+from pgherd.sim.noticed import Noticed
 from pgherd.sim.raft import reference as raft
 
 PAGE = Path("docs", "reference", "mutants.md")
@@ -23,9 +24,7 @@ mistakes are planted on purpose, one after the other, and each must be noticed.
 """
 
 
-def text_of(
-    *, herd_noticed: Mapping[str, herd.Noticed], raft_noticed: Mapping[str, raft.Noticed]
-) -> str:
+def text_of(*, herd_noticed: Mapping[str, Noticed], raft_noticed: Mapping[str, Noticed]) -> str:
     """The page."""
     return f"{HEAD}{herd.text_of(herd_noticed)}\n{raft.text_of(raft_noticed)}"
 
@@ -37,8 +36,8 @@ def text(page: Path = PAGE) -> str:
 
 def record(
     *,
-    herd_noticed: Mapping[str, herd.Noticed] | None = None,
-    raft_noticed: Mapping[str, raft.Noticed] | None = None,
+    herd_noticed: Mapping[str, Noticed] | None = None,
+    raft_noticed: Mapping[str, Noticed] | None = None,
     page: Path = PAGE,
 ) -> None:
     """Write who noticed what, beside what the page remembers."""

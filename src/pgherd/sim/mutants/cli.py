@@ -5,9 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 
 from pgherd.sim import mutantspage
-from pgherd.sim.mutants.reference import Noticed, read
+from pgherd.sim.mutants.reference import read
 from pgherd.sim.mutants.search import SEEDS_MAX, Catch, catch, order, run_one
 from pgherd.sim.mutants.table import MUTANTS
+from pgherd.sim.noticed import Noticed
 
 HEAD = f"{'mutant':26} {'noticed':8} {'seed':>5} {'tried':>5} {'seconds':>7}  replay"
 

@@ -6,7 +6,6 @@ Owns the form of that part. The page keeps who noticed each, at which seed, from
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from pgherd.sim.mutants.kind import Mutant
 from pgherd.sim.mutants.search import SEEDS_MAX
 from pgherd.sim.mutants.table import PARTS
+from pgherd.sim.noticed import Noticed, read_rows
 
 HEAD = f"""## The herd's protocol
 
@@ -97,18 +97,9 @@ The mutant takes both away.
 """
 
 
-class Noticed(NamedTuple):
-    """Which invariant noticed a mutant, at which seed."""
-
-    invariant: str
-    seed: int
-
-
 def read(page: Path) -> dict[str, Noticed]:
-    """What the page says of each mutant; nothing when there is no page."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (\w+) at seed (\d+) \|$", text, flags=re.MULTILINE)
-    return {name: Noticed(invariant, int(seed)) for name, invariant, seed in rows}
+    """What the page says of each mutant of this part."""
+    return read_rows(page, r"`([a-z-]+)`")
 
 
 def text_of(noticed: Mapping[str, Noticed]) -> str:

@@ -60,8 +60,8 @@ def believing_rewind(agent: Agent, a: act.Rewind) -> Task:
 
 def rewinds(s: Self, *, is_checkpointed: bool, is_any_timeline: bool) -> Answer | None:
     """Rule 56 without one of its conditions."""
-    server, member, leader = s.server, following.leader_member(s), s.facts.leader
-    if not follows(s) or server.state is not State.STANDBY or member is None or leader is None:
+    server = s.server
+    if not follows(s) or server.state is not State.STANDBY or following.leader_member(s) is None:
         return None
     if following.follows_already(s):
         return None
@@ -73,16 +73,7 @@ def rewinds(s: Self, *, is_checkpointed: bool, is_any_timeline: bool) -> Answer 
     same = server.timeline == s.facts.history[-1].timeline
     if not is_any_timeline and (fork is None or same):
         return "copies the leader", following.copy(s)
-    host, port = member.address.postgres()
-    action = act.Rewind(
-        term=s.facts.term,
-        leader=leader,
-        host=host,
-        port=port,
-        floor=server.position,
-        fork_lsn=s.facts.history[-1].start.lsn if fork is None else fork,
-    )
-    return "rewinds", action
+    return "rewinds", following.rewind(s, s.facts.history[-1].start.lsn if fork is None else fork)
 
 
 def rewinds_too_early(stack: ExitStack) -> None:
@@ -116,24 +107,17 @@ def no_floor(stack: ExitStack) -> None:
         yield from right(agent, **kept)
 
     def rejoin(s: Self) -> Answer | None:
-        server, member, leader = s.server, following.leader_member(s), s.facts.leader
-        if not follows(s) or server.state is not State.STANDBY or member is None or leader is None:
+        server = s.server
+        if not follows(s) or server.state is not State.STANDBY:
             return None
-        if following.follows_already(s) or server.position is None:
+        if following.leader_member(s) is None or following.follows_already(s):
+            return None
+        if server.position is None:
             return None
         fork = fork_of(s.facts.history, server.position)
         if fork is None or s.leader_report is None or contains(s.facts.history, server.position):
             return following.rejoin(s)
-        host, port = member.address.postgres()
-        action = act.Rewind(
-            term=s.facts.term,
-            leader=leader,
-            host=host,
-            port=port,
-            floor=server.position,
-            fork_lsn=fork,
-        )
-        return "rewinds", action
+        return "rewinds", following.rewind(s, fork)
 
     def rewind(agent: Agent, a: act.Rewind) -> Task:
         source = acts.source_of(agent, a.leader)

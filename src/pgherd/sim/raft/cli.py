@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from msgspec.structs import replace
 
 from pgherd.sim import mutantspage, record
-from pgherd.sim.raft import reference
+from pgherd.sim.noticed import Noticed
 from pgherd.sim.raft.diagram import Diagram
 from pgherd.sim.raft.faults import EFFECTS, KINDS
 from pgherd.sim.raft.mutants import MUTANTS, SEEDS_MAX, Catch, Mutant, catch, planted_in
@@ -182,9 +182,9 @@ def try_mutants(
     return 0 if caught == len(catches) else 1
 
 
-def noticed_by(result: Result) -> reference.Noticed:
+def noticed_by(result: Result) -> Noticed:
     """What the page says of a run that failed."""
-    return reference.Noticed(result.broken, result.seed)
+    return Noticed(result.broken, result.seed)
 
 
 def try_mutant(name: str, first: int, seeds: int) -> tuple[str, int, Result | None]:

@@ -7,11 +7,10 @@ comes from the table.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
+from pgherd.sim.noticed import Noticed, read_rows
 from pgherd.sim.raft.mutants import MUTANTS, NOT_EXPRESSED, SEEDS_MAX, Mutant
 
 HEAD = f"""## The consensus core
@@ -33,18 +32,9 @@ Two mistakes have no switch:
 """
 
 
-class Noticed(NamedTuple):
-    """Which invariant noticed a mutant, at which seed (counted from 1)."""
-
-    invariant: str
-    seed: int
-
-
 def read(page: Path) -> dict[str, Noticed]:
-    """What the page says of each mutant; nothing when there is no page."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    rows = re.findall(r"^\| (M\d+\w?) \|.*\| (\w+) at seed (\d+) \|$", text, flags=re.MULTILINE)
-    return {name: Noticed(invariant, int(seed)) for name, invariant, seed in rows}
+    """What the page says of each mutant of this part."""
+    return read_rows(page, r"(M\d+\w?)")
 
 
 def text_of(noticed: Mapping[str, Noticed]) -> str:
