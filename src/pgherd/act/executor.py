@@ -114,8 +114,13 @@ class Executor:
             self._cut()
 
     def make_way(self, action: Action) -> None:
-        """Cut short a checkpoint for something that cannot wait; it is asked for again."""
+        """Cut short a checkpoint for something that cannot wait; it is asked for again.
+
+        Writes that have to be held wait for nothing that can be cut at all.
+        """
         now = self.current.action if self.current is not None else None
+        if isinstance(action, act.HoldWrites) and self._may_cut(now):
+            self._cut()
         if isinstance(now, act.Checkpoint) and not isinstance(action, act.Checkpoint):
             self._cut()
 

@@ -38,7 +38,8 @@ class Hands:
     """The local server, the promises, and who we are.
 
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
-    through consensus · fenced: whom a fencing command of this process was successful for.
+    through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
+    to be called once nothing is acknowledged alone any more, for who keeps a deadline.
     """
 
     me: NodeId
@@ -57,6 +58,7 @@ class Hands:
     rewound_start_s: float = 300.0
     uncut: bool = False
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
+    at_rest: Callable[[], None] = lambda: None
 
     @property
     def key(self) -> MemberKey:

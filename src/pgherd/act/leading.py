@@ -8,10 +8,10 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from pgherd.act.demoting import hold_or_stop
 from pgherd.act.failpoints import reached
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
-from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Frozen
 from pgherd.model.ids import Lsn, Position, Term, parse_token, slot_name
 from pgherd.postgres import admin, processes
@@ -23,8 +23,6 @@ POLL_S = 0.01
 FAST_STOP_GRACE_S = 0.3
 RECONNECT_S = 3.0
 CATCH_UP_S = 3.0
-HOLD_S = 0.3
-"""A part of what lies between a holder's deadline and the end of its lease for all others."""
 
 
 async def close_gate(hands: Hands, a: act.CloseGate) -> None:
@@ -38,7 +36,7 @@ async def close_gate(hands: Hands, a: act.CloseGate) -> None:
     hands.may_promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
     if a.or_stop:
-        await _hold_or_stop(hands)
+        await hold_or_stop(hands)
     await admin.close_gate(hands.server)
     await reached("close_gate.closed")
     await (await admin.commit_waits_probe(hands.server)).release()
@@ -56,7 +54,7 @@ async def drain_and_stop(hands: Hands, a: act.DrainAndStop) -> None:
     await hands.promise(a.term, a.elector)
     hands.memory.names_generation = hands.memory.settled = 0
     if a.or_stop:
-        await _hold_or_stop(hands)
+        await hold_or_stop(hands)
     await admin.close_gate(hands.server)
     await reached("drain_and_stop.closed")
     look = await hands.server.look()
@@ -135,32 +133,10 @@ async def set_names(hands: Hands, a: act.SetNames) -> None:
     hands.memory.names_generation = a.generation
 
 
-async def hold_writes(hands: Hands, a: act.HoldWrites) -> None:
+async def hold_writes(hands: Hands, _: act.HoldWrites) -> None:
     """Nothing is acknowledged from here on: PostgreSQL's checkpointer has to have seen it too."""
     hands.memory.names_generation = hands.memory.settled = 0
-    if a.or_stop:
-        await _hold_or_stop(hands)
-        return
-    await hands.server.set_names(CLOSED_NAMES)
-    await (await admin.commit_waits_probe(hands.server)).release()
-
-
-async def _hold_or_stop(hands: Hands) -> None:
-    """Closed names that count at once, or no server: a checkpointer that syncs files is deaf."""
-    try:
-        async with asyncio.timeout(HOLD_S):
-            await hands.server.set_names(CLOSED_NAMES)
-            await _commits_wait(hands)
-    except (TimeoutError, PgherdError) as error:
-        await hands.server.stop("immediate")
-        raise ActFailed(f"was stopped, for writes could not be held: {error or 'late'}") from error
-
-
-async def _commits_wait(hands: Hands) -> None:
-    while True:
-        with contextlib.suppress(admin.CommitDidNotWait):
-            return await (await admin.commit_waits_probe(hands.server)).release()
-        await asyncio.sleep(POLL_S)
+    await hold_or_stop(hands)
 
 
 async def settle(hands: Hands, a: act.Settle) -> None:

@@ -41,12 +41,14 @@ from pgherd.plan.asked import Asked
 from pgherd.plan.leading import FENCES
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
+from pgherd.plan.wardship import writes_alone
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
 
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
+    from pgherd.daemon.warding import Warding
     from pgherd.observe.server import ServerWatch
 
 log = logs.get("daemon")
@@ -78,6 +80,7 @@ class Agent:
         consensus: Consensus,
         reports: Reports,
         leasing: Leasing,
+        warding: Warding | None,
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
@@ -94,6 +97,7 @@ class Agent:
         self.consensus = consensus
         self.reports = reports
         self.leasing = leasing
+        self.warding = warding
         self.watch = watch
         self.executor = executor
         self.planned = Planned(0, "starting", None)
@@ -297,6 +301,14 @@ class Agent:
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
             log.debug("member.planned", rule=planned.rule, reason=planned.reason)
         self.planned = planned
+        if self.warding is not None:
+            self.warding.look(now=now)
+            self.warding.keep(
+                alone=writes_alone(self.watch.seen, planned.action),
+                deadline=self.leasing.deadline(facts, promises),
+                pid=self.watch.seen.pid,
+                now=now,
+            )
         if planned.action is None:
             return
         if self.executor.may_start(planned.action):

@@ -20,7 +20,7 @@ from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.config.reload import diff
 from pgherd.config.settings import Settings
-from pgherd.daemon import translate
+from pgherd.daemon import translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -104,6 +104,7 @@ class Node:
             ticked=lambda: self.agent.ticked(),
         )
         self.server, self.watch, self.executor = self._data_member()
+        self.warding = warding.attach(self, control)
         has_proxy = bool(settings.proxy.listeners)
         self.control = (
             ProxyControl(control, translate.proxy_settings(settings)) if has_proxy else None
@@ -165,6 +166,7 @@ class Node:
                 boot=boot(),
                 tell=lambda kind, text: self.stories.tell(kind, text, term=self.agent.facts.term),
             ),
+            warding=self.warding,
             watch=self.watch,
             executor=self.executor,
             send_report=self.peers.send_report,
@@ -459,11 +461,12 @@ class Node:
         except PgherdError as error:
             log.error("server.reload_failed", reason=str(error))
 
-    async def stop(self, *, stop_server: bool) -> None:
+    async def stop(self, *, stop_server: bool, orphaned: bool = False) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
         self.agent.stopping = True
         if self.executor is not None:
             await self.executor.stop()
+            await warding.leave(self, stops=stop_server, orphaned=orphaned)
         if stop_server and self.server is not None and self.server.is_running():
             took = await self.server.stop("fast", timeout_s=STOP_ACT_S)
             log.info("server.stopped", how=took, reason="the node stops")

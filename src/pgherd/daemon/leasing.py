@@ -42,6 +42,10 @@ class Leasing:
         me, promise = self.key(promises), promises.promise
         return self._holder.allows(facts, me=me, promise=promise, now=now)
 
+    def deadline(self, facts: Facts, promises: Promises) -> Instant | None:
+        """When this node's lease ends here; None where there is none that it may count on."""
+        return self._holder.deadline(facts, me=self.key(promises), promise=promises.promise)
+
     def ask(self, facts: Facts, promises: Promises, *, now: Instant) -> Ask | None:
         """The wish that goes into a report made now."""
         return self._holder.ask(now) if leads(facts, self.key(promises)) else None

@@ -72,7 +72,7 @@ async def run(make: Callable[[], Node]) -> int:
     orphaned = watch_lifeline(loop, stop)
     give_back_memory()
     code = await node.run(stop, ready=sdnotify.ready)
-    await node.stop(stop_server=code == 0 and not orphaned())
+    await node.stop(stop_server=code == 0 and not orphaned(), orphaned=orphaned())
     return code
 
 

@@ -1,8 +1,8 @@
 """The supervisor: starts agent and proxy, restarts what ends, owns the signals.
 
-Runs as a plain script without site-packages (`exec_supervisor`), imports a handful of standard
-modules, and holds no state that matters: everything it starts can be started again. PostgreSQL is
-the agent's child in its own session and outlives both.
+Runs as a plain script without site-packages (`main`), imports a handful of standard modules, and
+holds no state that matters but the warden's deadline: everything it starts can be started again.
+PostgreSQL is the agent's child in its own session and outlives both.
 
 Children get one end of a pipe: when the supervisor is gone, it reads end-of-file and they end too.
 """
@@ -14,6 +14,11 @@ import select
 import signal
 import sys
 import time
+
+if __name__ == "__main__":  # a bare interpreter: what follows is found beside this file
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from pgherd.daemon.warden import WARDEN, Warden
 
 QUICK_S = 10.0
 PAUSES_S = (0.0, 0.5, 2.0, 10.0)
@@ -101,7 +106,10 @@ def run(config: str, arguments: list[str]) -> int:
     os.environ[CONTROL] = control
     lifeline, keep = os.pipe()
     said, say = os.pipe()
-    for name, end in ((LIFELINE, lifeline), (PROXY_WANTED, say)):
+    charge, charges = os.pipe()
+    os.set_blocking(charges, False)
+    warden = Warden(charge, verdict_path(control), tell)
+    for name, end in ((LIFELINE, lifeline), (PROXY_WANTED, say), (WARDEN, charges)):
         os.set_inheritable(end, True)
         os.environ[name] = str(end)
     agent = Child("agent", [python, "-m", "pgherd.daemon.main", "--config", config, *arguments])
@@ -125,8 +133,11 @@ def run(config: str, arguments: list[str]) -> int:
                 child.start()
         if stopping and (not any(child.pid for child in children) or now > stopping):
             break
-        pause = pause_until(children, bool(stopping), now)
-        ready, _, _ = select.select([wake_read, said], [], [], pause)
+        pause = pause_until(children, bool(stopping), now, warden.pause_s())
+        ready, _, _ = select.select([wake_read, said, charge], [], [], pause)
+        if charge in ready:
+            warden.hear()
+        warden.act()
         if said in ready:
             proxy.want(os.read(said, 64)[-1:] == WANTED and not stopping)
         for number in os.read(wake_read, 64) if wake_read in ready else b"":
@@ -147,6 +158,7 @@ def run(config: str, arguments: list[str]) -> int:
                     proxy.send(signal.SIGTERM)
     for child in children:
         child.send(signal.SIGKILL)
+    warden.see_it_through()
     os.close(keep)
     return code
 
@@ -177,11 +189,17 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def pause_until(children: list[Child], stopping: bool, now: float) -> float | None:
-    if stopping:
-        return 0.5
-    due = [child.start_at for child in children if not child.pid and child.start_at]
-    return max(0.0, min(due) - now) if due else None
+def pause_until(
+    children: list[Child], stopping: bool, now: float, least: float | None
+) -> float | None:
+    pauses = [max(0.0, child.start_at - now) for child in children if is_due(child)]
+    pauses += [0.5] if stopping else []
+    pauses += [least] if least is not None else []
+    return min(pauses, default=None)
+
+
+def is_due(child: Child) -> bool:
+    return not child.pid and child.start_at > 0
 
 
 def control_path(config: str) -> str:
@@ -196,6 +214,11 @@ def control_path(config: str) -> str:
     if os.stat(directory).st_uid != os.geteuid():
         raise SystemExit(f"pgherd supervisor: {directory} belongs to another user")
     return os.path.join(directory, f"{name}.sock")
+
+
+def verdict_path(control: str) -> str:
+    """Where the warden leaves word of a server that it killed."""
+    return f"{control.removesuffix('.sock')}.verdict"
 
 
 def main(config: str, *, log_level: str | None = None) -> int:

@@ -33,7 +33,7 @@ class Seal(Action, frozen=True, tag=True):
 class CloseGate(Action, frozen=True, tag=True):
     """On a running primary: promise the term, closed names, client backends terminated.
 
-    or_stop: as in HoldWrites.
+    or_stop: first, as in HoldWrites, for another one may be elected soon.
     """
 
     term: Term
@@ -44,7 +44,7 @@ class CloseGate(Action, frozen=True, tag=True):
 class DrainAndStop(Action, frozen=True, tag=True):
     """On the old leader of a switchover: promise, close, wait for the candidate, stop, freeze.
 
-    or_stop: as in HoldWrites.
+    or_stop: as in CloseGate.
     """
 
     term: Term
@@ -93,11 +93,9 @@ class SetNames(Action, frozen=True, tag=True):
 class HoldWrites(Action, frozen=True, tag=True):
     """On a primary without a synchronous set: closed names, proven; sessions stay and wait.
 
-    Of no term: not acknowledging is right in any. or_stop: a server that cannot be proven closed at
-    once is stopped, for another one may be elected soon.
+    Of no term: not acknowledging is right in any. A server that cannot be proven closed at once is
+    stopped.
     """
-
-    or_stop: bool = False
 
 
 class Settle(Action, frozen=True, tag=True):

@@ -3,13 +3,14 @@
 With voters the end of a lease stops no write: an acknowledgement needs theirs (PROTOCOL.md 8).
 Without, the lease is what bounds how long a primary that nobody hears writes on alone; in mode
 async another one is elected after that. Commits then wait, as in mode strict: sessions stay, and go
-on when the lease is there again.
+on when the lease is there again. In both a server that cannot be closed in time is stopped, by its
+agent or by the warden, so that one instant bounds what is written alone.
 """
 
 from __future__ import annotations
 
 from pgherd.model import action as act
-from pgherd.model.facts import Mode, Phase
+from pgherd.model.facts import Phase
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
@@ -24,8 +25,7 @@ def hold_writes(s: Self) -> Answer | None:
         return None
     if s.caught_up and not leads(s):
         return None
-    soon = s.facts.mode is Mode.ASYNC
-    return "its lease ran out: it acknowledges nothing alone", act.HoldWrites(or_stop=soon)
+    return "its lease ran out: it acknowledges nothing alone", act.HoldWrites()
 
 
 def stay_closed(s: Self) -> Answer | None:

@@ -1,20 +1,33 @@
 """The processes of one data directory, found by what they are and not by a number in a file.
 
-A process belongs to a data directory when it is a PostgreSQL process and its working directory is
-that directory (compared by device and inode). Signals go through a pidfd that was checked after it
-was opened, so a re-used pid is never hit. Linux; on other systems only postmaster.pid is known.
+What belongs to a directory, and signals to it, is `tree`'s; this is the agent's door to them, with
+what it takes to wait for their ends. Linux; on other systems only postmaster.pid is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import msgspec
 
-SERVER_NAMES = ("postgres", "postmaster")
+from pgherd.postgres.tree import belongs, command_name, is_server, of_directory, send
+
+__all__ = [
+    "PidFile",
+    "belongs",
+    "command_name",
+    "is_hidden",
+    "is_server",
+    "of_directory",
+    "parse_pid_file",
+    "send",
+    "voluntary_switches",
+    "wait_gone",
+    "wait_none",
+]
+
 GONE_POLL_S = 0.01
 
 
@@ -40,32 +53,6 @@ def parse_pid_file(text: str) -> PidFile | None:
     return PidFile(abs(pid), lines[1], port, lines[4])
 
 
-def command_name(pid: int) -> str:
-    """The kernel's name of a process; "" when there is none or it is a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    name, state = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2]
-    return "" if state in "ZX" else name
-
-
-def is_server(pid: int) -> bool:
-    """Whether a live process is PostgreSQL's."""
-    return command_name(pid) in SERVER_NAMES
-
-
-def belongs(pid: int, data_dir: Path) -> bool:
-    """Whether a live PostgreSQL process works in this data directory."""
-    if not is_server(pid):
-        return False
-    try:
-        here, there = os.stat(f"/proc/{pid}/cwd"), data_dir.stat()
-    except OSError:
-        return False
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
 def is_hidden(pid: int) -> bool:
     """Whether it is a PostgreSQL process whose directory we may not see (another user's)."""
     try:
@@ -75,29 +62,6 @@ def is_hidden(pid: int) -> bool:
     except OSError:
         return False
     return False
-
-
-def of_directory(data_dir: Path) -> tuple[int, ...]:
-    """All live PostgreSQL processes that work in a data directory."""
-    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-    return tuple(pid for pid in pids if belongs(pid, data_dir))
-
-
-def send(pid: int, number: signal.Signals, *, data_dir: Path) -> bool:
-    """Signal a process if it still is one of this data directory; False when it is gone."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if not belongs(pid, data_dir):
-            return False
-        signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 async def wait_gone(pid: int) -> None:

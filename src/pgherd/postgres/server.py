@@ -21,7 +21,7 @@ import msgspec
 
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term
-from pgherd.postgres import admin, conf, datadir, launch, look, processes, sealing
+from pgherd.postgres import admin, conf, datadir, launch, look, processes, sealing, tree
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.admin import SlotChange, WaitingCommit
 from pgherd.postgres.binaries import Binaries
@@ -183,6 +183,17 @@ class PostgresServer:
             took = "kill"
         await self.kill_tree()
         return took
+
+    async def ends_within(self, how: str, limit_s: float) -> bool:
+        """One bounded step of a stop (fast, immediate, kill): whether nothing of it is left then.
+
+        Sessions and processes that are left are for `stop` to clear away.
+        """
+        if how == "kill":
+            await asyncio.to_thread(tree.kill_all, self.data_dir)
+        elif self.pid:
+            processes.send(self.pid, STOP_SIGNALS[how], data_dir=self.data_dir)
+        return not await processes.wait_none(self.data_dir, timeout_s=limit_s)
 
     async def shut_down_in_order(self, timeout_s: float = 60.0) -> None:
         """Leave a stopped, clean directory: a crashed one replays its WAL as a standby first."""

@@ -14,6 +14,7 @@ import msgspec
 
 from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
+from pgherd.model import demotion
 from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.observation import Server as State
@@ -195,9 +196,9 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
     agent.memory.names_generation = generation
 
 
-def hold_writes(agent: Agent, a: act.HoldWrites) -> Task:
+def hold_writes(agent: Agent, _: act.HoldWrites) -> Task:
     """Closed names, and a commit seen to wait: sessions stay and wait."""
-    yield from hold_or_stop(agent) if a.or_stop else close_and_probe(agent)
+    yield from hold_or_stop(agent)
 
 
 def hold_or_stop(agent: Agent) -> Task:
@@ -210,7 +211,7 @@ def hold_or_stop(agent: Agent) -> Task:
         yield delay
 
 
-HOLD = 300 * MS
+HOLD = demotion.HOLD_MS * MS
 
 
 def settle(agent: Agent, a: act.Settle) -> Task:

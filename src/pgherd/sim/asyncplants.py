@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from pgherd.ledger import commands as cmd
-from pgherd.plan import bylease, member
-from pgherd.plan.own import Self
+from pgherd.plan import bylease
 from pgherd.plan.rule import Decision, Situation
-from pgherd.sim import run, world
+from pgherd.sim import acts, run, world
 from pgherd.sim.clock import SECOND
 from pgherd.sim.commits import Commits
 from pgherd.sim.planting import attribute
-from pgherd.sim.plants import herd_rule, member_rule, without_member_rule
+from pgherd.sim.plants import herd_rule, without_member_rule
 from pgherd.sim.run import Result
 from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
 
@@ -35,16 +34,7 @@ def writes_on(stack: ExitStack) -> None:
 
 def closed_when_written(stack: ExitStack) -> None:
     """Who cannot prove in time that it is closed tries again, and is not stopped."""
-
-    def patient(s: Self) -> Any:
-        answer = honest(s)
-        if answer is None or answer[1] is None:
-            return answer
-        return answer[0], replace(answer[1], or_stop=False)
-
-    [rule] = [rule for rule in member.RULES if rule.number == 71]
-    honest = rule.decide
-    member_rule(stack, 71, patient)
+    stack.enter_context(attribute(acts, "hold_or_stop", acts.close_and_probe))
 
 
 def any_lag(stack: ExitStack) -> None:

@@ -1,4 +1,4 @@
-"""Mode async's deadline on a real server: closed at once, or no server."""
+"""A lease's deadline on a real server: closed at once, or no server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> No
     async def story() -> None:
         server = await lab.primary("a")
         await server.set_names("")
-        await leading.hold_writes(hands_of(server), act.HoldWrites(or_stop=True))
+        await leading.hold_writes(hands_of(server), act.HoldWrites())
         assert (await server.look()).names == CLOSED_NAMES
         assert (await server.state()).kind is DirKind.RUNNING
         await server.set_names("")
@@ -60,7 +60,7 @@ def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> No
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(ActFailed, match="writes could not be held"):
-                await leading.hold_writes(hands_of(server), act.HoldWrites(or_stop=True))
+                await leading.hold_writes(hands_of(server), act.HoldWrites())
         finally:
             try:
                 os.kill(pid, signal.SIGCONT)
