@@ -97,12 +97,12 @@ def of_postmaster(data_dir: Directory, pid: int, started: int) -> tuple[int, ...
     started: its start_ticks. Another postmaster of the same directory, with what it started, is
     not of it.
     """
-    lives = start_ticks(pid) == started and belongs(pid, data_dir)
-    found = [each for each in of_directory(data_dir) if each != pid]
-    if lives:
-        return pid, *found
+    is_it = start_ticks(pid) == started
+    found = [each for each in of_directory(data_dir) if each != pid or is_it]
+    if pid in found:
+        return pid, *(each for each in found if each != pid)
     other = named_in_pid_file(data_dir)
-    if other == pid or not belongs(other, data_dir):
+    if not belongs(other, data_dir):
         return tuple(found)
     return tuple(each for each in found if other not in (each, parent(each)))
 

@@ -33,10 +33,11 @@ with open(os.environ["TOLD"], "rb", buffering=0) as told:
 
 SERVER = """
 import os, sys, time
-children = [os.fork() for _ in range(2)] if len(sys.argv) > 1 else []
-if children and 0 not in children:
-    with open("postmaster.pid", "w") as file:
-        file.write(f"{os.getpid()}\\n")
+with open("postmaster.pid", "w") as file:
+    file.write(f"{os.getpid()}\\n")
+for _ in range(2):
+    if os.fork() == 0:
+        break
 time.sleep(600)
 """
 
@@ -82,19 +83,18 @@ class Stage:
         self._started.append(subprocess.Popen(argv, start_new_session=True, **how))  # type: ignore[call-overload] # a plain pass-through
         return self._started[-1]
 
-    def server(self, *, postmaster: bool = True) -> tuple[int, set[int]]:
+    def server(self) -> tuple[int, set[int]]:
         """Something that looks like a server to the kernel; its pid and that of all its parts."""
         home = {**os.environ, "PYTHONHOME": sys.base_prefix}
-        words = [str(self.postgres), "-I", "-S", "-c", SERVER, *(["x"] if postmaster else [])]
+        words = [str(self.postgres), "-I", "-S", "-c", SERVER]
         main = self._start(words, cwd=self.data, env=home)
-        before = set(tree.of_directory(self.data))
         until = time.monotonic() + 10
         while time.monotonic() < until:
             found = {p for p in tree.of_directory(self.data) if main.pid in (p, tree.parent(p))}
-            if len(found) == (3 if postmaster else 1):
+            if len(found) == 3:
                 return main.pid, found
             time.sleep(0.02)
-        raise AssertionError(f"no server: {before}")
+        raise AssertionError("no server")
 
     def say(self, text: str) -> None:
         with self.told.open("a") as file:
