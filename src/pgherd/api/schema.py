@@ -94,7 +94,8 @@ class Lease(Model):
 class ClusterStatus(Model):
     """The herd in one look. as_of: index in consensus up to which this node has applied.
 
-    problems: what is wrong now · warnings: what is not wrong, but will not survive the next loss.
+    problems: what is wrong now · warnings: what is not wrong, but will not survive the next loss,
+    and what nodes warn of themselves.
     """
 
     cluster_name: str

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import advice, leases, promising, schema
+from pgherd.api import advice, cautions, leases, promising, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -409,7 +409,10 @@ def status(seen: Seen) -> schema.ClusterStatus:
         lease=lease(seen),
         system_id=facts.system_id,
         problems=problems(seen),
-        warnings=advice.too_few_to_lose_one(raft_voters(seen)),
+        warnings=[
+            *advice.too_few_to_lose_one(raft_voters(seen)),
+            *cautions.told(heard.report for heard in fresh_heard(seen)),
+        ],
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
         timestamp=iso(seen.unix_ms) or "",
         as_of=seen.raft.applied,

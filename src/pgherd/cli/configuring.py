@@ -42,6 +42,19 @@ def validate(config: ConfigOption = None) -> None:
             f"mend {'them' if count > 1 else 'it'}, then: pgherd config validate --config {found}",
         ) from error
     line(f"{found} is valid: node {settings.node.name} of cluster {settings.cluster.name}")
+    line(f"  {alone(settings.failover.lease_ttl_ms)}")
+
+
+def alone(wanted: int | str) -> str:
+    """What the lease means for a primary without synchronous standbys; wanted: as configured."""
+    from pgherd.model import demotion
+    from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
+
+    def by(ttl_ms: int) -> str:
+        return f"{demotion.latest_ms(ttl_ms) / 1000:.1f}s"
+
+    limits = by(wanted) if isinstance(wanted, int) else f"{by(TTL_MS)}, {by(TTL_ASYNC_MS)} in async"
+    return f"a primary that writes alone stops at most so long after its last renewal: {limits}"
 
 
 def generate(

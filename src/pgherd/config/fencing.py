@@ -1,6 +1,7 @@
 """The operator's fencing command: nothing, or a program with its deadline and its weight.
 
-Owns the value of `failover.fence`. When it runs is decided by member rule 39.
+Owns the values of `failover.fence` and `failover.watchdog`. When the command runs is decided by
+member rule 39, when the device is armed by `daemon.watchdog`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Fence(Section):
         return value
 
 
-def as_fence(value: Any) -> Any:
+def as_off(value: Any) -> Any:
     """YAML's `off` is false."""
     return "off" if value is False else value
 
@@ -61,5 +62,6 @@ def as_fence(value: Any) -> Any:
 FenceChoice = Annotated[
     Annotated[Literal["auto", "off"], Tag("word")] | Annotated[Fence, Tag("map")],
     Discriminator(lambda value: "map" if isinstance(value, Mapping | Fence) else "word"),
-    BeforeValidator(as_fence),
+    BeforeValidator(as_off),
 ]
+WatchdogMode = Annotated[Literal["off", "automatic", "required"], BeforeValidator(as_off)]

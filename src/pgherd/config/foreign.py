@@ -109,7 +109,6 @@ COMES_LATER: dict[str, str] = {
     "api.rate_limit": "",
     "api.tls.ca": "clients log in with tokens",
     "backup": "keep the backup tool that you have",
-    "failover.watchdog": "",
     "hooks": "",
     "limits": "set MemoryMax in the service's unit",
     "log.report_interval": "",

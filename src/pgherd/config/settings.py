@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
-from pgherd.config.fencing import FenceChoice
+from pgherd.config.fencing import FenceChoice, WatchdogMode
 from pgherd.config.fields import (
     BinDir,
     Bytes,
@@ -336,6 +336,17 @@ class Failover(Section):
             LIVE,
         ),
     ] = "auto"
+    watchdog: Annotated[
+        WatchdogMode,
+        Key(
+            "A device that resets this machine when it hangs while its server writes alone."
+            " automatic: used where it works, else said; required: without it this node does not"
+            " lead.",
+        ),
+    ] = "off"
+    watchdog_device: Annotated[FilePath, Key("The device of failover.watchdog.")] = Path(
+        "/dev/watchdog"
+    )
     probe: Probe = Probe()
 
 

@@ -41,7 +41,6 @@ from pgherd.plan.asked import Asked
 from pgherd.plan.leading import FENCES
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
-from pgherd.plan.wardship import writes_alone
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -80,7 +79,7 @@ class Agent:
         consensus: Consensus,
         reports: Reports,
         leasing: Leasing,
-        warding: Warding | None,
+        warding: Warding,
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
@@ -254,7 +253,8 @@ class Agent:
     def _notice_stall(self) -> None:
         now = now_ms()
         late_ms = now - self._looped_at - int(LATE_S * 1000)
-        self.leasing.was_late(now, late_ms=late_ms, ttl_ms=running_ttl(self.facts, self.policy))
+        ttl_ms = running_ttl(self.facts, self.policy)
+        self.leasing.woke(now, late_ms=late_ms, ttl_ms=ttl_ms, offset_ms=unix_ms() - now)
         if now - self._looped_at > STALL_MS:
             self.reports.awake_since = now
             log.warning("agent.stalled", ms=now - self._looped_at)
@@ -296,20 +296,18 @@ class Agent:
                 removed=self.removed,
                 has_lease=self.leasing.has(facts, promises, now=now),
                 amnesia=self.amnesia(),
+                watchdog=self.warding.lacks(now=now),
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
             log.debug("member.planned", rule=planned.rule, reason=planned.reason)
         self.planned = planned
-        if self.warding is not None:
-            self.warding.look(now=now)
-            self.warding.keep(
-                alone=writes_alone(self.watch.seen, planned.action),
-                deadline=self.leasing.deadline(facts, promises),
-                pid=self.watch.seen.pid,
-                now=now,
-            )
-        if planned.action is None:
+        until = self.leasing.deadline(facts, promises)
+        ttl_ms = running_ttl(facts, self.policy)
+        may = self.warding.before(
+            planned.action, self.watch.seen, deadline=until, ttl_ms=ttl_ms, now=now
+        )
+        if planned.action is None or not may:
             return
         if self.executor.may_start(planned.action):
             self.executor.start(planned)
@@ -470,6 +468,8 @@ class Agent:
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
             fencing=planned.rule == FENCES,
+            warnings=(*self.leasing.warnings(facts, now=now), *self.warding.warnings(now=now)),
+            ineligible=self.warding.lacks(now=now),
             disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),

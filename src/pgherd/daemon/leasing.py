@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pgherd.daemon.cautions import Cautions, clock_source
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, MemberKey, NodeId
 from pgherd.model.lease import Ask
@@ -28,6 +29,7 @@ class Leasing:
         self._tell = tell
         self._counted = 0
         self._lost = 0
+        self._cautions = Cautions(clock_source())
 
     def key(self, promises: Promises) -> MemberKey:
         return MemberKey(self._me, promises.incarnation)
@@ -50,10 +52,28 @@ class Leasing:
         """The wish that goes into a report made now."""
         return self._holder.ask(now) if leads(facts, self.key(promises)) else None
 
+    def woke(self, now: Instant, *, late_ms: int, ttl_ms: int, offset_ms: int) -> None:
+        """The loop comes round: late by so much, the wall clock being ahead of ours by offset_ms.
+
+        What shows that time went by unseen costs the lease; where none counts it is only said.
+        """
+        self.was_late(now, late_ms=late_ms, ttl_ms=ttl_ms)
+        self.was_stepped(now, offset_ms=offset_ms)
+        self._cautions.stalled(now, late_ms=late_ms, ttl_ms=ttl_ms)
+
+    def warnings(self, facts: Facts, *, now: Instant) -> list[str]:
+        """What people should know of this node's clocks and stalls."""
+        return self._cautions.warnings(facts, now=now)
+
     def was_late(self, now: Instant, *, late_ms: int, ttl_ms: int) -> None:
         """The loop came round late by this much: beyond the margin the lease is lost."""
         if self._holder.was_late(now, late_ms=late_ms, ttl_ms=ttl_ms) and self._counted:
             log.warning("lease.distrusted", late_ms=late_ms, reason="the agent's loop stood still")
+
+    def was_stepped(self, now: Instant, *, offset_ms: int) -> None:
+        """The wall clock as it is now against ours: if it jumped, the lease is lost."""
+        if self._holder.was_stepped(now, offset_ms=offset_ms) and self._counted:
+            log.warning("lease.distrusted", reason="the wall clock was set: time may have been hid")
 
     def look(self, facts: Facts, promises: Promises, *, now: Instant) -> None:
         """Say once when the lease of a reign has run out, and when it is back."""

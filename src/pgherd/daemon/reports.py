@@ -91,6 +91,8 @@ class Reports:
         lease_left_ms: int | None,
         fencing: bool,
         disk_free_bytes: int,
+        warnings: tuple[str, ...],
+        ineligible: str,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -120,6 +122,8 @@ class Reports:
             lease_left_ms=lease_left_ms,
             fencing=fencing,
             disk_free_bytes=disk_free_bytes,
+            warnings=warnings,
+            ineligible=ineligible,
         )
         self.newest[self.me] = Heard(report, now)
         return report

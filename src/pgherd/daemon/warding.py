@@ -19,13 +19,18 @@ from typing import TYPE_CHECKING
 
 from pgherd.daemon.supervise import verdict_path
 from pgherd.daemon.warden import END, REST, WARDEN, WATCH
+from pgherd.model.action import Action
 from pgherd.model.demotion import WARDEN_MS
 from pgherd.model.ids import Instant
+from pgherd.model.observation import ServerSeen
+from pgherd.plan.wardship import writes_alone
 from pgherd.postgres import tree
 from pgherd.telemetry import logs
 
 if TYPE_CHECKING:
+    from pgherd.config.settings import Settings
     from pgherd.daemon.build import Node
+    from pgherd.daemon.watchdog import Watchdog
 
 log = logs.get("daemon")
 
@@ -49,13 +54,15 @@ class Warding:
         pipe: int | None,
         *,
         data_dir: Path,
-        verdict: Path | None,
+        verdict: Path,
+        watchdog: Watchdog | None,
         tell: Callable[[str, str], None],
         wake: Callable[[], None],
     ) -> None:
         self._pipe = pipe
         self._data_dir = data_dir
         self._verdict = verdict
+        self._watchdog = watchdog
         self._tell = tell
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None
@@ -71,20 +78,38 @@ class Warding:
         """Whether the warden keeps a deadline."""
         return self._until > 0
 
-    def keep(self, *, alone: bool, deadline: Instant | None, pid: int, now: Instant) -> None:
-        """To be called before every act and after every look.
+    def before(
+        self,
+        planned: Action | None,
+        server: ServerSeen,
+        *,
+        deadline: Instant | None,
+        ttl_ms: int,
+        now: Instant,
+    ) -> bool:
+        """To be called before anything is done, and whenever the agent looks; whether to do it.
 
-        alone: the server acknowledges alone, or will by the act · deadline: of the lease that this
-        node can count on; without one nothing is added to what was told.
+        deadline: of the lease that this node can count on; without one nothing is added to what
+        was told.
         """
-        if not alone:
+        self._look(now)
+        if not writes_alone(server, planned):
             if self.watched:
                 self.at_rest()
-            return
+            if self._watchdog is not None:
+                self._watchdog.calm()
+            return True
         if deadline is None or deadline <= now:
-            return
-        if (deadline, pid) != (self._until, self._server[0]):
-            self._watch(deadline, pid, now=now)
+            return True
+        if (deadline, server.pid) != (self._until, self._server[0]):
+            self._watch(deadline, server.pid, now=now)
+        watchdog = self._watchdog
+        return watchdog is None or watchdog.guard(deadline, ttl_ms=ttl_ms, now=now)
+
+    def lacks(self, *, now: Instant) -> str:
+        """Why its watchdog forbids that this node writes alone; "" when it may."""
+        watchdog = self._watchdog
+        return watchdog.problem(now) if watchdog is not None and watchdog.required else ""
 
     def _watch(self, deadline: Instant, pid: int, *, now: Instant) -> None:
         if pid != self._server[0]:
@@ -98,6 +123,8 @@ class Warding:
         """Nothing is acknowledged alone any more."""
         self._until = Instant(0)
         self._wake_in(None)
+        if self._watchdog is not None:
+            self._watchdog.at_rest()
         self._send(REST)
 
     def _wake_in(self, delay_s: float | None) -> None:
@@ -119,12 +146,12 @@ class Warding:
             log.error("warden.lost", reason=error.strerror)
             self._pipe = None
 
-    def look(self, *, now: Instant) -> None:
+    def _look(self, now: Instant) -> None:
         """Now and then: read what the warden did without this agent, and whether it still runs."""
         if self._looked_at is not None and now - self._looked_at < LOOK_MS:
             return
         self._looked_at = now
-        if self._verdict is not None and self._verdict.exists():
+        if self._verdict.exists():
             with contextlib.suppress(OSError, ValueError):
                 _, _, text = self._verdict.read_text().strip().split(" ", 2)
                 self._verdict.unlink()
@@ -154,23 +181,34 @@ class Warding:
                 f"the warden does not answer: nobody would stop PostgreSQL if this agent hung;"
                 f" look at process {os.getppid()}"
             )
-        return found
+        return found + (self._watchdog.warnings(now) if self._watchdog is not None else [])
 
 
-def attach(node: Node, control: Path) -> Warding | None:
-    """The warding of a node that has a server. control: its local channel, beside the verdict."""
-    if node.executor is None:
-        return None
+def attach(node: Node, control: Path) -> Warding:
+    """One node's warding. control: its local channel, beside which the warden leaves its word."""
     number = os.environ.get(WARDEN)
     made = Warding(
         int(number) if number is not None else None,
         data_dir=node.settings.postgresql.data_dir,
         verdict=Path(verdict_path(str(control))),
+        watchdog=watchdog_of(node.settings),
         tell=lambda kind, text: node.stories.tell(kind, text, term=node.agent.facts.term),
         wake=lambda: node.agent.observed(),
     )
-    node.executor.hands.at_rest = made.at_rest
+    if node.executor is not None:
+        node.executor.hands.at_rest = made.at_rest
     return made
+
+
+def watchdog_of(settings: Settings) -> Watchdog | None:
+    """The device that the configuration names; None where none is wanted, or no server runs."""
+    failover = settings.failover
+    if failover.watchdog == "off" or settings.node.witness:
+        return None
+    from pgherd.act.watchdog import Device
+    from pgherd.daemon.watchdog import Watchdog
+
+    return Watchdog(Device(failover.watchdog_device), required=failover.watchdog == "required")
 
 
 async def leave(node: Node, *, stops: bool, orphaned: bool) -> None:
@@ -180,7 +218,7 @@ async def leave(node: Node, *, stops: bool, orphaned: bool) -> None:
     that nobody would; else the warden does, until the next agent.
     """
     executor, made = node.executor, node.warding
-    if executor is None or made is None or not made.watched:
+    if executor is None or not made.watched:
         return
     if stops:
         made.at_rest()

@@ -50,11 +50,6 @@ def room_ms(ttl_ms: int) -> int:
     return others_ms - held_ms(ttl_ms)
 
 
-def fits(ttl_ms: int) -> bool:
-    """Whether a primary is at rest before anybody else may lead."""
-    return room_ms(ttl_ms) >= LAST_MS
-
-
 def latest_ms(ttl_ms: int) -> int:
     """When after its last renewal was asked for a primary that writes alone has stopped."""
     return held_ms(ttl_ms) + LAST_MS

@@ -101,7 +101,8 @@ class Observation(msgspec.Struct, frozen=True):
     ask: a leader's wish that its lease be renewed, as of this report · lease_left_ms: what is left
     to it of the one that it has; None where it holds none · disk_free_bytes: for an ordinary user,
     where data and WAL lie; -1 unknown · fencing: an elected winner that has its
-    fencing command to run before it promotes.
+    fencing command to run before it promotes · warnings: what people should know of this node
+    though it works · ineligible: why it must not lead, by its own configuration.
     """
 
     node: NodeId
@@ -125,6 +126,8 @@ class Observation(msgspec.Struct, frozen=True):
     ask: Ask | None = None
     lease_left_ms: int | None = None
     fencing: bool = False
+    warnings: tuple[str, ...] = ()
+    ineligible: str = ""
 
 
 class Heard(msgspec.Struct, frozen=True):

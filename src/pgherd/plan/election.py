@@ -16,6 +16,7 @@ from pgherd.plan.look import (
     able_to_run,
     data_members,
     fresh,
+    ineligible,
     is_full,
     is_strict,
     leader_report,
@@ -229,7 +230,7 @@ def choose(s: Situation) -> Decision | None:
     if waiting and grace_left(s):
         return Decision(305, f"waits for {names(waiting)} to seal")
     if wanted is None:
-        return Decision(305, f"nobody who may lead has reached {target}")
+        return Decision(305, f"nobody who may lead has reached {target}{about_unfit(s, done)}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
     voters, k = next_set(s, wanted, others)
     reason = f"{wanted.node} has everything up to {target}{about_disks(s, able, wanted)}"
@@ -283,10 +284,18 @@ def about_disks(s: Situation, able: list[MemberKey], winner: MemberKey) -> str:
     return f"; passed over with {least_room(s)}: {names(full)}" if full else ""
 
 
+def about_unfit(s: Situation, done: dict[MemberKey, Position]) -> str:
+    """Who was sealed and says that it must not lead, and why."""
+    found = [f"{key.node} must not: {why}" for key in done if (why := ineligible(s, key.node))]
+    return f"; {', '.join(found)}" if found else ""
+
+
 def may_win(s: Situation, key: MemberKey) -> bool:
     """Whether a member may lead: able, not excluded by its tags, an order or the policy."""
     member = s.facts.member(key)
     if member is None or member.tags.nofailover or not able_to_run(s, key):
+        return False
+    if ineligible(s, key.node):
         return False
     again = key == s.facts.leader
     return not again or (s.facts.forced is None and s.policy.restart_in_place)

@@ -6,7 +6,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Handover, Phase
 from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Observation, Server
-from pgherd.plan.look import fresh, is_full, leader_report, least_room, streaming
+from pgherd.plan.look import fresh, ineligible, is_full, leader_report, least_room, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 
@@ -27,6 +27,8 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
         return f"{key.node} is to leave the cluster"
     if is_full(s, key.node):
         return f"{key.node} has {least_room(s)}"
+    if why := ineligible(s, key.node):
+        return f"{key.node} must not lead: {why}"
     if report.server.state is not Server.STANDBY:
         return f"{key.node} runs no standby ({report.server.state.value})"
     if sender is None:

@@ -19,6 +19,9 @@ from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, MemberKey, Term
 from pgherd.model.lease import Ask, Lease, expiry_ms, held_ms, margin_ms
 
+STEP_MS = 1000
+"""How far the wall clock may move against BOOTTIME between two looks; slewing does far less."""
+
 
 class HolderClock:
     """The holder's side: until when this node may count on the lease that the ledger gives it.
@@ -29,6 +32,7 @@ class HolderClock:
     def __init__(self, boot: str) -> None:
         self._boot = boot
         self._trusts_since = Instant(0)
+        self._offset_ms: int | None = None
 
     def ask(self, now: Instant) -> Ask:
         """A wish for a renewal; now: read before anything is sent."""
@@ -40,6 +44,19 @@ class HolderClock:
         What was asked before counts no more then: the next renewal must be asked by a live loop.
         """
         if late_ms <= margin_ms(ttl_ms):
+            return False
+        self._trusts_since = now
+        return True
+
+    def was_stepped(self, now: Instant, *, offset_ms: int) -> bool:
+        """Whether the wall clock moved against this one since the last look (PROTOCOL.md 8, R2 b).
+
+        A hypervisor that froze the machine, or put it back, may hide that from this clock; who sets
+        the wall clock right afterwards shows it. offset_ms: wall clock minus this one. What was
+        asked before counts no more then.
+        """
+        before, self._offset_ms = self._offset_ms, offset_ms
+        if before is None or abs(offset_ms - before) <= STEP_MS:
             return False
         self._trusts_since = now
         return True

@@ -132,6 +132,12 @@ def is_full(s: Situation, node: NodeId) -> bool:
     return report is not None and 0 <= report.disk_free_bytes < s.policy.min_free_disk_bytes
 
 
+def ineligible(s: Situation, node: NodeId) -> str:
+    """Why a node that is heard says that it must not lead; "" when it says no such thing."""
+    report = fresh(s, node)
+    return report.ineligible if report is not None else ""
+
+
 def least_room(s: Situation) -> str:
     """The room that there must be, for people."""
     return f"less than {s.policy.min_free_disk_bytes >> 20} MB free on disk"

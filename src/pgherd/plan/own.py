@@ -23,7 +23,8 @@ class Self(msgspec.Struct, frozen=True):
     this agent started, by a quorum read (a restarted agent must not act on what was agreed before)
     · removed: the others know that this node is no member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
-    what it promised is not known here, "" when it is.
+    what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
+    node requires would not guard it, "" when it would, or none is required.
     """
 
     me: NodeId
@@ -39,6 +40,7 @@ class Self(msgspec.Struct, frozen=True):
     removed: bool = False
     has_lease: bool = True
     amnesia: str = ""
+    watchdog: str = ""
 
 
 Answer = tuple[str, act.Action | None]

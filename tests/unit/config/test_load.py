@@ -83,7 +83,6 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
         "proxy: {listeners: [{port: 1, route: primary, pool: session}]}",
         "proxy: {listeners: [{port: 1, route: primary, pool: transaction}]}",
         "proxy: {listeners: [{port: 1, route: auto}]}",
-        "failover: {watchdog: auto}",
         "vip.address: 3",
     ],
 )

@@ -132,6 +132,21 @@ def test_nothing_is_renewed_for_who_does_not_hold_it() -> None:
     assert renewal(facts(), None) is None
 
 
+def test_a_step_of_the_wall_clock_loses_the_lease() -> None:
+    """Time may have been hid from BOOTTIME: who sets the wall clock right afterwards shows it."""
+    holder = HolderClock(BOOT)
+    assert not holder.was_stepped(at(1000), offset_ms=50_000)
+    assert not holder.was_stepped(at(1300), offset_ms=50_900)
+    assert not holder.was_stepped(at(1600), offset_ms=49_900)
+    assert left(renewed(1500), 1700, clock=holder)
+    assert holder.was_stepped(at(1900), offset_ms=110_000)
+    assert left(renewed(1500), 1950, clock=holder) == 0
+    assert not holder.was_stepped(at(2200), offset_ms=110_000)
+    assert left(renewed(2000), 2300, clock=holder), "the next renewal counts again"
+    assert holder.was_stepped(at(2500), offset_ms=50_000)
+    assert left(renewed(2000), 2600, clock=holder) == 0
+
+
 # --- the Raft leader -----------------------------------------------------------------------------
 
 

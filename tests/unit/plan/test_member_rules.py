@@ -225,6 +225,24 @@ CASES = (
         me(1, facts(sync=sync()), primary(names=CLOSED, names_generation=0), has_lease=False),
     ),
     Case(
+        "writes alone when its watchdog fails",
+        76,
+        act.HoldWrites,
+        me(1, facts(sync=sync()), primary(names=""), watchdog="there is no /dev/watchdog"),
+    ),
+    Case(
+        "would open alone without its watchdog",
+        77,
+        None,
+        me(1, facts(sync=sync()), primary(names=CLOSED, names_generation=0), watchdog="none"),
+    ),
+    Case(
+        "leads with voters and without its watchdog",
+        48,
+        None,
+        me(1, facts(), primary(), watchdog="none"),
+    ),
+    Case(
         "opens alone with its lease",
         45,
         act.SetNames,
