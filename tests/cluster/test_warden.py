@@ -17,8 +17,7 @@ from pgherd.proof.processes import send
 TTL_S = 5.0
 EVERY_S = 0.05
 TIMEOUT_S = 1.0
-ALONE_S = TTL_S + 2.0
-"""For how long the agent stands still: its lease is over, and another one leads in mode async."""
+PATH = "/replication/sync"
 
 CREATE = "CREATE TABLE IF NOT EXISTS told (node text, number bigint, PRIMARY KEY (node, number))"
 
@@ -92,33 +91,78 @@ def stop_agent(herd: LocalHerd, name: str) -> int:
     return pid
 
 
-def test_an_agent_stands_still(alone: LocalHerd) -> None:
-    """Async: nothing is acknowledged there once another one leads, and it returns as a standby.
+def is_degraded(herd: LocalHerd, name: str) -> bool:
+    """Whether the ledger knows no standby any more, and the server waits for none."""
+    alone = herd.status()["synchronous"]["num_sync"] == 0
+    return alone and herd.query(name, "SHOW synchronous_standby_names") == [("",)]
 
-    Degraded: nothing is acknowledged after its lease, and it writes again when its agent goes on.
-    """
+
+def stands_still_in_async(herd: LocalHerd, told: dict[str, Prober], old: str) -> None:
+    """Nothing is acknowledged there once another one leads, and it returns as a standby."""
+    [other] = set(herd.data) - {old}
+    agent, stopped_at = stop_agent(herd, old), time.monotonic()
+    herd.wait_for(lambda: told[other].first_after(stopped_at), "a new primary", deadline_s=30)
+    first = told[other].first_after(stopped_at)
+    assert first is not None
+    time.sleep(1.0)
+    last = told[old].last()
+    print(f"async: last {last - stopped_at:.2f} s after the stop, new {first - stopped_at:.2f} s")
+    assert stopped_at < last < first
+    assert last - stopped_at < TTL_S
+    send([agent], signal.SIGCONT)
+    herd.wait_for(herd.is_redundant, "the old primary as a standby", deadline_s=60)
+    assert herd.primary() == other
+    assert "warden.killed" in herd.places[old].log.read_text()
+    herd.wait_for(
+        lambda: f"{old}: the warden ended a server" in str(herd.status()["warnings"]),
+        "the reason in status",
+        deadline_s=10,
+    )
+    assert told[old].last() == last
+
+
+def stands_still_degraded(herd: LocalHerd, told: dict[str, Prober], primary: str) -> None:
+    """Nothing is acknowledged after its lease; when its agent goes on, it leads again."""
+    herd.wait_for(lambda: is_degraded(herd, primary), "a degraded primary", deadline_s=30)
+    agent, stopped_at = stop_agent(herd, primary), time.monotonic()
+    time.sleep(TTL_S + 1.0)
+    last = told[primary].last()
+    print(f"degraded: last {last - stopped_at:.2f} s after the stop")
+    assert stopped_at < last < stopped_at + TTL_S
+    send([agent], signal.SIGCONT)
+    went_on = time.monotonic()
+    herd.wait_for(lambda: told[primary].first_after(went_on), "its commits", deadline_s=30)
+
+
+def is_kept_dead(herd: LocalHerd, told: dict[str, Prober], primary: str) -> None:
+    """An agent that dies and refuses to start again: its supervisor ends last of all."""
+    herd.wait_for(lambda: is_degraded(herd, primary), "a degraded primary", deadline_s=30)
+    config = herd.places[primary].config
+    right = config.read_text()
+    config.write_text("version: nonsense\n")
+    herd.kill_agent(primary)
+    died_at = time.monotonic()
+    while not herd.trouble():
+        assert time.monotonic() < died_at + 30, "the supervisor did not end with its agent"
+        time.sleep(0.1)
+    assert herd.terminate_node(primary) == 2
+    last = told[primary].last()
+    print(f"kept dead: last {last - died_at:.2f} s after its death")
+    assert last - died_at < TTL_S
+    config.write_text(right)
+    herd.start_node(primary)
+    herd.wait_for(lambda: told[primary].first_after(last), "its commits", deadline_s=30)
+
+
+def test_an_agent_stands_still(alone: LocalHerd) -> None:
+    """Nobody else is there to close its server: the warden ends it at the end of its lease."""
     herd = alone
     old = herd.wait_primary()
     [other] = set(herd.data) - {old}
     with probers(herd) as told:
         herd.wait_for(lambda: len(told[old].replies) > 20, "commits", deadline_s=20)
-        agent, stopped_at = stop_agent(herd, old), time.monotonic()
-        herd.wait_for(
-            lambda: told[other].first_after(stopped_at), "a new primary's commit", deadline_s=30
-        )
-        first = told[other].first_after(stopped_at)
-        assert first is not None
-        time.sleep(1.0)
-        last = told[old].last()
-        print(
-            f"async: last acknowledged {last - stopped_at:.2f} s after the stop,"
-            f" first of the new primary {first - stopped_at:.2f} s"
-        )
-        assert stopped_at < last < first
-        assert last - stopped_at < TTL_S
-        send([agent], signal.SIGCONT)
-        herd.wait_for(herd.is_redundant, "the old primary as a standby", deadline_s=60)
-        assert herd.primary() == other
-        assert "warden.killed" in herd.places[old].log.read_text()
-        assert "the warden ended a server" in str(herd.status()["warnings"])
-        assert told[old].last() == last
+        stands_still_in_async(herd, told, old)
+        herd.ask(PATH, method="POST", body={"replication": "quorum"}, timeout_s=70.0)
+        herd.kill_node(old)
+        stands_still_degraded(herd, told, other)
+        is_kept_dead(herd, told, other)
