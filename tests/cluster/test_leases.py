@@ -17,6 +17,7 @@ from pgherd.proof.writers import Writers, create_table, read_rows
 
 TTL_S = 5.0
 LASTS_S = 15.0
+PATH = "/replication/sync"
 
 
 @pytest.fixture
@@ -79,11 +80,30 @@ def acknowledges(writers: Writers) -> bool:
     return writers.acknowledged() > before
 
 
+def waits_alone(herd: LocalHerd, writers: Writers, primary: str, witness: str) -> None:
+    """Consensus is lost: nothing is acknowledged past the deadline, and soon again afterwards."""
+    assert acknowledges(writers), "a primary with its lease goes on alone"
+    term = herd.status()["epoch"]
+    with stopped_agents(herd, witness):
+        [said] = runs_out(herd, primary)
+        assert "writes wait" in said
+        herd.wait_for(
+            lambda: herd.query(primary, "SHOW synchronous_standby_names") == [('"pgherd-closed"',)],
+            "closed names",
+            deadline_s=10,
+        )
+        time.sleep(0.5)
+        assert not acknowledges(writers), "acknowledged alone, without a lease"
+    herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=15)
+    assert herd.status()["epoch"] == term, "a lease that comes back costs no term"
+
+
 def test_a_lease_runs_out(own: LocalHerd) -> None:
     """With a voter writes go on. Without, they wait until the lease is renewed, and none is lost.
 
     First the agents of standby and witness stand still, while the standby's server streams on. Then
-    the standby is gone, the ledger has no voter any more, and the witness stands still.
+    the standby is gone, the ledger has no voter any more, and the witness stands still: in mode
+    quorum, then in mode async.
     """
     herd = own
     primary = herd.wait_primary()
@@ -104,22 +124,10 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         herd.wait_for(
             lambda: herd.status()["synchronous"]["num_sync"] == 0, "no voter", deadline_s=30
         )
-        assert acknowledges(writers), "a primary with its lease goes on alone"
-        term = herd.status()["epoch"]
-        with stopped_agents(herd, witness):
-            [said] = runs_out(herd, primary)
-            assert "writes wait" in said
-            herd.wait_for(
-                lambda: (
-                    herd.query(primary, "SHOW synchronous_standby_names") == [('"pgherd-closed"',)]
-                ),
-                "closed names",
-                deadline_s=10,
-            )
-            time.sleep(0.5)
-            assert not acknowledges(writers), "acknowledged alone, without a lease"
-        herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=30)
-        assert herd.status()["epoch"] == term, "a lease that comes back costs no term"
+        waits_alone(herd, writers, primary, witness)
+        herd.ask(PATH, method="POST", body={"replication": "async"}, timeout_s=70.0)
+        wait_lease(herd, primary)
+        waits_alone(herd, writers, primary, witness)
         assert "lease.regained" in herd.places[primary].log.read_text()
     finally:
         writers.stop()

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from pgherd.postgres import tree
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.processes import send
+from pgherd.proof.processes import is_alive, send
 
 TTL_S = 5.0
 EVERY_S = 0.05
@@ -154,6 +155,23 @@ def is_kept_dead(herd: LocalHerd, told: dict[str, Prober], primary: str) -> None
     herd.wait_for(lambda: told[primary].first_after(last), "its commits", deadline_s=30)
 
 
+def loses_its_supervisor(herd: LocalHerd, told: dict[str, Prober], primary: str) -> None:
+    """Nobody keeps the deadline any more: the agent closes the server and ends; that one stays."""
+    herd.wait_for(lambda: is_degraded(herd, primary), "a degraded primary", deadline_s=30)
+    postmaster, agent = herd.postmaster_pid(primary), herd.part_pid(primary, "agent")
+    assert agent is not None
+    send([tree.parent(agent)], signal.SIGKILL)
+    while is_alive(agent):
+        time.sleep(0.05)
+    closed_at = time.monotonic()
+    herd.terminate_node(primary)
+    time.sleep(1.0)
+    assert told[primary].last() < closed_at
+    herd.start_node(primary)
+    herd.wait_for(lambda: told[primary].first_after(closed_at), "its commits", deadline_s=30)
+    assert herd.postmaster_pid(primary) == postmaster, "adopted, not restarted"
+
+
 def test_an_agent_stands_still(alone: LocalHerd) -> None:
     """Nobody else is there to close its server: the warden ends it at the end of its lease."""
     herd = alone
@@ -166,3 +184,4 @@ def test_an_agent_stands_still(alone: LocalHerd) -> None:
         herd.kill_node(old)
         stands_still_degraded(herd, told, other)
         is_kept_dead(herd, told, other)
+        loses_its_supervisor(herd, told, other)

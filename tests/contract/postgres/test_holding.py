@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from typing import Any
 
 import pytest
 
-from pgherd.act import leading
+from pgherd.act import demoting, leading
 from pgherd.act.hands import ActFailed, Hands
 from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model import action as act
 from pgherd.model.ids import NodeId
 from pgherd.model.promises import Promises
+from pgherd.postgres import processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -67,5 +69,25 @@ def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> No
             except ProcessLookupError:
                 pass
         assert (await server.state()).kind is DirKind.STOPPED
+
+    play(story())
+
+
+def test_a_postmaster_that_hangs_is_killed_with_all_it_started(lab: Any, play: Any) -> None:
+    """It hears neither fast nor immediate: the last step does without it, in bounded time."""
+
+    async def story() -> None:
+        server = await lab.primary("a")
+        await server.set_names("")
+        hands = hands_of(server)
+        rested: list[float] = []
+        hands.at_rest = lambda: rested.append(asyncio.get_running_loop().time())
+        os.kill(server.pid, signal.SIGSTOP)
+        began = asyncio.get_running_loop().time()
+        assert await demoting.stop_in_steps(hands) == "kill"
+        assert processes.of_directory(server.data_dir) == ()
+        assert (await server.state()).kind is DirKind.STOPPED
+        print(f"at rest after {rested[0] - began:.3f} s")
+        assert rested[0] - began < 5.0
 
     play(story())
