@@ -20,7 +20,7 @@ from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.giving import fence
-from pgherd.sim.look import position_of
+from pgherd.sim.look import position_of, see_server
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.postgres import Server, Upstream
 from pgherd.sim.wal import Directory, Record
@@ -184,6 +184,7 @@ def set_names(agent: Agent, a: act.SetNames) -> Task:
     """Use the names of a generation."""
     yield MS
     check_term(agent, a.term)
+    agent.world.nodes[agent.node].warden.before(agent, see_server(agent), a)
     use_names(agent, term=a.term, generation=a.generation, text=a.names)
     if not agent.replica.facts.sync.in_use:
         agent.memory.settled = a.generation
@@ -209,6 +210,7 @@ def hold_or_stop(agent: Agent) -> Task:
             agent.server.crash()
             raise Failed("was stopped, for writes could not be held")
         yield delay
+    agent.world.nodes[agent.node].warden.rest()
 
 
 HOLD = demotion.HOLD_MS * MS

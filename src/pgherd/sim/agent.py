@@ -284,6 +284,7 @@ class Agent:
             self.memory.forget_server()
         self.memory.note_state(self.server.state.value, self.now)
         seen = see_server(self)
+        self.world.nodes[self.node].warden.before(self, seen, self._acting)
         self._report(seen)
         self._decide_for_herd()
         self._decide_for_me(seen)

@@ -3,7 +3,8 @@
 A reign that began by an expired lease may lack what its predecessor acknowledged: of what the
 ledger had heard of no more than max_lag allows and the history says, and what was written later.
 What is lost so is taken out of the checks' record of acknowledgements. Two primaries never
-acknowledge at once (I8), except one whose agent is dead or stands still: there nobody can close.
+acknowledge at once (I8), except one whose host was frozen: there nobody, not even the warden, can
+close in time.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pgherd.sim.world import World
 
 AWAKE_FOR = SECOND
-"""An agent that has looked for so long has had its time to close what it must."""
+"""Who has looked for so long has had its time to close what it must."""
 
 
 class Losses:
@@ -113,8 +114,10 @@ class Losses:
         return True
 
     def _is_watched(self, node: NodeId) -> bool:
-        """Whether a node's agent lives and has had the time to close what it must."""
-        agent = self.world.nodes[node].agent
+        """Whether a node's agent, or its warden, has had the time to close what it must."""
+        agent, now = self.world.nodes[node].agent, self.world.clock.now
+        if now - self.world.server(node).awake_since > AWAKE_FOR:
+            return True
         if agent is None or agent.proc.paused:
             return False
-        return self.world.clock.now - agent.awake_since > AWAKE_FOR
+        return now - agent.awake_since > AWAKE_FOR

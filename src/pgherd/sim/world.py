@@ -28,6 +28,7 @@ from pgherd.sim.network import Network
 from pgherd.sim.postgres import Server
 from pgherd.sim.registers import Registers, Writer
 from pgherd.sim.shapes import THREE, Shape
+from pgherd.sim.warden import Warden
 from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import give_birth
@@ -76,6 +77,7 @@ class Node:
         self.disk = MemoryDisk()
         self.server = Server(world, name)
         self.boottime = Boottime(world.clock, parts_per_million=world.drift())
+        self.warden = Warden(self)
         self.agent: Agent | None = None
         self.host_up = True
         self.boots = 0
