@@ -24,10 +24,12 @@ def test_a_planted_error_is_noticed(name: str) -> None:
     assert not honest.void
 
 
-@pytest.mark.parametrize("name", ["closed-when-written", "any-lag", "quorum-as-async"])
+@pytest.mark.parametrize(
+    "name", ["closed-when-written", "nobody-wards", "any-lag", "quorum-as-async"]
+)
 @pytest.mark.timeout(300)
 def test_bad_luck_breaks_nothing(name: str) -> None:
-    """A slow checkpointer, standbys that are cut off, a mode that the primary has not heard of."""
+    """A deaf checkpointer, agents that stop, standbys cut off, a mode that was not heard of."""
     for seed in range(1, 1 + LUCKY_SEEDS):
         result = run_plot(name, seed, planted=False)
         assert not result.broken, (seed, result.broken, result.text, result.journal)

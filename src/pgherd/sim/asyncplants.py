@@ -18,6 +18,7 @@ from pgherd.sim.planting import attribute
 from pgherd.sim.plants import herd_rule, without_member_rule
 from pgherd.sim.run import Result
 from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
+from pgherd.sim.warden import Warden
 
 Plant = Callable[[ExitStack], None]
 
@@ -35,6 +36,11 @@ def writes_on(stack: ExitStack) -> None:
 def closed_when_written(stack: ExitStack) -> None:
     """Who cannot prove in time that it is closed tries again, and is not stopped."""
     stack.enter_context(attribute(acts, "hold_or_stop", acts.close_and_probe))
+
+
+def nobody_wards(stack: ExitStack) -> None:
+    """Only agents keep deadlines, and one of them is stopped."""
+    stack.enter_context(attribute(Warden, "_look", lambda self, until, boots: None))
 
 
 def any_lag(stack: ExitStack) -> None:
@@ -92,11 +98,13 @@ class Plot(NamedTuple):
 CUT_OFF = Shape("cut", size=5, witnesses=2, kinds=("mode.async.cut", "mode.quorum"))
 BEHIND = replace(ASYNC_PAIR, kinds=("primary.lost.ahead",))
 LONELY = replace(ASYNC, kinds=("primary.isolated",))
+STOPPED = replace(ASYNC, kinds=("agent.paused", "agent.killed"))
 
 PLOTS: dict[str, Plot] = {
     "lease-not-awaited": Plot(lease_not_awaited, ("I8", "I7")),
     "writes-on": Plot(writes_on, ("I8", "I16")),
     "closed-when-written": Plot(closed_when_written, ("I8",), LONELY, slow_checkpointer),
+    "nobody-wards": Plot(nobody_wards, ("I8",), STOPPED),
     "any-lag": Plot(any_lag, ("I7",), BEHIND),
     "nothing-recorded": Plot(nothing_recorded, ("I7",), BEHIND, lenient_operator),
     "quorum-as-async": Plot(quorum_as_async, ("I8", "I7", "I10"), CUT_OFF),
