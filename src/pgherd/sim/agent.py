@@ -129,11 +129,6 @@ class Agent:
         """What this host's clock shows."""
         return self.boottime.ms
 
-    @property
-    def stands_still(self) -> bool:
-        """Whether it is paused, or goes on in this very instant and has not looked yet."""
-        return self.proc.paused or self.now - self._looked_at > 2 * REPORT_MS
-
     # -- consensus -------------------------------------------------------------------------------
 
     def was_removed(self) -> None:

@@ -15,10 +15,9 @@ from pgherd.sim import acts, run, world
 from pgherd.sim.clock import SECOND
 from pgherd.sim.commits import Commits
 from pgherd.sim.planting import attribute
-from pgherd.sim.plants import herd_rule, without_member_rule
+from pgherd.sim.plants import herd_rule, without_member_rule, without_wardens
 from pgherd.sim.run import Result
 from pgherd.sim.shapes import ASYNC, ASYNC_PAIR, Shape
-from pgherd.sim.warden import Warden
 
 Plant = Callable[[ExitStack], None]
 
@@ -29,18 +28,20 @@ def lease_not_awaited(stack: ExitStack) -> None:
 
 
 def writes_on(stack: ExitStack) -> None:
-    """Who writes alone goes on when its lease runs out."""
+    """Who writes alone goes on when its lease runs out, and nobody ends it."""
     without_member_rule(stack, 71)
+    without_wardens(stack)
 
 
 def closed_when_written(stack: ExitStack) -> None:
     """Who cannot prove in time that it is closed tries again, and is not stopped."""
     stack.enter_context(attribute(acts, "hold_or_stop", acts.close_and_probe))
+    without_wardens(stack)
 
 
 def nobody_wards(stack: ExitStack) -> None:
     """Only agents keep deadlines, and one of them is stopped."""
-    stack.enter_context(attribute(Warden, "_look", lambda self, until, boots: None))
+    without_wardens(stack)
 
 
 def any_lag(stack: ExitStack) -> None:
@@ -103,8 +104,8 @@ STOPPED = replace(ASYNC, kinds=("agent.paused", "agent.killed"))
 PLOTS: dict[str, Plot] = {
     "lease-not-awaited": Plot(lease_not_awaited, ("I8", "I7")),
     "writes-on": Plot(writes_on, ("I8", "I16")),
-    "closed-when-written": Plot(closed_when_written, ("I8",), LONELY, slow_checkpointer),
-    "nobody-wards": Plot(nobody_wards, ("I8",), STOPPED),
+    "closed-when-written": Plot(closed_when_written, ("I8", "I16"), LONELY, slow_checkpointer),
+    "nobody-wards": Plot(nobody_wards, ("I8", "I16"), STOPPED),
     "any-lag": Plot(any_lag, ("I7",), BEHIND),
     "nothing-recorded": Plot(nothing_recorded, ("I7",), BEHIND, lenient_operator),
     "quorum-as-async": Plot(quorum_as_async, ("I8", "I7", "I10"), CUT_OFF),

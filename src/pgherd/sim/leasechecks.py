@@ -1,5 +1,5 @@
 """I17: leases of two holders never overlap, and one is over for its holder before it expires.
-I16, as far as an agent can keep it: who writes alone has its lease.
+I16, as far as agents and wardens can keep it: who writes alone has its lease.
 
 Evaluated on true time, which no agent knows: whenever a holder applies a renewal, and whenever the
 end of a lease takes effect.
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 
 CLOSES_WITHIN = SECOND
-CLOSES_LATE_WITHIN = 6 * SECOND
-"""How long closing the names may take; a checkpointer may be slow to read them."""
+"""How long closing the names, or ending the server, may take."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -104,17 +103,14 @@ class LeaseChecks:
         return same and not began and not promised and held.until > self.world.clock.now
 
     def on_ack_alone(self, node: NodeId) -> None:
-        """I16: whose agent lives and looks acknowledges nothing alone for long without a lease.
+        """I16: nobody acknowledges anything alone for long without a lease, agent or no agent.
 
-        A server that stood still has not read what its agent set.
+        A server that stood still, with its host, has not been ended yet when it goes on.
         """
         host, held = self.world.nodes[node], self.held.get(node)
-        agent = host.agent
-        if agent is None or agent.stands_still or held is None:
+        if held is None:
             return
-        late = self.world.stale_chance or self.world.clock.now <= self.world.stale_until
-        grace = CLOSES_LATE_WITHIN if late else CLOSES_WITHIN
-        ended = max(held.until, agent.awake_since, host.server.awake_since) + grace
+        ended = max(held.until, host.server.awake_since) + CLOSES_WITHIN
         if held.boots == host.boottime.boots and self.world.clock.now > ended:
             self.world.checks.fail("I16", f"{node} acknowledges alone, its lease ran out")
 

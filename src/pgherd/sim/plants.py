@@ -17,6 +17,7 @@ from pgherd.plan.look import sealed
 from pgherd.plan.own import MemberRule
 from pgherd.plan.rule import Situation
 from pgherd.sim.planting import attribute
+from pgherd.sim.warden import Warden
 
 
 def herd_rule(stack: ExitStack, number: int, decide: Any) -> None:
@@ -67,3 +68,8 @@ def lsn_only(stack: ExitStack) -> None:
         return {key: LsnOnly(at.epoch, at.lsn) for key, at in sealed(s).items()}
 
     stack.enter_context(attribute(election, "sealed", by_lsn))
+
+
+def without_wardens(stack: ExitStack) -> None:
+    """Only agents keep deadlines."""
+    stack.enter_context(attribute(Warden, "_look", lambda self, until, boots: None))

@@ -18,7 +18,7 @@ from pgherd.sim import agent as agents
 from pgherd.sim.agent import Agent
 from pgherd.sim.mutants.kind import Mutant
 from pgherd.sim.planting import attribute, item
-from pgherd.sim.plants import without_member_rule
+from pgherd.sim.plants import without_member_rule, without_wardens
 
 
 def lease_from_commit(stack: ExitStack) -> None:
@@ -87,6 +87,7 @@ def former_forgotten(stack: ExitStack) -> None:
 
 def writes_on_alone(stack: ExitStack) -> None:
     without_member_rule(stack, 71)
+    without_wardens(stack)
 
 
 ROWS: dict[str, Mutant] = {
