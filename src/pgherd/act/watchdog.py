@@ -19,6 +19,8 @@ INT = struct.calcsize("i")
 INFO = struct.Struct("II32s")
 MAGIC_CLOSE, SETS_TIMEOUT = 0x0100, 0x0080
 
+SYSTEM = Path("/sys/class/watchdog")
+
 Control = Callable[[int, int, bytes], bytes]
 """As fcntl.ioctl with bytes: descriptor, request, argument; the answer's bytes."""
 
@@ -40,9 +42,13 @@ class WatchdogError(Exception):
 class Device:
     """One watchdog device, armed while it is open."""
 
-    def __init__(self, path: Path, *, control: Control = fcntl.ioctl) -> None:
+    def __init__(
+        self, path: Path, *, control: Control = fcntl.ioctl, system: Path = SYSTEM
+    ) -> None:
         self.path = path
         self._control = control
+        number = path.name.removeprefix("watchdog") or "0"
+        self._nowayout = system / f"watchdog{number}" / "nowayout"
         self._descriptor: int | None = None
 
     @property
@@ -56,7 +62,15 @@ class Device:
             return f"there is no {self.path}"
         if not os.access(self.path, os.W_OK):
             return f"{self.path} cannot be written by this user"
+        if self._never_stops():
+            return f"{self.path} never stops once it is started (nowayout)"
         return ""
+
+    def _never_stops(self) -> bool:
+        try:
+            return self._nowayout.read_text().strip() == "1"
+        except OSError:
+            return False
 
     def arm(self, timeout_s: int) -> int:
         """Open it and have it count so long; how long it does. Raises WatchdogError."""

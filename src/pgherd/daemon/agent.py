@@ -296,7 +296,7 @@ class Agent:
                 removed=self.removed,
                 has_lease=self.leasing.has(facts, promises, now=now),
                 amnesia=self.amnesia(),
-                watchdog=self.warding.lacks(now=now),
+                watchdog=self.warding.lacks(),
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
@@ -469,7 +469,7 @@ class Agent:
             witness=self.watch is None,
             fencing=planned.rule == FENCES,
             warnings=(*self.leasing.warnings(facts, now=now), *self.warding.warnings(now=now)),
-            ineligible=self.warding.lacks(now=now),
+            ineligible=self.warding.lacks(),
             disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),

@@ -97,7 +97,7 @@ class Warding:
             if self.watched:
                 self.at_rest()
             if self._watchdog is not None:
-                self._watchdog.calm()
+                self._watchdog.calm(ttl_ms=ttl_ms)
             return True
         if deadline is None or deadline <= now:
             return True
@@ -106,10 +106,10 @@ class Warding:
         watchdog = self._watchdog
         return watchdog is None or watchdog.guard(deadline, ttl_ms=ttl_ms, now=now)
 
-    def lacks(self, *, now: Instant) -> str:
+    def lacks(self) -> str:
         """Why its watchdog forbids that this node writes alone; "" when it may."""
         watchdog = self._watchdog
-        return watchdog.problem(now) if watchdog is not None and watchdog.required else ""
+        return watchdog.problem() if watchdog is not None and watchdog.required else ""
 
     def _watch(self, deadline: Instant, pid: int, *, now: Instant) -> None:
         if pid != self._server[0]:
@@ -181,7 +181,7 @@ class Warding:
                 f"the warden does not answer: nobody would stop PostgreSQL if this agent hung;"
                 f" look at process {os.getppid()}"
             )
-        return found + (self._watchdog.warnings(now) if self._watchdog is not None else [])
+        return found + (self._watchdog.warnings() if self._watchdog is not None else [])
 
 
 def attach(node: Node, control: Path) -> Warding:

@@ -32,17 +32,15 @@ class Watchdog:
         self._wanted_s = 0
         self._until = Instant(0)
         self._timer: asyncio.TimerHandle | None = None
-        self._failure = ""
+        self._failure = self._logged = ""
         self._failed_at = Instant(0)
         self._is_first = True
 
-    def problem(self, now: Instant) -> str:
+    def problem(self) -> str:
         """Why it would not guard this node; "" when it would, or does."""
         if self._device.is_armed:
             return ""
-        if self._failure and now - self._failed_at < AGAIN_MS:
-            return self._failure
-        return self._device.why_not()
+        return self._failure or self._device.why_not()
 
     def guard(self, deadline: Instant, *, ttl_ms: int, now: Instant) -> bool:
         """The server writes alone, or is about to, until then; whether it is guarded, or need not.
@@ -57,19 +55,21 @@ class Watchdog:
                 self._take(self._device.set_timeout(timeout_s(ttl_ms)), ttl_ms)
         except WatchdogError as error:
             self._fail(str(error), now)
-        if self.problem(now):
+        if self.problem():
             return not self.required
         until = alive_until(deadline, ttl_ms=ttl_ms, timeout_s=self._counts_s)
         if until != self._until:
             self._until = until
             self._keep_alive()
-        return not self.problem(now) or not self.required
+        return not self.problem() or not self.required
 
     def _arm(self, ttl_ms: int, now: Instant) -> None:
         if self._failure and now - self._failed_at < AGAIN_MS:
             return
+        if why := self._device.why_not():
+            raise WatchdogError(why)
         self._take(self._device.arm(timeout_s(ttl_ms)), ttl_ms)
-        self._failure = ""
+        self._failure = self._logged = ""
         log.info("watchdog.armed", device=str(self._device.path), seconds=self._counts_s)
 
     def _take(self, counts_s: int, ttl_ms: int) -> None:
@@ -82,7 +82,9 @@ class Watchdog:
 
     def _fail(self, why: str, now: Instant) -> None:
         self._failure, self._failed_at = why, now
-        log.error("watchdog.failed", reason=why)
+        if why != self._logged:
+            self._logged = why
+            log.error("watchdog.failed", reason=why)
         self.at_rest()
 
     def _keep_alive(self) -> None:
@@ -112,15 +114,21 @@ class Watchdog:
         if was_armed:
             log.info("watchdog.disarmed", device=str(self._device.path))
 
-    def calm(self) -> None:
-        """Nothing is written alone: an earlier agent that died may have left it counting."""
+    def calm(self, *, ttl_ms: int) -> None:
+        """Nothing is written alone.
+
+        Tried out once, which also ends what an earlier agent that died has left counting, and then
+        again now and then if it failed.
+        """
+        now = now_ms()
         if self._device.is_armed:
             self.at_rest()
-        elif self._is_first and not self._device.why_not():
+        elif self._is_first or (self._failure and now - self._failed_at >= AGAIN_MS):
+            self._failure = ""
             try:
-                self._device.arm(timeout_s(AGAIN_MS))
+                self._arm(ttl_ms, now)
             except WatchdogError as error:
-                self._fail(str(error), now_ms())
+                self._fail(str(error), now)
             self.at_rest()
         self._is_first = False
 
@@ -129,9 +137,9 @@ class Watchdog:
             self._timer.cancel()
             self._timer = None
 
-    def warnings(self, now: Instant) -> list[str]:
+    def warnings(self) -> list[str]:
         """That there is none though one was wanted."""
-        why = self.problem(now)
+        why = self.problem()
         if not why:
             return []
         effect = "must not lead" if self.required else "would write alone unguarded"

@@ -40,6 +40,7 @@ class LeaseChecks:
     def __init__(self, world: World) -> None:
         self.world = world
         self.held: dict[NodeId, Held] = {}
+        self.latest: dict[NodeId, Held] = {}
         self.expired_at = 0
 
     def on_facts(self, node: NodeId) -> None:
@@ -49,6 +50,9 @@ class LeaseChecks:
         if agent is None or held is None or held == self.held.get(node):
             return
         self.held[node] = held
+        known = self.latest.get(node)
+        if known is None or known.boots != held.boots or known.until < held.until:
+            self.latest[node] = held
         self.world.checks.evaluated += 1
         self._must_end_first(agent, held)
         if held.until > self.world.clock.now and held.lease.former is None:
@@ -105,9 +109,10 @@ class LeaseChecks:
     def on_ack_alone(self, node: NodeId) -> None:
         """I16: nobody acknowledges anything alone for long without a lease, agent or no agent.
 
-        A server that stood still, with its host, has not been ended yet when it goes on.
+        A server that stood still, with its host, has not been ended yet when it goes on. What an
+        agent knew when it died its warden knows still.
         """
-        host, held = self.world.nodes[node], self.held.get(node)
+        host, held = self.world.nodes[node], self.latest.get(node)
         if held is None:
             return
         ended = max(held.until, host.server.awake_since) + CLOSES_WITHIN

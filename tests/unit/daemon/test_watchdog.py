@@ -12,7 +12,8 @@ import pytest
 
 from pgherd.act import watchdog as device
 from pgherd.act.watchdog import INFO, MAGIC_CLOSE, SETS_TIMEOUT, Device, WatchdogError
-from pgherd.daemon.watchdog import AGAIN_MS, Watchdog
+from pgherd.daemon import watchdog as watchdogs
+from pgherd.daemon.watchdog import Watchdog
 from pgherd.model.demotion import room_ms
 from pgherd.model.ids import Instant
 from pgherd.model.lease import held_ms, renew_ms
@@ -172,10 +173,9 @@ def test_a_timeout_that_does_not_fit_is_refused(stand_in: Make) -> None:
             dog = Watchdog(kernel.device(), required=required)
             assert dog.guard(ahead(0), ttl_ms=TTL_MS, now=now_ms()) is not required
             assert kernel.letters() == b"V"
-            assert "counts 60 s, too long for a lease of 5 s" in dog.problem(now_ms())
-            [said] = dog.warnings(now_ms())
+            assert "counts 60 s, too long for a lease of 5 s" in dog.problem()
+            [said] = dog.warnings()
             assert ("must not lead" in said) is required
-            assert dog.problem(Instant(now_ms() + AGAIN_MS)) == ""
 
     play(story)
     kernel.close()
@@ -190,7 +190,7 @@ def test_one_that_fails_while_it_counts_is_told(stand_in: Make) -> None:
         assert dog.guard(ahead(0), ttl_ms=TTL_MS, now=now_ms())
         kernel.close()
         assert not dog.guard(ahead(-100), ttl_ms=TTL_MS, now=now_ms())
-        assert "cannot write" in dog.problem(now_ms())
+        assert "cannot write" in dog.problem()
 
     play(story)
 
@@ -200,10 +200,49 @@ def test_what_an_earlier_agent_left_counting_is_disarmed_once(stand_in: Make) ->
 
     async def story() -> None:
         dog = Watchdog(kernel.device(), required=False)
-        dog.calm()
+        dog.calm(ttl_ms=TTL_MS)
         assert kernel.letters() == b"V"
-        dog.calm()
+        dog.calm(ttl_ms=TTL_MS)
         assert kernel.letters() == b""
+
+    play(story)
+    kernel.close()
+
+
+def test_one_that_failed_is_tried_again(stand_in: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at every look; and once it works again nothing is said of it any more."""
+    kernel = stand_in()
+    kernel.broken = True
+    monkeypatch.setattr(watchdogs, "AGAIN_MS", 100)
+
+    async def story() -> None:
+        dog = Watchdog(kernel.device(), required=True)
+        dog.calm(ttl_ms=TTL_MS)
+        assert "is no watchdog" in dog.problem()
+        kernel.broken = False
+        dog.calm(ttl_ms=TTL_MS)
+        assert dog.problem()
+        await asyncio.sleep(0.15)
+        dog.calm(ttl_ms=TTL_MS)
+        assert dog.problem() == ""
+        assert dog.warnings() == []
+
+    play(story)
+    kernel.close()
+
+
+def test_one_that_never_stops_is_not_even_opened(stand_in: Make, tmp_path: Path) -> None:
+    """It would reset the machine as soon as there is a standby again."""
+    kernel = stand_in()
+    (tmp_path / "watchdog0").mkdir()
+    (tmp_path / "watchdog0" / "nowayout").write_text("1\n")
+
+    async def story() -> None:
+        dog = Watchdog(Device(kernel.path, control=kernel.control, system=tmp_path), required=False)
+        dog.calm(ttl_ms=TTL_MS)
+        assert dog.guard(ahead(0), ttl_ms=TTL_MS, now=now_ms())
+        assert kernel.letters() == b""
+        assert "nowayout" in dog.problem()
 
     play(story)
     kernel.close()
