@@ -176,6 +176,10 @@ class Warding:
         found = []
         if self._said and now - self._said_at < SAID_FOR_MS:
             found.append(self._said)
+        if self._pipe is None and self.watched:
+            found.append(
+                "it has no warden: nobody would stop PostgreSQL if this agent hung; restart pgherd"
+            )
         if self._deaf:
             found.append(
                 f"the warden does not answer: nobody would stop PostgreSQL if this agent hung;"

@@ -29,7 +29,7 @@ OPENS = act.SetNames(term=Term(3), generation=5, names="")
 class Pair:
     """An agent's end of the pipe, and the warden's."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, wired: bool = True) -> None:
         self.place = place
         self.end, self.mine = os.pipe()
         os.set_blocking(self.mine, False)
@@ -38,7 +38,7 @@ class Pair:
         self.told: list[tuple[str, str]] = []
         self.woken = 0
         self.warding = Warding(
-            self.mine,
+            self.mine if wired else None,
             data_dir=place,
             verdict=place / "verdict",
             watchdog=None,
@@ -165,6 +165,22 @@ def test_a_warden_that_does_not_run_is_noticed(pair: Pair) -> None:
         assert pair.warding.warnings(now=later) == []
 
     play(story)
+
+
+def test_an_agent_without_a_warden_says_so(tmp_path: Path) -> None:
+    """Started by hand, or by a supervisor of an older program; only where it matters."""
+    lonely = Pair(tmp_path, wired=False)
+
+    async def story() -> None:
+        lonely.before(CLOSED, ends_in=4000)
+        assert lonely.warding.warnings(now=now_ms()) == []
+        lonely.before(OPEN, ends_in=4000)
+        [said] = lonely.warding.warnings(now=now_ms())
+        assert "it has no warden" in said
+        lonely.warding.at_rest()
+
+    play(story)
+    assert lonely.words() == []
 
 
 def test_a_full_pipe_stops_nobody(pair: Pair) -> None:
