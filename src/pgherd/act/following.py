@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from pgherd.act.failpoints import reached
+from pgherd.act.forwarding import end_lending
 from pgherd.act.ghosts import end as end_ghosts
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
@@ -65,6 +66,7 @@ async def seal(hands: Hands, a: act.Seal) -> None:
 async def follow(hands: Hands, a: act.Follow) -> None:
     """F7: adopt first, then connect under the term's token."""
     hands.guard(a.term)
+    await end_lending(hands)
     await _adopt(hands, a.term, a)
     await reached("follow.adopted")
     await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
@@ -92,6 +94,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
     floor = max(a.floor, known.position) if known is not None else a.floor
     await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True, frozen=None)
     await reached("rewind.marked")
+    await end_lending(hands)
     await hands.server.stop("fast", timeout_s=hands.patient_stop_s)
     result = await rewind.rewind(
         hands.server.data_dir,

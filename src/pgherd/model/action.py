@@ -30,6 +30,28 @@ class Seal(Action, frozen=True, tag=True):
     elector: NodeId
 
 
+class FastForward(Action, frozen=True, tag=True):
+    """Within an election take from a sealed holder what is lacking of a target, then seal anew.
+
+    stall_ms: given up once nothing has come for so long.
+    """
+
+    term: Term
+    elector: NodeId
+    holder: MemberKey
+    host: str
+    port: int
+    target: Position
+    stall_ms: int
+
+
+class Lend(Action, frozen=True, tag=True):
+    """As a sealed holder: have the slot through which a candidate takes what it lacks."""
+
+    term: Term
+    to: NodeId
+
+
 class CloseGate(Action, frozen=True, tag=True):
     """On a running primary: promise the term, closed names, client backends terminated.
 

@@ -54,7 +54,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
     cannot be known without a start · drained: no receiver is left and replay is parked at the end
     of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
-    now, and under which incarnation of ours · names: the effective synchronous_standby_names ·
+    now, and under which incarnation of ours · borrows: it names a holder in an election instead,
+    for a fast-forward · names: the effective synchronous_standby_names ·
     settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
@@ -71,6 +72,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     upstream: NodeId | None = None
     upstream_term: Term = Term(0)
     upstream_incarnation: str = ""
+    borrows: bool = False
     senders: tuple[Sender, ...] = ()
     names: str = ""
     settings_problem: str = ""

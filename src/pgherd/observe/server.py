@@ -18,6 +18,7 @@ from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.observe.disk import FreeSpace
+from pgherd.postgres import lending
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -233,6 +234,7 @@ class ServerWatch:
             upstream=promises.adopted_leader if follows else None,
             upstream_term=adopted[1] if adopted is not None else Term(0),
             upstream_incarnation=adopted[0].incarnation if adopted is not None else "",
+            borrows=look.upstream_token.startswith(lending.NAME),
             senders=_senders(look),
             names=look.names,
             settings_problem=look.settings_problem,

@@ -232,7 +232,8 @@ def choose(s: Situation) -> Decision | None:
         return Decision(305, f"nobody who may lead has reached {target}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
     voters, k = next_set(s, wanted, others)
-    reason = f"{wanted.node} has everything up to {target}{about_disks(s, able, wanted)}"
+    reason = f"{wanted.node} has everything up to {target}{taken(s, wanted)}"
+    reason += about_disks(s, able, wanted)
     return elect(
         s,
         rule=305,
@@ -243,6 +244,14 @@ def choose(s: Situation) -> Decision | None:
         k=k,
         reason=reason,
     )
+
+
+def taken(s: Situation, winner: MemberKey) -> str:
+    """That a winner caught up within this election, for people."""
+    grant = s.facts.forward
+    if grant is None or grant.candidate != winner:
+        return ""
+    return f", the last of it from {grant.holder.node}"
 
 
 def complete(s: Situation) -> tuple[dict[MemberKey, Position], Position, list[MemberKey]]:
@@ -298,17 +307,19 @@ def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
     Whose term ended by silence leads again among equals, if it is back and sealed by now: nobody
     moves for nothing. Whose server died, or could not establish its term, comes after all others.
     """
-    facts, asked = s.facts, asked_for(s)
+    asked = asked_for(s)
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
-    def rank(key: MemberKey) -> tuple[bool, bool, int, bool, str]:
-        member = facts.members[key.node]
-        old = key == facts.leader
-        is_last = old and facts.rule not in BY_SILENCE
-        return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
+    return min(with_room(s, able), key=lambda key: rank(s, key), default=None)
 
-    return min(with_room(s, able), key=rank, default=None)
+
+def rank(s: Situation, key: MemberKey) -> tuple[bool, bool, int, bool, str]:
+    """Whom an election prefers among equals: the least."""
+    facts, member = s.facts, s.facts.members[key.node]
+    old = key == facts.leader
+    is_last = old and facts.rule not in BY_SILENCE
+    return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
 
 
 def asked_for(s: Situation) -> NodeId | None:

@@ -67,11 +67,14 @@ def follow_stop_old(s: Self) -> Answer | None:
     """Before a change of leader the old stream ends, so that the position is final."""
     if not follows(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
         return None
+    seal = act.Seal(term=s.facts.term, elector=s.facts.elector)
+    if s.server.borrows:
+        return "ends what it took in the election", seal
     if s.server.upstream_term == s.facts.term or not s.server.upstream_term:
         return None
     if same_server_leads(s):
         return None
-    return "leaves its old upstream", act.Seal(term=s.facts.term, elector=s.facts.elector)
+    return "leaves its old upstream", seal
 
 
 def same_server_leads(s: Self) -> bool:

@@ -16,6 +16,7 @@ from pgherd.plan import (
     bylease,
     election,
     establishing,
+    forward,
     giving,
     handover,
     leases,
@@ -32,6 +33,7 @@ URGENT: tuple[HerdRule, ...] = (
     *giving.RULES,
     *election.FIRST,
     *bylease.RULES,
+    *forward.RULES,
     *election.RULES,
     *establishing.RULES,
     *birth.RULES,
@@ -76,7 +78,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 306, 307, 309, 402})
+STOPPING = frozenset({304, 303, 305, 306, 307, 309, 310, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({702, 717})

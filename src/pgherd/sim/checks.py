@@ -91,6 +91,7 @@ class Checks:
             self.fail("I11", f"the ledger's term went back from {old.term} to {facts.term}")
         if old is not None:
             self.world.herd.on_facts(old, facts)
+        self.world.loans.on_facts(facts)
         self._learn(facts)
         self.check_coverage()
         self.check_inequality()
@@ -155,9 +156,10 @@ class Checks:
             self.world.on_event(node, record)
 
     def on_receive(self, server: Server) -> None:
-        """I12: what is sealed does not grow."""
+        """I12: what is sealed does not grow, and on loan only as far as the ledger granted."""
         promises = self.world.promises(server.node)
         frozen = promises.frozen
+        self.world.loans.on_receive(server)
         if frozen is not None and frozen.term == promises.promise > promises.adopted:
             self.fail("I12", f"{server.node} received WAL although sealed at {frozen}")
 

@@ -44,7 +44,8 @@ def see_server(agent: Agent) -> ServerSeen:
         position=position,
         drained=state is Server.STANDBY and server.parked,
         receiver=see_receiver(server),
-        upstream=server.upstream.node if server.upstream else None,
+        upstream=server.upstream.node if server.upstream and server.upstream.term else None,
+        borrows=server.upstream is not None and server.upstream.borrowed,
         upstream_term=server.upstream.term if server.upstream else Term(0),
         upstream_incarnation=server.upstream.key.incarnation if server.upstream else "",
         senders=see_senders(server),
@@ -90,6 +91,7 @@ def see_senders(server: Postgres) -> tuple[Sender, ...]:
             replay_lsn=stream.flush_lsn,
         )
         for stream in server.streams
+        if stream.term
     )
 
 

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline, slot_name
+from pgherd.model.ids import (
+    Lsn,
+    MemberKey,
+    NodeId,
+    Position,
+    Term,
+    Timeline,
+    forward_slot,
+    slot_name,
+)
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, SECOND, Failed, Proc
 from pgherd.sim.commits import Commits
@@ -27,11 +36,16 @@ POLL = 100 * MS
 
 
 class Upstream(NamedTuple):
-    """What primary_conninfo names."""
+    """What primary_conninfo names; in a fast-forward under no term, and through its own slot."""
 
     node: NodeId
     key: MemberKey
     term: Term
+    borrowed: bool = False
+
+    @property
+    def slot(self) -> str:
+        return (forward_slot if self.borrowed else slot_name)(self.key.node)
 
 
 class Server(Commits):
@@ -260,7 +274,7 @@ class Server(Commits):
             return False
         if mine is None or server.dir is None or not server.accepts_standby():
             return False
-        if slot_name(self.node) not in server.dir.slots or server.holds_slot_of(self.node):
+        if upstream.slot not in server.dir.slots or server.holds_slot_of(self.node):
             return False
         start = len(mine.wal)
         if mine.timeline > server.dir.timeline or start > server.dir.flushed:

@@ -16,7 +16,8 @@ class Shape(msgspec.Struct, frozen=True):
 
     zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
     often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
-    any.
+    any · nofailover: so many of the last data nodes may not lead · preferred: so many of the first
+    come first.
     """
 
     name: str = "three"
@@ -28,6 +29,8 @@ class Shape(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ()
     later_kinds: tuple[str, ...] = ()
     mode: Mode | None = None
+    nofailover: int = 0
+    preferred: int = 0
 
 
 THREE = Shape()
@@ -61,6 +64,12 @@ ASYNC_PAIR = Shape(
     kinds=("primary.lost.ahead", "mode.async", "mode.quorum", "primary.isolated"),
     mode=Mode.ASYNC,
 )
+LONE = Shape(
+    "lone",
+    kinds=("lone.holder", "primary.isolated", "failover", "agent.killed"),
+    nofailover=1,
+    preferred=1,
+)
 
 
 def shape_of(seed: int) -> Shape:
@@ -69,4 +78,6 @@ def shape_of(seed: int) -> Shape:
         return FIVE
     if seed % 32 in (25, 26):
         return SEVEN if seed % 32 == 25 else ASYNC_PAIR
+    if seed % 32 == 21:
+        return LONE
     return {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)

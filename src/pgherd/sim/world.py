@@ -22,6 +22,7 @@ from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
+from pgherd.sim.loans import Loans
 from pgherd.sim.losses import Losses
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
@@ -41,12 +42,19 @@ VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
 MAX_LAG_BYTES = 2000
 """Twenty rows, so that mode async has to refuse now and then."""
+PREFERRED = 200
 DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
 """Two hosts that drift apart by this much each differ by what the protocol assumes."""
 
 
 def kind_of(shape: Shape, place: int) -> Kind:
     return Kind.WITNESS if place >= shape.size - shape.witnesses else Kind.DATA
+
+
+def tags_of(shape: Shape, place: int, *, zone: str) -> Tags:
+    last = place >= shape.size - shape.witnesses - shape.nofailover
+    priority = PREFERRED if place < shape.preferred else Tags().failover_priority
+    return Tags(failover_priority=priority, nofailover=last and shape.nofailover > 0, zone=zone)
 
 
 def kind_of_spare(place: int) -> Kind:
@@ -162,6 +170,7 @@ class World:
         self.leases = LeaseChecks(self)
         self.herd = HerdChecks(self)
         self.losses = Losses(self)
+        self.loans = Loans(self)
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
@@ -194,10 +203,10 @@ class World:
                 raft_id=node.raft_id,
                 kind=node.kind,
                 address=address_of(node.name),
-                tags=Tags(zone=self.zone_of(node.name)),
+                tags=tags_of(self.shape, place, zone=self.zone_of(node.name)),
                 level=LEVEL,
             )
-            for node in self.nodes.values()
+            for place, node in enumerate(self.nodes.values())
         }
         facts = Facts(
             cluster=self.cluster,
