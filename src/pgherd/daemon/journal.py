@@ -20,6 +20,7 @@ KINDS: dict[type, str] = {
     cmd.Begin: "term.begun",
     cmd.Drained: "leader.drained",
     cmd.Elect: "leader.elected",
+    cmd.FastForward: "candidate.catches-up",
     cmd.Establish: "term.established",
     cmd.ChangeSync: "sync.changed",
     cmd.RegisterIncarnation: "member.rebuilt",
