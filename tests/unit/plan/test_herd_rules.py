@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from forward_cases import HERD_CASES
 from mode_cases import MODE_CASES
 from plan_values import (
     CLOSED,
@@ -506,6 +507,7 @@ CASES = (
     Case("the primary leads consensus", 801, "transfer", look(facts(), me=1)),
     Case("all is well", 900, None, look(facts())),
     *(Case(*each) for each in MODE_CASES),
+    *(Case(*each) for each in HERD_CASES),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from forward_cases import MEMBER_CASES
 from plan_values import (
     CLOSED,
     NOW,
@@ -332,6 +333,7 @@ CASES = (
         None,
         me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
     ),
+    *(Case(*each) for each in MEMBER_CASES),
 )
 
 
