@@ -46,7 +46,6 @@ def lose(herd: LocalHerd, primary: str, *, late: str, table: str) -> str:
     history = herd.ask("/history")
     [*_, note] = [one for one in history["notes"] if one["kind"] == "candidate.catches-up"]
     assert note["text"].startswith(f"{late} catches up from ")
-    reign: dict[str, Any] = history["reigns"][-1]
     return str(note["text"])
 
 

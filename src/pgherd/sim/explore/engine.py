@@ -413,6 +413,8 @@ def text_of(command: cmd.AnyCommand) -> str:
         case cmd.Elect(term=term, winner=winner, voters=voters, k=k, rule=rule):
             who = ",".join(map(str, voters))
             return f"term {term} elects {winner} with V = {who or 'nobody'}, k = {k} ({rule})"
+        case cmd.FastForward(candidate=candidate, holder=holder, target=target):
+            return f"{candidate} may catch up from {holder} to {target}"
         case cmd.Establish(term=term, names=names):
             return f"term {term} is established with {','.join(map(str, names)) or 'nobody'}"
         case cmd.ChangeSync(reason=reason, rule=rule, settled=settled):

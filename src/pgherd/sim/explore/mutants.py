@@ -46,10 +46,17 @@ ALONE = Scope("", data=2, voters=0, k=0)
 FOUR = Scope("", data=4, voters=3, k=1, num_sync=2)
 SHORT = Scope("", num_sync=2, crashes=1, mortal=(0,), unstreamed=1)
 PAIR = Scope("", data=3, voters=1)
+LONE = Scope("", barred=1)
 SPLIT = Scope("", data=3, reign=2, terms=3)
 
 MUTANTS: dict[str, Mutant] = {
     "no-seal": Mutant("A sealed member goes on receiving.", plants.no_seal, ("I12",), TWO),
+    "claims-the-target": Mutant(
+        "A candidate says that it is at the target before it has caught up.",
+        plants.claims_the_target,
+        ("I12", "I7"),
+        LONE,
+    ),
     "open-gate": Mutant(
         "The names are set at the promotion, not after STABLE.", plants.open_gate, ("I9",), TWO
     ),

@@ -43,6 +43,15 @@ def no_seal(stack: ExitStack) -> None:
     step(stack, act.Seal, seal)
 
 
+def claims_the_target(stack: ExitStack) -> None:
+    def fast_forward(node: Node, a: act.FastForward, scene: Scene) -> Done:
+        done = hands.fast_forward(node, a, scene)
+        there = int(a.target.epoch), int(a.target.lsn)
+        return (done[0], done[1]._replace(frozen=there)) if done is not None else None
+
+    step(stack, act.FastForward, fast_forward)
+
+
 def open_gate(stack: ExitStack) -> None:
     def promote(node: Node, a: act.Promote, scene: Scene) -> Done:
         done = hands.promote(node, a, scene)

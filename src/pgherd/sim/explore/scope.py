@@ -11,7 +11,8 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Address, Facts, Kind, Member, Mode
+from pgherd.ledger.levels import LEVEL
+from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import Lsn, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Server
 from pgherd.sim.explore.sight import SYSTEM_ID
@@ -37,7 +38,8 @@ class Scope(msgspec.Struct, frozen=True):
     which has rows that nobody else ever got · terms, generations: the last that may begin · writes,
     crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data directory),
     electors (another one takes over), restores (of the ledger as of the beginning), failovers and
-    switchovers (asked for): how many at most · mortal: who may suffer them · flights: whether a
+    switchovers (asked for): how many at most · barred: how many of the last
+    standbys may not lead · mortal: who may suffer them · flights: whether a
     proposal takes time · slow: whether standbys, too, learn of the ledger late · share: of the
     states that all scopes may visit together.
     """
@@ -65,6 +67,7 @@ class Scope(msgspec.Struct, frozen=True):
     mortal: tuple[int, ...] = (0, 1, 2, 3, 4)
     unstreamed: int = 0
     reign: int = 1
+    barred: int = 0
     share: int = 1
 
     @property
@@ -95,6 +98,7 @@ def first_facts(scope: Scope) -> Facts:
             kind=kind,
             address=Address(host=node_name(at), raft_port=1, postgres_port=2),
             store=f"s{at + 1}",
+            tags=Tags(nofailover=scope.data - scope.barred <= at < scope.data),
         )
         for at, kind in enumerate(kinds)
     }
@@ -104,6 +108,7 @@ def first_facts(scope: Scope) -> Facts:
         next_raft_id=RaftId(len(members) + 1),
         mode=Mode.STRICT if scope.strict else Mode.QUORUM,
         num_sync=scope.num_sync,
+        level=LEVEL if scope.barred else 1,
     )
     return after(facts, commands(scope))
 

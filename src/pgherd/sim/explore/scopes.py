@@ -71,6 +71,11 @@ SCOPES: dict[str, Scope] = {
     "switchover": Scope(
         "three data nodes: a write, a planned switchover", switchovers=1, terms=3, share=2
     ),
+    "lone": Scope(
+        "three data nodes: a write, an election in which n3 may not lead and n2 catches up from it",
+        barred=1,
+        share=4,
+    ),
     "ordered": Scope("three data nodes: an operator orders a failover", failovers=1, share=2),
     "joins": Scope(
         "three data nodes: n3 joins the set, a write, an election",

@@ -12,7 +12,17 @@ from msgspec.structs import replace
 
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Floor, Frozen, Kind, Phase
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId, Term, Timeline, slot_name
+from pgherd.model.ids import (
+    Instant,
+    Lsn,
+    MemberKey,
+    NodeId,
+    RaftId,
+    Term,
+    Timeline,
+    forward_slot,
+    slot_name,
+)
 from pgherd.model.observation import Heard, HerdView, Observation, Sender, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -63,6 +73,7 @@ class Shown(NamedTuple):
     floor: tuple[int, int, int] | None
     dirty: bool
     copy: int
+    lent: int
 
 
 def shown(me: int, node: Node, facts: Facts) -> Shown:
@@ -75,7 +86,7 @@ def shown(me: int, node: Node, facts: Facts) -> Shown:
         me=me,
         server=node.server,
         position=position,
-        drained=node.server is Server.STANDBY and node.receiver is None,
+        drained=stands_still(node),
         timeline=timeline(node.wal) if runs else 0,
         upstream=node.upstream if runs else None,
         senders=tuple((s.to, s.copy, s.term, s.flush) for s in node.senders) if primary else (),
@@ -93,7 +104,18 @@ def shown(me: int, node: Node, facts: Facts) -> Shown:
         floor=node.floor,
         dirty=node.dirty,
         copy=node.copy,
+        lent=node.lent,
     )
+
+
+def stands_still(node: Node) -> bool:
+    """Whether a standby takes no WAL, and is not about to take some on loan."""
+    return node.server is Server.STANDBY and node.receiver is None and not on_loan(node.upstream)
+
+
+def on_loan(upstream: Upstream | None) -> bool:
+    """Whether a member takes WAL from a holder in an election."""
+    return upstream is not None and not upstream.term
 
 
 def seen_server(s: Shown) -> ServerSeen:
@@ -115,7 +137,8 @@ def seen_server(s: Shown) -> ServerSeen:
         timeline=Timeline(s.timeline),
         position=as_position(s.position) if s.position else None,
         drained=s.drained,
-        upstream=node_name(s.upstream.node) if s.upstream else None,
+        upstream=node_name(s.upstream.node) if s.upstream and s.upstream.term else None,
+        borrows=on_loan(s.upstream),
         upstream_term=Term(s.upstream.term if s.upstream else 0),
         upstream_incarnation=key_of(s.me, s.upstream.copy).incarnation if s.upstream else "",
         senders=senders,
@@ -153,6 +176,8 @@ def planned(s: Shown, facts: Facts, leader: Shown | None, *, dead_end: bool) -> 
     if s.server is Server.PRIMARY:
         others = sorted(m.node for m in facts.members.values() if m.kind is Kind.DATA)
         slots = tuple(slot_name(node) for node in others if node != me)
+    elif s.lent >= 0 and facts.phase is Phase.ELECTING:
+        slots = (forward_slot(node_name(s.lent)),)
     own = Self(
         me=me,
         facts=facts,

@@ -16,6 +16,7 @@ from pgherd.model.ids import NodeId
 from pgherd.sim import restoring
 from pgherd.sim.clock import MS
 from pgherd.sim.faults import Chaos, Strike, write_much
+from pgherd.sim.lonefaults import lone_holder
 from pgherd.sim.netfaults import block
 from pgherd.sim.strikes import crash_node, kill_agent, pause_node, resume
 from pgherd.sim.world import Node
@@ -258,6 +259,20 @@ def crash_promising(chaos: Chaos) -> bool:
     return True
 
 
+def borrower_dies(chaos: Chaos) -> bool:
+    """The agent of whoever catches up next dies while its server goes on; the old primary is back.
+
+    So another one is elected, and the holder writes or follows.
+    """
+
+    def strike(node: Node) -> None:
+        node.kill_agent()
+        then(chaos, chaos.rng.randrange(9_000, 16_000), node.boot)
+
+    when(chaos, (act.FastForward,), strike, after_ms=(20, 200))
+    return lone_holder(chaos)
+
+
 # --- few replicas are left, then all are there --------------------------------------------------
 
 
@@ -330,6 +345,7 @@ PLOTS: dict[str, Strike] = {
     "plot.winner.restarts": restart_winner,
     "plot.back.early": back_early,
     "plot.back.first": back_first,
+    "plot.borrower.dies": borrower_dies,
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.sim.mutants import (
     consensus,
     elections,
+    forwards,
     gates,
     leases,
     rejoins,
@@ -16,6 +17,7 @@ from pgherd.sim.mutants.kind import Mutant
 PARTS: dict[str, dict[str, Mutant]] = {
     "Promises and seals": seals.ROWS,
     "Elections": elections.ROWS,
+    "Catching up in an election": forwards.ROWS,
     "The gate": gates.ROWS,
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
