@@ -7,10 +7,13 @@ how long that is hoped for. Leaves the doing to `borrowing`, the choice of the w
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import NEEDS
 from pgherd.model.facts import FastForward
 from pgherd.model.ids import MemberKey, Position
+from pgherd.plan.bylease import by_lease, lag_of, without_the_old
 from pgherd.plan.election import (
     asked_for,
     complete,
@@ -37,11 +40,9 @@ def catch_up(s: Situation) -> Decision | None:
         return None
     if facts.forward is not None and is_under_way(s, facts.forward):
         return Decision(310, told(facts.forward))
-    done = sealed(s)
-    if quorum_problem(s, done) or (unsealed_standbys(s) and grace_left(s)):
-        return None
-    grant = wanted_grant(s)
-    if grant is None:
+    field = compared(s)
+    grant = wanted_grant(s, field) if field is not None else None
+    if field is None or grant is None:
         return None
     if grant == facts.forward:
         return Decision(310, told(grant))
@@ -52,9 +53,29 @@ def catch_up(s: Situation) -> Decision | None:
         holder=grant.holder,
         target=grant.target,
         rule=310,
-        reason=f"{told(grant)}, and is at {done[grant.candidate]}",
+        reason=f"{told(grant)}, and is at {field.done[grant.candidate]}",
     )
     return Decision(310, command.reason, command)
+
+
+class Compared(NamedTuple):
+    """Who is sealed and counts, the most that they have, and who has it and may lead."""
+
+    done: dict[MemberKey, Position]
+    target: Position
+    able: list[MemberKey]
+
+
+def compared(s: Situation) -> Compared | None:
+    """The election as it would be decided now; None while it cannot be."""
+    if unsealed_standbys(s) and grace_left(s):
+        return None
+    if by_lease(s):
+        done, target, able = without_the_old(s)
+        if target is None or any(lag_of(s, key, target)[1] for key in done):
+            return None
+        return Compared(done, target, able)
+    return None if quorum_problem(s, sealed(s)) else Compared(*complete(s))
 
 
 def told(grant: FastForward) -> str:
@@ -87,9 +108,9 @@ def at_target(s: Situation, done: dict[MemberKey, Position], target: Position) -
     return sorted(key for key in done if done[key] == target and able_to_run(s, key))
 
 
-def wanted_grant(s: Situation) -> FastForward | None:
+def wanted_grant(s: Situation, field: Compared) -> FastForward | None:
     """Who should take from whom now, of those who are sealed."""
-    done, target, able = complete(s)
+    done, target, able = field
     holders = at_target(s, done, target)
     behind = [key for key in done if may_catch_up(s, key, done[key], target)]
     if not holders or not behind:

@@ -206,7 +206,7 @@ def lose_store(chaos: Chaos) -> bool:
         return False
     if {*leader.replica.status().conf.voters} != {one.raft_id for one in nodes}:
         return False
-    if node is chaos.leader() and not copies_are_whole(chaos):
+    if node is chaos.leader() and (chaos.world.shape.nofailover or not copies_are_whole(chaos)):
         return False
     amnesia.forget(node)
     chaos.later(200, 3_000, node.boot)

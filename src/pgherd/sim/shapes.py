@@ -66,7 +66,8 @@ ASYNC_PAIR = Shape(
 )
 LONE = Shape(
     "lone",
-    kinds=("lone.holder", "primary.isolated", "failover", "agent.killed"),
+    kinds=("lone.holder", "lone.holder", "primary.isolated", "failover", "agent.killed"),
+    later_kinds=("mode.async", "mode.quorum"),
     nofailover=1,
     preferred=1,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mode_cases import OVER, ended, with_lag
 from plan_values import (
     NOW,
     electing,
@@ -25,7 +26,7 @@ from plan_values import (
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, FastForward, Forced, Tags
-from pgherd.model.ids import Instant, NodeId, RaftId, Term, forward_slot
+from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, forward_slot
 from pgherd.model.observation import Heard
 from pgherd.plan.own import Self
 from pgherd.plan.rule import Situation
@@ -61,6 +62,8 @@ def full(heard: Heard) -> Heard:
     return replace(heard, report=replace(heard.report, disk_free_bytes=1 << 20))
 
 
+ASYNC = ended(members=lone().members, level=3)
+ASYNC_FAR = replace(ASYNC, lease=replace(OVER, flush_lsn=Lsn(5100)))
 ORDER3 = Forced(id="f1", candidate=NodeId("n3"), requested_by="ann")
 FAR3 = report(3, parked(pos(3, 4000)), sealed(3, pos(3, 4000)))
 FAR2 = report(2, parked(pos(3, 20 << 20)), sealed(2, pos(3, 20 << 20)))
@@ -147,6 +150,13 @@ HERD_CASES: tuple[tuple[str, int, object, Situation], ...] = (
         310,
         cmd.FastForward,
         look(with_tags({}, forced=ORDER3), DEAD1, AHEAD2, BEHIND3, phase_since=EARLY),
+    ),
+    ("mode async, the lease is over", 310, cmd.FastForward, look(ASYNC, DEAD1, AHEAD2, BEHIND3)),
+    (
+        "mode async, even the one ahead lacks too much",
+        306,
+        None,
+        with_lag(look(ASYNC_FAR, DEAD1, AHEAD2, BEHIND3), 99),
     ),
 )
 """story, rule, what it does, what is seen."""
