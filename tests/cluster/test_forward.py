@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,15 +50,24 @@ def lose(herd: LocalHerd, primary: str, *, late: str, table: str) -> str:
     return str(note["text"])
 
 
-def test_a_candidate_that_is_behind_catches_up_and_leads(stable: Any) -> None:
-    """First the only other copy may not lead; then it may, but another one is preferred."""
+def test_a_candidate_that_is_behind_catches_up_and_leads(
+    stable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the only other copy may not lead; then it may, but another one is preferred.
+
+    The first time the candidate's agent dies before it has sealed its server again.
+    """
+    order = tmp_path / "failpoint"
+    monkeypatch.setenv("PGHERD_FAILPOINT", str(order))
     with LocalHerd(3, postgres_bin=stable.postgres_bin) as herd:
         herd.start()
         herd.wait_stable(90)
         primary = herd.wait_primary()
         late, holder = sorted(set(herd.nodes) - {primary})
         tag(herd, holder, nofailover=True)
+        order.write_text("fast_forward.taken=panic")
         assert f"from {holder} to" in lose(herd, primary, late=late, table="kept")
+        assert order.with_suffix(".taken").exists(), "the agent did not die"
         herd.restart_node(primary)
         herd.silent.discard(primary)
         herd.wait_stable(60)
