@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Loans:
-    """The grants of one run, and what came of them."""
+    """The grants of one run. taken: how often WAL came on loan."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.granted: dict[tuple[Term, MemberKey], list[FastForward]] = {}
-        self.elected = 0
+        self.taken = 0
 
     def on_facts(self, facts: Facts) -> None:
         """The ledger went on."""
@@ -49,4 +49,5 @@ class Loans:
         grants = [g for (_, key), some in self.granted.items() if key == stream.key for g in some]
         right = any(g.holder.node == stream.up.node and end <= g.target.lsn for g in grants)
         text = f"{server.node}, promised {term}, took WAL up to {end} from {stream.up.node} on loan"
+        self.taken += 1
         self.world.herd.must("I12", right, f"{text}; granted: {grants}")
