@@ -356,11 +356,19 @@ def rebuild(agent: Agent, a: act.Rebuild) -> Task:
 
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
     server = agent.server
+    if agent.promises.adopted_leader == agent.node:
+        yield from save(agent, adopted_leader=None)
     server.start()
     yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
 
 
 def stop_server(agent: Agent, a: act.StopServer) -> Task:
+    yield from stop(agent)
+
+
+def disown(agent: Agent, a: act.Disown) -> Task:
+    """The mark first, then the stop."""
+    yield from save(agent, dirty_rewind=True, frozen=None)
     yield from stop(agent)
 
 
@@ -407,6 +415,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Rewind: rewind,
     act.Rebuild: rebuild,
     act.StopServer: stop_server,
+    act.Disown: disown,
     act.KeepSlots: keep_slots,
     act.Checkpoint: checkpoint,
     act.ClearFloor: clear_floor,

@@ -174,7 +174,6 @@ class Checks:
         """I7: what was acknowledged before is in the winner's WAL; I11: it is the winner."""
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
-        self.world.log(server.node, "promoted", server.dir.wal[-1])
         self.world.herd.on_promoted(server)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:

@@ -12,7 +12,7 @@ from random import Random
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Kind, Mode, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import ambushes, amnesia, hostfaults, modefaults, netfaults, serverfaults
+from pgherd.sim import ambushes, amnesia, byhand, hostfaults, modefaults, netfaults, serverfaults
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
@@ -359,6 +359,7 @@ MOVING: dict[str, Strike] = {
     "leader.leaves": leader_leaves,
     "member.joins.failover": join_in_failover,
     **modefaults.KINDS,
+    **byhand.KINDS,
 }
 """Kinds that only some shapes have."""
 

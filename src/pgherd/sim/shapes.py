@@ -61,10 +61,13 @@ ASYNC_PAIR = Shape(
     kinds=("primary.lost.ahead", "mode.async", "mode.quorum", "primary.isolated"),
     mode=Mode.ASYNC,
 )
+BY_HAND = Shape("by-hand", kinds=("promoted.by.hand", "promoted.by.hand.unseen"))
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
+    if seed % 32 == 21:
+        return BY_HAND
     if seed % 8 == 7:
         return FIVE
     if seed % 32 in (25, 26):
