@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pgherd.model.facts import Kind
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Task
 
@@ -19,15 +20,28 @@ WRITES_MAX = 120
 
 
 def any_standby(chaos: Chaos) -> Node | None:
-    """A node whose server is in recovery now, whatever the ledger says of it."""
+    """A node whose server is in recovery now, whatever the ledger says of it.
+
+    One copy at a time, while all others are whole: two that are lost may have been all there were.
+    """
     nodes = chaos.world.nodes.values()
+    if any(not is_whole(node) for node in nodes if node.kind is Kind.DATA):
+        return None
     found = [node for node in nodes if node.server.state is State.STANDBY]
     return chaos.rng.choice(found) if found else None
+
+
+def is_whole(node: Node) -> bool:
+    """Whether a node has its store, and a copy that no person and no rewind has spoilt."""
+    server, promises = node.server, node.world.promises(node.name)
+    spoilt = server.dir is None or server.by_hand or promises.dirty_rewind
+    return not spoilt and not node.asks
 
 
 def promote(chaos: Chaos, node: Node) -> None:
     """pg_ctl promote, and a direct client that does not wait for standbys."""
     node.server.promote(by_hand=True)
+    node.server.by_hand = True
     server, proc, count = node.server, node.server.proc, chaos.rng.randrange(WRITES_MAX)
 
     def write() -> Task:

@@ -53,6 +53,7 @@ class Server(Commits):
         self.paused_replay = False
         self.long_recovery = False
         self.promotions = 0
+        self.by_hand = False
         self._replaying = False
         self._reconfigure = False
         self._connecting = False
@@ -355,6 +356,7 @@ class Server(Commits):
         self.append("timeline", timeline=timeline)
         directory.flushed = len(directory.wal)
         self.world.log(self.node, "promoted", "by hand" if by_hand else "", directory.wal[-1])
+        self.by_hand = by_hand
         if not by_hand:
             self.world.checks.on_promoted(self)
         for stream in self.streams:
@@ -392,6 +394,7 @@ class Server(Commits):
             raise Failed("the server runs")
         self.dir = directory
         self.replayed = 0
+        self.by_hand = False
         self.changed()
 
     def lose_data(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgherd.sim.mutants import (
+    byhand,
     consensus,
     elections,
     gates,
@@ -19,6 +20,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "The gate": gates.ROWS,
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
+    "Servers promoted by hand": byhand.ROWS,
     "Leases": leases.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
