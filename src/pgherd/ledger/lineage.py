@@ -72,9 +72,7 @@ def forks_of(history: tuple[Reign, ...], term: Term) -> tuple[Fork, ...]:
     return tuple(reversed(found))
 
 
-def strayed(
-    history: tuple[Reign, ...], adopted: Term, branch: tuple[Fork, ...]
-) -> Fork | None:
+def strayed(history: tuple[Reign, ...], adopted: Term, branch: tuple[Fork, ...]) -> Fork | None:
     """The timeline by which a server left all that its adopted leaders wrote; None if it did not.
 
     A member takes WAL from leaders that it adopted, and from nobody else: its last timeline is one
@@ -84,8 +82,8 @@ def strayed(
     """
     known = forks_of(history, adopted)
     stray: Fork | None = None
-    for fork, following in zip(branch, (*branch[1:], None), strict=True):
-        is_empty = following is not None and following.begins == fork.begins
+    for place, fork in enumerate(branch):
+        is_empty = any(later.begins == fork.begins for later in branch[place + 1 :])
         if not known or fork.begins < known[0].begins or is_empty:
             continue
         if any(granted(fork, reign) for reign in known):
