@@ -404,6 +404,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         paused=facts.paused,
         synchronous=promising.shown(facts),
         lease=lease(seen),
+        split_brain=split_brain(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=advice.too_few_to_lose_one(raft_voters(seen)),
