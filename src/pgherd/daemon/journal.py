@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pgherd.ledger import commands as cmd
 from pgherd.daemon.splitbrain import SEEN
+from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId, Term

@@ -89,6 +89,7 @@ class Checks:
         old, self.newest, self.newest_index = self.newest, facts, index
         if old is not None and facts.term < old.term:
             self.fail("I11", f"the ledger's term went back from {old.term} to {facts.term}")
+        self.world.fences.note(facts)
         if old is not None:
             self.world.herd.on_facts(old, facts)
         self._learn(facts)

@@ -12,7 +12,16 @@ from random import Random
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Kind, Mode, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import ambushes, amnesia, byhand, hostfaults, modefaults, netfaults, serverfaults
+from pgherd.sim import (
+    ambushes,
+    amnesia,
+    byhand,
+    hostfaults,
+    modefaults,
+    netfaults,
+    overridefaults,
+    serverfaults,
+)
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
@@ -93,6 +102,7 @@ class Chaos:
         world.net.heal()
         world.watchers.clear()
         world.no_more_stale()
+        world.fences.fault = ""
         for node in world.nodes.values():
             resume(node)
             serverfaults.heal(node.server)
@@ -362,6 +372,7 @@ MOVING: dict[str, Strike] = {
     "member.joins.failover": join_in_failover,
     **modefaults.KINDS,
     **byhand.KINDS,
+    **overridefaults.KINDS,
 }
 """Kinds that only some shapes have."""
 

@@ -16,7 +16,7 @@ class Shape(msgspec.Struct, frozen=True):
 
     zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
     often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
-    any.
+    any · fence: nobody is promoted before a fencing command was successful.
     """
 
     name: str = "three"
@@ -28,6 +28,7 @@ class Shape(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ()
     later_kinds: tuple[str, ...] = ()
     mode: Mode | None = None
+    fence: bool = False
 
 
 THREE = Shape()
@@ -62,12 +63,19 @@ ASYNC_PAIR = Shape(
     mode=Mode.ASYNC,
 )
 BY_HAND = Shape("by-hand", kinds=("promoted.by.hand", "promoted.by.hand.unseen"))
+FENCED = Shape(
+    "fenced",
+    size=5,
+    witnesses=2,
+    kinds=("fence.fails", "fence.hangs", "given.up", "primary.isolated", "primary.node.paused"),
+    fence=True,
+)
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
-    if seed % 32 == 21:
-        return BY_HAND
+    if seed % 32 in (21, 29):
+        return BY_HAND if seed % 32 == 21 else FENCED
     if seed % 8 == 7:
         return FIVE
     if seed % 32 in (25, 26):

@@ -20,6 +20,7 @@ from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
+from pgherd.sim.giving import ORDER, Fences
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.losses import Losses
@@ -153,8 +154,11 @@ class World:
         self.net = Network(self.clock, self.rng)
         self.shape = shape
         self.policy = policy or Policy(
-            voter_timeout_ms=VOTER_TIMEOUT_MS, max_lag_bytes=MAX_LAG_BYTES
+            voter_timeout_ms=VOTER_TIMEOUT_MS,
+            max_lag_bytes=MAX_LAG_BYTES,
+            fence=ORDER if shape.fence else None,
         )
+        self.fences = Fences()
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
@@ -328,6 +332,7 @@ class World:
 
     def on_event(self, node: NodeId, event: object) -> None:
         """An act begins, a command is proposed, an epoch is written: faults may lie in wait."""
+        self.fences.must_be_done(self, node, event)
         for watcher in self.watchers:
             watcher(node, event)
 

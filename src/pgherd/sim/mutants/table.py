@@ -8,6 +8,7 @@ from pgherd.sim.mutants import (
     elections,
     gates,
     leases,
+    overrides,
     rejoins,
     seals,
     syncsets,
@@ -21,6 +22,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
     "Servers promoted by hand": byhand.ROWS,
+    "Fences and overrides": overrides.ROWS,
     "Leases": leases.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
