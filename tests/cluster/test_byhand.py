@@ -52,7 +52,7 @@ class Person:
         log = f"{self.data.parent}/by-hand.log"
 
         def started() -> bool:
-            with contextlib.suppress(subprocess.CalledProcessError):  # what was killed takes a while
+            with contextlib.suppress(subprocess.CalledProcessError):  # it takes a while
                 self.run("pg_ctl", "start", "-w", "-o", where, "-l", log)
                 return True
             return False

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pgherd.model.facts import Facts, Phase
-from pgherd.model.ids import CLOSED_NAME, Instant, NodeId
+from pgherd.model.ids import CLOSED_NAME, Instant, NodeId, Term
 from pgherd.model.observation import Observation, Server
 
 DEPOSED_MS = 5000
@@ -91,9 +91,8 @@ def by_hand(report: Observation) -> Contradiction | None:
 
 def ungranted(facts: Facts, report: Observation, *, applied: int) -> Contradiction | None:
     node, position = report.node, report.server.position
-    claimed = max(report.promises.adopted, position.epoch if position is not None else 0)
-    by_term = {reign.term: reign for reign in facts.history}
-    reign = by_term.get(claimed)  # type: ignore[call-overload] # a term, or 0
+    claimed = max(report.promises.adopted, position.epoch if position is not None else Term(0))
+    reign = {reign.term: reign for reign in facts.history}.get(claimed)
     granted = reign is not None and reign.leader.node == node
     oldest = facts.history[0].term if facts.history else 0
     if granted or claimed < oldest or report.applied_index > applied:

@@ -17,7 +17,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import LEVEL
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase, Reign
-from pgherd.model.ids import MemberKey, NodeId, Term
+from pgherd.model.ids import MemberKey, NodeId, Position, Term
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.plan.election import quorum_problem
 from pgherd.plan.giving import missing
@@ -59,11 +59,11 @@ class Fences:
             self.wanted.setdefault(facts.term, facts.unsealed)
 
     def must_be_done(self, world: World, node: NodeId, action: object) -> None:
-        """Nobody promotes before a required command was successful for all of them."""
+        """P1: nobody promotes before a required command was successful for all of them."""
         if isinstance(action, act.Promote) and world.policy.fence is not None:
             wanted = self.wanted.get(action.term, ())
             left = [key for key in wanted if (action.term, key) not in self.done]
-            world.herd.must("fence", not left, f"{node} promotes, {left} is not fenced")
+            world.herd.must("P1", not left, f"{node} promotes, {left} is not fenced")
 
 
 def forgive(checks: Checks, reign: Reign) -> None:
@@ -73,7 +73,7 @@ def forgive(checks: Checks, reign: Reign) -> None:
         return
     lost = {row: record for row, record in checks.acks.items() if not held.holds(record)}
     for record in lost.values():
-        if record.end <= reign.start.lsn:
+        if Position(record.epoch, record.end) <= reign.start:
             checks.fail("I7", f"{record} is lost, which lies before {reign.start}")
     checks.given_up[reign.term] = len(lost)
     checks.acks = {row: record for row, record in checks.acks.items() if row not in lost}

@@ -355,7 +355,7 @@ class Server(Commits):
         self.promotions += 1
         self.append("timeline", timeline=timeline)
         directory.flushed = len(directory.wal)
-        self.world.log(self.node, "promoted", "by hand" if by_hand else "", directory.wal[-1])
+        self.world.log(self.node, "promoted", directory.wal[-1], "by hand" if by_hand else "")
         self.by_hand = by_hand
         if not by_hand:
             self.world.checks.on_promoted(self)

@@ -10,9 +10,9 @@ from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
 from pgherd.plan import giving
 from pgherd.plan.rule import Decision, Situation
-from pgherd.sim import acts
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import Failed, Task
+from pgherd.sim.giving import fence
 from pgherd.sim.mutants.kind import LOST, Mutant, plant_act
 from pgherd.sim.plants import herd_rule, without_member_rule
 from pgherd.sim.shapes import FENCED
@@ -24,9 +24,9 @@ GIVING = ("given.up", "given.up", "primary.isolated")
 def failure_goes_on(stack: ExitStack) -> None:
     """The ledger is told that nobody has to wait, though the command is required."""
 
-    def fence(agent: Agent, a: act.Fence) -> Task:
+    def goes_on(agent: Agent, a: act.Fence) -> Task:
         try:
-            yield from acts.fence(agent, a)
+            yield from fence(agent, a)
         except Failed:
             leader = agent.world.raft_leader()
             if leader is None:
@@ -35,7 +35,7 @@ def failure_goes_on(stack: ExitStack) -> None:
                 cmd.Fenced(a.term, agent.node, a.target, done=False, go_on=True, text="planted")
             )
 
-    plant_act(stack, act.Fence, fence)
+    plant_act(stack, act.Fence, goes_on)
 
 
 def not_fenced(stack: ExitStack) -> None:
@@ -59,14 +59,14 @@ ROWS: dict[str, Mutant] = {
         "A required fencing command fails, and the winner is promoted all the same.",
         failure_goes_on,
         FENCING,
-        ("fence",),
+        ("P1",),
         FENCED,
     ),
     "not-fenced": Mutant(
         "A winner promotes without running the fencing command.",
         not_fenced,
         FENCING,
-        ("fence",),
+        ("P1",),
         FENCED,
     ),
     "loss-not-recorded": Mutant(
