@@ -354,10 +354,18 @@ def rebuild(agent: Agent, a: act.Rebuild) -> Task:
     )
 
 
+def reigns_no_more(agent: Agent) -> None:
+    """A primary from here on is one that somebody else made. At once: no draw is moved by it."""
+    new = msgspec.structs.replace(agent.promises, adopted_leader=None)
+    agent.store.save(promises=new)
+    must(agent.writer.sync(), "the store takes nothing more")
+    agent.take_promises(new)
+
+
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
     server = agent.server
     if agent.promises.adopted_leader == agent.node:
-        yield from save(agent, adopted_leader=None)
+        reigns_no_more(agent)
     server.start()
     yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
 
