@@ -46,9 +46,13 @@ def policy() -> Policy:
 
 
 class Fences:
-    """Whom a term had to fence, and whom a command was successful for. fault: "fails", "hangs"."""
+    """Whom a term had to fence, and whom a command was successful for.
 
-    def __init__(self) -> None:
+    fails: how often it fails by chance · fault: "fails" or "hangs" while it always does.
+    """
+
+    def __init__(self, *, fails: float) -> None:
+        self.fails = fails
         self.fault = ""
         self.wanted: dict[Term, tuple[MemberKey, ...]] = {}
         self.done: set[tuple[Term, MemberKey]] = set()
@@ -86,7 +90,7 @@ def fence(agent: Agent, a: act.Fence) -> Task:
     """The command turns the power of its target off, for a while, or fails."""
     world = agent.world
     yield 20 * MS + int(world.rng.random() * SECOND)
-    done = world.rng.random() >= FENCE_FAILS and not world.fences.fault
+    done = world.rng.random() >= world.fences.fails and not world.fences.fault
     if world.fences.fault == "hangs":
         yield a.deadline_ms * MS  # it is killed then
     if done:

@@ -20,7 +20,7 @@ from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
-from pgherd.sim.giving import ORDER, Fences
+from pgherd.sim.giving import FENCE_FAILS, ORDER, Fences
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.losses import Losses
@@ -158,7 +158,7 @@ class World:
             max_lag_bytes=MAX_LAG_BYTES,
             fence=ORDER if shape.fence else None,
         )
-        self.fences = Fences()
+        self.fences = Fences(fails=0.0 if shape.fence else FENCE_FAILS)
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
