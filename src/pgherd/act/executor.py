@@ -42,6 +42,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Rewind: following.do_rewind,
     act.Rebuild: following.rebuild,
     act.StopServer: following.stop_server,
+    act.Disown: following.disown,
     act.ClearFloor: following.clear_floor,
     act.CloseGate: leading.close_gate,
     act.DrainAndStop: leading.drain_and_stop,

@@ -29,6 +29,9 @@ async def init_db(hands: Hands, a: act.InitDb) -> None:
 async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     """Start under closed names and without upstream."""
     await _end_ghosts(hands)
+    if hands.promises().adopted_leader == hands.me:
+        # A primary from here on is one that somebody else made.
+        await hands.change(adopted_leader=None)
     left = (await hands.server.state()).leftovers
     if left:
         log.warning("server.leftovers", pids=left)
@@ -189,6 +192,14 @@ async def stop_server(hands: Hands, a: act.StopServer) -> None:
     """Stop, harder and harder."""
     took = await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
     log.info("server.stopped", how=took, reason=a.reason)
+
+
+async def disown(hands: Hands, a: act.Disown) -> None:
+    """The mark first: whatever ends this, the directory is not started as it is."""
+    await hands.change(dirty_rewind=True, frozen=None)
+    log.warning("server.disowned", reason=a.reason)
+    await reached("disown.marked")
+    await stop_server(hands, act.StopServer(a.reason))
 
 
 async def clear_floor(hands: Hands, a: act.ClearFloor) -> None:

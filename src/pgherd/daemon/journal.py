@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgherd.daemon.splitbrain import SEEN
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
@@ -93,6 +94,8 @@ class Storyteller:
         """Something that only this node noticed, and that no command tells of."""
         event = Event(at_ms=unix_ms(), node=self._me, kind=kind, text=text, term=term)
         self._journal.record(event)
+        if kind == SEEN:
+            self._metrics.saw_split_brain()
 
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):

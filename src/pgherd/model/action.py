@@ -171,6 +171,15 @@ class StopServer(Action, frozen=True, tag=True):
     reason: str
 
 
+class Disown(Action, frozen=True, tag=True):
+    """Mark the data directory as one that is never started again as it is, then stop its server.
+
+    Of no term: what it wrote is of none. The directory is copied anew later, and kept aside.
+    """
+
+    reason: str
+
+
 class KeepSlots(Action, frozen=True, tag=True):
     """Have one physical slot of ours per other data member, and no slot of ours beyond."""
 

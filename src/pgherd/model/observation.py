@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.model.branch import Fork
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.promises import Promises
@@ -59,7 +60,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
-    this state began.
+    this state began · stray: of a standby, the first timeline in its WAL that no term opened.
     """
 
     state: Server = Server.NONE
@@ -91,6 +92,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     slots_in_use: tuple[str, ...] = ()
     problem: str = ""
     since: Instant = Instant(0)
+    stray: Fork | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):

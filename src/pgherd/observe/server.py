@@ -11,14 +11,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from pgherd.ledger.lineage import attributed
+from pgherd.ledger.lineage import attributed, strayed
+from pgherd.model.branch import Fork
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.observe.disk import FreeSpace
-from pgherd.postgres import lending
+from pgherd.postgres import branch, lending
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -75,6 +76,8 @@ class ServerWatch:
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self._branch: tuple[Fork, ...] = ()
+        self._branch_of = (0, Timeline(0))
         self.space = FreeSpace(server.data_dir)
 
     def poke(self) -> None:
@@ -249,7 +252,15 @@ class ServerWatch:
             probe_failures=self._failures,
             slots=tuple(slot.name for slot in ours),
             slots_in_use=tuple(slot.name for slot in ours if slot.active),
+            stray=self._stray(look, promises) if look.in_recovery else None,
         )
+
+    def _stray(self, look: Look, promises: Promises) -> Fork | None:
+        """Where PostgreSQL's own history leaves the ledger's."""
+        of = self.server.pid, look.timeline
+        if self._branch_of != of or not self._branch:
+            self._branch, self._branch_of = branch.read(self.server.data_dir, look.timeline), of
+        return strayed(self._history(), promises.adopted, self._branch)
 
     def _is_drained(self, look: Look) -> bool:
         """No upstream, no receiver, and replay parked at the same place twice in a row."""

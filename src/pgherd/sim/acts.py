@@ -417,13 +417,29 @@ def rebuild(agent: Agent, a: act.Rebuild) -> Task:
     )
 
 
+def reigns_no_more(agent: Agent) -> None:
+    """A primary from here on is one that somebody else made. At once: no draw is moved by it."""
+    new = msgspec.structs.replace(agent.promises, adopted_leader=None)
+    agent.store.save(promises=new)
+    must(agent.writer.sync(), "the store takes nothing more")
+    agent.take_promises(new)
+
+
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
     server = agent.server
+    if agent.promises.adopted_leader == agent.node:
+        reigns_no_more(agent)
     server.start()
     yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
 
 
 def stop_server(agent: Agent, a: act.StopServer) -> Task:
+    yield from stop(agent)
+
+
+def disown(agent: Agent, a: act.Disown) -> Task:
+    """The mark first, then the stop."""
+    yield from save(agent, dirty_rewind=True, frozen=None)
     yield from stop(agent)
 
 
@@ -472,6 +488,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Rewind: rewind,
     act.Rebuild: rebuild,
     act.StopServer: stop_server,
+    act.Disown: disown,
     act.KeepSlots: keep_slots,
     act.Checkpoint: checkpoint,
     act.ClearFloor: clear_floor,

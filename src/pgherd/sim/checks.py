@@ -89,6 +89,7 @@ class Checks:
         old, self.newest, self.newest_index = self.newest, facts, index
         if old is not None and facts.term < old.term:
             self.fail("I11", f"the ledger's term went back from {old.term} to {facts.term}")
+        self.world.fences.note(facts)
         if old is not None:
             self.world.herd.on_facts(old, facts)
         self.world.loans.on_facts(facts)
@@ -176,7 +177,6 @@ class Checks:
         """I7: what was acknowledged before is in the winner's WAL; I11: it is the winner."""
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
-        self.world.log(server.node, "promoted", server.dir.wal[-1])
         self.world.herd.on_promoted(server)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:

@@ -15,10 +15,12 @@ from pgherd.model.ids import NodeId
 from pgherd.sim import (
     ambushes,
     amnesia,
+    byhand,
     hostfaults,
     lonefaults,
     modefaults,
     netfaults,
+    overridefaults,
     serverfaults,
 )
 from pgherd.sim.clock import MS, SECOND, Task
@@ -101,6 +103,7 @@ class Chaos:
         world.net.heal()
         world.watchers.clear()
         world.no_more_stale()
+        world.fences.fault = ""
         for node in world.nodes.values():
             resume(node)
             serverfaults.heal(node.server)
@@ -188,7 +191,7 @@ def lose_data(chaos: Chaos) -> bool:
         return False
     if node is None or node.server.dir is None or node.server.primary:
         return False
-    if any(one.asks for one in chaos.world.nodes.values()):
+    if any(one.asks or one.server.by_hand for one in chaos.world.nodes.values()):
         return False
     if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
         return False
@@ -214,7 +217,9 @@ def lose_store(chaos: Chaos) -> bool:
 
 
 def copies_are_whole(chaos: Chaos) -> bool:
-    """Whether every voter of the sync set still has the copy that counts."""
+    """Whether every voter of the sync set still has the copy that counts, and nobody spoilt one."""
+    if any(node.server.by_hand for node in chaos.world.nodes.values()):
+        return False
     facts = chaos.world.facts()
     voters = facts.sync.voters if facts is not None else ()
     places = [(key, chaos.world.server(key.node).dir) for key in voters]
@@ -368,6 +373,8 @@ MOVING: dict[str, Strike] = {
     "member.joins.failover": join_in_failover,
     **modefaults.KINDS,
     **lonefaults.KINDS,
+    **byhand.KINDS,
+    **overridefaults.KINDS,
 }
 """Kinds that only some shapes have."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgherd.ledger.lineage import attributed
+from pgherd.ledger.lineage import attributed, strayed
+from pgherd.model.branch import Fork
 from pgherd.model.facts import Kind
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
+from pgherd.sim.wal import RECORD_BYTES
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
@@ -58,7 +60,20 @@ def see_server(agent: Agent) -> ServerSeen:
         insert_lsn=directory.wal[-1].end,
         slots=directory.slots,
         since=memory.since,
+        stray=None if primary else stray_of(agent, Timeline(timeline)),
     )
+
+
+def stray_of(agent: Agent, timeline: Timeline) -> Fork | None:
+    """Where the history of the timeline that it is on leaves the ledger's."""
+    directory = agent.server.dir
+    assert directory is not None
+    branch = tuple(
+        Fork(mine, Lsn(first * RECORD_BYTES))
+        for mine, first in directory.branches
+        if mine <= timeline
+    )
+    return strayed(agent.replica.facts.history, agent.promises.adopted, branch)
 
 
 def position_of(agent: Agent) -> Position | None:

@@ -17,7 +17,7 @@ class Shape(msgspec.Struct, frozen=True):
     zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
     often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
     any · nofailover: so many of the last data nodes may not lead · preferred: so many of the first
-    come first.
+    come first · fence: nobody is promoted before a fencing command was successful.
     """
 
     name: str = "three"
@@ -31,6 +31,7 @@ class Shape(msgspec.Struct, frozen=True):
     mode: Mode | None = None
     nofailover: int = 0
     preferred: int = 0
+    fence: bool = False
 
 
 THREE = Shape()
@@ -71,14 +72,22 @@ LONE = Shape(
     nofailover=1,
     preferred=1,
 )
+BY_HAND = Shape("by-hand", kinds=("promoted.by.hand", "promoted.by.hand.unseen"))
+FENCED = Shape(
+    "fenced",
+    size=5,
+    witnesses=2,
+    kinds=("fence.fails", "fence.hangs", "given.up", "primary.isolated", "primary.node.paused"),
+    fence=True,
+)
+
+
+COMMON = {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}
+RARE = {18: LONE, 21: BY_HAND, 25: SEVEN, 26: ASYNC_PAIR, 29: FENCED}
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
     if seed % 8 == 7:
         return FIVE
-    if seed % 32 in (25, 26):
-        return SEVEN if seed % 32 == 25 else ASYNC_PAIR
-    if seed % 32 == 21:
-        return LONE
-    return {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)
+    return RARE.get(seed % 32) or COMMON.get(seed % 16, THREE)

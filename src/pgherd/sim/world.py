@@ -20,6 +20,7 @@ from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
+from pgherd.sim.giving import FENCE_FAILS, ORDER, Fences
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
 from pgherd.sim.loans import Loans
@@ -161,8 +162,11 @@ class World:
         self.net = Network(self.clock, self.rng)
         self.shape = shape
         self.policy = policy or Policy(
-            voter_timeout_ms=VOTER_TIMEOUT_MS, max_lag_bytes=MAX_LAG_BYTES
+            voter_timeout_ms=VOTER_TIMEOUT_MS,
+            max_lag_bytes=MAX_LAG_BYTES,
+            fence=ORDER if shape.fence else None,
         )
+        self.fences = Fences(fails=0.0 if shape.fence else FENCE_FAILS)
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
@@ -337,6 +341,7 @@ class World:
 
     def on_event(self, node: NodeId, event: object) -> None:
         """An act begins, a command is proposed, an epoch is written: faults may lie in wait."""
+        self.fences.must_be_done(self, node, event)
         for watcher in self.watchers:
             watcher(node, event)
 

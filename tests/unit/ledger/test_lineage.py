@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pgherd.ledger.lineage import UNLIMITED, attributed, contains, fork_of, reach
+from pgherd.ledger.lineage import UNLIMITED, attributed, contains, fork_of, reach, strayed
+from pgherd.model.branch import FIRST, Fork
 from pgherd.model.facts import Reign
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
 
 LEADER = MemberKey(NodeId("n1"), "a1")
 
@@ -69,3 +70,52 @@ def test_attribution_goes_down_to_the_reign_that_wrote() -> None:
     assert attributed(STORY, Term(4), pos(1, 700)) == pos(2, 700)
     assert attributed(STORY, Term(5), pos(2, 950)) == pos(4, 950)
     assert attributed(STORY, Term(4), pos(1, 450)) == pos(1, 450)
+
+
+def fork(timeline: int, begins: int) -> Fork:
+    return Fork(Timeline(timeline), Lsn(begins))
+
+
+TWO = fork(2, 100)
+TOLD = tuple(
+    Reign(**{**{f: getattr(one, f) for f in one.__struct_fields__}, "timeline": Timeline(timeline)})
+    for one, timeline in zip(STORY, (2, 3, 0, 4, 0), strict=True)
+)
+"""The same, with the timelines that established reigns have in the record."""
+
+
+@pytest.mark.parametrize(
+    ("adopted", "branch", "stray"),
+    [
+        (5, (FIRST, TWO, fork(3, 500), fork(4, 900)), None),
+        (5, (FIRST, TWO), None),
+        (4, (FIRST, TWO, fork(3, 500)), None),
+        (3, (FIRST, TWO, fork(3, 400)), None),
+        (1, (FIRST, TWO), None),
+        (1, (FIRST, TWO, fork(3, 450)), fork(3, 450)),
+        (1, (FIRST, TWO, fork(3, 500)), fork(3, 500)),
+        (2, (FIRST, TWO, fork(4, 500)), fork(4, 500)),
+        (2, (FIRST, TWO, fork(3, 500), fork(4, 700), fork(5, 750)), fork(4, 700)),
+        (4, (FIRST, TWO, fork(3, 500), fork(4, 800)), fork(4, 800)),
+        (4, (FIRST, TWO, fork(3, 500), fork(4, 900), fork(5, 900)), fork(5, 900)),
+        (4, (FIRST, TWO, fork(3, 500), fork(5, 700), fork(4, 900)), None),
+        (2, (FIRST, TWO, fork(3, 500), fork(4, 700), fork(5, 700)), fork(5, 700)),
+        (9, (FIRST, fork(7, 700)), None),
+        (0, (FIRST, fork(7, 700)), None),
+        (5, (), None),
+    ],
+)
+def test_a_timeline_that_no_reign_opened(
+    adopted: int, branch: tuple[Fork, ...], stray: Fork | None
+) -> None:
+    """Point and number count, as far as they are known, and only reigns that were adopted.
+
+    Not what lies before the last one that a reign opened, nor a timeline that has no WAL.
+    """
+    assert strayed(TOLD, Term(adopted), branch) == stray
+
+
+def test_before_the_oldest_reign_nothing_is_judged() -> None:
+    """The record keeps the newest reigns only."""
+    assert strayed(TOLD[1:], Term(4), (FIRST, TWO, fork(3, 500), fork(4, 900))) is None
+    assert strayed(TOLD[1:], Term(2), (FIRST, fork(7, 300), fork(8, 600))) == fork(8, 600)

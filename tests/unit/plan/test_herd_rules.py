@@ -35,6 +35,7 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.model.branch import Fork
 from pgherd.model.facts import (
     Forced,
     GivenUp,
@@ -46,7 +47,7 @@ from pgherd.model.facts import (
     SyncUse,
     Tags,
 )
-from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, Server, ServerSeen
 from pgherd.plan import herd
@@ -645,6 +646,20 @@ def test_rebuilt_and_half_rewound_members_are_not_counted() -> None:
     ):
         seen = look(electing(), DEAD1, SEAL2, report(3, parked(pos(3, 4000)), broken))
         assert act_of(seen) == (304, None)
+
+
+def test_who_was_promoted_by_hand_is_not_counted() -> None:
+    """However far its WAL goes; the last leader counts, unless another has more than it had."""
+    stray = Fork(Timeline(4), Lsn(3000))
+    far = report(3, parked(pos(3, 9000), stray=stray), sealed(3, pos(3, 9000)))
+    assert act_of(look(electing(), DEAD1, SEAL2, far)) == (304, None)
+    last = report(1, parked(pos(3, 9000), stray=stray), sealed(1, pos(3, 9000)))
+    for lsn, winner in ((3000, key(1)), (3500, None)):
+        behind = report(2, parked(pos(3, lsn)), sealed(2, pos(3, lsn)))
+        seen = look(electing(sync=sync(2, 3, 4), members=FIVE), last, behind)
+        decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+        found = decision.command.winner if isinstance(decision.command, cmd.Elect) else None
+        assert found == winner, decision.reason
 
 
 def test_suspicion_of_the_same_node_is_rare() -> None:

@@ -159,6 +159,7 @@ def seen_promises(s: Shown) -> Promises:
         promise=Term(s.promise),
         promise_elector=node_name(s.elector) if s.elector >= 0 else None,
         adopted=Term(s.adopted),
+        adopted_leader=node_name(s.me) if s.server is Server.PRIMARY else None,  # nobody else can
         frozen=Frozen(Term(s.promise), as_position(s.frozen)) if s.frozen else None,
         floor=Floor(as_position(floor[:2]), Lsn(floor[2])) if floor else None,
         dirty_rewind=s.dirty,

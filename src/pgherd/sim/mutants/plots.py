@@ -13,7 +13,8 @@ from functools import partial
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import restoring
+from pgherd.model.observation import Server
+from pgherd.sim import byhand, restoring
 from pgherd.sim.clock import MS
 from pgherd.sim.faults import Chaos, Strike, write_much
 from pgherd.sim.lonefaults import lone_holder
@@ -310,6 +311,25 @@ def deafen_winner(chaos: Chaos) -> bool:
     return True
 
 
+# --- a person promotes a replica ------------------------------------------------------------------
+
+
+def by_hand(chaos: Chaos) -> bool:
+    """A replica is promoted while its agent is away, is stopped, and is back after a failover."""
+    leader, others = chaos.leader(), standbys(chaos)
+    if leader is None or len(others) < 2 or any(not byhand.is_whole(node) for node in others):
+        return False
+    node = chaos.rng.choice(others)
+    if node.agent is None or node.server.state is not Server.STANDBY:
+        return False
+    node.kill_agent()
+    byhand.promote(chaos, node)
+    then(chaos, 2_000, node.server.stop_fast)
+    then(chaos, 2_000, lambda: put_away(chaos, leader))
+    then(chaos, 3_000 + chaos.rng.randrange(6_000), node.boot)
+    return True
+
+
 # --- the ledger is one of before ------------------------------------------------------------------
 
 
@@ -349,6 +369,7 @@ PLOTS: dict[str, Strike] = {
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,
+    "plot.by.hand": by_hand,
     "plot.alone": lambda chaos: few(chaos, left=0),
 }
 """name -> strike, like `faults.KINDS`."""

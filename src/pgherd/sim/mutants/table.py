@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pgherd.sim.mutants import (
+    byhand,
     consensus,
     elections,
     forwards,
     gates,
     leases,
+    overrides,
     rejoins,
     seals,
     syncsets,
@@ -21,6 +23,8 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "The gate": gates.ROWS,
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
+    "Servers promoted by hand": byhand.ROWS,
+    "Fences and overrides": overrides.ROWS,
     "Leases": leases.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
