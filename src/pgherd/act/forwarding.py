@@ -28,7 +28,11 @@ async def lend(hands: Hands, a: act.Lend) -> None:
 async def fast_forward(hands: Hands, a: act.FastForward) -> None:
     """Take the seal back durably, stream up to the target, seal anew; a failure is sealed too."""
     _must_be_sealed(hands, a.term, a.elector)
-    await hands.change(frozen=None)
+    known = hands.promises()
+    fields: dict[str, object] = {"frozen": None}
+    if known.adopted < a.adopted:  # what comes is of that reign, recorded in it or not
+        fields |= {"adopted": a.adopted, "adopted_leader": a.adopted_leader}
+    await hands.change(**fields)
     await reached("fast_forward.unsealed")
     there = await lending.take(
         hands.server,

@@ -33,7 +33,8 @@ class Seal(Action, frozen=True, tag=True):
 class FastForward(Action, frozen=True, tag=True):
     """Within an election take from a sealed holder what is lacking of a target, then seal anew.
 
-    stall_ms: given up once nothing has come for so long.
+    adopted, adopted_leader: the reign that the target is of · stall_ms: given up once nothing has
+    come for so long.
     """
 
     term: Term
@@ -42,6 +43,8 @@ class FastForward(Action, frozen=True, tag=True):
     host: str
     port: int
     target: Position
+    adopted: Term
+    adopted_leader: NodeId
     stall_ms: int
 
 

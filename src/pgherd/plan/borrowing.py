@@ -28,6 +28,10 @@ def catch_up(s: Self) -> Answer | None:
     holder = s.facts.member(grant.holder)
     if frozen.position >= grant.target or holder is None or not holder.address.postgres_port:
         return None
+    reigns = {reign.term: reign.leader.node for reign in s.facts.history}
+    leader = reigns.get(grant.target.epoch)
+    if leader is None:
+        return None
     host, port = holder.address.postgres()
     action = act.FastForward(
         term=s.facts.term,
@@ -36,6 +40,8 @@ def catch_up(s: Self) -> Answer | None:
         host=host,
         port=port,
         target=grant.target,
+        adopted=grant.target.epoch,
+        adopted_leader=leader,
         stall_ms=STALL_MS,
     )
     return f"catches up from {grant.holder.node} to {grant.target}", action

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import NEEDS
-from pgherd.model.facts import FastForward
+from pgherd.ledger.lineage import contains
+from pgherd.model.facts import FastForward, Reign
 from pgherd.model.ids import MemberKey, Position
 from pgherd.plan.bylease import by_lease, lag_of, without_the_old
 from pgherd.plan.election import (
@@ -128,13 +129,21 @@ def wanted_grant(s: Situation, field: Compared) -> FastForward | None:
 
 
 def may_catch_up(s: Situation, key: MemberKey, position: Position, target: Position) -> bool:
-    """Whether a member may lead once it is at the target, and its WAL is a part of what is there.
-
-    Within one epoch it is: only one primary wrote that.
-    """
+    """Whether a member may lead once it is at the target, which its WAL is a part of."""
     asked = asked_for(s)
-    behind = position < target and position.epoch == target.epoch
+    behind = position < target and is_part(s.facts.history, position, target)
     return behind and asked in (None, key.node) and may_win(s, key)
+
+
+def is_part(history: tuple[Reign, ...], position: Position, target: Position) -> bool:
+    """Whether WAL up to a position is a prefix of that up to a later one, for all that is known.
+
+    Within one epoch it is: only one primary wrote that. Else both lie on the newest history.
+    """
+    if not any(reign.term == target.epoch for reign in history):
+        return False
+    one = position.epoch == target.epoch
+    return one or (contains(history, position) and contains(history, target))
 
 
 def preference(s: Situation, key: MemberKey) -> tuple[bool, bool, int]:

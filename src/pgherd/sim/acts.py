@@ -140,7 +140,10 @@ def fast_forward(agent: Agent, a: act.FastForward) -> Task:
     """Take the seal back, stream from the holder until nothing is lacking or comes, seal anew."""
     must_be_sealed(agent, a.term)
     must(agent.promises.promise_elector == a.elector, "promised to another elector")
-    yield from save(agent, frozen=None)
+    known: dict[str, Any] = {"frozen": None}
+    if agent.promises.adopted < a.adopted:
+        known |= {"adopted": a.adopted, "adopted_leader": a.adopted_leader}
+    yield from save(agent, **known)
     mine, server = MemberKey(agent.node, agent.promises.incarnation), agent.server
     server.follow(Upstream(a.holder.node, mine, Term(0), borrowed=True))
     seen, since = position_of(agent), agent.clock.now

@@ -67,6 +67,8 @@ ASYNC_FAR = replace(ASYNC, lease=replace(OVER, flush_lsn=Lsn(5100)))
 ORDER3 = Forced(id="f1", candidate=NodeId("n3"), requested_by="ann")
 FAR3 = report(3, parked(pos(3, 4000)), sealed(3, pos(3, 4000)))
 FAR2 = report(2, parked(pos(3, 20 << 20)), sealed(2, pos(3, 20 << 20)))
+OLD = pos(0, 900)
+OLD3 = report(3, parked(OLD), sealed(3, OLD))
 OFF3 = report(3, parked(OFF), sealed(3, OFF))
 FOUR = replace(lone(), members={**lone().members, NodeId("n4"): member(4)})
 RUNS_NOT = report(2, replace(parked(AHEAD), drained=False), sealed(2, AHEAD))
@@ -99,7 +101,14 @@ HERD_CASES: tuple[tuple[str, int, object, Situation], ...] = (
             TAKES3,
         ),
     ),
-    ("its epoch is an older one", 305, None, look(lone(), DEAD1, AHEAD2, OFF3)),
+    ("its WAL is of another branch", 305, None, look(lone(), DEAD1, AHEAD2, OFF3)),
+    ("its epoch is an older one", 310, cmd.FastForward, look(lone(), DEAD1, AHEAD2, OLD3)),
+    (
+        "nobody knows the reign that the newest WAL is of",
+        305,
+        None,
+        look(lone(history=()), DEAD1, AHEAD2, BEHIND3),
+    ),
     (
         "another one may seal yet",
         305,

@@ -87,7 +87,8 @@ def fast_forward(node: Node, a: act.FastForward, scene: Scene) -> Done:
     if node.promise != a.term or node.frozen is None:
         return None
     up = Upstream(index_of(a.holder)[0], 0, node.copy)
-    return f"unseals, to take from {a.holder.node}", saved(node, frozen=None)._replace(upstream=up)
+    open_ = saved(node, frozen=None, adopted=max(node.adopted, int(a.adopted)))
+    return f"unseals, to take from {a.holder.node}", open_._replace(upstream=up)
 
 
 def lend(node: Node, a: act.Lend, scene: Scene) -> Done:

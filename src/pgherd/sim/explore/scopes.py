@@ -74,7 +74,7 @@ SCOPES: dict[str, Scope] = {
     "lone": Scope(
         "three data nodes: a write, an election in which n3 may not lead and n2 catches up from it",
         barred=1,
-        share=4,
+        share=12,
     ),
     "ordered": Scope("three data nodes: an operator orders a failover", failovers=1, share=2),
     "joins": Scope(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -13,7 +12,7 @@ from pgherd.model.ids import MemberKey, Position, Term
 from pgherd.plan import forward
 from pgherd.plan.election import asked_for, may_win
 from pgherd.plan.rule import Situation
-from pgherd.sim import acts
+from pgherd.sim import acts, look
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import Task
 from pgherd.sim.mutants.kind import LOST, Mutant, plant_act
@@ -28,12 +27,23 @@ OFTEN = ("lone.holder", "lone.holder", "primary.isolated")
 def sealed_all_along(stack: ExitStack) -> None:
     """Who catches up never says that it is not sealed meanwhile."""
 
-    def save(agent: Agent, **changes: Any) -> Task:
-        if changes != {"frozen": None}:
-            yield from right(agent, **changes)
+    def fast_forward(agent: Agent, a: act.FastForward) -> Task:
+        acts.must_be_sealed(agent, a.term)
+        agent.server.follow(on_loan(agent, a))
+        yield from acts.wait(lambda: is_there(agent, a), limit_ms=a.stall_ms)
+        yield from acts.freeze(agent, a.term)
 
-    right = acts.save
-    stack.enter_context(attribute(acts, "save", save))
+    plant_act(stack, act.FastForward, fast_forward)
+
+
+def on_loan(agent: Agent, a: act.FastForward) -> Upstream:
+    mine = MemberKey(agent.node, agent.promises.incarnation)
+    return Upstream(a.holder.node, mine, Term(0), borrowed=True)
+
+
+def is_there(agent: Agent, a: act.FastForward) -> bool:
+    position = look.position_of(agent)
+    return position is not None and position >= a.target
 
 
 def claims_the_target(stack: ExitStack) -> None:
@@ -42,8 +52,7 @@ def claims_the_target(stack: ExitStack) -> None:
     def fast_forward(agent: Agent, a: act.FastForward) -> Task:
         acts.must_be_sealed(agent, a.term)
         yield from acts.save(agent, frozen=Frozen(a.term, a.target))
-        mine = MemberKey(agent.node, agent.promises.incarnation)
-        agent.server.follow(Upstream(a.holder.node, mine, Term(0), borrowed=True))
+        agent.server.follow(on_loan(agent, a))
 
     plant_act(stack, act.FastForward, fast_forward)
 
@@ -53,8 +62,8 @@ def lends_on(stack: ExitStack) -> None:
     stack.enter_context(attribute(acts, "end_lending", lambda server: None))
 
 
-def other_epochs(stack: ExitStack) -> None:
-    """A candidate takes WAL although its own is of an older epoch: of another branch, perhaps."""
+def any_branch(stack: ExitStack) -> None:
+    """A candidate takes WAL wherever its own may come from: of another branch, perhaps."""
 
     def may_catch_up(s: Situation, key: MemberKey, position: Position, target: Position) -> bool:
         behind = position < target and asked_for(s) in (None, key.node)
@@ -88,9 +97,9 @@ ROWS: dict[str, Mutant] = {
         shape=replace(HERD, size=4),
         count=8,
     ),
-    "catches-up-across-epochs": Mutant(
-        "A candidate whose WAL is of an older epoch catches up: from another branch, perhaps.",
-        other_epochs,
+    "catches-up-off-the-branch": Mutant(
+        "A candidate catches up wherever its own WAL may come from: on another branch, perhaps.",
+        any_branch,
         ("ambush.promote", "ambush.promote", "plot.winner.cut", "lone.holder", "wal.burst"),
         (*LOST, "I12", "I18"),
         shape=HERD,
