@@ -28,6 +28,7 @@ from pgherd.sim.clock import MS, SECOND, Failed, Task
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
     from pgherd.sim.checks import Checks
+    from pgherd.sim.wal import Record
     from pgherd.sim.world import World
 
 PATIENCE = 4 * SECOND
@@ -77,13 +78,20 @@ def forgive(checks: Checks, reign: Reign) -> None:
         return
     lost = {row: record for row, record in checks.acks.items() if not held.holds(record)}
     for record in lost.values():
-        if Position(record.epoch, record.end) <= reign.start:
+        if written_at(checks, record) <= reign.start:
             checks.fail("I7", f"{record} is lost, which lies before {reign.start}")
     checks.given_up[reign.term] = len(lost)
     checks.acks = {row: record for row, record in checks.acks.items() if row not in lost}
     left = checks.acks.values()
     checks.tip = max(left, key=lambda record: record.depth, default=None)
     checks.world.log(reign.leader.node, f"{len(lost)} acknowledged rows were given up")
+
+
+def written_at(checks: Checks, record: Record) -> Position:
+    """Where a row is; behind a promotion it is of that reign, before its epoch record as well."""
+    history = checks.newest.history if checks.newest is not None else ()
+    terms = [reign.term for reign in history if reign.timeline == record.timeline]
+    return Position(max(record.epoch, *terms[:1]) if terms else record.epoch, record.end)
 
 
 def fence(agent: Agent, a: act.Fence) -> Task:
