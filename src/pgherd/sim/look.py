@@ -12,11 +12,12 @@ from pgherd.sim.postgres import Server as Postgres
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
+    from pgherd.sim.amnesia import Forgetful
 
 MAJOR = 15
 
 
-def see_server(agent: Agent) -> ServerSeen:
+def see_server(agent: Agent | Forgetful) -> ServerSeen:
     """What the server shows, and what the agent remembers of its own acts on this process."""
     server, memory = agent.server, agent.memory
     state, directory = server.state, server.dir
@@ -60,7 +61,7 @@ def see_server(agent: Agent) -> ServerSeen:
     )
 
 
-def position_of(agent: Agent) -> Position | None:
+def position_of(agent: Agent | Forgetful) -> Position | None:
     """Where the server's WAL ends, by the epoch records in it and by whom it adopted."""
     seen = agent.server.position()
     if seen is None:
