@@ -51,7 +51,7 @@ class Forgetful:
             Blank(Facts(node.world.cluster)),
             Memory(),
         )
-        self._acting = False
+        self.acting = False
         self._look()
 
     @property
@@ -61,7 +61,7 @@ class Forgetful:
 
     def _look(self) -> None:
         self.clock.after(LOOK_EVERY, self._look, proc=self.proc)
-        if self._acting:
+        if self.acting:
             return
         planned = decider.decide(
             decider.Self(
@@ -77,14 +77,14 @@ class Forgetful:
         )
         if planned.action is None:
             return
-        self._acting = True
+        self.acting = True
         self.world.log(self.node, "member", planned.rule, planned.reason)
         self.world.log(self.node, "does", type(planned.action).__name__)
         task = acts.ACTS[type(planned.action)](self, planned.action)  # type: ignore[arg-type] # what it may do needs no more of an agent
         self.clock.spawn(self.proc, task, self._acted)
 
     def _acted(self, why: Failed | None) -> None:
-        self._acting = False
+        self.acting = False
         if why is not None:
             self.world.log(self.node, "failed:", why)
 
@@ -107,7 +107,7 @@ def ask(node: Node) -> None:
         node.forgetful = Forgetful(node)
     if leader is not None and not leader.proc.paused and reaches(node, leader.node):
         member = leader.replica.facts.members[node.name]
-        if member.store == node.asks:
+        if member.store == node.asks and not node.forgetful.acting:
             begin_anew(node, leader.replica.facts, member)
             return
         leader.asked(node.name, Asking(node.asks, node.raft_id))
