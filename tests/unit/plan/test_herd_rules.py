@@ -48,7 +48,7 @@ from pgherd.model.facts import (
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, Server, ServerSeen
-from pgherd.plan import herd
+from pgherd.plan import herd, readmission, suspicion
 from pgherd.plan.rule import Membership, Situation
 
 
@@ -114,6 +114,8 @@ def four_of_three(*voters: RaftId) -> Situation:
         caught_up=ids,
     )
 
+
+FORGOT = {NodeId("n1"): Asking("s9", RaftId(1))}
 
 CASES = (
     Case(
@@ -490,6 +492,22 @@ CASES = (
         ),
     ),
     Case(
+        "the leader asks, and others have what it has",
+        202,
+        cmd.Begin,
+        look(facts(), late(report(1, primary())), asking=FORGOT),
+    ),
+    Case(
+        "the leader asks under a Raft id of before",
+        203,
+        None,
+        look(
+            facts(),
+            late(report(1, primary())),
+            asking={NodeId("n1"): Asking("s9", RaftId(99))},
+        ),
+    ),
+    Case(
         "a Raft id is left behind",
         718,
         "remove",
@@ -653,6 +671,24 @@ def test_suspicion_of_the_same_node_is_rare() -> None:
         lately, late(report(1, primary())), report(3, standby(), heard_ms={NodeId("n1"): 9000})
     )
     assert act_of(seen) == (203, None)
+
+
+def test_a_leader_without_memory_is_replaced_unless_it_alone_has_everything() -> None:
+    """Then it is re-admitted; where no failover is wanted, its state is said."""
+    gone = late(report(1, primary()))
+    twice = look(facts(), report(1, primary()), asking=FORGOT)
+    assert suspicion.reported_dead(twice) is None, "a daemon of its name reports"
+    alone = look(facts(sync=sync()), gone, asking=FORGOT)
+    assert suspicion.reported_dead(alone) is None
+    assert readmission.obstacle(alone, NodeId("n1")) == ""
+    kept = look(facts(), gone, asking=FORGOT)
+    kept = replace(kept, policy=replace(kept.policy, failover_enabled=False))
+    answer = suspicion.reported_dead(kept)
+    assert answer is not None
+    assert (answer.command, answer.reason) == (
+        None,
+        "n1 has lost its Raft store; failover is disabled",
+    )
 
 
 def test_waits_keep_the_first_reason() -> None:
