@@ -3,7 +3,8 @@
 Theory of operation. What was lost are votes and acknowledgements that others count on, and the
 promises of PostgreSQL's side. So nothing of the old life goes on: the node answers no Raft message,
 reports nothing and touches no server until a member answers with a new Raft id (rule 717), but for
-one that may write alone, which is closed at once (rule 19). Then, in this order, each step durable and safe to do again:
+one that may write alone, which is closed at once (rule 19). Then, in this order, each step durable
+and safe to do again:
 
 1. the copy of the data gets another incarnation, unless the ledger says that it keeps its own;
 2. the lost store is set aside, a new one is made: with the new id, and with the ledger's term as

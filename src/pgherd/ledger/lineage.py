@@ -57,3 +57,22 @@ def attributed(history: tuple[Reign, ...], adopted: Term, seen: Position) -> Pos
             return Position(current.term, seen.lsn)
         current = by_term.get(current.start.epoch)
     return seen
+
+
+def strange(history: tuple[Reign, ...], adopted: Term, position: Position, begins: Lsn) -> bool:
+    """Whether WAL whose end looks like its epoch's may be another branch, of a forgotten reign.
+
+    begins: where its last timeline does, by PostgreSQL's own account. A ledger that was restored
+    may not know the reign that a member adopted last. Its promotion shows where no epoch record
+    does: the reigns up to the epoch's opened no timeline there. What lies before the oldest of them
+    cannot be judged, and is common to all.
+    """
+    by_term = {reign.term: reign for reign in history}
+    if adopted in by_term or begins >= position.lsn:
+        return False
+    opened, current = [], by_term.get(position.epoch)
+    while current is not None:
+        if current.promoted:
+            opened.append(current.start.lsn)
+        current = by_term.get(current.start.epoch)
+    return bool(opened) and begins > min(opened) and begins not in opened

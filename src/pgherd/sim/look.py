@@ -9,6 +9,7 @@ from pgherd.model.facts import Kind
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
+from pgherd.sim.wal import RECORD_BYTES
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
@@ -56,6 +57,7 @@ def see_server(agent: Agent | Forgetful) -> ServerSeen:
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
         insert_lsn=directory.wal[-1].end,
+        timeline_begins=begins_of(agent, replayed),
         slots=directory.slots,
         since=memory.since,
     )
@@ -67,6 +69,15 @@ def position_of(agent: Agent | Forgetful) -> Position | None:
     if seen is None:
         return None
     return attributed(agent.replica.facts.history, agent.promises.adopted, seen)
+
+
+def begins_of(agent: Agent | Forgetful, replayed: int) -> Lsn:
+    """Where the last timeline of what is replayed begins, if the adopted reign is not known."""
+    known = {reign.term for reign in agent.replica.facts.history}
+    directory = agent.server.dir
+    if directory is None or agent.promises.adopted in known:
+        return Lsn(0)
+    return Lsn(max(first for _, first in directory.branches if first < replayed) * RECORD_BYTES)
 
 
 def see_receiver(server: Postgres) -> Receiver | None:
