@@ -12,8 +12,9 @@ and safe to do again:
 3. `member.json` says that this node is a member again. The agent ends and starts anew.
 
 A copy is used as it is only when its own files say whose WAL it takes: the present leader's, under
-the present term. Otherwise a rewind may have been cut short, or its end may be of another branch,
-and nobody remembers: it counts as half rewound, so that it is copied anew and kept aside.
+the present term, and that a rewind there has come to its end. Otherwise one may have been cut
+short, or its end may be of another branch, and nobody remembers: it counts as half rewound, so that
+it is copied anew and kept aside.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from pgherd.daemon.memberfile import MemberFile, write_member
 from pgherd.daemon.readmitting import FORGOT_TOO, Answer, Grant
 from pgherd.ledger.readmission import first_promises
 from pgherd.model.errors import OperatorError, PeerError
-from pgherd.model.ids import MemberKey, NodeId, parse_token
+from pgherd.model.ids import MemberKey, NodeId, Term, parse_token
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused
 from pgherd.postgres.conf import read_incarnation, write_incarnation
+from pgherd.postgres.datadir import is_whole
 from pgherd.store.aside import set_aside
 from pgherd.store.base import Identity
 from pgherd.store.directory import StoreDirectory
@@ -135,7 +137,7 @@ class Amnesia:
         promises = first_promises(
             place,
             MemberKey(self._known.node, named),
-            followed=parse_token(await server.written_token()),
+            followed=await streamed(server),
             anew=secrets.token_hex(3),
         )
         if promises.incarnation != named:
@@ -178,6 +180,17 @@ def waiting(known: MemberFile, answers: dict[NodeId, Answer | str]) -> str:
     if not answers:
         return NOBODY_YET
     return "; ".join(f"{node}: {said}" for node, said in sorted(answers.items()))
+
+
+async def streamed(server: PostgresServer) -> tuple[MemberKey, Term] | None:
+    """Under which name and term its files have it stream.
+
+    None for one that a rewind has left where it comes up with its source's WAL alone: it is started
+    without an upstream first, and would never come up.
+    """
+    if not is_whole(await server.state(), server.data_dir):
+        return None
+    return parse_token(await server.written_token())
 
 
 def holds_something(data_dir: Path) -> bool:

@@ -18,6 +18,7 @@ from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.observe.disk import FreeSpace
+from pgherd.postgres import histories
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -74,6 +75,7 @@ class ServerWatch:
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self._begins: tuple[int, Lsn] = (0, Lsn(0))
         self.space = FreeSpace(server.data_dir)
 
     def poke(self) -> None:
@@ -245,9 +247,19 @@ class ServerWatch:
             pid=self.server.pid,
             healthy=self._failures == 0,
             probe_failures=self._failures,
+            timeline_begins=self._timeline_begins(look, promises),
             slots=tuple(slot.name for slot in ours),
             slots_in_use=tuple(slot.name for slot in ours if slot.active),
         )
+
+    def _timeline_begins(self, look: Look, promises: Promises) -> Lsn:
+        """Asked for once per start of a standby, where the ledger does not know whom it adopted."""
+        known = any(reign.term == promises.adopted for reign in self._history())
+        if known or not look.in_recovery:
+            return Lsn(0)
+        if self._begins[0] != self.server.pid:
+            self._begins = self.server.pid, histories.newest_begins(self.server.data_dir)
+        return self._begins[1]
 
     def _is_drained(self, look: Look) -> bool:
         """No upstream, no receiver, and replay parked at the same place twice in a row."""

@@ -1,4 +1,4 @@
-"""Rules 19, 71-72: what a primary without synchronous standbys does when no lease allows it to write.
+"""Rules 19, 71-72: what a primary without standbys does when no lease allows it to write.
 
 With voters the end of a lease stops no write: an acknowledgement needs theirs (PROTOCOL.md 8).
 Without, the lease is what bounds how long a primary that nobody hears writes on alone; in mode

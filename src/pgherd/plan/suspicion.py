@@ -57,9 +57,9 @@ def reported_dead(s: Situation) -> Decision | None:
 
 
 def forgot(s: Situation) -> Decision | None:
-    """A leader that asks to be re-admitted can do nothing for its term, and cannot be while it leads.
+    """A leader that asks to be re-admitted can do nothing for its term.
 
-    Unless only its copy has everything: that one is re-admitted as leader.
+    It cannot be re-admitted while it leads, unless only its copy has everything.
     """
     leader = s.facts.leader
     asked = s.view.asking.get(leader.node) if leader is not None else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pgherd.ledger.readmission import first_promises, place_of
 from pgherd.model.facts import Facts, Member
-from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId
+from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId, Term
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.plan import member as decider
@@ -23,6 +23,8 @@ from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 
 if TYPE_CHECKING:
+    from pgherd.sim.postgres import Server
+    from pgherd.sim.wal import Directory
     from pgherd.sim.world import Node
 
 ASK_EVERY = 500 * MS
@@ -126,11 +128,10 @@ def begin_anew(node: Node, facts: Facts, member: Member) -> None:
     place = place_of(facts, member)
     promises = Promises(promise=place.term)
     if directory is not None:
-        written = node.server.upstream
         promises = first_promises(
             place,
             MemberKey(node.name, directory.incarnation),
-            followed=(written.key, written.term) if written is not None else None,
+            followed=streamed(node.server) if is_whole(directory) else None,
             anew=world.new_incarnation(),
         )
         directory.incarnation = promises.incarnation
@@ -144,3 +145,14 @@ def begin_anew(node: Node, facts: Facts, member: Member) -> None:
     world.renumbered(node)
     world.log(node.name, "is re-admitted", promises)
     node.boot()
+
+
+def is_whole(directory: Directory) -> bool:
+    """Whether what a rewind made of it has been replayed to its end (postgres.datadir)."""
+    return directory.needs <= directory.flushed
+
+
+def streamed(server: Server) -> tuple[MemberKey, Term] | None:
+    """Under which name and term its files have it stream."""
+    written = server.upstream
+    return (written.key, written.term) if written is not None else None

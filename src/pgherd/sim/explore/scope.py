@@ -35,13 +35,13 @@ class Scope(msgspec.Struct, frozen=True):
 
     data: data members · voters, k, num_sync: the sync set at first, and how many are wanted ·
     unstreamed: how many of the last standbys are stopped · reign: 2 when n2 has taken over from n1,
-    which has rows that nobody else ever got · unknown: n2 was promoted and all died before its epoch
-    record; the ledger is restored as of before · terms, generations: the last that may begin · writes,
-    crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data directory),
-    electors (another one takes over), restores (of the ledger as of the beginning), failovers and
-    switchovers (asked for): how many at most · mortal: who may suffer them · flights: whether a
-    proposal takes time · slow: whether standbys, too, learn of the ledger late · share: of the
-    states that all scopes may visit together.
+    which has rows that nobody else ever got · unknown: n2 was promoted, all died before its epoch
+    record, and a ledger of before is restored · terms, generations: the last that may begin ·
+    writes, crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data
+    directory), electors (another one takes over), restores (of the ledger as of the beginning),
+    failovers and switchovers (asked for): how many at most · mortal: who may suffer them ·
+    flights: whether a proposal takes time · slow: whether standbys, too, learn of the ledger late ·
+    share: of the states that all scopes may visit together.
     """
 
     about: str

@@ -15,7 +15,7 @@ from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
 from pgherd.sim import restoring
 from pgherd.sim.clock import MS
-from pgherd.sim.faults import Chaos, Strike, write_much
+from pgherd.sim.faults import Chaos, Strike, lose_store_of, write_much
 from pgherd.sim.netfaults import block
 from pgherd.sim.strikes import crash_node, kill_agent, pause_node, resume
 from pgherd.sim.world import Node
@@ -202,6 +202,18 @@ def back_early(chaos: Chaos) -> bool:
     return True
 
 
+def forget_rewinding(chaos: Chaos) -> bool:
+    """Who is rewound next dies with its server before that has come up, and loses its store."""
+
+    def strike(node: Node) -> None:
+        node.server.crash()
+        if lose_store_of(chaos, node):
+            then(chaos, 1_000, node.boot)
+
+    when(chaos, (act.Rewind,), strike, after_ms=(300, 2_500))
+    return True
+
+
 def stall(chaos: Chaos, node: Node) -> None:
     """An agent stands still for a little less than what makes it suspect."""
     agent = node.agent
@@ -330,6 +342,7 @@ PLOTS: dict[str, Strike] = {
     "plot.winner.restarts": restart_winner,
     "plot.back.early": back_early,
     "plot.back.first": back_first,
+    "plot.rewind.forgotten": forget_rewinding,
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,
