@@ -27,6 +27,7 @@ from pgherd.sim.clock import MS, SECOND, Failed, Task
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
     from pgherd.sim.checks import Checks
+    from pgherd.sim.postgres import Server
     from pgherd.sim.world import World
 
 PATIENCE = 4 * SECOND
@@ -118,6 +119,18 @@ def must_be_fenced(world: World, node: NodeId, action: act.Action) -> None:
         left = agent.replica.facts.unsealed
         if left:
             world.checks.fail("fence", f"{node} promotes, {left} is not fenced")
+
+
+def must_be_cut_off(world: World, winner: Server) -> None:
+    """Who is promoted after a required fencing finds no other server that takes writes."""
+    order = world.policy.fence
+    if order is None or not order.required:
+        return
+    for name, node in world.nodes.items():
+        server = node.server
+        if server is not winner and server.primary and server.up and not server.names.closed:
+            text = f"{winner.node} is promoted while {name} takes writes and was to be fenced"
+            world.checks.fail("fence", text)
 
 
 def disturb(world: World, chance: Random, left: NodeId) -> None:

@@ -214,6 +214,15 @@ def forget_rewinding(chaos: Chaos) -> bool:
     return True
 
 
+def dies_fencing(chaos: Chaos) -> bool:
+    """The primary is cut off, and who is to fence it goes before it has."""
+    leader = chaos.leader()
+    if leader is None:
+        return False
+    when(chaos, (act.Fence,), lambda node: put_away(chaos, node), after_ms=(0, 20))
+    return isolate(chaos, leader, low_ms=12_000, high_ms=18_000)
+
+
 def stall(chaos: Chaos, node: Node) -> None:
     """An agent stands still for a little less than what makes it suspect."""
     agent = node.agent
@@ -343,6 +352,7 @@ PLOTS: dict[str, Strike] = {
     "plot.back.early": back_early,
     "plot.back.first": back_first,
     "plot.rewind.forgotten": forget_rewinding,
+    "plot.fence.dies": dies_fencing,
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,

@@ -15,6 +15,7 @@ from random import Random
 import msgspec
 
 from pgherd.model.facts import Mode
+from pgherd.sim import giving
 from pgherd.sim.clock import SECOND
 from pgherd.sim.faults import KINDS, MOVING, Chaos
 from pgherd.sim.mutants.kind import Mutant
@@ -45,7 +46,9 @@ class Catch(msgspec.Struct, frozen=True):
 
 def run_one(mutant: Mutant, seed: int, *, planted: bool = True, verbose: bool = False) -> Result:
     """One seed under the mutant's own faults, with or without the error."""
-    world = World(seed, shape=mutant.shape, mode=mutant.shape.mode or Mode.QUORUM)
+    mode = mutant.shape.mode or Mode.QUORUM
+    policy = giving.policy() if mutant.fences else None
+    world = World(seed, shape=mutant.shape, policy=policy, mode=mode)
     world.stale_chance, world.verbose = mutant.stale, verbose
     chaos = Chaos(world, Random(seed))
     chaos.kinds = {kind: ALL_KINDS[kind] for kind in mutant.faults}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.sim.mutants import (
     consensus,
     elections,
+    fences,
     gates,
     leases,
     rejoins,
@@ -20,6 +21,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
     "Leases": leases.ROWS,
+    "Fencing": fences.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
 MUTANTS: dict[str, Mutant] = {
