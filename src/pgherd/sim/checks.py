@@ -59,6 +59,7 @@ class Checks:
         self.established: dict[Term, int] = {}
         self.by_epoch: dict[tuple[Term, int], Record] = {}
         self.given_up: dict[Term, int] = {}
+        self.ordered: set[tuple[Term, MemberKey]] = set()
         self.failovers = 0
         self.evaluated = 0
 

@@ -47,6 +47,9 @@ def forgive(checks: Checks, reign: Reign) -> None:
     held = checks.world.server(reign.leader.node).dir
     if not reign.gave_up or reign.term in checks.given_up or held is None:
         return
+    unasked = [str(key) for key in reign.gave_up if (reign.term, key) not in checks.ordered]
+    if unasked:
+        checks.fail("I7", f"term {reign.term} gave up {unasked}, which nobody ordered for it")
     lost = {row: record for row, record in checks.acks.items() if not held.holds(record)}
     for record in lost.values():
         if record.end <= reign.start.lsn:
@@ -212,4 +215,5 @@ class Operator:
             requested_by="operator",
         )
         self.world.log(agent.node, "the operator gives up", order.lost)
+        self.world.checks.ordered.update((order.term, key) for key in order.lost)
         agent.propose(order)

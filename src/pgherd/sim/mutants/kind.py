@@ -21,7 +21,8 @@ from pgherd.sim.shapes import THREE, Shape
 class Mutant(msgspec.Struct, frozen=True):
     """One planted error. faults: the kinds that may strike, so many of them (count) or pairs of
     them; caught_by: the invariants that must notice; stale: see World.stale_chance; fences: whether
-    a fencing command has to succeed before a promotion."""
+    a fencing command has to succeed before a promotion; gives_up: instead of a storm, a story in
+    which a person has to give members up."""
 
     sentence: str
     install: Callable[[ExitStack], None]
@@ -31,6 +32,7 @@ class Mutant(msgspec.Struct, frozen=True):
     count: int = 10
     stale: float = 0.02
     fences: bool = False
+    gives_up: bool = False
 
 
 DEATHS = (

@@ -47,13 +47,16 @@ class Catch(msgspec.Struct, frozen=True):
 def run_one(mutant: Mutant, seed: int, *, planted: bool = True, verbose: bool = False) -> Result:
     """One seed under the mutant's own faults, with or without the error."""
     mode = mutant.shape.mode or Mode.QUORUM
-    policy = giving.policy() if mutant.fences else None
+    policy = giving.policy() if mutant.fences or mutant.gives_up else None
     world = World(seed, shape=mutant.shape, policy=policy, mode=mode)
     world.stale_chance, world.verbose = mutant.stale, verbose
     chaos = Chaos(world, Random(seed))
     chaos.kinds = {kind: ALL_KINDS[kind] for kind in mutant.faults}
 
     def story() -> None:
+        if mutant.gives_up:
+            giving.story(world, chaos.rng)
+            return
         begin(world)
         chaos.schedule(first=0, last=STORM - 2 * SECOND, count=mutant.count)
         world.clock.run_until(world.clock.now + STORM)

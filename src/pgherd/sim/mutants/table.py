@@ -8,6 +8,7 @@ from pgherd.sim.mutants import (
     fences,
     gates,
     leases,
+    losses,
     rejoins,
     seals,
     syncsets,
@@ -22,6 +23,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "Coming back": rejoins.ROWS,
     "Leases": leases.ROWS,
     "Fencing": fences.ROWS,
+    "Loss by an operator's word": losses.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
 MUTANTS: dict[str, Mutant] = {
