@@ -23,6 +23,7 @@ from plan_values import (
     pos,
     primary,
     promises,
+    reign,
     replace,
     report,
     sealed,
@@ -36,6 +37,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.facts import (
     Forced,
+    Frozen,
     GivenUp,
     Handover,
     Kind,
@@ -640,9 +642,24 @@ def test_who_led_leads_again_among_equals() -> None:
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
-    """After rule 402 the same leader asks for fewer acknowledgements, so that it ends."""
-    again = electing(rule=402)
+    """After rule 402 who led and failed asks for fewer acknowledgements, so that it ends.
+
+    Also where two take turns at it; whoever has not tried since asks for as many as can stream.
+    """
+    [old] = facts().history
+    mine = replace(old, established=False)
+    theirs = replace(reign(4, 2, pos(3, 4000)), established=False)
+    again = electing(rule=402, history=(mine,))
     assert elect(look(again, CLOSED1, SEAL2, SEAL3)).k == 0
+    turns = electing(rule=402, term=Term(5), leader=key(2), sync=sync(1, 3))
+    end = pos(3, 4000)
+    seals = [
+        report(n, parked(end), promises(n, promise=Term(5), frozen=Frozen(Term(5), end)))
+        for n in (1, 3)
+    ]
+    for first, k in ((old, 1), (mine, 0)):
+        seen = look(replace(turns, history=(first, theirs)), late(report(2, primary())), *seals)
+        assert (elect(seen).winner, elect(seen).k) == (key(1), k)
 
 
 def test_strict_never_wants_less_than_num_sync() -> None:
