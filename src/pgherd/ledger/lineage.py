@@ -96,3 +96,17 @@ def strayed(history: tuple[Reign, ...], adopted: Term, branch: tuple[Fork, ...])
 def granted(fork: Fork, reign: Fork) -> bool:
     """Whether a timeline of a server is the one that a reign opened."""
     return reign.begins == fork.begins and reign.timeline in (Timeline(0), fork.timeline)
+
+
+def strange(history: tuple[Reign, ...], adopted: Term, position: Position, begins: Lsn) -> bool:
+    """Whether WAL whose end looks like its epoch's may be another branch, of a forgotten reign.
+
+    begins: where its last timeline does, by PostgreSQL's own account. A ledger that was restored
+    may not know the reign that a member adopted last. Its promotion shows where no epoch record
+    does: the reigns up to the epoch's opened no timeline there. What lies before the oldest of them
+    cannot be judged, and is common to all.
+    """
+    if any(reign.term == adopted for reign in history) or begins >= position.lsn:
+        return False
+    opened = [fork.begins for fork in forks_of(history, position.epoch)]
+    return bool(opened) and begins > min(opened) and begins not in opened

@@ -60,7 +60,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
-    this state began · stray: of a standby, the first timeline in its WAL that no term opened.
+    this state began · stray: of a standby, the first timeline in its WAL that no term opened ·
+    timeline_begins: of a server whose adopted reign the ledger does not know, where its last
+    timeline begins; else 0.
     """
 
     state: Server = Server.NONE
@@ -84,6 +86,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     checkpointed_for: str = ""
     insert_lsn: Lsn = Lsn(0)
     oldest_wal_lsn: Lsn = Lsn(0)
+    timeline_begins: Lsn = Lsn(0)
     pid: int = 0
     clean: bool = False
     healthy: bool = True

@@ -78,6 +78,7 @@ class ServerWatch:
         self._looking = asyncio.Lock()
         self._branch: tuple[Fork, ...] = ()
         self._branch_of = (0, Timeline(0))
+        self._begins: tuple[int, Lsn] = (0, Lsn(0))
         self.space = FreeSpace(server.data_dir)
 
     def poke(self) -> None:
@@ -250,6 +251,7 @@ class ServerWatch:
             pid=self.server.pid,
             healthy=self._failures == 0,
             probe_failures=self._failures,
+            timeline_begins=self._timeline_begins(look, promises),
             slots=tuple(slot.name for slot in ours),
             slots_in_use=tuple(slot.name for slot in ours if slot.active),
             stray=self._stray(look, promises) if look.in_recovery else None,
@@ -261,6 +263,15 @@ class ServerWatch:
         if self._branch_of != of or not self._branch:
             self._branch, self._branch_of = branch.read(self.server.data_dir, look.timeline), of
         return strayed(self._history(), promises.adopted, self._branch)
+
+    def _timeline_begins(self, look: Look, promises: Promises) -> Lsn:
+        """Asked for once per start of a standby, where the ledger does not know whom it adopted."""
+        known = any(reign.term == promises.adopted for reign in self._history())
+        if known or not look.in_recovery:
+            return Lsn(0)
+        if self._begins[0] != self.server.pid:
+            self._begins = self.server.pid, branch.newest_begins(self.server.data_dir)
+        return self._begins[1]
 
     def _is_drained(self, look: Look) -> bool:
         """No upstream, no receiver, and replay parked at the same place twice in a row."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
-from pgherd.model.facts import Handover, Mode, Phase, Reign
+from pgherd.model.facts import Facts, Handover, Mode, Phase, Reign
 from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, NodeId, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
@@ -161,7 +161,9 @@ def next_set(
     """V' and k' of F5: everybody who may hold something, and as many as will stream.
 
     Who seals may still not stream (its WAL is gone from the winner): a term that was not
-    established in time is followed by one of the same leader that wants one less.
+    established in time is followed by one that wants one less, as soon as its leader is one that
+    has failed so before. Two that took turns, each with the other to be rewound, would else do so
+    for ever.
     Mode strict never wants fewer than num_sync: where not so many stream, V' is empty, the names
     stay closed, and the set returns when there are enough. Mode async wants nobody.
     """
@@ -171,11 +173,21 @@ def next_set(
     voters = {*facts.sync.voters, *others}
     voters |= {facts.leader} if facts.leader is not None else set()
     k = min(wanted, len(others))
-    if facts.rule == NOT_ESTABLISHED and winner == facts.leader:
+    if facts.rule == NOT_ESTABLISHED and winner in never_established(facts):
         k = min(k, max(0, facts.sync.k - 1))
     if is_strict(facts) and k < wanted:
         k = 0
     return (tuple(sorted(voters - {winner})), k) if k else ((), 0)
+
+
+def never_established(facts: Facts) -> set[MemberKey]:
+    """Who led since the last established term."""
+    found: set[MemberKey] = set()
+    for reign in reversed(facts.history):
+        if reign.established:
+            break
+        found.add(reign.leader)
+    return found
 
 
 def names(keys: list[MemberKey]) -> str:

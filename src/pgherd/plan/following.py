@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.ledger.lineage import contains, fork_of
+from pgherd.ledger.lineage import contains, fork_of, strange
 from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn
@@ -96,6 +96,13 @@ def follows_already(s: Self) -> bool:
     return named and server.upstream_term == s.facts.term and own
 
 
+def is_strange(s: Self) -> bool:
+    """Whether it was promoted, or followed who was, in a reign that the ledger does not know."""
+    position = s.server.position
+    adopted, begins = s.promises.adopted, s.server.timeline_begins
+    return position is not None and strange(s.facts.history, adopted, position, begins)
+
+
 def follow(s: Self) -> Answer | None:
     """On the leader's history: stream from it under the term's token."""
     server, member, leader = s.server, leader_member(s), s.facts.leader
@@ -109,7 +116,7 @@ def follow(s: Self) -> Answer | None:
         return f"follows {leader.node} in term {s.facts.term}", action
     if server.position is None or not server.drained:
         return "waits until its position is final", None
-    if contains(s.facts.history, server.position):
+    if contains(s.facts.history, server.position) and not is_strange(s):
         return f"follows {leader.node}", action
     return None
 
@@ -127,6 +134,8 @@ def rejoin(s: Self) -> Answer | None:
         return f"is at {server.position}, off the leader's history; waits for the leader", None
     if s.leader_report.server.checkpointed_term < s.facts.term:
         return "waits for the leader's checkpoint", None
+    if is_strange(s):
+        return f"is at {server.position} by a promotion of no known term: copies it", copy(s)
     fork = fork_of(s.facts.history, server.position)
     if fork is None or server.timeline == s.facts.history[-1].timeline:
         return f"is at {server.position}, whose fork is not known: copies the leader", copy(s)

@@ -19,7 +19,10 @@ def gone(s: Self) -> Answer | None:
 
 
 def forgetful(s: Self) -> Answer | None:
-    """Its server goes on as it is: what may be done with it follows from what was forgotten."""
+    """Its server goes on as it is: what may be done with it follows from what was forgotten.
+
+    But for rule 19: acknowledging nothing alone is right whatever was forgotten.
+    """
     return (f"amnesia: {s.amnesia}", None) if s.amnesia else None
 
 
@@ -89,7 +92,9 @@ def wait_for_birth(s: Self) -> Answer | None:
 
 RULES: tuple[MemberRule, ...] = (
     MemberRule(17, "A node that was removed stops its server and does nothing more.", gone),
-    MemberRule(18, "A member with amnesia touches nothing until it is re-admitted.", forgetful),
+    MemberRule(
+        18, "A member with amnesia touches nothing else until it is re-admitted.", forgetful
+    ),
     MemberRule(11, "A node that is no data member runs no server.", not_mine),
     MemberRule(12, "A data directory that must not be started is left alone.", unusable),
     MemberRule(

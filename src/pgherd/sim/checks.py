@@ -13,7 +13,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.raft.types import ConfState
-from pgherd.sim.giving import forgive
+from pgherd.sim.giving import forgive, must_be_cut_off
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 from pgherd.store.replica import Replica
@@ -59,6 +59,7 @@ class Checks:
         self.established: dict[Term, int] = {}
         self.by_epoch: dict[tuple[Term, int], Record] = {}
         self.given_up: dict[Term, int] = {}
+        self.ordered: set[tuple[Term, MemberKey]] = set()
         self.failovers = 0
         self.evaluated = 0
 
@@ -178,6 +179,7 @@ class Checks:
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
         self.world.herd.on_promoted(server)
+        must_be_cut_off(self.world, server)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:
             self._must_hold(server, self.tip, "was promoted")

@@ -202,6 +202,14 @@ def lose_data(chaos: Chaos) -> bool:
 def lose_store(chaos: Chaos) -> bool:
     """A node's Raft store is lost, its copy is not; one at a time, and the others can decide."""
     node = chaos.any_node()
+    if not lose_store_of(chaos, node):
+        return False
+    chaos.later(200, 3_000, node.boot)
+    return True
+
+
+def lose_store_of(chaos: Chaos, node: Node) -> bool:
+    """The same of one node; it is started later."""
     nodes = chaos.world.nodes.values()
     others_up = all(one.agent is not None for one in nodes if one is not node)
     leader = chaos.world.raft_leader()
@@ -212,7 +220,6 @@ def lose_store(chaos: Chaos) -> bool:
     if node is chaos.leader() and (chaos.world.shape.nofailover or not copies_are_whole(chaos)):
         return False
     amnesia.forget(node)
-    chaos.later(200, 3_000, node.boot)
     return True
 
 

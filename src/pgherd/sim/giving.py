@@ -28,6 +28,7 @@ from pgherd.sim.clock import MS, SECOND, Failed, Task
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
     from pgherd.sim.checks import Checks
+    from pgherd.sim.postgres import Server
     from pgherd.sim.wal import Record
     from pgherd.sim.world import World
 
@@ -76,6 +77,9 @@ def forgive(checks: Checks, reign: Reign) -> None:
     held = checks.world.server(reign.leader.node).dir
     if not reign.gave_up or reign.term in checks.given_up or held is None:
         return
+    unasked = [str(key) for key in reign.gave_up if (reign.term, key) not in checks.ordered]
+    if unasked:
+        checks.fail("I7", f"term {reign.term} gave up {unasked}, which nobody ordered for it")
     lost = {row: record for row, record in checks.acks.items() if not held.holds(record)}
     for record in lost.values():
         if written_at(checks, record) <= reign.start:
@@ -149,6 +153,16 @@ def story(world: World, chance: Random) -> None:
         if node.agent is None:
             node.boot()
     recover(world)
+
+
+def must_be_cut_off(world: World, winner: Server) -> None:
+    """P2: who is promoted after a required fencing finds no other server that takes writes."""
+    order = world.policy.fence
+    if order is None or not order.required:
+        return
+    others = [node.server for node in world.nodes.values() if node.server is not winner]
+    writing = [one.node for one in others if one.primary and one.up and not one.names.closed]
+    world.herd.must("P2", not writing, f"{winner.node} is promoted while {writing} take writes")
 
 
 def disturb(world: World, chance: Random, left: NodeId) -> None:
@@ -230,4 +244,5 @@ class Operator:
             requested_by="operator",
         )
         self.world.log(agent.node, "the operator gives up", order.lost)
+        self.world.checks.ordered.update((order.term, key) for key in order.lost)
         agent.propose(order)

@@ -14,11 +14,12 @@ from pgherd.sim.wal import RECORD_BYTES
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
+    from pgherd.sim.amnesia import Forgetful
 
 MAJOR = 15
 
 
-def see_server(agent: Agent) -> ServerSeen:
+def see_server(agent: Agent | Forgetful) -> ServerSeen:
     """What the server shows, and what the agent remembers of its own acts on this process."""
     server, memory = agent.server, agent.memory
     state, directory = server.state, server.dir
@@ -58,13 +59,14 @@ def see_server(agent: Agent) -> ServerSeen:
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
         insert_lsn=directory.wal[-1].end,
+        timeline_begins=begins_of(agent, replayed),
         slots=directory.slots,
         since=memory.since,
         stray=None if primary else stray_of(agent, Timeline(timeline)),
     )
 
 
-def stray_of(agent: Agent, timeline: Timeline) -> Fork | None:
+def stray_of(agent: Agent | Forgetful, timeline: Timeline) -> Fork | None:
     """Where the history of the timeline that it is on leaves the ledger's."""
     directory = agent.server.dir
     assert directory is not None
@@ -76,12 +78,21 @@ def stray_of(agent: Agent, timeline: Timeline) -> Fork | None:
     return strayed(agent.replica.facts.history, agent.promises.adopted, branch)
 
 
-def position_of(agent: Agent) -> Position | None:
+def position_of(agent: Agent | Forgetful) -> Position | None:
     """Where the server's WAL ends, by the epoch records in it and by whom it adopted."""
     seen = agent.server.position()
     if seen is None:
         return None
     return attributed(agent.replica.facts.history, agent.promises.adopted, seen)
+
+
+def begins_of(agent: Agent | Forgetful, replayed: int) -> Lsn:
+    """Where the last timeline of what is replayed begins, if the adopted reign is not known."""
+    known = {reign.term for reign in agent.replica.facts.history}
+    directory = agent.server.dir
+    if directory is None or agent.promises.adopted in known:
+        return Lsn(0)
+    return Lsn(max(first for _, first in directory.branches if first < replayed) * RECORD_BYTES)
 
 
 def see_receiver(server: Postgres) -> Receiver | None:

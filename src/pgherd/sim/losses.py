@@ -118,7 +118,7 @@ class Losses:
 
     def _is_watched(self, node: NodeId) -> bool:
         """Whether a node's agent lives and has had the time to close what it must."""
-        agent = self.world.nodes[node].agent
+        agent = self.world.nodes[node].agent or self.world.nodes[node].forgetful
         if agent is None or agent.proc.paused:
             return False
         return self.world.clock.now - agent.awake_since > AWAKE_FOR

@@ -92,6 +92,7 @@ class Node:
         self.store_full = False
         self.told = Promises()
         self.asks = ""
+        self.forgetful: amnesia.Forgetful | None = None
         self.lost = 0
 
     def boot(self) -> None:
@@ -110,8 +111,15 @@ class Node:
         self.agent = Agent(self.world, self, boot=self.boots)
         self.world.checks.on_promises_read(self.name, self.told, self.agent.promises)
 
+    def end_forgetful(self) -> None:
+        """End the agent's process of a node without its store."""
+        if self.forgetful is not None:
+            self.forgetful.proc.kill()
+            self.forgetful = None
+
     def kill_agent(self) -> None:
         """End the agent's process; what it was writing may or may not be on disk."""
+        self.end_forgetful()
         agent = self.agent
         if agent is None:
             return
@@ -134,6 +142,7 @@ class Node:
 
     def crash(self) -> None:
         """Everything on this host is gone at once, unsynced writes as well."""
+        self.end_forgetful()
         agent = self.agent
         if agent is not None:
             self.told = agent.promises

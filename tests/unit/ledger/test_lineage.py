@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pgherd.ledger.lineage import UNLIMITED, attributed, contains, fork_of, reach, strayed
+from pgherd.ledger.lineage import (
+    UNLIMITED,
+    attributed,
+    contains,
+    fork_of,
+    reach,
+    strange,
+    strayed,
+)
 from pgherd.model.branch import FIRST, Fork
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
@@ -54,6 +62,27 @@ def test_contains() -> None:
     assert not contains(STORY, pos(2, 901))
     assert not contains(STORY, pos(3, 1))
     assert not contains((), pos(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("adopted", "position", "begins", "is_strange"),
+    [
+        (9, pos(2, 700), 600, True),  # promoted at 1:600... of no reign here, behind record 2
+        (9, pos(2, 700), 500, False),  # reign 2's own timeline
+        (9, pos(5, 1600), 900, False),  # reign 4's, whose server reign 5 kept
+        (9, pos(3, 450), 400, False),  # an abandoned reign's: `contains` says no
+        (9, pos(1, 450), 400, True),  # its WAL without its record, and nobody knows who took it
+        (9, pos(2, 700), 700, False),  # its history file is there, its WAL is not
+        (9, pos(1, 300), 50, False),  # before all that is known, and common to all
+        (9, pos(7, 700), 600, False),  # an epoch of nobody: `contains` says no
+        (2, pos(2, 700), 600, False),  # the reign that it adopted is known
+    ],
+)
+def test_a_promotion_of_no_known_reign(
+    adopted: int, position: Position, begins: int, *, is_strange: bool
+) -> None:
+    """PostgreSQL tells where a timeline begins; a reign that the ledger knows began there."""
+    assert strange(STORY, Term(adopted), position, Lsn(begins)) is is_strange
 
 
 def test_wal_behind_a_promotion_belongs_to_its_reign() -> None:

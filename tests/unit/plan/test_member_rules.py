@@ -31,7 +31,7 @@ from plan_values import (
 
 from pgherd.model import action as act
 from pgherd.model.branch import Fork
-from pgherd.model.facts import Floor, Handover, Kind, Mode, Switchover, SyncUse
+from pgherd.model.facts import Facts, Floor, Handover, Kind, Mode, Switchover, SyncUse
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term, Timeline
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.model.policy import FenceOrder, Policy
@@ -97,6 +97,26 @@ CASES = (
     ),
     Case("just started", 16, None, me(2, facts(), STOPPED, caught_up=False)),
     Case("amnesia", 18, None, me(2, unborn(), primary(), amnesia="its store is lost")),
+    Case("amnesia of a closed one", 18, None, me(2, unborn(), primary(names=CLOSED), amnesia="-")),
+    Case("amnesia of a standby", 18, None, me(2, unborn(), standby(), amnesia="-")),
+    Case(
+        "amnesia of one that may write alone",
+        19,
+        act.HoldWrites,
+        me(2, unborn(), primary(names=""), amnesia="its store is lost", caught_up=False),
+    ),
+    Case(
+        "amnesia of one that hangs and may have sessions that write",
+        19,
+        act.StopServer,
+        me(2, unborn(), HUNG, amnesia="its store is lost", caught_up=False),
+    ),
+    Case(
+        "may write alone, was re-admitted and has heard nothing of the ledger yet",
+        19,
+        act.HoldWrites,
+        me(2, Facts("main"), primary(names=""), caught_up=False),
+    ),
     Case("a hung standby", 15, act.StopServer, me(2, facts(), HUNG)),
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),
@@ -227,6 +247,18 @@ CASES = (
         71,
         act.HoldWrites,
         me(1, electing(sync=sync()), primary(names=""), has_lease=False, caught_up=False),
+    ),
+    Case(
+        "wrote alone in mode async and hangs",
+        71,
+        act.StopServer,
+        me(1, facts(sync=sync(), mode=Mode.ASYNC), HUNG, has_lease=False),
+    ),
+    Case(
+        "wrote alone and hangs: nobody else may lead",
+        48,
+        None,
+        me(1, facts(sync=sync()), HUNG, has_lease=False),
     ),
     Case(
         "would open alone without a lease",

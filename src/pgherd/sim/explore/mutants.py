@@ -184,6 +184,12 @@ MUTANTS: dict[str, Mutant] = {
         ("I10",),
         replace(ALONE, restores=1),
     ),
+    "taken-as-it-looks": Mutant(
+        "A promotion in a reign that a restored ledger does not know is not looked at.",
+        plants.taken_as_it_looks,
+        ("I18",),
+        Scope("", data=2, witness=True, voters=1, writes=0, unknown=True),
+    ),
     "unsealed-by-timer": Mutant(
         "A member unseals itself after a while.", plants.unsealed_by_timer, ("I12",), TWO
     ),

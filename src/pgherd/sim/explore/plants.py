@@ -14,7 +14,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, Position
 from pgherd.model.observation import Server
-from pgherd.plan import election, member, synchrony
+from pgherd.plan import election, following, member, synchrony
 from pgherd.plan.look import sealed as sealed_by_rule
 from pgherd.plan.own import Answer, MemberRule, Self
 from pgherd.plan.rule import Decision, Situation
@@ -285,3 +285,7 @@ def rescue_trusts_two(stack: ExitStack) -> None:
 
     known = rescue.begun_anew
     stack.enter_context(attribute(rescue, "begun_anew", begun_anew))
+
+
+def taken_as_it_looks(stack: ExitStack) -> None:
+    stack.enter_context(attribute(following, "strange", lambda *anything: False))

@@ -118,6 +118,13 @@ SCOPES: dict[str, Scope] = {
         restores=1,
         share=2,
     ),
+    "unknown": Scope(
+        "n2 was promoted and died before its epoch record; a ledger of before is restored",
+        unknown=True,
+        terms=4,
+        generations=2,
+        share=2,
+    ),
     "electors": Scope(
         "three data nodes: two electors after each other, a write", electors=1, terms=3, share=3
     ),

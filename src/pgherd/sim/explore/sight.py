@@ -36,6 +36,7 @@ from pgherd.sim.explore.values import (
     Pos,
     Upstream,
     as_position,
+    branches,
     key_of,
     names_text,
     node_name,
@@ -57,6 +58,7 @@ class Shown(NamedTuple):
     position: Pos | None
     drained: bool
     timeline: int
+    begins: int
     upstream: Upstream | None
     senders: tuple[tuple[int, int, int, int], ...]
     names: str
@@ -88,6 +90,7 @@ def shown(me: int, node: Node, facts: Facts) -> Shown:
         position=position,
         drained=stands_still(node),
         timeline=timeline(node.wal) if runs else 0,
+        begins=branches(node.wal)[-1][1] if runs else 0,
         upstream=node.upstream if runs else None,
         senders=tuple((s.to, s.copy, s.term, s.flush) for s in node.senders) if primary else (),
         names=names_text(node.names),
@@ -135,6 +138,7 @@ def seen_server(s: Shown) -> ServerSeen:
         system_id=SYSTEM_ID if s.server is not Server.NONE else "",
         major=15,
         timeline=Timeline(s.timeline),
+        timeline_begins=Lsn(s.begins),
         position=as_position(s.position) if s.position else None,
         drained=s.drained,
         upstream=node_name(s.upstream.node) if s.upstream and s.upstream.term else None,

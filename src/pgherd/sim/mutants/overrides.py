@@ -8,12 +8,15 @@ from msgspec.structs import replace
 
 from pgherd.ledger import commands as cmd
 from pgherd.model import action as act
-from pgherd.plan import giving
+from pgherd.model.ids import MemberKey
+from pgherd.plan import election, giving
+from pgherd.plan.look import sealed
 from pgherd.plan.rule import Decision, Situation
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import Failed, Task
 from pgherd.sim.giving import fence
 from pgherd.sim.mutants.kind import LOST, Mutant, plant_act
+from pgherd.sim.planting import attribute
 from pgherd.sim.plants import herd_rule, without_member_rule
 from pgherd.sim.shapes import FENCED
 
@@ -42,6 +45,14 @@ def not_fenced(stack: ExitStack) -> None:
     without_member_rule(stack, 39)
 
 
+def only_the_last(stack: ExitStack) -> None:
+    def unsealed(s: Situation, winner: MemberKey) -> tuple[MemberKey, ...]:
+        led = {s.facts.leader} - {None, winner, *sealed(s)}
+        return tuple(key for key in led if key is not None)
+
+    stack.enter_context(attribute(election, "unsealed", unsealed))
+
+
 def not_recorded(stack: ExitStack) -> None:
     """The election goes on in spite of the loss, and its record does not say so."""
 
@@ -67,6 +78,13 @@ ROWS: dict[str, Mutant] = {
         not_fenced,
         FENCING,
         ("P1",),
+        FENCED,
+    ),
+    "fence-not-carried": Mutant(
+        "An election forgets whom the winner before it had still to fence.",
+        only_the_last,
+        (*FENCING, "agent.paused", "plot.fence.dies"),
+        ("P2",),
         FENCED,
     ),
     "loss-not-recorded": Mutant(

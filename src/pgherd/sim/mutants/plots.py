@@ -16,7 +16,7 @@ from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 from pgherd.sim import byhand, restoring
 from pgherd.sim.clock import MS
-from pgherd.sim.faults import Chaos, Strike, write_much
+from pgherd.sim.faults import Chaos, Strike, lose_store_of, write_much
 from pgherd.sim.lonefaults import lone_holder
 from pgherd.sim.netfaults import block
 from pgherd.sim.strikes import crash_node, kill_agent, pause_node, resume
@@ -204,6 +204,27 @@ def back_early(chaos: Chaos) -> bool:
     return True
 
 
+def forget_rewinding(chaos: Chaos) -> bool:
+    """Who is rewound next dies with its server before that has come up, and loses its store."""
+
+    def strike(node: Node) -> None:
+        node.server.crash()
+        if lose_store_of(chaos, node):
+            then(chaos, 1_000, node.boot)
+
+    when(chaos, (act.Rewind,), strike, after_ms=(300, 2_500))
+    return True
+
+
+def dies_fencing(chaos: Chaos) -> bool:
+    """The primary is cut off, and who is to fence it goes before it has."""
+    leader = chaos.leader()
+    if leader is None:
+        return False
+    when(chaos, (act.Fence,), lambda node: put_away(chaos, node), after_ms=(0, 20))
+    return isolate(chaos, leader, low_ms=12_000, high_ms=18_000)
+
+
 def stall(chaos: Chaos, node: Node) -> None:
     """An agent stands still for a little less than what makes it suspect."""
     agent = node.agent
@@ -366,6 +387,8 @@ PLOTS: dict[str, Strike] = {
     "plot.back.early": back_early,
     "plot.back.first": back_first,
     "plot.borrower.dies": borrower_dies,
+    "plot.rewind.forgotten": forget_rewinding,
+    "plot.fence.dies": dies_fencing,
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,

@@ -9,6 +9,7 @@ from pgherd.sim.mutants import (
     forwards,
     gates,
     leases,
+    losses,
     overrides,
     rejoins,
     seals,
@@ -26,6 +27,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "Servers promoted by hand": byhand.ROWS,
     "Fences and overrides": overrides.ROWS,
     "Leases": leases.ROWS,
+    "Loss by an operator's word": losses.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
 MUTANTS: dict[str, Mutant] = {
