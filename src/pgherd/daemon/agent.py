@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.reports import Reports
+from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.ledger.commands import (
     AnyCommand,
     Begin,
@@ -80,6 +81,7 @@ class Agent:
         reports: Reports,
         leasing: Leasing,
         warding: Warding,
+        split_brain: SplitBrain,
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
@@ -97,6 +99,7 @@ class Agent:
         self.reports = reports
         self.leasing = leasing
         self.warding = warding
+        self.split_brain = split_brain
         self.watch = watch
         self.executor = executor
         self.planned = Planned(0, "starting", None)
@@ -247,6 +250,7 @@ class Agent:
             self._follow_upstream()
             self._member_step()
             self._herd_step()
+            self._watch_step()
             self._record_step()
             self._tell()
 
@@ -302,8 +306,7 @@ class Agent:
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
             log.debug("member.planned", rule=planned.rule, reason=planned.reason)
         self.planned = planned
-        until = self.leasing.deadline(facts, promises)
-        ttl_ms = running_ttl(facts, self.policy)
+        until, ttl_ms = self.leasing.deadline(facts, promises), running_ttl(facts, self.policy)
         may = self.warding.before(
             planned.action, self.watch.seen, deadline=until, ttl_ms=ttl_ms, now=now
         )
@@ -415,6 +418,10 @@ class Agent:
             )
         elif isinstance(command, Begin):
             log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
+
+    def _watch_step(self) -> None:
+        applied = self.consensus.replica.node.applied
+        self.split_brain.watch(self.facts, self.reports.newest, applied=applied, now=now_ms())
 
     def _record_step(self) -> None:
         """Keep this node's own record in the ledger as its file and its program say."""

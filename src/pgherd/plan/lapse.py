@@ -1,30 +1,29 @@
-"""Rules 71-72, 76-77: what a primary without synchronous standbys needs, and does without it.
+"""Rules 19, 71-72, 76-77: what a primary without standbys does when nothing lets it write.
 
 With voters the end of a lease stops no write: an acknowledgement needs theirs (PROTOCOL.md 8).
 Without, the lease is what bounds how long a primary that nobody hears writes on alone; in mode
 async another one is elected after that. Commits then wait, as in mode strict: sessions stay, and go
 on when the lease is there again. In both a server that cannot be closed in time is stopped, by its
-agent or by the warden, so that one instant bounds what is written alone.
+agent or by the warden, so that one instant bounds what is written alone. An agent that knows
+neither lease nor mode (its Raft store is lost, or has nothing in it yet) must take it that the
+lease is over and the mode is async.
 """
 
 from __future__ import annotations
 
 from pgherd.model import action as act
-from pgherd.model.facts import Phase
+from pgherd.model.facts import Mode, Phase
 from pgherd.model.observation import Server
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
 def open_alone(s: Self) -> bool:
-    """Whether this server acknowledges alone, as far as it is this node's to end that.
+    """Whether this server has empty names and is this node's to close.
 
     Before rule 16, for closing is right whatever the ledger has become since this start. Once that
     is known, an election closes the gate by itself, and another leader ends this server.
     """
-    server = s.server
-    if server.state is not Server.PRIMARY or server.names:
-        return False
-    return leads(s) or not s.caught_up
+    return not s.server.names and (leads(s) or not s.caught_up)
 
 
 def would_open_alone(s: Self) -> bool:
@@ -32,14 +31,39 @@ def would_open_alone(s: Self) -> bool:
     return leads_now and not s.facts.sync.names_k and s.server.state is Server.PRIMARY
 
 
+def knows_no_lease(s: Self) -> bool:
+    """Whether neither lease nor mode are known here: amnesia, or a store without any term yet."""
+    return bool(s.amnesia) or not s.facts.term
+
+
+def hold_unknown(s: Self) -> Answer | None:
+    """Names with standbys in them stay: those acknowledge under the term's own names, or do not.
+
+    Empty ones mean async or degraded. In mode async another one is elected soon, and what is
+    written until then is lost. One that takes no connection may have sessions that write.
+    """
+    if not knows_no_lease(s) or s.server.names:
+        return None
+    if s.server.state is Server.HUNG:
+        return "may write alone and takes no connection", act.StopServer("it may write alone")
+    if s.server.state is not Server.PRIMARY:
+        return None
+    return "knows of no lease: it acknowledges nothing alone", act.HoldWrites()
+
+
 def hold_writes(s: Self) -> Answer | None:
+    """One that takes no connection cannot be closed; mode async cannot wait for it either."""
     if s.has_lease or not open_alone(s):
+        return None
+    if s.server.state is Server.HUNG and s.facts.mode is Mode.ASYNC:
+        return "its lease ran out and it takes no connection", act.StopServer("it may write alone")
+    if s.server.state is not Server.PRIMARY:
         return None
     return "its lease ran out: it acknowledges nothing alone", act.HoldWrites()
 
 
 def hold_unguarded(s: Self) -> Answer | None:
-    if not s.watchdog or not open_alone(s):
+    if not s.watchdog or not open_alone(s) or s.server.state is not Server.PRIMARY:
         return None
     reason = f"it acknowledges nothing alone without the watchdog that it requires: {s.watchdog}"
     return reason, act.HoldWrites()
@@ -61,7 +85,17 @@ NUMBERS = frozenset({71, 72})
 """The rows that wait for a lease."""
 
 CLOSING: tuple[MemberRule, ...] = (
-    MemberRule(71, "Who writes alone holds writes when its lease runs out.", hold_writes),
+    MemberRule(
+        19,
+        "Who may write alone holds writes, or stops, while it knows of no lease: without its Raft"
+        " store, or with an empty one.",
+        hold_unknown,
+    ),
+    MemberRule(
+        71,
+        "Who writes alone holds writes when its lease runs out; in mode async a hung one stops.",
+        hold_writes,
+    ),
     MemberRule(
         76, "Who writes alone holds writes when the watchdog it requires fails.", hold_unguarded
     ),
