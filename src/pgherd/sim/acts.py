@@ -261,13 +261,8 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
     agent.memory.names_generation = generation
 
 
-def hold_writes(agent: Agent, _: act.HoldWrites) -> Task:
-    """Closed names, and a commit seen to wait: sessions stay and wait."""
-    yield from hold_or_stop(agent)
-
-
 def hold_or_stop(agent: Agent) -> Task:
-    """Closed names that count at once, or no server."""
+    """Closed names that count at once, or no server; sessions stay and wait."""
     until = agent.clock.now + HOLD
     for delay in close_and_probe(agent):
         if agent.clock.now + delay > until:
@@ -488,7 +483,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Promote: promote,
     act.KeepLeading: keep_leading,
     act.SetNames: set_names,
-    act.HoldWrites: hold_writes,
+    act.HoldWrites: lambda agent, _: hold_or_stop(agent),
     act.Settle: settle,
     act.Follow: follow,
     act.Rewind: rewind,
