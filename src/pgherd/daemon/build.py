@@ -163,7 +163,7 @@ class Node:
             leasing=Leasing(
                 self.me,
                 boot=boot(),
-                tell=lambda kind, text: self.stories.tell(kind, text, term=self.agent.facts.term),
+                tell=self._told,
             ),
             watch=self.watch,
             executor=self.executor,
@@ -218,9 +218,14 @@ class Node:
             finished=lambda plan, done: self.agent.act_finished(plan, done),
             progress=self._progress,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
+            tell=self._told,
         )
 
     # --- wires -----------------------------------------------------------------------------------
+
+    def _told(self, kind: str, text: str) -> None:
+        """Something that only this node noticed."""
+        self.stories.tell(kind, text, term=self.agent.facts.term)
 
     def _send(self, message: Msg) -> None:
         node = self._node_of(message.to)

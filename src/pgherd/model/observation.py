@@ -48,6 +48,18 @@ class Sender(msgspec.Struct, frozen=True):
     pid: int = 0
 
 
+class Recovery(msgspec.Struct, frozen=True):
+    """How far a server that comes up has replayed its own WAL.
+
+    total_bytes: from its redo point to the end of its WAL on disk · left_ms: at the speed seen so
+    far; -1 while none was seen.
+    """
+
+    total_bytes: int
+    left_bytes: int
+    left_ms: int = -1
+
+
 class ServerSeen(msgspec.Struct, frozen=True):
     """One look at the local server.
 
@@ -58,7 +70,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
-    this state began.
+    this state began · crashes: how often in a row it died by itself soon after its start ·
+    recovery: while it replays WAL and takes no session yet, as far as that is known.
     """
 
     state: Server = Server.NONE
@@ -89,6 +102,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     slots_in_use: tuple[str, ...] = ()
     problem: str = ""
     since: Instant = Instant(0)
+    crashes: int = 0
+    recovery: Recovery | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):
