@@ -16,6 +16,7 @@ ANSWER_BYTES_MAX = 65_536
 GRACE_S = 0.05
 """After a stall of this process its deadline is over, and the answer is there but not read yet."""
 
+LISTEN_S = 0.2
 CANNOT_CONNECT_NOW = "57P03"
 TOO_MANY_CONNECTIONS = "53300"
 
@@ -56,6 +57,8 @@ async def probe(socket_path: str, *, user: str, database: str, timeout_s: float)
             if asking.done():
                 return asking.result()
         return Probe.HUNG
+    except (ConnectionResetError, BrokenPipeError):
+        return await _listen(socket_path)
     except OSError:
         return Probe.REFUSED
     finally:
@@ -73,6 +76,23 @@ def judge(message: bytes, body: bytes) -> Probe | None:
         known = {CANNOT_CONNECT_NOW: Probe.STARTING, TOO_MANY_CONNECTIONS: Probe.FULL}
         return known.get(code, Probe.ALIVE)
     return None
+
+
+async def _listen(socket_path: str) -> Probe:
+    """Why a postmaster hangs up on who speaks: one without processes says so unasked, and leaves.
+
+    Whoever writes to it at that moment loses what it said.
+    """
+    try:
+        async with asyncio.timeout(LISTEN_S):
+            reader, writer = await asyncio.open_unix_connection(socket_path)
+            try:
+                said = await reader.read(ANSWER_BYTES_MAX)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return Probe.REFUSED
+    return Probe.FORKLESS if said[:1] == b"E" else Probe.REFUSED
 
 
 async def _ask(socket_path: str, startup: bytes) -> Probe:

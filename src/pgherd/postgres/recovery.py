@@ -71,13 +71,21 @@ def wal_end(data_dir: Path, *, start: Lsn, segment_bytes: int) -> Lsn:
     return last_page_end(address, start=start, segment_bytes=segment_bytes)
 
 
-def replaying(data_dir: Path, *, segment_bytes: int) -> Lsn | None:
-    """The beginning of the segment that is being replayed; None where no process says so."""
+def replayer(data_dir: Path) -> tuple[int, str] | None:
+    """The process that replays WAL and the segment that it is at; None where none says so."""
     for pid in processes.of_directory(data_dir):
         try:
             title = TITLE.search(Path(f"/proc/{pid}/cmdline").read_bytes())
         except OSError:
             continue
         if title is not None:
-            return Lsn(segment_number(title[1].decode(), segment_bytes) * segment_bytes)
+            return pid, title[1].decode()
     return None
+
+
+def replaying(data_dir: Path, *, segment_bytes: int) -> Lsn | None:
+    """The beginning of the segment that is being replayed; None where no process says so."""
+    found = replayer(data_dir)
+    if found is None:
+        return None
+    return Lsn(segment_number(found[1], segment_bytes) * segment_bytes)

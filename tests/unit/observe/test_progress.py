@@ -1,4 +1,4 @@
-"""A primary cannot write when its durable WAL stands still under sessions that wait: nothing else."""
+"""A primary cannot write when its WAL stands still under sessions that wait: nothing else."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ def test_a_stall_of_our_own_is_no_silence(tmp_path):
             await reader.read(8)
             writer.write(b"Z\0\0\0\5I")
             await writer.drain()
-            time.sleep(0.4)  # the whole process stands still, the deadline passes
+            time.sleep(0.4)  # noqa: ASYNC251 - the whole process stands still
 
         path = str(tmp_path / "s")
         server = await asyncio.start_unix_server(answer, path)
