@@ -28,7 +28,7 @@ from pgherd.proof.writers import Pace, Writers, create_table
 
 WRITERS = 4
 IMPATIENT = Pace(statement_deadline_s=1.0, connect_deadline_s=0.5)
-"""Where an old primary hangs and refuses nothing, clients' patience would be all that is measured."""
+"""Where an old primary hangs, the patience of clients would be all that is measured."""
 
 REST_S = 20.0
 SETTLE_S = 5.0

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.history import Outcome
@@ -61,7 +62,7 @@ def main(words: list[str]) -> int:
     acknowledged = sorted(
         each.finished for each in history.attempts if each.outcome is Outcome.ACKNOWLEDGED
     )
-    gap = max(b - a for a, b in zip(acknowledged, acknowledged[1:], strict=False))
+    gap = max(b - a for a, b in pairwise(acknowledged))
     print(f"{options.minutes:g} minutes, {stalls} stalls of agents: {terms} terms begun (goal 0)")
     print(f"longest time without an acknowledgement: {gap:.2f} s; {report.verdict}")
     return 0 if report.verdict.clean and not terms else 1

@@ -14,7 +14,7 @@ from pgherd.config.probing import TIMEOUT_MS_LEAST
 from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
-from pgherd.model.lease import TTL_ASYNC_MS
+from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.pace import LOOK_MS, LOOP_MS, REPORT_MS, SUSPECT_LOOK_MS
 
 PROBE = ("failover", "probe")
@@ -100,7 +100,8 @@ def _too_soon(settings: Settings) -> Iterator[tuple[Path, str, str]]:
 def _too_late(settings: Settings) -> Iterator[tuple[Path, str, str]]:
     """A hung primary has to be found before it would have lost its lease, had it been silent."""
     probe, wanted = settings.failover.probe, settings.failover.lease_ttl_ms
-    ttl = wanted if isinstance(wanted, int) else TTL_ASYNC_MS
+    auto = TTL_ASYNC_MS if settings.replication.mode == "async" else TTL_MS
+    ttl = wanted if isinstance(wanted, int) else auto
     between, patience = between_probes_ms(probe.interval_ms), patience_ms(settings)
     if between + patience <= ttl:
         return

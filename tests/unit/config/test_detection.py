@@ -60,14 +60,14 @@ def test_what_does_not_fit_is_refused_at_once_with_values() -> None:
     ("failover", "ways"),
     [
         (
-            "probe: {interval: 4s}",
-            "failover.lease_ttl at least 7500ms or interval at most 1s",
+            "probe: {interval: 9s}",
+            "failover.lease_ttl at least 12500ms or interval at most 1s",
         ),
         (
-            "probe: {timeout: 3s}",
-            "failover.lease_ttl at least 7500ms or failures at most 1 or timeout at most 1750ms",
+            "probe: {timeout: 5s}",
+            "failover.lease_ttl at least 11500ms or failures at most 1 or timeout at most 4250ms",
         ),
-        ("probe: {failures: 9}", "failover.lease_ttl at least 10500ms or failures at most 3"),
+        ("probe: {failures: 9}", "failover.lease_ttl at least 10500ms or failures at most 8"),
     ],
 )
 def test_a_hung_server_is_found_before_a_lease_would_end(failover: str, ways: str) -> None:
@@ -84,3 +84,11 @@ def test_a_hung_server_is_found_before_a_lease_would_end(failover: str, ways: st
         else:
             mended[key] = value
             worst("probe: {" + ", ".join(f"{k}: {v}" for k, v in mended.items()) + "}")
+
+
+def test_the_lease_is_that_of_the_mode() -> None:
+    """auto: 10 s, in mode async 5 s."""
+    text = SMALLEST + "failover: {probe: {timeout: 2s}}\n"
+    assert worst_case(load_text(text)).hung_ms == 5800
+    with pytest.raises(ConfigError, match="a lease lasts 5s"):
+        load_text(text + "replication: {mode: async}\n")
