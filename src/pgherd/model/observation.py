@@ -71,7 +71,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
     this state began · crashes: how often in a row it died by itself soon after its start ·
-    recovery: while it replays WAL and takes no session yet, as far as that is known.
+    recovery: while it replays WAL and takes no session yet, as far as that is known · writes_hang:
+    hung in nothing but that no WAL becomes durable.
     """
 
     state: Server = Server.NONE
@@ -104,6 +105,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     since: Instant = Instant(0)
     crashes: int = 0
     recovery: Recovery | None = None
+    writes_hang: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True):

@@ -174,6 +174,7 @@ class ServerWatch:
             return replace(
                 self.seen,
                 state=Server.HUNG,
+                writes_hang=False,
                 healthy=False,
                 probe_failures=self._failures,
                 problem="it takes no new connection",
@@ -209,7 +210,9 @@ class ServerWatch:
                 f" sessions wait: check the disk of {self.server.data_dir / 'pg_wal'}"
             )
             problem = self._ailments.note(Ailment.WRITES_HANG, text)
-            return replace(seen, state=Server.HUNG, healthy=False, problem=problem)
+            return replace(
+                seen, state=Server.HUNG, writes_hang=True, healthy=False, problem=problem
+            )
         return replace(seen, problem=self._ailments.note(ILL.get(self._last_probe)))
 
     def _note_death(self) -> None:
@@ -252,7 +255,8 @@ class ServerWatch:
         if self._last_probe is Probe.FULL:
             return replace(self.seen, problem=self._ailments.note(Ailment.FULL))
         if now_ms() - self._answered_at >= UNANSWERED_MS:
-            return replace(self.seen, state=Server.HUNG, healthy=False, problem=str(error))
+            hung = replace(self.seen, state=Server.HUNG, writes_hang=False, healthy=False)
+            return replace(hung, problem=str(error))
         return replace(self.seen, problem=str(error))
 
     async def _see_directory(self) -> ServerSeen:

@@ -16,6 +16,7 @@ __all__ = ["RULES", "MemberRule", "Self", "decide", "names_text"]
 
 RULES: tuple[MemberRule, ...] = (
     *lapse.CLOSING,
+    *crashing.CLOSING,
     *presence.RULES,
     *crashing.RULES,
     *sealing.RULES,

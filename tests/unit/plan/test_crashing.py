@@ -8,7 +8,7 @@ from plan_values import NOW, electing, facts, look, myself, promises, replace, r
 
 from pgherd.model import action as act
 from pgherd.model.ids import Instant
-from pgherd.model.observation import Recovery, Server, ServerSeen
+from pgherd.model.observation import Heard, Recovery, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.plan import herd
 from pgherd.plan.crashing import (
@@ -99,3 +99,26 @@ def test_the_estimate_is_told() -> None:
     decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
     assert decision.rule == 304
     assert decision.reason.endswith(f"it comes up: {text}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "begins"),
+    [
+        ({}, (), True),
+        ({"sync": replace(facts().sync, voters=(), k=0, r=0, names=(), names_k=0)}, (), False),
+        ({}, (report(2, replace(STOPPED)),), False),
+    ],
+    ids=["two voters run", "writes alone", "one of two needed voters is down"],
+)
+def test_a_server_that_cannot_write_goes_on_where_nobody_else_can(
+    changes: dict[str, object], others: tuple[Heard, ...], begins: bool
+) -> None:
+    """A restart would not let it write any sooner; one that takes no connection is another case."""
+    known = facts(**changes)
+    for writes_hang in (True, False):
+        hung = report(1, replace(STOPPED, state=Server.HUNG, writes_hang=writes_hang))
+        seen = look(known, hung, *others)
+        decision = herd.decide(known, view=seen.view, policy=seen.policy, now=NOW)
+        assert decision.rule == 202
+        assert (decision.command is not None) == (begins or not writes_hang)
+    assert decide(myself(known, hung.report.server, me=1)).action is None

@@ -220,6 +220,18 @@ CASES = (
         me(1, electing(sync=sync()), primary(names=""), has_lease=False, caught_up=False),
     ),
     Case(
+        "hangs, wrote alone, and has no lease any more",
+        65,
+        act.StopServer,
+        me(1, facts(sync=sync()), replace(HUNG, names=""), has_lease=False),
+    ),
+    Case(
+        "hangs with a lease",
+        48,
+        None,
+        me(1, facts(sync=sync()), replace(HUNG, names="")),
+    ),
+    Case(
         "would open alone without a lease",
         72,
         None,
