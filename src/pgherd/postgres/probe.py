@@ -16,7 +16,7 @@ ANSWER_BYTES_MAX = 65_536
 GRACE_S = 0.05
 """After a stall of this process its deadline is over, and the answer is there but not read yet."""
 
-LISTEN_S = 0.2
+LISTEN_S = 1.0
 CANNOT_CONNECT_NOW = "57P03"
 TOO_MANY_CONNECTIONS = "53300"
 
