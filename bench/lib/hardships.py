@@ -72,7 +72,8 @@ class Hardships:
                 time.sleep(2.0)
                 history = direct.stop()
             self.histories.append(history)
-            self.twice += _acknowledged(history, since=back, until=mended)
+            if back is not None:
+                self.twice += _acknowledged(history, since=back, until=mended)
             return mended
 
         return do
@@ -83,10 +84,10 @@ class Hardships:
 
     def _endure(
         self, herd: LocalHerd, writers: Writers, kind: Hardship, primary: str, *, until: float
-    ) -> float:
-        """Break it, wait, mend it; when another primary had acknowledged its first write."""
+    ) -> float | None:
+        """Break it, wait, mend it; when another primary had acknowledged, None if none was made."""
         with BREAKS[kind](herd, primary):
-            back = until
+            back = None
             if kind is not Hardship.NO_QUORUM:
                 herd.wait_primary(other_than=primary, deadline_s=PRIMARY_DEADLINE_S)
                 herd.wait_for(
