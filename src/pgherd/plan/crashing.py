@@ -1,4 +1,4 @@
-"""Rules 64 and 65: servers that die again and again, come up slowly, or hang while they lead.
+"""Rule 64 and plain questions: servers that die again and again, and that come up slowly.
 
 The first death is answered at once. After that each start waits longer, so that a cluster is not
 kept busy with terms that end as soon as they begin, and others get the time to lead. Where nobody
@@ -7,10 +7,9 @@ else may lead the server is tried for ever, but rarely: it has what nobody else 
 
 from __future__ import annotations
 
-from pgherd.model import action as act
 from pgherd.model.observation import Recovery, Server, ServerSeen
 from pgherd.model.policy import Policy
-from pgherd.plan.own import Answer, MemberRule, Self, leads
+from pgherd.plan.own import Answer, MemberRule, Self
 
 PAUSES_MS = (0, 0, 1000, 2000, 4000)
 """Before a start, by how many deaths in a row came before it."""
@@ -36,17 +35,6 @@ def start_later(s: Self) -> Answer | None:
     return f"died {server.crashes} times in a row: is started {seconds} s after the last", None
 
 
-def stop_hung(s: Self) -> Answer | None:
-    """It cannot be closed as rule 71 would: sessions that it has may go on to be acknowledged."""
-    server = s.server
-    if s.has_lease or server.state is not Server.HUNG or server.names:
-        return None
-    if s.caught_up and not leads(s):
-        return None
-    reason = "it hangs, may write alone, and its lease ran out"
-    return reason, act.StopServer(reason)
-
-
 def comes_up_in_time(server: ServerSeen, policy: Policy, *, waited_ms: int) -> bool:
     """Whether it is worth waiting for a server that is down or starts, up to start_timeout."""
     left = policy.start_timeout_ms - waited_ms
@@ -65,11 +53,6 @@ def progress(recovery: Recovery | None) -> str:
     return f"{left}, about {-(-recovery.left_ms // 1000)} s"
 
 
-CLOSING: tuple[MemberRule, ...] = (
-    MemberRule(
-        65, "A hung server that may write alone is stopped when its lease runs out.", stop_hung
-    ),
-)
 RULES: tuple[MemberRule, ...] = (
     MemberRule(
         64, "A server that dies again and again is started after pauses that grow.", start_later
