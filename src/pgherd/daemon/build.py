@@ -396,12 +396,8 @@ class Node:
         assert self.server is not None
         state = await self.server.state()
         known = self.consensus.store.promises()
-        if state.incarnation and state.incarnation != known.incarnation:
-            renewed = Promises(
-                promise=known.promise,
-                promise_elector=known.promise_elector,
-                incarnation=state.incarnation,
-            )
+        renewed = known.with_directory(state.incarnation)
+        if renewed != known:
             await self.consensus.save_promises(renewed)
 
     async def _be_readmitted(self, amnesia: Amnesia) -> None:
