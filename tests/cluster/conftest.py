@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from pgherd.proof.asking import HerdError
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.writers import Pace, Writers, create_table
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules here import each other by name
 
 START_DEADLINE_S = 60.0
 WHOLE_DEADLINE_S = 60.0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filesystems import mount_tmpfs, run
 
 from pgherd.proof.asking import HerdError
 from pgherd.proof.client import ask
@@ -98,14 +99,6 @@ class Disk:
     def close(self) -> None:
         for place in (self.path, self._below):
             subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
-
-
-def mount_tmpfs(path: Path, size_mb: int) -> None:
-    run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(path))
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
 class DiskHerd(LocalHerd):

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import advice, cautions, leases, promising, schema
+from pgherd.api import advice, ailing, cautions, leases, promising, schema
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -211,21 +211,9 @@ def node(seen: Seen, member: Member) -> schema.Node:
         uptime_seconds=report.uptime_seconds if report is not None else 0,
         last_seen=iso(seen.unix_ms - ago) if heard is not None else None,
         doing=report.doing if report is not None else "",
-        progress_percent=progress(report),
-        problem=problem_of(report),
+        progress_percent=ailing.progress(report),
+        problem=ailing.problem_of(report),
     )
-
-
-def progress(report: Observation | None) -> int | None:
-    known = report is not None and report.progress_percent >= 0
-    return report.progress_percent if known and report is not None else None
-
-
-def problem_of(report: Observation | None) -> str:
-    if report is None:
-        return ""
-    said = (report.server.problem, report.server.settings_problem, *report.alarms)
-    return "; ".join(text for text in said if text)
 
 
 def find_member(facts: Facts, name: str) -> Member | None:
@@ -351,7 +339,7 @@ def problems(seen: Seen) -> list[str]:
         if member.leaving:
             found.append(f"{member.node} is being removed")
         if not is_healthy(seen, member):
-            more = problem_of(seen.newest(member.node))
+            more = ailing.problem_of(seen.newest(member.node))
             found.append(
                 f"{member.node} is {state_of(seen, member)}" + (f": {more}" if more else "")
             )
@@ -410,6 +398,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         warnings=[
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(heard.report for heard in fresh_heard(seen)),
+            *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
         timestamp=iso(seen.unix_ms) or "",

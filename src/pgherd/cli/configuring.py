@@ -23,6 +23,7 @@ SetOption = Annotated[
 
 def validate(config: ConfigOption = None) -> None:
     """Check a configuration: every problem at once, with its line."""
+    from pgherd.config.detection import worst_case
     from pgherd.config.load import load
     from pgherd.config.problems import ConfigError
 
@@ -43,6 +44,8 @@ def validate(config: ConfigOption = None) -> None:
         ) from error
     line(f"{found} is valid: node {settings.node.name} of cluster {settings.cluster.name}")
     line(f"  {alone(settings.failover.lease_ttl_ms)}")
+    if not settings.node.witness:
+        line(f"longest time to detection: {worst_case(settings)}")
 
 
 def alone(wanted: int | str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pgherd.config import detection
 from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
 from pgherd.config.parameters import CHOICES
@@ -123,6 +124,7 @@ def _timings(settings: Settings) -> Found:
         )
 
     yield from _lease(settings)
+    yield from detection.problems(settings)
 
 
 def _lease(settings: Settings) -> Found:

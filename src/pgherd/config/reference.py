@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgherd.config.describe import Described, walk
+from pgherd.config.detection import worst_case
 from pgherd.config.foreign import ANYWHERE, COMES_LATER, FOREIGN
 from pgherd.config.generate import limit_of, written
+from pgherd.config.load import load_text
 from pgherd.config.parameters import CHOICES, OWNED
 
 _HEAD = """# Configuration
@@ -29,6 +31,18 @@ certificates, **restart** takes effect when this node's daemon is started again.
 """
 
 
+_SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1}\n"
+_DETECTION = """At the defaults the longest times to detection are:
+
+> {worst}
+
+`pgherd config validate` works them out for a file. `timeout` times `failures`, and `write_stall`,
+are no shorter than `failover.detect`: a stall that does not end the reign of a silent node does not
+end it as its server's illness either. A server that hangs has to be found before its lease would be
+over, `failover.lease_ttl`.
+"""
+
+
 def reference() -> str:
     """The whole page."""
     parts = [_HEAD, *_sections(), _owned(), _later(), _foreign()]
@@ -42,6 +56,8 @@ def _sections() -> Iterator[str]:
         keys = [item for item in described if item.path[:-1] == section.path]
         title = (section.section.__doc__ or "").strip() if section.section else ""
         yield _table(f"`{section.key}`", keys, title)
+        if section.key == "failover.probe":
+            yield _DETECTION.format(worst=worst_case(load_text(_SMALLEST)))
 
 
 def _table(heading: str, keys: list[Described], title: str = "") -> str:

@@ -34,6 +34,7 @@ from pgherd.config.fields import (
     SecretRef,
     parse_seat,
 )
+from pgherd.config.probing import Probe
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
@@ -214,40 +215,6 @@ class Postgresql(Section):
     def socket_directory(self) -> Path:
         """The directory of the Unix socket."""
         return self.socket_dir or self.data_dir.parent / "run"
-
-
-class Probe(Section):
-    """How this node's PostgreSQL is asked whether it works."""
-
-    interval_ms: Annotated[
-        Millis,
-        Key(
-            "Pause between two probes.",
-            RESTART,
-            unit="duration",
-            least=100,
-            why="every probe is a new connection",
-        ),
-    ] = 500
-    timeout_ms: Annotated[
-        Millis,
-        Key(
-            "Deadline of one probe, connection included.",
-            RESTART,
-            unit="duration",
-            least=200,
-            why="a healthy server under load takes this long to fork a backend",
-        ),
-    ] = 1000
-    failures: Annotated[
-        int,
-        Key(
-            "Failed probes in a row before the server is called unhealthy.",
-            RESTART,
-            least=1,
-            most=100,
-        ),
-    ] = 2
 
 
 class Failover(Section):

@@ -36,6 +36,7 @@ from pgherd.model.observation import (
     Server,
     ServerSeen,
 )
+from pgherd.model.pace import LOOP_MS, REPORT_MS
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, lapse, leases, member, readmission
 from pgherd.plan.asked import Asked
@@ -53,12 +54,11 @@ if TYPE_CHECKING:
 
 log = logs.get("daemon")
 
-REPORT_MS = 200
 EARLY_MS = 50
 """A report may leave so much earlier when the node is awake for a tick of consensus anyway."""
 WHOLE_MS = 1000
 """Rules that are not urgent are asked when something happened, and so often by themselves."""
-LATE_S = 0.3
+LATE_S = LOOP_MS / 1000
 """The agent looks around after so long even if no tick comes."""
 STALL_MS = 1000
 """A loop that was late by this much was stopped: it has to hear the others anew first."""

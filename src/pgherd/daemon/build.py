@@ -223,6 +223,7 @@ class Node:
             finished=lambda plan, done: self.agent.act_finished(plan, done),
             progress=self._progress,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
+            tell=self._tell,
         )
 
     # --- wires -----------------------------------------------------------------------------------
@@ -397,12 +398,8 @@ class Node:
         assert self.server is not None
         state = await self.server.state()
         known = self.consensus.store.promises()
-        if state.incarnation and state.incarnation != known.incarnation:
-            renewed = Promises(
-                promise=known.promise,
-                promise_elector=known.promise_elector,
-                incarnation=state.incarnation,
-            )
+        renewed = known.with_directory(state.incarnation)
+        if renewed != known:
             await self.consensus.save_promises(renewed)
 
     async def _be_readmitted(self, amnesia: Amnesia) -> None:

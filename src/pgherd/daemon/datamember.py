@@ -35,6 +35,7 @@ def make(
     finished: Callable[[Planned, bool], None],
     progress: Callable[[int], None],
     submit: Callable[[AnyCommand], Awaitable[Outcome]],
+    tell: Callable[[str, str], None],
 ) -> tuple[PostgresServer, ServerWatch, Executor]:
     """The parts of a data member. Raises OperatorError where no server can be run."""
     pg = settings.postgresql
@@ -59,6 +60,8 @@ def make(
         probe_interval_ms=settings.failover.probe.interval_ms,
         probe_timeout_ms=settings.failover.probe.timeout_ms,
         probe_failures=settings.failover.probe.failures,
+        write_stall_ms=settings.failover.probe.write_stall_ms,
+        tell=tell,
     )
     hands = Hands(
         me=NodeId(settings.node.name),

@@ -49,6 +49,18 @@ class Sender(msgspec.Struct, frozen=True):
     pid: int = 0
 
 
+class Recovery(msgspec.Struct, frozen=True):
+    """How far a server that comes up has replayed its own WAL.
+
+    total_bytes: from its redo point to the end of its WAL on disk · left_ms: at the speed seen so
+    far; -1 while none was seen.
+    """
+
+    total_bytes: int
+    left_bytes: int
+    left_ms: int = -1
+
+
 class ServerSeen(msgspec.Struct, frozen=True):
     """One look at the local server.
 
@@ -62,7 +74,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
     this state began · stray: of a standby, the first timeline in its WAL that no term opened ·
     timeline_begins: of a server whose adopted reign the ledger does not know, where its last
-    timeline begins; else 0.
+    timeline begins; else 0 · crashes: how often in a row it died by itself soon after its
+    start · recovery: while it replays WAL and takes no session yet, as far as that is known ·
+    writes_hang: hung in nothing but that no WAL becomes durable.
     """
 
     state: Server = Server.NONE
@@ -96,6 +110,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     problem: str = ""
     since: Instant = Instant(0)
     stray: Fork | None = None
+    crashes: int = 0
+    recovery: Recovery | None = None
+    writes_hang: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True):

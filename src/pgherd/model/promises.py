@@ -26,3 +26,15 @@ class Promises(msgspec.Struct, frozen=True):
     floor: Floor | None = None
     dirty_rewind: bool = False
     incarnation: str = ""
+
+    def with_directory(self, incarnation: str) -> Promises:
+        """What is still promised where a directory says whose it is; "": it says nothing.
+
+        Another one was swapped in: nothing about the former counts. But a rewind copies its
+        source's files, that word among them: half way through it is not this directory's own.
+        """
+        if incarnation in ("", self.incarnation) or self.dirty_rewind:
+            return self
+        return Promises(
+            promise=self.promise, promise_elector=self.promise_elector, incarnation=incarnation
+        )

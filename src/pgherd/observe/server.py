@@ -1,7 +1,9 @@
 """Watches the local server: a look through SQL, a fresh-connection probe, and the postmaster's pid.
 
 A death is seen at once (pidfd); a server that stops answering is HUNG after some failed probes in a
-row; everything else is one look, often while something changes and rarely at rest.
+row, or when its WAL stands still under sessions that wait for it (`progress`); everything else is
+one look, often while something changes and rarely at rest. A server that has no connection or no
+process left is ill and lives: the look goes through a session that is held.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
+from pgherd.model.pace import LOOK_MS, SUSPECT_LOOK_MS
 from pgherd.model.promises import Promises
+from pgherd.observe.ailments import Ailment, Ailments
+from pgherd.observe.deaths import Deaths
 from pgherd.observe.disk import FreeSpace
+from pgherd.observe.progress import WriteProgress
+from pgherd.observe.recovering import Recovering
 from pgherd.postgres import branch, lending
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
@@ -30,14 +37,16 @@ from pgherd.telemetry.boottime import now_ms, until_next
 
 log = logs.get("observe")
 
-REST_MS = 1000
 BUSY_MS = 40
+LATE_MS = 50
 LOOK_TIMEOUT_S = 1.0
 UNANSWERED_MS = 10_000
 """A server that takes sessions and lets no look succeed for so long serves nobody either."""
 
 YOUNG_MS = 10_000
 """How long after its start a postmaster may not have opened its socket yet."""
+RUNNING = (Server.STARTING, Server.STANDBY, Server.PRIMARY, Server.HUNG)
+ILL = {Probe.FULL: Ailment.FULL, Probe.FORKLESS: Ailment.FORKLESS}
 replace = msgspec.structs.replace
 
 
@@ -56,6 +65,8 @@ class ServerWatch:
         probe_interval_ms: int,
         probe_timeout_ms: int,
         probe_failures: int,
+        write_stall_ms: int,
+        tell: Callable[[str, str], None],
     ) -> None:
         self.server = server
         self.memory = memory
@@ -65,14 +76,21 @@ class ServerWatch:
         self._is_busy = is_busy
         self._changed = changed
         self._probe_every_ms = probe_interval_ms
-        self._probe_timeout_s = probe_timeout_ms / 1000
+        self._probe_timeout_ms = probe_timeout_ms
         self._failures_max = probe_failures
+        self._write_stall_ms = write_stall_ms
+        self._rest_s = min(LOOK_MS, probe_interval_ms) / 1000
         self._failures = 0
         self._last_probe = Probe.ALIVE
         self._probed_at = Instant(0)
         self._pid_since = Instant(0)
         self._answered_at = Instant(0)
         self._parked_at: Lsn | None = None
+        self._buried = 0
+        self._ailments = Ailments(tell)
+        self._deaths = Deaths()
+        self._progress = WriteProgress()
+        self._recovering = Recovering(server)
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
@@ -99,15 +117,19 @@ class ServerWatch:
             self._poke.clear()
 
     def _pause_s(self) -> float:
-        return BUSY_MS / 1000 if self._is_busy() else until_next(REST_MS / 1000)
+        if self._is_busy() or self._failures:
+            return BUSY_MS / 1000
+        if self._progress.stalled_ms:
+            return SUSPECT_LOOK_MS / 1000
+        return until_next(self._rest_s)
 
     async def look(self) -> ServerSeen:
         """Look now."""
         async with self._looking:
             try:
                 seen = await self._see()
-            except (PostgresError, OperatorError, OSError) as error:
-                seen = replace(self.seen, healthy=False, problem=str(error))
+            except (PostgresError, OperatorError, OSError, RuntimeError) as error:
+                seen = self._blind(str(error))
             if seen.state is not self.seen.state or seen.pid != self.seen.pid:
                 seen = replace(seen, since=now_ms())
                 log.info(
@@ -134,8 +156,20 @@ class ServerWatch:
         await self.server.wait_death()
         self._poke.set()
 
+    def _blind(self, problem: str) -> ServerSeen:
+        """A look that failed: what was seen before, but for a server that is not there any more.
+
+        Without memory, processes or threads nothing can be asked of its directory; that it has died
+        is certain all the same, and must not wait.
+        """
+        if self.server.is_running() or self.seen.state not in RUNNING:
+            return replace(self.seen, healthy=False, problem=problem)
+        self._note_death()
+        return self._dead(problem)
+
     async def _see(self) -> ServerSeen:
         if not self.server.is_running():
+            self._note_death()
             return await self._see_directory()
         if self.server.pid != self.memory.pid:
             self._pid_since = self._answered_at = now_ms()
@@ -145,43 +179,96 @@ class ServerWatch:
             return replace(
                 self.seen,
                 state=Server.HUNG,
+                writes_hang=False,
                 healthy=False,
                 probe_failures=self._failures,
                 problem="it takes no new connection",
             )
         if self._last_probe is Probe.STARTING:
             self._answered_at = now_ms()
-            return replace(self.seen, state=Server.STARTING, pid=self.server.pid)
+            recovery = await self._recovering.look()
+            return replace(self.seen, state=Server.STARTING, pid=self.server.pid, recovery=recovery)
         try:
             look = await self.server.look(timeout_s=LOOK_TIMEOUT_S)
+            stalled_ms = await self._writes_stall_ms(look)
         except PostgresError as error:
             return self._unanswered(error)
         self._answered_at = now_ms()
-        return self._from_look(look)
+        self._deaths.lives(lived_ms=now_ms() - self._pid_since)
+        return self._judge(self._from_look(look), stalled_ms)
+
+    async def _writes_stall_ms(self, look: Look) -> int:
+        """For how long nothing has become durable although sessions wait for it."""
+        if look.in_recovery or not self._progress.stands_still(
+            flush=look.flush_lsn, insert=look.insert_lsn
+        ):
+            self._progress.moved(look.flush_lsn, now=now_ms())
+            return 0
+        sessions = await self.server.waiting_for_wal(LOOK_TIMEOUT_S)
+        return self._progress.waits(sessions, now=now_ms())
+
+    def _judge(self, seen: ServerSeen, stalled_ms: int) -> ServerSeen:
+        """A server that answers, with what it suffers from."""
+        if stalled_ms >= self._write_stall_ms:
+            text = (
+                f"no WAL became durable for {self._write_stall_ms / 1000:g} s and more while"
+                f" sessions wait: check the disk of {self.server.data_dir / 'pg_wal'}"
+            )
+            problem = self._ailments.note(Ailment.WRITES_HANG, text)
+            return replace(
+                seen, state=Server.HUNG, writes_hang=True, healthy=False, problem=problem
+            )
+        return replace(seen, problem=self._ailments.note(ILL.get(self._last_probe)))
+
+    def _note_death(self) -> None:
+        """Count it if it ended by itself, once for each postmaster."""
+        pid = self.server.pid
+        if not pid or pid == self._buried or self.server.ending:
+            return
+        self._buried = pid
+        lived_ms = now_ms() - self._pid_since if pid == self.memory.pid else 0
+        times = self._deaths.died(lived_ms=lived_ms)
+        log.warning("server.died", pid=pid, lived_ms=lived_ms, times=times)
+        if times > 1:
+            text = f"it died {times} times in a row, each soon after its start: see"
+            self._ailments.tell(Ailment.DIES, f"{text} {self.server.log_file}")
+
+    def _dead(self, problem: str) -> ServerSeen:
+        return replace(
+            self.seen,
+            state=Server.STOPPED,
+            pid=0,
+            receiver=None,
+            senders=(),
+            position=None,
+            drained=False,
+            problem=problem,
+            crashes=self._deaths.in_a_row,
+            recovery=None,
+        )
 
     def _unanswered(self, error: PostgresError) -> ServerSeen:
-        """No answer through SQL: dead if the postmaster is, otherwise the probe will tell."""
+        """No answer through SQL: dead if the postmaster is, otherwise the probe will tell.
+
+        Where all connections are taken, ours may be among them: that is no death.
+        """
         if not self.server.is_running():
-            return replace(
-                self.seen,
-                state=Server.STOPPED,
-                pid=0,
-                receiver=None,
-                senders=(),
-                position=None,
-                drained=False,
-                problem=str(error),
-            )
-        self._probed_at = Instant(0)
+            self._note_death()
+            return self._dead(str(error))
+        if not self._failures:
+            self._probed_at = Instant(0)
+        if self._last_probe is Probe.FULL:
+            return replace(self.seen, problem=self._ailments.note(Ailment.FULL))
         if now_ms() - self._answered_at >= UNANSWERED_MS:
-            return replace(self.seen, state=Server.HUNG, healthy=False, problem=str(error))
+            hung = replace(self.seen, state=Server.HUNG, writes_hang=False, healthy=False)
+            return replace(hung, problem=str(error))
         return replace(self.seen, problem=str(error))
 
     async def _see_directory(self) -> ServerSeen:
         self._failures, self._parked_at = 0, None
         state = await self.server.state()
         if state.kind is DirKind.RUNNING and await self.server.adopt():
-            self._last_probe = await self.server.probe(self._probe_timeout_s)
+            self._last_probe = await self.server.probe(self._probe_timeout_ms / 1000)
             self._probed_at = now_ms()
             return await self._see()
         return self._from_directory(state)
@@ -195,6 +282,8 @@ class ServerWatch:
             DirKind.RUNNING: Server.STARTING,
         }
         problem = f"{state.problem}; {state.hint}" if state.hint else state.problem
+        if state.kind is DirKind.STOPPED and self._deaths.in_a_row > 1:
+            problem = problem or f"died {self._deaths.in_a_row} times; see {self.server.log_file}"
         return ServerSeen(
             state=kinds[state.kind],
             system_id=control.system_id if control else "",
@@ -202,22 +291,31 @@ class ServerWatch:
             timeline=control.timeline if control else Timeline(0),
             clean=state.clean,
             problem=problem,
+            crashes=self._deaths.in_a_row,
         )
 
     async def _probe_if_due(self) -> None:
         now = now_ms()
-        if self._last_probe.is_alive and now - self._probed_at < self._probe_every_ms:
+        if now - self._probed_at < self._until_probe_ms():
             return
         self._probed_at = now
-        self._last_probe = await self.server.probe(self._probe_timeout_s)
+        self._last_probe = await self.server.probe(self._probe_timeout_ms / 1000)
         young = now_ms() - self._pid_since < YOUNG_MS
         if self._last_probe is Probe.REFUSED and young:
             self._last_probe = Probe.STARTING
-        if self._last_probe.is_alive or self._last_probe is Probe.STARTING:
+        if self._last_probe.answers or self._last_probe is Probe.STARTING:
             self._failures = 0
         elif self.server.is_running():
             self._failures += 1
-            self._probed_at = Instant(0)
+
+    def _until_probe_ms(self) -> int:
+        """One that failed is followed by another at once, but no sooner than its deadline.
+
+        Looks come at multiples of their interval, give or take the loop's lateness.
+        """
+        if self._failures:
+            return self._probe_timeout_ms
+        return self._probe_every_ms - LATE_MS if self._last_probe.answers else 0
 
     def _from_look(self, look: Look) -> ServerSeen:
         promises, memory = self._promises(), self.memory
@@ -249,6 +347,7 @@ class ServerWatch:
             checkpointed_for=memory.checkpointed_for,
             insert_lsn=look.insert_lsn,
             pid=self.server.pid,
+            crashes=self._deaths.in_a_row,
             healthy=self._failures == 0,
             probe_failures=self._failures,
             timeline_begins=self._timeline_begins(look, promises),

@@ -12,6 +12,7 @@ from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Mode
 from pgherd.model.ids import Lsn, MemberKey, Position
 from pgherd.model.observation import Server
+from pgherd.plan.crashing import comes_up_in_time, progress
 from pgherd.plan.election import (
     elect,
     electing,
@@ -95,9 +96,15 @@ def comes_up(s: Situation) -> Decision | None:
         return None
     if not s.policy.restart_in_place:
         return None
-    if s.now - s.view.phase_since >= s.policy.start_timeout_ms:
+    waited = s.now - s.view.phase_since
+    if not comes_up_in_time(report.server, s.policy, waited_ms=waited):
         return None
-    return Decision(307, f"{report.node} has everything and comes up: waits until it is sealed")
+    more = progress(report.server.recovery)
+    return Decision(
+        307,
+        f"{report.node} has everything and comes up: waits until it is sealed"
+        + (f" ({more})" if more else ""),
+    )
 
 
 def without_the_old(
@@ -160,7 +167,8 @@ def lag_of(s: Situation, winner: MemberKey, position: Position) -> tuple[int, st
 WAITS = (
     HerdRule(
         307,
-        "In mode async a failover waits for an old primary that is heard and comes up.",
+        "In mode async a failover waits for an old primary that is heard and comes up, unless that"
+        " takes longer than start_timeout or it dies again and again.",
         comes_up,
     ),
 )

@@ -12,6 +12,7 @@ from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Handover, Mode, Phase, Reign
 from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, NodeId, Position
 from pgherd.model.observation import Observation, Server
+from pgherd.plan.crashing import progress
 from pgherd.plan.look import (
     able_to_run,
     data_members,
@@ -212,14 +213,18 @@ def quorum_problem(s: Situation, done: dict[MemberKey, Position]) -> str:
     if facts.leader is not None and facts.leader in done:
         return ""
     voters = [key for key in facts.sync.voters if key in done]
+    report = leader_report(s)
+    more = progress(report.server.recovery) if report is not None else ""
     if not facts.sync.voters:
         who = facts.leader.node if facts.leader else "the last leader"
         if facts.mode is Mode.ASYNC:
             return f"{who} is not sealed: mode async waits until {who}'s lease is over"
-        return f"only {who} may hold everything (no synchronous standby), and it is not sealed"
+        text = f"only {who} may hold everything (no synchronous standby), and it is not sealed"
+        return f"{text}; it comes up: {more}" if more else text
     if len(voters) < facts.sync.r:
         missing = [key for key in facts.sync.voters if key not in done]
-        return f"{len(voters)} of {facts.sync.r} needed voters are sealed; missing {names(missing)}"
+        text = f"{len(voters)} of {facts.sync.r} needed voters are sealed; missing {names(missing)}"
+        return f"{text}; the old leader comes up: {more}" if more else text
     return ""
 
 

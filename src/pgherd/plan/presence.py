@@ -6,6 +6,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.observation import Server
 from pgherd.plan import byhand
+from pgherd.plan.crashing import progress
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, starts_for_ever
 
 
@@ -74,7 +75,8 @@ def hung(s: Self) -> Answer | None:
     if s.server.state is Server.STARTING and s.promises.dirty_rewind:
         return "was rewound half way and may never come up", act.StopServer("half rewound")
     if s.server.state is Server.STARTING and not (follows(s) and starts_for_ever(s)):
-        return "the server is starting", None
+        more = progress(s.server.recovery)
+        return f"the server is starting{': ' + more if more else ''}", None
     return None
 
 

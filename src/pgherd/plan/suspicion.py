@@ -53,7 +53,23 @@ def reported_dead(s: Situation) -> Decision | None:
         return None
     if not s.policy.failover_enabled:
         return Decision(202, f"{node} reports its server {state.value}; failover is disabled")
+    if report.server.writes_hang and not others_may_lead(s):
+        return Decision(202, f"{node} cannot write, and nobody else may lead: waits for its disk")
     return begin(s, 202, f"{node} reports its own server {state.value}")
+
+
+def others_may_lead(s: Situation) -> bool:
+    """Whether enough voters run, so that an election can do without the leader.
+
+    To end a server whose disk hangs helps nobody but them: it could write no sooner than now.
+    """
+    reports = [(key, fresh(s, key.node)) for key in s.facts.sync.voters]
+    running = [
+        key
+        for key, report in reports
+        if report is not None and report.server.state is Server.STANDBY
+    ]
+    return bool(running) and len(running) >= s.facts.sync.r
 
 
 def forgot(s: Situation) -> Decision | None:

@@ -41,6 +41,12 @@ SELECT r.yes,
   to_regclass('pgherd.epoch') IS NOT NULL
 FROM (SELECT pg_is_in_recovery() AS yes) AS r, pg_control_checkpoint() AS c
 """
+WAITING_SQL: LiteralString = """
+SELECT count(*) FROM pg_stat_activity WHERE lower(wait_event) IN
+  ('walwrite', 'walsync', 'walinitwrite', 'walinitsync', 'walsyncmethodassign', 'walbufmapping')
+"""
+"""Waits for the device of pg_wal, or for who waits for it; 17 writes the names another way."""
+
 EPOCH_SQL: LiteralString = "SELECT term, leader FROM pgherd.epoch ORDER BY term DESC LIMIT 1"
 
 

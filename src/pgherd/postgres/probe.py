@@ -13,6 +13,10 @@ from enum import StrEnum
 from pgherd.wire.query import TERMINATE, error_of, startup
 
 ANSWER_BYTES_MAX = 65_536
+GRACE_S = 0.05
+"""After a stall of this process its deadline is over, and the answer is there but not read yet."""
+
+LISTEN_S = 1.0
 CANNOT_CONNECT_NOW = "57P03"
 TOO_MANY_CONNECTIONS = "53300"
 
@@ -20,12 +24,14 @@ TOO_MANY_CONNECTIONS = "53300"
 class Probe(StrEnum):
     """What a fresh connection met.
 
-    ALIVE: a session began · FULL: alive, no connection left · STARTING: answers, takes none yet or
-    no more · HUNG: the port is open and nobody answers · REFUSED: nobody listens.
+    ALIVE: a session began · FULL: alive, no connection left · FORKLESS: the postmaster answers and
+    can start no process · STARTING: answers, takes none yet or no more · HUNG: the port is open and
+    nobody answers · REFUSED: nobody listens.
     """
 
     ALIVE = "alive"
     FULL = "full"
+    FORKLESS = "forkless"
     STARTING = "starting"
     HUNG = "hung"
     REFUSED = "refused"
@@ -35,17 +41,28 @@ class Probe(StrEnum):
         """Whether the server takes sessions."""
         return self in (Probe.ALIVE, Probe.FULL)
 
+    @property
+    def answers(self) -> bool:
+        """Whether somebody is there who does what a postmaster does, as far as he can."""
+        return self.is_alive or self is Probe.FORKLESS
+
 
 async def probe(socket_path: str, *, user: str, database: str, timeout_s: float) -> Probe:
     """Open a session at a server's Unix socket and leave again."""
     who = {"user": user, "database": database, "application_name": "pgherd-probe"}
+    asking = asyncio.create_task(_ask(socket_path, startup(who)), name="probe")
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _ask(socket_path, startup(who))
-    except TimeoutError:
+        for limit_s in (timeout_s, GRACE_S):
+            await asyncio.wait({asking}, timeout=limit_s)
+            if asking.done():
+                return asking.result()
         return Probe.HUNG
+    except (ConnectionResetError, BrokenPipeError):
+        return await _listen(socket_path)
     except OSError:
         return Probe.REFUSED
+    finally:
+        asking.cancel()
 
 
 def judge(message: bytes, body: bytes) -> Probe | None:
@@ -61,6 +78,23 @@ def judge(message: bytes, body: bytes) -> Probe | None:
     return None
 
 
+async def _listen(socket_path: str) -> Probe:
+    """Why a postmaster hangs up on who speaks: one without processes says so unasked, and leaves.
+
+    Whoever writes to it at that moment loses what it said.
+    """
+    try:
+        async with asyncio.timeout(LISTEN_S):
+            reader, writer = await asyncio.open_unix_connection(socket_path)
+            try:
+                said = await reader.read(ANSWER_BYTES_MAX)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return Probe.REFUSED
+    return Probe.FORKLESS if said[:1] == b"E" else Probe.REFUSED
+
+
 async def _ask(socket_path: str, startup: bytes) -> Probe:
     reader, writer = await asyncio.open_unix_connection(socket_path, limit=ANSWER_BYTES_MAX)
     try:
@@ -68,6 +102,8 @@ async def _ask(socket_path: str, startup: bytes) -> Probe:
         while True:
             header = await reader.readexactly(5)
             length = struct.unpack("!I", header[1:])[0] - 4
+            if header[:1] == b"E" and length > ANSWER_BYTES_MAX:
+                return Probe.FORKLESS  # plain text: all that a postmaster says without a process
             if not 0 <= length <= ANSWER_BYTES_MAX:
                 return Probe.HUNG  # whoever answers does not speak PostgreSQL
             verdict = judge(header[:1], await reader.readexactly(length))

@@ -85,6 +85,10 @@ class PostgresServer:
         self.settings = settings
         self.log_file = log_file
         self.pid = 0
+        self.ending = False
+        """Whether we ended this server: its death is no accident."""
+        self.control: ControlData | None = None
+        """What pg_control said before the running server was started, or taken over."""
         self.live: dict[str, str] = _live(CLOSED_NAMES, None, None)
         login = Login(str(socket_dir), port, settings.superuser, settings.database)
         self.login = login
@@ -124,7 +128,8 @@ class PostgresServer:
         deadline_s: float = 60.0,
     ) -> Started:
         """Start as a standby and wait until it takes connections, dies, or time is up."""
-        self._demanded = (await self._must_be_startable()).demanded
+        self.control = await self._must_be_startable()
+        self._demanded = self.control.demanded
         self.live = _live(names, conninfo, slot)
         effective = self._effective()
         await self._forget_sessions()
@@ -133,7 +138,7 @@ class PostgresServer:
         self._child = await asyncio.to_thread(
             launch.spawn, argv, data_dir=self.data_dir, log_file=self.log_file, user=self.user
         )
-        self.pid = self._child.pid
+        self.pid, self.ending = self._child.pid, False
         accepting = await self._wait_accepting(self._child, offset, deadline_s)
         return Started(self.pid, accepting, purged, effective.overridden)
 
@@ -151,8 +156,9 @@ class PostgresServer:
         written = conf.parse(await asyncio.to_thread(_read_conf, self.data_dir))
         known = {name: written[name] for name in parameters.RELOADABLE if name in written}
         self.live = {**_live(CLOSED_NAMES, None, None), **known}
+        self.control = state.control
         self._demanded = state.control.demanded if state.control is not None else {}
-        self.pid = state.pid
+        self.pid, self.ending = state.pid, False
         return True
 
     async def wait_death(self) -> None:
@@ -167,6 +173,7 @@ class PostgresServer:
 
     async def stop(self, mode: str = "fast", timeout_s: float = 30.0) -> str:
         """Stop the server, harder and harder; return what it took ("" when none ran)."""
+        self.ending = True
         pid = (await asyncio.to_thread(datadir.running_pid, self.data_dir)) or self.pid
         steps = [mode, "immediate"] if mode != "immediate" else [mode]
         took = ""
@@ -208,6 +215,7 @@ class PostgresServer:
 
     async def kill_tree(self) -> None:
         """SIGKILL every process of this data directory and wait until none is left."""
+        self.ending = True
         deadline = asyncio.get_running_loop().time() + KILL_TIMEOUT_S
         while left := await asyncio.to_thread(processes.of_directory, self.data_dir):
             for pid in sorted(left, key=lambda each: each != self.pid):
@@ -277,6 +285,11 @@ class PostgresServer:
         return await look.take(
             self.watching, timeout_s=timeout_s, settings_problem=self._settings_problem
         )
+
+    async def waiting_for_wal(self, timeout_s: float = 2.0) -> int:
+        """How many processes wait for WAL to be written; reads memory alone."""
+        row = await self.watching.row(look.WAITING_SQL, timeout_s=timeout_s, again=True)
+        return int(row[0])
 
     async def written_token(self) -> str:
         """Under which token its files have it stream, whether it runs or not; "" for none."""

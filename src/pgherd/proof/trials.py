@@ -8,7 +8,7 @@ demo --once`, the cluster tests and the bench all measure with this.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -50,7 +50,7 @@ class Trial(msgspec.Struct, frozen=True):
     redundant_s: from the fault; for a killed node from its restart.
     """
 
-    fault: Fault
+    fault: StrEnum
     before: str
     after: str
     redundant_s: float
@@ -64,11 +64,18 @@ class Report(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def attempt(herd: LocalHerd, writers: Writers, fault: Fault) -> Trial:
-    """Do one fault under load, and return when the herd is whole again."""
+Act = Callable[[LocalHerd, Writers, str], float]
+"""Breaks a herd with this primary, and mends what does not mend itself; since when it is mended."""
+
+
+def attempt(herd: LocalHerd, writers: Writers, fault: StrEnum, *, act: Act | None = None) -> Trial:
+    """Do one fault under load, and return when the herd is whole again.
+
+    act: how, where that is not one of the ways that are known here.
+    """
     time.sleep(QUIET_S)
     before = herd.wait_primary()
-    began = ACTS[fault](herd, writers, before)
+    began = (act or ACTS[Fault(fault)])(herd, writers, before)
     herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=PRIMARY_DEADLINE_S)
     herd.wait_stable(REDUNDANT_DEADLINE_S)
     took = time.monotonic() - began
@@ -77,10 +84,17 @@ def attempt(herd: LocalHerd, writers: Writers, fault: Fault) -> Trial:
     return Trial(fault, before, after, took)
 
 
-def conclude(herd: LocalHerd, writers: Writers, trials: list[Trial]) -> Report:
-    """Stop the writers, read the rows on every node, and judge."""
+def conclude(
+    herd: LocalHerd, writers: Writers, trials: list[Trial], *, others: Sequence[History] = ()
+) -> Report:
+    """Stop the writers, read the rows on every node, and judge.
+
+    others: of more writers into the same table, for the verdict alone.
+    """
     history = writers.stop()
-    return Report(tuple(trials), outages(history), judge(herd, history))
+    attempts = (*history.attempts, *(each for other in others for each in other.attempts))
+    whole = msgspec.structs.replace(history, attempts=attempts)
+    return Report(tuple(trials), outages(history), judge(herd, whole))
 
 
 def judge(herd: LocalHerd, history: History) -> Verdict:
@@ -149,7 +163,7 @@ def _kill_agent(herd: LocalHerd, writers: Writers, primary: str) -> float:
     return began
 
 
-ACTS: dict[Fault, Callable[[LocalHerd, Writers, str], float]] = {
+ACTS: dict[Fault, Act] = {
     Fault.POSTMASTER: _kill_postmaster,
     Fault.NODE: _kill_node,
     Fault.SWITCHOVER: _switch_over,

@@ -114,9 +114,12 @@ def read_rows(dsn: str, *, deadline_s: float = 30.0) -> list[Row]:
 class Writers:
     """N writers against one connection string: `start`, any number of `mark`s, `stop`."""
 
-    def __init__(self, dsn: str, *, count: int = 4, pace: Pace | None = None) -> None:
+    def __init__(
+        self, dsn: str, *, count: int = 4, pace: Pace | None = None, first: int = 1
+    ) -> None:
+        """first: the number of the first writer, where others write into the same table."""
         self._pace = pace or Pace()
-        self._writers = [_Writer(dsn, number=n + 1, pace=self._pace) for n in range(count)]
+        self._writers = [_Writer(dsn, number=first + n, pace=self._pace) for n in range(count)]
         self._marks: list[Mark] = []
         self._began = 0.0
         self._thread: threading.Thread | None = None
@@ -203,6 +206,7 @@ class _Writer:
         self.acknowledged = 0
         self.last_acknowledged = time.monotonic()
         self.connect_failures = 0
+        self._hung_port = ""
         self.trouble = ""
 
     async def run(self, stopping: threading.Event) -> None:
@@ -238,11 +242,16 @@ class _Writer:
         self.trouble = why
 
     def _rotate_hosts(self) -> None:
-        """Begin with another host next time: the first one may hang rather than refuse."""
-        for key in ("host", "port"):
-            first, _, rest = str(self._parameters.get(key, "")).partition(",")
-            if rest:
-                self._parameters[key] = f"{rest},{first}"
+        """Begin with another host next time: the first one may hang rather than refuse.
+
+        One that was seen to hang in the middle of a write comes last.
+        """
+        hosts, ports = (str(self._parameters.get(key, "")).split(",") for key in ("host", "port"))
+        pairs = list(zip(hosts, ports, strict=False))
+        hung = [pair for pair in pairs if pair[1] == self._hung_port] or pairs[:1]
+        pairs = [pair for pair in pairs if pair not in hung] + hung
+        self._parameters["host"] = ",".join(host for host, _ in pairs)
+        self._parameters["port"] = ",".join(port for _, port in pairs)
 
     async def _write(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> Attempt:
         id = WriteId(self._number, len(self.attempts) + 1)
@@ -263,6 +272,9 @@ class _Writer:
             self.acknowledged += 1
             self.last_acknowledged = finished
         elif outcome is Outcome.INDETERMINATE or detail.startswith("25006"):
+            if finished - started >= self._pace.statement_deadline_s:
+                self._hung_port = str(connection.info.port)
+                self._rotate_hosts()
             await self._drop()
         if detail:
             self.trouble = detail

@@ -11,7 +11,7 @@ from pgherd.api.views import Seen
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind
 from pgherd.model.ids import CLOSED_NAME, Lsn, NodeId, Position, Term
-from pgherd.model.observation import Server
+from pgherd.model.observation import Recovery, Server
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -255,3 +255,26 @@ def test_history_names_what_began_each_reign(herd):
     assert told.reigns[-1].primary == "n2"
     assert told.notes[-1].kind == "term.established"
     assert len(stories.history(herd.facts(), limit=1).reigns) == 1
+
+
+def test_an_ailment_of_a_healthy_server_is_a_warning(herd):
+    """It works, so nothing is degraded; the sentence stands under the warnings and at its node."""
+    herd.report_server(N1, problem="every connection is taken")
+    status = views.status(seen_of(herd))
+    assert (status.status, status.problems) == ("operational", [])
+    assert status.warnings == ["n1: every connection is taken"]
+    assert by_name(herd)["n1"].problem == "every connection is taken"
+
+
+def test_a_recovery_is_told_with_its_percentage(herd):
+    """What is left, as a share of all and in words; an act's own percentage comes first."""
+    recovery = Recovery(total_bytes=400 << 20, left_bytes=100 << 20, left_ms=2500)
+    herd.report_server(N3, state=Server.STARTING, recovery=recovery, receiver=None)
+    told = by_name(herd)["n3"]
+    assert (told.state, told.progress_percent) == ("starting", 75)
+    assert told.problem == "100 of 400 MB of WAL are left, about 3 s"
+    heard = herd.heard[N3]
+    herd.heard[N3] = msgspec.structs.replace(
+        heard, report=msgspec.structs.replace(heard.report, progress_percent=7)
+    )
+    assert by_name(herd)["n3"].progress_percent == 7

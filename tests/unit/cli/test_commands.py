@@ -200,6 +200,7 @@ def test_config_generate_and_validate(pgherd, tmp_path):
     valid = pgherd("config", "validate", "--config", file)
     assert (valid.code, valid.err) == (0, "")
     assert "node n7 of cluster main" in valid.out
+    assert "longest time to detection: a server that died 0.3 s, " in valid.out
     assert pgherd("config", "generate", "--file", file).code == 2
     assert pgherd("config", "generate").out.startswith("# pgherd, one node.")
     file.write_text("version: 1\nnode: {name: N7, address: 127.0.0.1}\nraft: {prot: 1}\n")

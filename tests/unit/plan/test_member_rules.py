@@ -121,6 +121,7 @@ CASES = (
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),
     Case("starting half rewound", 15, act.StopServer, me(2, facts(), STARTING, promises=DIRTY)),
+    Case("died again", 64, None, me(1, facts(), replace(STOPPED, since=NOW, crashes=2))),
     Case(
         "the founder",
         21,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+import time
 from base64 import b64decode
 from pathlib import Path
 
@@ -218,3 +220,55 @@ def test_a_look_at_a_primary():
     assert seen.timeline == 5
     assert (seen.senders[0].flush_lsn, seen.senders[0].replay_lsn) == (4, 0)
     assert seen.settings_problem == "x"
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (b"Ecould not fork new process for connection: No\n\0", Probe.FORKLESS),
+        (b"", Probe.REFUSED),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Probe.HUNG),
+        (None, Probe.HUNG),
+    ],
+    ids=["no process", "closed", "another program", "silent"],
+)
+def test_what_answers_at_the_socket(tmp_path, said, verdict):
+    """A postmaster without processes says so in plain text, which is an answer."""
+
+    async def story():
+        async def answer(reader, writer):
+            await reader.read(8)
+            if said is not None:
+                writer.write(said)
+                writer.close()
+                return
+            await reader.read()
+
+        path = str(tmp_path / "s")
+        server = await asyncio.start_unix_server(answer, path)
+        found = await probe.probe(path, user="a", database="a", timeout_s=0.2)
+        server.close()
+        return found
+
+    assert asyncio.run(story()) is verdict
+    assert Probe.FORKLESS.answers
+    assert not Probe.FORKLESS.is_alive
+
+
+def test_a_stall_of_our_own_is_no_silence(tmp_path):
+    """The answer lies in the socket when the deadline is over: whoever was late, not the server."""
+
+    async def story():
+        async def answer(reader, writer):
+            await reader.read(8)
+            writer.write(b"Z\0\0\0\5I")
+            await writer.drain()
+            time.sleep(0.4)  # noqa: ASYNC251 - the whole process stands still
+
+        path = str(tmp_path / "s")
+        server = await asyncio.start_unix_server(answer, path)
+        found = await probe.probe(path, user="a", database="a", timeout_s=0.2)
+        server.close()
+        return found
+
+    assert asyncio.run(story()) is Probe.ALIVE
