@@ -22,7 +22,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
 
 import msgspec
@@ -87,13 +87,18 @@ def dsn_of(
     )
 
 
+def insert(id: WriteId) -> str:
+    """The statement of one write."""
+    return INSERT.format(writer=id.writer, seq=id.seq)
+
+
 def create_table(dsn: str, *, deadline_s: float = 30.0) -> None:
     """Make an empty table for a run; the one of an earlier run is dropped."""
 
     def create(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {TABLE}; {CREATE}".encode())
 
-    _retry(dsn, create, deadline_s=deadline_s)
+    retry(dsn, create, deadline_s=deadline_s)
 
 
 def read_rows(dsn: str, *, deadline_s: float = 30.0) -> list[Row]:
@@ -108,15 +113,26 @@ def read_rows(dsn: str, *, deadline_s: float = 30.0) -> list[Row]:
             for w, s, after, lsn in found
         ]
 
-    return _retry(dsn, read, deadline_s=deadline_s)
+    return retry(dsn, read, deadline_s=deadline_s)
 
 
 class Writers:
-    """N writers against one connection string: `start`, any number of `mark`s, `stop`."""
+    """N writers against connection strings in turn: `start`, any number of `mark`s, `stop`."""
 
-    def __init__(self, dsn: str, *, count: int = 4, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str | Sequence[str],
+        *,
+        count: int = 4,
+        pace: Pace | None = None,
+        statement: Callable[[WriteId], str] = insert,
+    ) -> None:
         self._pace = pace or Pace()
-        self._writers = [_Writer(dsn, number=n + 1, pace=self._pace) for n in range(count)]
+        dsns = [dsn] if isinstance(dsn, str) else dsn
+        self._writers = [
+            _Writer(dsns[n % len(dsns)], number=n + 1, pace=self._pace, statement=statement)
+            for n in range(count)
+        ]
         self._marks: list[Mark] = []
         self._began = 0.0
         self._thread: threading.Thread | None = None
@@ -193,7 +209,10 @@ class Writers:
 class _Writer:
     """One client: connects, inserts, waits for its turn; reconnects after any loss."""
 
-    def __init__(self, dsn: str, *, number: int, pace: Pace) -> None:
+    def __init__(
+        self, dsn: str, *, number: int, pace: Pace, statement: Callable[[WriteId], str]
+    ) -> None:
+        self._statement = statement
         self._parameters = conninfo_to_dict(dsn)
         self._number = number
         self._pace = pace
@@ -246,9 +265,9 @@ class _Writer:
 
     async def _write(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> Attempt:
         id = WriteId(self._number, len(self.attempts) + 1)
-        statement = INSERT.format(writer=id.writer, seq=id.seq).encode()
+        statement = self._statement(id).encode()
         loop = asyncio.get_running_loop()
-        deadline = loop.call_later(self._pace.statement_deadline_s, _cut, connection)
+        deadline = loop.call_later(self._pace.statement_deadline_s, cut, connection)
         outcome, detail = Outcome.INDETERMINATE, ""
         started = time.monotonic()
         try:
@@ -286,7 +305,7 @@ def classify(error: psycopg.Error) -> tuple[Outcome, str]:
     return (Outcome.INDETERMINATE if unknown else Outcome.REFUSED), text
 
 
-def _cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+def cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
     """End the conversation without a word: the other side sees a closed connection."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as end:
@@ -295,7 +314,7 @@ def _cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         pass  # it is closed already
 
 
-def _retry(
+def retry(
     dsn: str,
     work: Callable[[psycopg.Connection[tuple[object, ...]]], T],
     *,
