@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -41,6 +40,10 @@ class Loopback(LocalHerd):
         """Per node its control groups."""
         return {}
 
+    def processes_of(self, name: str) -> dict[int, Process]:
+        """Everything that belongs to a node."""
+        return self._processes_of(name)
+
     def server_processes(self, name: str, title: str) -> list[Process]:
         """The processes of a node's server whose title has this word in it."""
         postmaster = self.postmaster_pid(name)
@@ -67,6 +70,10 @@ class Loopback(LocalHerd):
         timer = Timer(at_most_s, f"kill -CONT {' '.join(map(str, pids))}")
         processes.send(pids, signal.SIGSTOP)
         return timer.now
+
+    def supervisor_pid(self, name: str) -> int:
+        """The process that was started for a node, and keeps the others alive."""
+        return self._running[name].pid
 
     def must_part(self, name: str, part: str) -> int:
         """A part of a daemon that lives."""
@@ -137,8 +144,3 @@ class Apart(Loopback):
             group.close()
         if self.network is not None:
             self.network.close()
-
-
-def log_tails(herd: LocalHerd) -> list[Path]:
-    """The log files of all nodes."""
-    return [place.log for place in herd.places.values()]

@@ -80,9 +80,7 @@ def enter(words: list[str]) -> None:
     """Become the same command in a network and a mount namespace of its own."""
     environment = {**os.environ, INSIDE: "1"}
     command = ["unshare", "--net", "--mount", "--propagation", "private"]
-    os.execvpe(
-        command[0], [*command, sys.executable, "-m", "pgherd.chaos", *words], environment
-    )
+    os.execvpe(command[0], [*command, sys.executable, "-m", "pgherd.chaos", *words], environment)
 
 
 def run(*command: str, text: str = "") -> str:

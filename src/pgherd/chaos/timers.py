@@ -30,6 +30,4 @@ class Timer:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        subprocess.run(
-            ["sh", "-c", self._command], check=False, capture_output=True, timeout=60
-        )
+        subprocess.run(["sh", "-c", self._command], check=False, capture_output=True, timeout=60)

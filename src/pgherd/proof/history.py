@@ -48,13 +48,17 @@ class WriteId(NamedTuple):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One write as its client saw it. Times are seconds of one monotonic clock for all writers."""
+    """One write as its client saw it. Times are seconds of one monotonic clock for all writers.
+
+    reply: what the server returned with its success.
+    """
 
     id: WriteId
     started: float
     finished: float
     outcome: Outcome
     detail: str = ""
+    reply: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):

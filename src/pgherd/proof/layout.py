@@ -170,9 +170,7 @@ def choose_ports(nodes: int, *, base: int | None, preferred: int | None = None) 
     raise OperatorError("no free block of ports was found", "name one with --base-port")
 
 
-def make_place(
-    root: Path, *, number: int, ports: Ports, user: str, host: str = HOST
-) -> Place:
+def make_place(root: Path, *, number: int, ports: Ports, user: str, host: str = HOST) -> Place:
     """Make one node's directories, with those of PostgreSQL in its user's hands."""
     directory = root / f"n{number}"
     sockets = directory / "run"

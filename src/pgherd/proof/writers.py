@@ -55,11 +55,15 @@ READ = f"SELECT writer, seq, after, (lsn - '0/0')::bigint FROM {TABLE}"
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How fast the writers go and how long they wait; per writer."""
+    """How fast the writers go and how long they wait; per writer.
+
+    looks_elsewhere: whether a read-only server is left for another of the same string.
+    """
 
     writes_per_second: float = 40.0
     statement_deadline_s: float = 2.0
     connect_deadline_s: float = 1.0
+    looks_elsewhere: bool = True
 
 
 def dsn_of(
@@ -145,12 +149,17 @@ class Writers:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def start(self, *, deadline_s: float = 30.0) -> None:
-        """Begin to write; return when every writer has its first acknowledgement."""
+    def begin(self) -> None:
+        """Begin to write, whatever comes of it."""
         assert self._thread is None, "writers are started once"
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="proof-writers", daemon=True)
         self._thread.start()
+
+    def start(self, *, deadline_s: float = 30.0) -> None:
+        """Begin to write; return when every writer has its first acknowledgement."""
+        self.begin()
+        assert self._thread is not None
         until = self._began + deadline_s
         while not all(writer.acknowledged for writer in self._writers):
             if time.monotonic() > until or not self._thread.is_alive():
@@ -268,11 +277,11 @@ class _Writer:
         statement = self._statement(id).encode()
         loop = asyncio.get_running_loop()
         deadline = loop.call_later(self._pace.statement_deadline_s, cut, connection)
-        outcome, detail = Outcome.INDETERMINATE, ""
+        outcome, detail, reply = Outcome.INDETERMINATE, "", ""
         started = time.monotonic()
         try:
-            await connection.execute(statement, prepare=False)
-            outcome = Outcome.ACKNOWLEDGED
+            cursor = await connection.execute(statement, prepare=False)
+            outcome, reply = Outcome.ACKNOWLEDGED, await _reply(cursor)
         except psycopg.Error as error:
             outcome, detail = classify(error)
         finally:
@@ -281,11 +290,14 @@ class _Writer:
         if outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged += 1
             self.last_acknowledged = finished
-        elif outcome is Outcome.INDETERMINATE or detail.startswith("25006"):
+        elif outcome is Outcome.INDETERMINATE or self._is_elsewhere(detail):
             await self._drop()
         if detail:
             self.trouble = detail
-        return Attempt(id, started, finished, outcome, detail)
+        return Attempt(id, started, finished, outcome, detail, reply)
+
+    def _is_elsewhere(self, detail: str) -> bool:
+        return self._pace.looks_elsewhere and detail.startswith("25006")
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -303,6 +315,14 @@ def classify(error: psycopg.Error) -> tuple[Outcome, str]:
     text = f"{state} {error}".strip().splitlines()[0]
     unknown = not state or severity != "ERROR" or state.startswith("08") or state == "40003"
     return (Outcome.INDETERMINATE if unknown else Outcome.REFUSED), text
+
+
+async def _reply(cursor: psycopg.AsyncCursor[tuple[object, ...]]) -> str:
+    """What the server returned with its success, if the statement asked for anything."""
+    if not cursor.description:
+        return ""
+    row = await cursor.fetchone()
+    return " ".join(map(str, row or ()))
 
 
 def cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:

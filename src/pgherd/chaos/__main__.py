@@ -1,0 +1,98 @@
+"""`./dev chaos --minutes N --seed S`: attack a herd of real nodes, and judge what it promised."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+from pgherd.chaos import machine, report
+from pgherd.chaos.kinds import KINDS, allowed
+from pgherd.chaos.run import Options, Run
+from pgherd.model.errors import OperatorError
+from pgherd.sim.record import commit
+
+SEED_MAX = 1 << 31
+
+
+def main(words: list[str]) -> int:
+    """Run what was asked for. 0: done, 1: wrong, 2: cannot here, 3: proves nothing."""
+    parser = _parser()
+    options = parser.parse_args(words)
+    if options.list:
+        print(table())
+        return report.DONE
+    unknown = set(options.only) - KINDS.keys()
+    if unknown:
+        parser.error(f"no kind {', '.join(sorted(unknown))}; --list shows them")
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(SEED_MAX)
+        words = [*words, "--seed", str(options.seed)]
+    if not options.loopback and not machine.is_inside():
+        try:
+            machine.require()
+        except OperatorError as error:
+            print(f"chaos: {error}", file=sys.stderr)
+            return report.CANNOT
+        machine.enter(words)
+    return go(options)
+
+
+def go(words: argparse.Namespace) -> int:
+    """The run, told from its first line to its last."""
+    options = Options(
+        seed=words.seed,
+        minutes=words.minutes,
+        apart=not words.loopback,
+        nodes=words.nodes,
+        postgres_bin=words.postgres_bin,
+        only=tuple(words.only),
+        leading_share=words.leading,
+        steps_max=words.steps,
+        directory=words.keep,
+    )
+    kinds = allowed(apart=options.apart)
+    if options.only:
+        kinds = [kind for kind in kinds if kind.name in options.only]
+    if not kinds:
+        print(f"chaos: none of {', '.join(words.only)} is possible on loopback", file=sys.stderr)
+        return report.CANNOT
+    tell(report.head(options, commit=commit()))
+    record = Run(options, kinds, tell).go()
+    tell(report.tail(record, picture=words.svg))
+    return report.code(record)
+
+
+def table() -> str:
+    """Every kind of fault, as a person wants to see it."""
+    return "\n".join(
+        f"{kind.name:28s} {kind.primitive}  {','.join(map(str, kind.rows)) or '-':8s} "
+        f"{kind.target}: {kind.how}"
+        for kind in KINDS.values()
+    )
+
+
+def tell(text: str) -> None:
+    """Say it at once: whoever waits for minutes wants to see something."""
+    print(text, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="for how long faults strike")
+    parser.add_argument("--seed", type=int, help="of the plan; default: a fresh one")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--postgres-bin", default="auto", help="directory of the binaries")
+    parser.add_argument("--loopback", action="store_true", help="without root: fewer kinds")
+    parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="only these kinds")
+    parser.add_argument("--steps", type=int, default=0, help="end after so many steps of the plan")
+    parser.add_argument("--leading", type=float, default=0.0, help="least part that hits primaries")
+    parser.add_argument("--svg", type=Path, help="draw the run into this file")
+    parser.add_argument("--keep", type=Path, help="keep the herd's directory here")
+    parser.add_argument("--list", action="store_true", help="show all kinds of faults")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

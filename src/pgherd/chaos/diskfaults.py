@@ -1,0 +1,238 @@
+"""Disks that are full, hang or cannot be written to (D), and groups without memory or forks (M)."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+from pgherd.chaos.fault import Kind, Needs, NotNow, Primitive, Scene, Strike, Undo
+from pgherd.chaos.processfaults import stop_server
+from pgherd.proof import processes
+
+MEMORY_LEFT = 12 << 20
+HOG_MB = 160
+HOG_SECONDS_MAX = 20
+
+
+def fill(what: str, who: Callable[[Scene], str]) -> Strike:
+    """Leave no byte of a file system."""
+
+    def strike(scene: Scene) -> Undo:
+        return scene.disk(who(scene), what).fill()
+
+    return strike
+
+
+def hang(what: str, who: Callable[[Scene], str]) -> Strike:
+    """Every write to a file system hangs, and whoever writes cannot be killed."""
+
+    def strike(scene: Scene) -> Undo:
+        return scene.disk(who(scene), what).freeze(at_most_s=scene.at_most_s)
+
+    return strike
+
+
+def lock_store(scene: Scene) -> Undo:
+    """The Raft store's file system becomes read-only between two lives of the agent."""
+    name = scene.standby()
+    supervisor = scene.herd.supervisor_pid(name)
+    wake = scene.herd.stop_processes([supervisor], at_most_s=scene.at_most_s)
+    try:
+        agent = scene.herd.must_part(name, "agent")
+        processes.send([agent], signal.SIGKILL)
+        scene.wait(lambda: not processes.is_alive(agent), "the agent's end")
+        undo = scene.disk(name, "store").lock()
+    finally:
+        wake()
+    if undo is None:
+        raise NotNow("files are open for writing")
+    return undo
+
+
+def lock_data(scene: Scene) -> Undo:
+    """A standby's file system becomes read-only between two lives of its server."""
+    name = scene.standby()
+    wake = stop_server(scene, name)
+    try:
+        undo = scene.disk(name, "data").lock()
+    finally:
+        wake()
+    if undo is None:
+        raise NotNow("files are open for writing")
+    return undo
+
+
+def exhaust_memory(scene: Scene) -> Undo:
+    """A process that the kernel spares takes all memory of a node's group: others are killed."""
+    name = scene.anybody()
+    group = scene.group(name)
+    undo = group.limit_memory(MEMORY_LEFT)
+    hog = subprocess.Popen(
+        [
+            *group.wrap(),
+            *("sh", "-c"),
+            "echo -1000 > /proc/self/oom_score_adj; "
+            f"head -c {HOG_MB}m /dev/zero | timeout {HOG_SECONDS_MAX} tail > /dev/null",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        undo()
+        if hog.poll() is None:
+            processes.kill_all(lambda: session_of(hog.pid))
+        hog.wait()
+
+    return end
+
+
+def session_of(leader: int) -> dict[int, processes.Process]:
+    """The living processes of a session."""
+    return {pid: one for pid, one in processes.scan().items() if one.session == leader}
+
+
+def refuse_forks(scene: Scene) -> Undo:
+    """A node may start no process any more: neither its daemon nor its server."""
+    return scene.group(scene.primary()).limit_processes(0)
+
+
+def kind(
+    name: str,
+    primitive: Primitive,
+    rows: tuple[int, ...],
+    target: str,
+    how: str,
+    undone: str,
+    strike: Strike,
+    *,
+    hold_s: tuple[float, float] = (3.0, 10.0),
+    fails_over: bool = False,
+    alone: bool = True,
+) -> Kind:
+    """A kind that needs file systems, or groups."""
+    needs = Needs.DISKS if primitive is Primitive.DISK else Needs.GROUPS
+    return Kind(
+        name=name,
+        primitive=primitive,
+        rows=rows,
+        target=target,
+        how=how,
+        undone=undone,
+        strike=strike,
+        needs=needs,
+        hold_s=hold_s,
+        fails_over=fails_over,
+        alone=alone,
+    )
+
+
+D, M = Primitive.DISK, Primitive.MEMORY
+PRIMARY, STANDBY, ANY = "primary", "standby", "any node"
+FULL, ROOM = "its file system is filled", "room is made"
+FROZEN, THAWED = "fsfreeze", "thawed, by a timer at the latest"
+
+KINDS = (
+    kind(
+        "wal.full",
+        D,
+        (40, 41),
+        PRIMARY,
+        f"{FULL}, PGDATA and pg_wal alike",
+        ROOM,
+        fill("data", Scene.primary),
+        fails_over=True,
+        alone=False,
+    ),
+    kind("data.full", D, (40,), STANDBY, FULL, ROOM, fill("data", Scene.standby), alone=False),
+    kind(
+        "store.full",
+        D,
+        (42,),
+        ANY,
+        f"{FULL}, the Raft store's",
+        ROOM,
+        fill("store", Scene.anybody),
+        alone=False,
+    ),
+    kind(
+        "store.full.leader",
+        D,
+        (42,),
+        "Raft leader",
+        f"{FULL}, the Raft store's",
+        ROOM,
+        fill("store", Scene.raft_leader),
+        alone=False,
+    ),
+    kind(
+        "wal.hangs",
+        D,
+        (17,),
+        PRIMARY,
+        f"{FROZEN} of PGDATA",
+        THAWED,
+        hang("data", Scene.primary),
+        hold_s=(3.0, 9.0),
+        fails_over=True,
+    ),
+    kind(
+        "store.hangs",
+        D,
+        (46,),
+        PRIMARY,
+        f"{FROZEN} of the Raft store",
+        THAWED,
+        hang("store", Scene.primary),
+        hold_s=(3.0, 9.0),
+        fails_over=True,
+    ),
+    kind(
+        "store.hangs.standby",
+        D,
+        (46,),
+        STANDBY,
+        f"{FROZEN} of the Raft store",
+        THAWED,
+        hang("store", Scene.standby),
+        hold_s=(3.0, 9.0),
+    ),
+    kind(
+        "store.read_only",
+        D,
+        (43,),
+        STANDBY,
+        "remounted read-only while the agent is away",
+        "remounted read-write",
+        lock_store,
+    ),
+    kind(
+        "data.read_only",
+        D,
+        (),
+        STANDBY,
+        "remounted read-only while the server is down",
+        "remounted read-write",
+        lock_data,
+    ),
+    kind(
+        "memory.exhausted",
+        M,
+        (12,),
+        ANY,
+        "a memory limit, and a process that is spared",
+        "the limit is taken away",
+        exhaust_memory,
+    ),
+    kind(
+        "forks.refused",
+        M,
+        (13, 14),
+        PRIMARY,
+        "pids.max as many as there are",
+        "the limit is taken away",
+        refuse_forks,
+    ),
+)

@@ -1,0 +1,125 @@
+"""I7 and I8 on a real cluster: each reign begins behind all that was acknowledged before it.
+
+Pure. Owns the verdict on acknowledgements against the ledger's history of reigns: every commit that
+was acknowledged before a reign began lies before the point where that reign's history leaves its
+predecessor's; only the primary of a reign acknowledged its commits; and nobody acknowledged a
+commit that was asked for after a later reign had acknowledged one of its own. Which reign a commit
+belongs to is told by its position, as PostgreSQL's WAL has it, and never by wall time: a reply may
+arrive after a seal (PROTOCOL.md 6, L3), a commit may not begin after the next reign's first
+acknowledgement. Making acknowledgements is `writers`' and `probes`'; whether rows are lost is
+`history`'s.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import attrgetter
+
+import msgspec
+
+
+class Reigned(msgspec.Struct, frozen=True):
+    """One reign. start: where its history leaves its predecessor's; began_at: seconds."""
+
+    term: int
+    primary: str
+    start: int
+    began_at: float
+    established_at: float | None
+    kind: str
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """A commit that somebody was told of, and where it lies. node: who said so, if that is known.
+
+    term: the newest epoch record that the commit's own transaction saw, 0 if it did not look.
+    """
+
+    name: str
+    lsn: int
+    started: float
+    finished: float
+    node: str = ""
+    term: int = 0
+
+
+def judge(reigns: Sequence[Reigned], acks: Iterable[Ack]) -> list[str]:
+    """Everything that is wrong, in words; nothing of it may ever be seen."""
+    ruling = sorted(reigns, key=attrgetter("term"))
+    given = sorted(acks, key=attrgetter("finished"))
+    return [
+        *_wrong_starts(ruling),
+        *_uncontained(ruling, given),
+        *_foreign(ruling, given),
+        *_interleaved(ruling, given),
+    ]
+
+
+def reign_of(ruling: Sequence[Reigned], lsn: int) -> Reigned | None:
+    """Which reign a position belongs to; reigns by term. None: before the first that is known."""
+    place = bisect_right(ruling, lsn, key=attrgetter("start"))
+    return ruling[place - 1] if place else None
+
+
+def _wrong_starts(ruling: Sequence[Reigned]) -> list[str]:
+    return [
+        f"term {later.term} of {later.primary} begins before term {one.term} of {one.primary} did"
+        for one, later in pairwise(ruling)
+        if later.start < one.start
+    ]
+
+
+def _uncontained(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
+    """Commits acknowledged before a reign began that lie behind the point where it began."""
+    found = []
+    for reign in ruling:
+        end = bisect_right(given, reign.began_at, key=attrgetter("finished"))
+        worst = max(given[:end], key=attrgetter("lsn"), default=None)
+        if worst is not None and worst.lsn >= reign.start:
+            found.append(
+                f"{worst.name} was acknowledged before term {reign.term} of {reign.primary} began, "
+                f"but lies behind its start: {worst.lsn} >= {reign.start}"
+            )
+    return found
+
+
+def _foreign(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
+    """Acknowledgements by a node that was not the primary of that part of the history."""
+    found = []
+    for ack in given:
+        reign = reign_of(ruling, ack.lsn)
+        if reign is None:
+            continue
+        if ack.node and ack.node != reign.primary:
+            found.append(
+                f"{ack.name} was acknowledged by {ack.node}, but lies in term {reign.term} "
+                f"of {reign.primary}"
+            )
+        if ack.term > reign.term:
+            found.append(f"{ack.name} saw term {ack.term}, but lies in term {reign.term}")
+    return found
+
+
+def _interleaved(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
+    """Acknowledged commits that were asked for after a later reign had acknowledged one."""
+    found = []
+    newest: tuple[int, Ack] | None = None
+    firsts: list[tuple[float, int, Ack]] = []
+    for ack in given:
+        reign = reign_of(ruling, ack.lsn)
+        term = reign.term if reign is not None else 0
+        if newest is None or term > newest[0]:
+            newest = (term, ack)
+            firsts.append((ack.finished, term, ack))
+    for ack in given:
+        reign = reign_of(ruling, ack.lsn)
+        term = reign.term if reign is not None else 0
+        before = [one for one in firsts if one[0] < ack.started]
+        if before and before[-1][1] > term:
+            found.append(
+                f"{ack.name} was asked for and acknowledged in term {term}, after "
+                f"{before[-1][2].name} had been acknowledged in term {before[-1][1]}"
+            )
+    return found
