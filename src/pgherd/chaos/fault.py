@@ -24,6 +24,10 @@ THAW_SLACK_S = 15.0
 """A timer thaws so long after the run should have."""
 
 
+SOON_S = 4.0
+"""How long the second of two faults waits for a primary that the first one took away."""
+
+
 class NotNow(Exception):
     """The fault cannot strike at this moment: whom it is for is not there."""
 
@@ -70,20 +74,27 @@ class Scene:
         return name
 
     def primary(self) -> str:
-        """The primary now."""
-        name = self.herd.primary()
-        if name is None or not self.herd.is_running(name):
-            raise NotNow("there is no primary")
-        return self.aim(name)
+        """The primary now; while there is none, whoever becomes it soon."""
+        return self.aim(self._leading())
 
     def standby(self) -> str:
         """A data member that runs and does not lead."""
-        primary = self.herd.primary()
+        primary = self._leading()
         running = [name for name in self.herd.data if self.herd.is_running(name)]
         names = [name for name in running if name != primary]
-        if primary is None or not names:
+        if not names:
             raise NotNow("there is no standby")
         return self.aim(self.rng.choice(names))
+
+    def _leading(self) -> str:
+        until = time.monotonic() + SOON_S
+        while True:
+            name = self.herd.primary()
+            if name is not None and self.herd.is_running(name):
+                return name
+            if time.monotonic() > until:
+                raise NotNow("there is no primary")
+            time.sleep(0.1)
 
     def anybody(self) -> str:
         """A node that runs."""

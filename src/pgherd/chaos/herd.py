@@ -29,6 +29,8 @@ class Loopback(LocalHerd):
     """Nodes side by side on this machine: processes can be struck, networks and disks cannot."""
 
     network: Network | None = None
+    is_kept = False
+    """Whether what is in its directory is evidence, and stays."""
 
     @property
     def disks(self) -> dict[str, dict[str, Disk]]:
@@ -83,6 +85,21 @@ class Loopback(LocalHerd):
         return pid
 
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop(graceful=False)
+        self.dismantle()
+        if error is None and not self.is_kept:
+            self.remove()
+
+    def dismantle(self) -> None:
+        """Take away what the nodes stood on, when their processes have ended: nothing, here."""
+
+
 class Apart(Loopback):
     """Every node with a network, disks and control groups of its own. Needs root."""
 
@@ -123,17 +140,6 @@ class Apart(Loopback):
     def _wrap(self, name: str) -> list[str]:
         assert self.network is not None
         return [*self._groups[name].wrap(), *self.network.wrap(name)]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop(graceful=False)
-        self.dismantle()
-        if error is None:
-            self.remove()
 
     def dismantle(self) -> None:
         """Take away what the nodes stood on; their processes have ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -75,6 +76,7 @@ class Load:
         self._reigns: dict[int, Reigned] = {}
         self._wall_offset = time.time() - time.monotonic()
         self.first_term = 0
+        self.rows: list[Row] = []
         self.histories: tuple[History, History, History] | None = None
 
     def start(self) -> None:
@@ -108,7 +110,7 @@ class Load:
         assert self.histories is not None, "the load still runs"
         written, changed, probed = self.histories
         herd = self._herd
-        rows = rows_everywhere(herd)
+        rows = self.rows = rows_everywhere(herd)
         self.learn()
         primary = herd.wait_primary()
         verdict = check(written, rows)
@@ -125,6 +127,11 @@ class Load:
         wrong += [f"reigns: {text}" for text in reigns.judge(self.reigns(), acks)]
         changes = sum(one.outcome is Outcome.ACKNOWLEDGED for one in changed.attempts)
         return Judgement(verdict, found, changes, tuple(self.reigns()), tuple(wrong))
+
+    def write_down(self, directory: Path) -> None:
+        """Keep what every client was told, and what was read, for whoever looks for a cause."""
+        kept = {"histories": self.histories, "rows": self.rows, "reigns": self.reigns()}
+        (directory / "evidence.json").write_bytes(msgspec.json.encode(kept))
 
     def _stored(self, primary: str) -> list[registers.Stored]:
         ask = "SELECT row, key, read, (lsn - '0/0')::bigint FROM pgherd_proof_changes"

@@ -137,7 +137,7 @@ class Run:
                 self.record.failure = str(error)
                 self._heal()
                 load.stop()
-                self._keep_evidence(herd)
+                self._keep_evidence(herd, load)
         self.record.seconds = self._now()
         return self.record
 
@@ -214,10 +214,13 @@ class Run:
             if one.outcome == "acknowledged"
         )
         if self.record.judgement.wrong:
-            self._keep_evidence(herd)
+            self._keep_evidence(herd, load)
 
-    def _keep_evidence(self, herd: Loopback) -> None:
-        """Copy the servers' logs out of file systems that are about to go."""
+    def _keep_evidence(self, herd: Loopback, load: Load) -> None:
+        """Copy the servers' logs out of file systems that are about to go; write down all acks."""
+        load.write_down(herd.directory)
+        herd.is_kept = True
+        self._tell(f"kept for a look: {herd.directory}")
         for place in herd.places.values():
             for found in place.data.parent.rglob("*.log"):
                 target = place.directory / f"evidence-{found.name}"

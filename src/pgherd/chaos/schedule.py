@@ -14,7 +14,9 @@ import msgspec
 
 from pgherd.chaos.fault import Kind
 
-DOUBLE_PART = 0.15
+DOUBLE_PART = 0.25
+"""Of steps whose first fault may come with another; some may not, so fewer of all steps."""
+
 OFFSET_MAX_S = 2.5
 GAP_S = (0.5, 1.5)
 
