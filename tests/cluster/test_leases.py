@@ -79,6 +79,7 @@ def acknowledges(writers: Writers) -> bool:
     return writers.acknowledged() > before
 
 
+@pytest.mark.fault(54, 70)
 def test_a_lease_runs_out(own: LocalHerd) -> None:
     """With a voter writes go on. Without, they wait until the lease is renewed, and none is lost.
 

@@ -11,7 +11,7 @@ from pgherd.chaos import machine, report
 from pgherd.chaos.kinds import KINDS, allowed
 from pgherd.chaos.run import Options, Run
 from pgherd.model.errors import OperatorError
-from pgherd.sim.record import commit
+from pgherd.sim.record import commit, record_attacked
 
 SEED_MAX = 1 << 31
 
@@ -58,9 +58,12 @@ def go(words: argparse.Namespace) -> int:
     if not kinds:
         print(f"chaos: none of {', '.join(words.only)} is possible on loopback", file=sys.stderr)
         return report.CANNOT
-    tell(report.head(options, commit=commit()))
+    at = commit()
+    tell(report.head(options, commit=at))
     record = Run(options, kinds, tell).go()
     tell(report.tail(record, picture=words.svg))
+    if words.record:
+        record_attacked(report.line_for_record(record, commit=at), record.faults)
     return report.code(record)
 
 
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps of the plan")
     parser.add_argument("--leading", type=float, default=0.0, help="least part that hits primaries")
     parser.add_argument("--svg", type=Path, help="draw the run into this file")
+    parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     parser.add_argument("--keep", type=Path, help="keep the herd's directory here")
     parser.add_argument("--list", action="store_true", help="show all kinds of faults")
     return parser

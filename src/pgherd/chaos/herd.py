@@ -84,7 +84,6 @@ class Loopback(LocalHerd):
             raise HerdError(f"{name} has no {part} process")
         return pid
 
-
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -279,7 +279,7 @@ KINDS = (
     kind(
         "primary.node.crashed",
         K,
-        (1, 3),
+        (1,),
         PRIMARY,
         f"{KILLED} to every process",
         BY_START,

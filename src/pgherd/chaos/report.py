@@ -10,6 +10,7 @@ from pathlib import Path
 from pgherd.chaos import timeline
 from pgherd.chaos.run import Options, Record
 from pgherd.chaos.timeline import Bar, Story
+from pgherd.sim.record import Attacked, today
 
 DONE, FAILED, CANNOT, VOID = 0, 1, 2, 3
 
@@ -77,6 +78,27 @@ def counts(record: Record) -> dict[str, int]:
         "probes_refused": judgement.probes.refused if judgement else 0,
         "lost": judgement.lost if judgement else 0,
     }
+
+
+def line_for_record(record: Record, *, commit: str) -> Attacked:
+    """A run as a line of the soak record; its minutes are those of the whole run."""
+    found, options = counts(record), record.options
+    return Attacked(
+        day=today(),
+        commit=commit,
+        ground="namespaces" if options.apart else "loopback",
+        postgres=record.version,
+        seed=options.seed,
+        minutes=round(record.seconds / 60, 1),
+        faults=found["faults"],
+        kinds=found["fault_kinds"],
+        double=found["double_faults"],
+        failovers=found["failovers"],
+        acknowledged=found["acknowledged"],
+        refused=found["probes_refused"],
+        lost=found["lost"],
+        wrong=len(record.wrong),
+    )
 
 
 def tail(record: Record, *, picture: Path | None) -> str:

@@ -64,6 +64,7 @@ class Record(msgspec.Struct):
     began: float
     struck: list[Struck] = msgspec.field(default_factory=list)
     judgement: Judgement | None = None
+    version: str = ""
     first_term: int = 0
     seconds: float = 0.0
     acks: list[float] = msgspec.field(default_factory=list)
@@ -127,6 +128,8 @@ class Run:
             herd.start()
             took = herd.wait_stable(START_DEADLINE_S)
             self._tell(f"{options.nodes} nodes in {herd.directory}, whole after {took:.1f} s")
+            [[version]] = herd.query(herd.wait_primary(), "SHOW server_version")
+            self.record.version = str(version).split()[0]
             load = Load(herd)
             load.start()
             self.record.first_term = load.first_term

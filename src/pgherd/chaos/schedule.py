@@ -66,12 +66,15 @@ class Deck:
         self._left: list[Kind] = []
 
     def draw(self, *, other_than: Kind | None = None) -> Kind:
-        """The next one; another one than given, where there is another."""
+        """The next one; another one than given, which then comes after it."""
         if not self._left:
             self._left = self._rng.sample(self._kinds, len(self._kinds))
-        if self._left[-1] == other_than and len(self._left) > 1:
-            self._left[-1], self._left[0] = self._left[0], self._left[-1]
-        return self._left.pop()
+        kind = self._left.pop()
+        if kind != other_than or len(self._kinds) == 1:
+            return kind
+        other = self.draw(other_than=other_than)
+        self._left.append(kind)
+        return other
 
 
 def _blow(rng: Random, kind: Kind, *, after_s: float) -> Blow:

@@ -14,6 +14,7 @@ from pgherd.model.ids import NodeId, slot_name
 from pgherd.proof.client import NoAnswer
 
 TERMINATE_EVERY_S = 0.05
+STOP_WITHIN_S = 30.0
 CONNECTIONS_MAX = 300
 SETTINGS = (
     ("restart_after_crash", "on"),
@@ -183,6 +184,19 @@ def switch_over_killed(scene: Scene) -> None:
     first.join()
 
 
+def restart_hosts(scene: Scene) -> None:
+    """Every node is stopped in order and started, the primary after a switchover."""
+    herd = scene.herd
+    for name in herd.nodes:
+        scene.aim(name)
+        if herd.primary() == name:
+            order(scene, "/cluster/switchover", {})
+            herd.wait_primary(other_than=name)
+        herd.terminate_node(name, within_s=STOP_WITHIN_S)
+        herd.start_node(name)
+        herd.wait_stable()
+
+
 def _quietly(act: Strike, scene: Scene) -> None:
     try:
         act(scene)
@@ -294,7 +308,7 @@ KINDS = (
     kind(
         "switchover",
         O,
-        (11,),
+        (),
         PRIMARY,
         "asked of the API",
         NOTHING,
@@ -333,5 +347,16 @@ KINDS = (
         switch_over_killed,
         hold_s=(1.0, 3.0),
         fails_over=True,
+    ),
+    kind(
+        "hosts.restarted",
+        O,
+        (11,),
+        "all in turn",
+        "a switchover from the primary, SIGTERM to each daemon",
+        "it is started",
+        restart_hosts,
+        hold_s=(0.5, 1.0),
+        alone=True,
     ),
 )

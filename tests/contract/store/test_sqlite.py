@@ -75,6 +75,7 @@ def test_a_lost_database_is_noticed(closed: tuple[Path, list[object]]) -> None:
         SqliteStore(source)
 
 
+@pytest.mark.fault(52)
 def test_an_older_copy_of_the_database_is_noticed(tmp_path: Path) -> None:
     """A restored database file beside a newer mark is behind it; the hint says what to do."""
     store = SqliteStore(tmp_path / "live")
@@ -192,6 +193,7 @@ except StoreFailed:
 """
 
 
+@pytest.mark.fault(43)
 def test_a_write_error_of_the_system_stops_the_store(tmp_path: Path) -> None:
     """A file that may not grow: StoreFailed, no further write; what was acknowledged is there."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "s")]
@@ -203,6 +205,7 @@ def test_a_write_error_of_the_system_stops_the_store(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.fault(42)
 def test_a_full_disk_is_told_apart_and_ends(tmp_path: Path) -> None:
     """StoreFailed.full; opened again when there is room the store goes on where it was."""
     store = SqliteStore(tmp_path / "s")

@@ -1,4 +1,4 @@
-"""A run is told with its counts and the line that runs it again; one that proves nothing is void."""
+"""A run is told with its counts and how to run it again; one that proves nothing is void."""
 
 from __future__ import annotations
 
