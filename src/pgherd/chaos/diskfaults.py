@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+
+import psycopg
 
 from pgherd.chaos.fault import Kind, Needs, NotNow, Primitive, Scene, Strike, Undo
 from pgherd.chaos.processfaults import stop_server
 from pgherd.proof import processes
 
 MEMORY_LEFT = 12 << 20
+SWITCH_EVERY_S = 0.2
 HOG_MB = 160
 HOG_SECONDS_MAX = 20
 
@@ -22,6 +26,29 @@ def fill(what: str, who: Callable[[Scene], str]) -> Strike:
         return scene.disk(who(scene), what).fill()
 
     return strike
+
+
+def fill_wal(scene: Scene) -> Undo:
+    """No byte is left for the primary, and it is made to need a new file of WAL."""
+    name, over = scene.primary(), threading.Event()
+    empty = scene.disk(name, "data").fill()
+
+    def want_more() -> None:
+        while not over.wait(SWITCH_EVERY_S):
+            try:
+                scene.herd.query(name, "SELECT pg_switch_wal()")
+            except psycopg.Error:
+                pass  # that is what is wanted
+
+    thread = threading.Thread(target=want_more, name="chaos-wal", daemon=True)
+    thread.start()
+
+    def undo() -> None:
+        over.set()
+        empty()
+        thread.join()
+
+    return undo
 
 
 def hang(what: str, who: Callable[[Scene], str]) -> Strike:
@@ -142,7 +169,7 @@ KINDS = (
         PRIMARY,
         f"{FULL}, PGDATA and pg_wal alike",
         ROOM,
-        fill("data", Scene.primary),
+        fill_wal,
         fails_over=True,
         alone=False,
     ),

@@ -13,8 +13,19 @@ from pathlib import Path
 
 from pgherd.chaos.machine import GROUP_KINDS, GROUPS
 from pgherd.chaos.timers import Timer
+from pgherd.proof.processes import is_alive
 
 UNLIMITED = -1
+PREFIX = "pgherd-chaos-"
+
+
+def sweep() -> None:
+    """Remove what runs that were killed have left: groups without a process and without a run."""
+    for kind in GROUP_KINDS:
+        for place in (GROUPS / kind).glob(f"{PREFIX}*"):
+            pid = place.name.removeprefix(PREFIX).partition("-")[0]
+            if not is_alive(int(pid)) and not (place / "cgroup.procs").read_text():
+                _remove(place)
 
 
 class Group:
@@ -22,7 +33,7 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self._places = {
-            kind: GROUPS / kind / f"pgherd-chaos-{os.getpid()}-{name}" for kind in GROUP_KINDS
+            kind: GROUPS / kind / f"{PREFIX}{os.getpid()}-{name}" for kind in GROUP_KINDS
         }
         for place in self._places.values():
             place.mkdir()

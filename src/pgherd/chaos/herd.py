@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from pgherd.chaos.disks import Disk
-from pgherd.chaos.groups import Group
+from pgherd.chaos.groups import Group, sweep
 from pgherd.chaos.networks import Network, address
 from pgherd.chaos.timers import Timer
 from pgherd.proof import processes
@@ -104,6 +104,7 @@ class Apart(Loopback):
 
     def __init__(self, nodes: int = 3, **more: Any) -> None:
         names = [f"n{number + 1}" for number in range(nodes)]
+        sweep()
         self.network = Network(names)
         self._groups: dict[str, Group] = {}
         self._disks: dict[str, dict[str, Disk]] = {}

@@ -28,6 +28,8 @@ START_DEADLINE_S = 90.0
 RIGHT_DEADLINE_S = 120.0
 """A herd without a fault is whole within this, or has failed."""
 QUIET_S = 2.0
+TROUBLES = (PgherdError, NoAnswer, psycopg.Error, OSError, RuntimeError)
+"""What a herd that does not do what it should ends in, wherever it is asked or struck."""
 Tell = Callable[[str], None]
 
 
@@ -136,8 +138,8 @@ class Run:
             try:
                 self._attack(herd, load)
                 self._calm(herd, load)
-            except PgherdError as error:
-                self.record.failure = str(error)
+            except TROUBLES as error:
+                self.record.failure = f"{type(error).__name__}: {error}"
                 self._heal()
                 load.stop()
                 self._keep_evidence(herd, load)
@@ -190,7 +192,7 @@ class Run:
         try:
             undo = blow.kind.strike(scene)
             load.mark(blow.kind.name)
-        except (NotNow, NoAnswer, psycopg.Error, PgherdError) as error:
+        except (NotNow, *TROUBLES) as error:
             struck.missed = str(error).strip().splitlines()[0] if str(error) else repr(error)
         struck.whom = " ".join(scene.struck)
         struck.ended = self._now()

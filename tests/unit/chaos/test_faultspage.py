@@ -42,4 +42,4 @@ def test_every_row_is_on_the_page_and_says_when_nothing_covers_it() -> None:
         assert f"| {row} | {title} | " in text
     assert f"| 34 | {ROWS[34]} | {NOT_YET} |" in text
     covered = {row for rows in SIMULATED.values() for row in rows}
-    assert f"{len(covered)} of 90 rows are covered, 0 of them" in text
+    assert f"{len(covered)} of 90 rows are covered, 0 of them outside" in text
