@@ -13,6 +13,8 @@ from pgherd.chaos.run import Options, Run
 from pgherd.model.errors import OperatorError
 from pgherd.sim.record import commit, record_attacked
 
+PICTURES = Path("build")
+"""Beside what else is made and not kept."""
 SEED_MAX = 1 << 31
 
 
@@ -61,7 +63,7 @@ def go(words: argparse.Namespace) -> int:
     at = commit()
     tell(report.head(options, commit=at))
     record = Run(options, kinds, tell).go()
-    tell(report.tail(record, picture=words.svg))
+    tell(report.tail(record, picture=words.svg or PICTURES / f"chaos-{options.seed}.svg"))
     if words.record:
         record_attacked(report.line_for_record(record, commit=at), record.faults)
     return report.code(record)
@@ -91,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="only these kinds")
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps of the plan")
     parser.add_argument("--leading", type=float, default=0.0, help="least part that hits primaries")
-    parser.add_argument("--svg", type=Path, help="draw the run into this file")
+    parser.add_argument("--svg", type=Path, help=f"draw the run there, not into {PICTURES}")
     parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     parser.add_argument("--keep", type=Path, help="keep the herd's directory here")
     parser.add_argument("--list", action="store_true", help="show all kinds of faults")

@@ -48,6 +48,7 @@ def story(record: Record) -> Story:
             max(0.0, (one.established_at or 0.0) - record.began),
             end,
             f"term {one.term}: {one.kind}",
+            one.term,
         )
         for one, end in zip(known, ends, strict=True)
     ]
@@ -101,12 +102,12 @@ def line_for_record(record: Record, *, commit: str) -> Attacked:
     )
 
 
-def tail(record: Record, *, picture: Path | None) -> str:
+def tail(record: Record, *, picture: Path) -> str:
     """Everything after the last fault: drawings, counts, verdict."""
     parts = [timeline.text(story(record))]
-    if picture is not None:
-        picture.write_text(timeline.svg(story(record)), encoding="utf-8")
-        parts.append(f"drawn: {picture}\n")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_text(timeline.svg(story(record)), encoding="utf-8")
+    parts.append(f"drawn: {picture}\n")
     by_kind = ", ".join(f"{name} {times}" for name, times in sorted(record.faults.items()))
     parts.append(f"kinds: {by_kind}\n")
     if record.judgement is not None:

@@ -23,12 +23,13 @@ HUES = ("#0550ae", "#1a7f37", "#9a6700", "#8250df", "#bc4c00", "#116329", "#a40e
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """A fault or a reign from a time to a time, in seconds of the run."""
+    """A fault or a reign from a time to a time, in seconds of the run. term: a reign's."""
 
     label: str
     began: float
     ended: float
     note: str = ""
+    term: int = 0
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -56,7 +57,9 @@ def text(story: Story) -> str:
     lines = [
         f"{'':{LABEL}} 0 s, {width:.1f} s a column, to {story.seconds:.0f} s",
         f"{f'acks, up to {highest:.0f} a second':{LABEL}} {curve}",
-        f"{'primary':{LABEL}} {reign_line(story)}",
+        f"{'primary':{LABEL}} {reign_line(story, [one.label[-1] for one in story.reigns])}",
+        f"{'term, its last digit':{LABEL}} "
+        f"{reign_line(story, [str(one.term % 10) for one in story.reigns])}",
     ]
     lines += [
         f"{one.label[: LABEL - 1]:{LABEL}} {span(one, width=width)} {one.note}".rstrip()
@@ -72,14 +75,14 @@ def bar(part: float) -> str:
     return LEVELS[max(1, min(len(LEVELS) - 1, round(part * (len(LEVELS) - 1))))]
 
 
-def reign_line(story: Story) -> str:
-    """The last character of the primary's name in each column; dots while nobody reigns."""
+def reign_line(story: Story, marks: Sequence[str]) -> str:
+    """The mark of the reign of each column; dots while nobody reigns."""
     width = story.seconds / COLUMNS
     cells = ["."] * COLUMNS
-    for reign in story.reigns:
+    for reign, mark in zip(story.reigns, marks, strict=True):
         first = max(0, int(reign.began / width))
         for column in range(first, min(COLUMNS, int(reign.ended / width) + 1)):
-            cells[column] = reign.label[-1]
+            cells[column] = mark
     return "".join(cells)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -68,18 +70,18 @@ def test_a_whole_run_is_counted() -> None:
         (record(acks=[1.0, 2.0, 25.0]), "no write was acknowledged while a fault was on"),
     ],
 )
-def test_a_run_that_proves_nothing_is_void(void: Record, why: str) -> None:
+def test_a_run_that_proves_nothing_is_void(void: Record, why: str, tmp_path: Path) -> None:
     assert void.void == why
     assert code(void) == VOID
-    assert f"VOID: {why}" in tail(void, picture=None)
+    assert f"VOID: {why}" in tail(void, picture=tmp_path / "run.svg")
 
 
 @pytest.mark.parametrize(
     "bad", [judged(wrong=("write 1/5 was lost",)), record(failure="did not come right")]
 )
-def test_what_is_wrong_is_said_and_is_no_success(bad: Record) -> None:
+def test_what_is_wrong_is_said_and_is_no_success(bad: Record, tmp_path: Path) -> None:
     assert code(bad) == FAILED
-    assert "WRONG: " in tail(bad, picture=None)
+    assert "WRONG: " in tail(bad, picture=tmp_path / "run.svg")
 
 
 def test_the_line_that_runs_it_again_says_every_option() -> None:

@@ -13,7 +13,10 @@ ACKS = [at for at in ACKS if not 40 <= at < 50]
 STORY = Story(
     100.0,
     ACKS,
-    (Bar("n1", 0.0, 40.0, "term 1: bootstrap"), Bar("n2", 50.0, 100.0, "term 2: failover")),
+    (
+        Bar("n1", 0.0, 40.0, "term 9: bootstrap", 9),
+        Bar("n2", 50.0, 100.0, "term 10: failover", 10),
+    ),
     (Bar("primary.isolated", 40.0, 60.0, "n1"), Bar("slot<dropped>", 99.9, 99.9, "n3 & n2")),
 )
 
@@ -24,12 +27,13 @@ def test_rates_are_per_second() -> None:
 
 
 def test_the_text_has_a_column_per_second() -> None:
-    _, acks, primary, isolated, dropped = text(STORY).splitlines()
+    _, acks, primary, term, isolated, dropped = text(STORY).splitlines()
     curve = acks[LABEL + 1 :]
     assert curve[39] != " "
     assert curve[41:50].strip() == ""
     assert curve[51] != " "
     assert primary[LABEL + 1 :] == "1" * 41 + "." * 9 + "2" * 50
+    assert term[LABEL + 1 :] == "9" * 41 + "." * 9 + "0" * 50
     assert isolated[LABEL + 1 :] == " " * 40 + "#" * 21 + " n1"
     assert dropped[LABEL + 1 :].index("#") == COLUMNS - 1
 
