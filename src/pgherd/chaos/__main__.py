@@ -10,6 +10,7 @@ from pathlib import Path
 from pgherd.chaos import machine, report
 from pgherd.chaos.kinds import KINDS, allowed
 from pgherd.chaos.run import Options, Run
+from pgherd.chaos.schedule import DOUBLE_PART
 from pgherd.model.errors import OperatorError
 from pgherd.sim.record import commit, record_attacked
 
@@ -51,6 +52,7 @@ def go(words: argparse.Namespace) -> int:
         postgres_bin=words.postgres_bin,
         only=tuple(words.only),
         leading_share=words.leading,
+        double_part=words.double,
         steps_max=words.steps,
         directory=words.keep,
     )
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="KIND", help="only these kinds")
     parser.add_argument("--steps", type=int, default=0, help="end after so many steps of the plan")
     parser.add_argument("--leading", type=float, default=0.0, help="least part that hits primaries")
+    parser.add_argument("--double", type=float, default=DOUBLE_PART, help="part of double faults")
     parser.add_argument("--svg", type=Path, help=f"draw the run there, not into {PICTURES}")
     parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     parser.add_argument("--keep", type=Path, help="keep the herd's directory here")

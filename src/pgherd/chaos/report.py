@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pgherd.chaos import timeline
 from pgherd.chaos.run import Options, Record
+from pgherd.chaos.schedule import DOUBLE_PART
 from pgherd.chaos.timeline import Bar, Story
 from pgherd.sim.record import Attacked, today
 
@@ -32,6 +33,8 @@ def again(options: Options) -> str:
     words += [f"--nodes {options.nodes}"] if options.nodes != 3 else []
     words += [f"--steps {options.steps_max}"] if options.steps_max else []
     words += [f"--leading {options.leading_share:g}"] if options.leading_share else []
+    doubled = options.double_part != DOUBLE_PART
+    words += [f"--double {options.double_part:g}"] if doubled else []
     words += [f"--postgres-bin {options.postgres_bin}"] if options.postgres_bin != "auto" else []
     words += [f"--only {' '.join(options.only)}"] if options.only else []
     return " ".join(words)

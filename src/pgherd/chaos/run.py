@@ -19,7 +19,7 @@ import psycopg
 from pgherd.chaos.fault import Kind, NotNow, Scene, Undo
 from pgherd.chaos.herd import Apart, Loopback
 from pgherd.chaos.load import Judgement, Load
-from pgherd.chaos.schedule import Blow, Step, steps
+from pgherd.chaos.schedule import DOUBLE_PART, Blow, Step, steps
 from pgherd.model.errors import PgherdError
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.reigns import Reigned
@@ -43,6 +43,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     postgres_bin: str = "auto"
     only: tuple[str, ...] = ()
     leading_share: float = 0.0
+    double_part: float = DOUBLE_PART
     steps_max: int = 0
     directory: Path | None = None
 
@@ -151,7 +152,13 @@ class Run:
 
     def _attack(self, herd: Loopback, load: Load) -> None:
         until = time.monotonic() + self.options.minutes * 60
-        plan = steps(self.options.seed, self._kinds, leading_share=self.options.leading_share)
+        options = self.options
+        plan = steps(
+            options.seed,
+            self._kinds,
+            leading_share=options.leading_share,
+            double_part=options.double_part,
+        )
         for step in plan:
             herd.wait_stable(RIGHT_DEADLINE_S)
             load.learn()

@@ -38,8 +38,18 @@ class Step(msgspec.Struct, frozen=True):
     blows: tuple[Blow, ...]
 
 
-def steps(seed: int, kinds: Sequence[Kind], *, leading_share: float = 0.0) -> Iterator[Step]:
-    """The plan of a seed. leading_share: the least part of steps that should cost a primary."""
+def steps(
+    seed: int,
+    kinds: Sequence[Kind],
+    *,
+    leading_share: float = 0.0,
+    double_part: float = DOUBLE_PART,
+) -> Iterator[Step]:
+    """The plan of a seed.
+
+    leading_share: the least part of steps that should cost a primary · double_part: of steps whose
+    first fault may come with another.
+    """
     rng = Random(f"chaos {seed}")
     deck, leading, pairs = Deck(rng, kinds), Deck(rng, _leading(kinds)), Deck(rng, _pairing(kinds))
     number = failing = 0
@@ -49,7 +59,7 @@ def steps(seed: int, kinds: Sequence[Kind], *, leading_share: float = 0.0) -> It
         kind = (leading if short else deck).draw()
         failing += kind.fails_over
         blows = [_blow(rng, kind, after_s=0.0)]
-        is_double = rng.random() < DOUBLE_PART
+        is_double = rng.random() < double_part
         if is_double and not kind.alone:
             second = pairs.draw(other_than=kind)
             blows.append(_blow(rng, second, after_s=rng.uniform(0, OFFSET_MAX_S)))

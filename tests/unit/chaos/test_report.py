@@ -94,9 +94,10 @@ def test_the_line_that_runs_it_again_says_every_option() -> None:
         postgres_bin="/opt/pg/bin",
         only=("switchover",),
         leading_share=0.5,
+        double_part=0.8,
         steps_max=3,
     )
     assert again(other) == (
         "./dev chaos --minutes 1 --seed 1 --loopback --nodes 5 --steps 3 --leading 0.5 "
-        "--postgres-bin /opt/pg/bin --only switchover"
+        "--double 0.8 --postgres-bin /opt/pg/bin --only switchover"
     )
