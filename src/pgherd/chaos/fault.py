@@ -70,7 +70,8 @@ class Scene:
 
     def aim(self, name: str) -> str:
         """Note who is struck."""
-        self.struck.append(name)
+        if name not in self.struck:
+            self.struck.append(name)
         return name
 
     def primary(self) -> str:

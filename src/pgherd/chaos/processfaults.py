@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from pgherd.chaos.fault import Kind, Needs, NotNow, Primitive, Scene, Strike, Undo
+from pgherd.chaos.fault import Kind, NotNow, Primitive, Scene, Strike, Undo
 from pgherd.proof import processes
 
 BY_AGENT = "the agent starts it again"
@@ -189,41 +189,12 @@ PROCESS_TITLES = (
 )
 
 
-def kind(
-    name: str,
-    primitive: Primitive,
-    rows: tuple[int, ...],
-    target: str,
-    how: str,
-    undone: str,
-    strike: Strike,
-    *,
-    hold_s: tuple[float, float] = (1.0, 4.0),
-    fails_over: bool = False,
-    alone: bool = False,
-) -> Kind:
-    """A kind that needs nothing of the ground."""
-    return Kind(
-        name=name,
-        primitive=primitive,
-        rows=rows,
-        target=target,
-        how=how,
-        undone=undone,
-        strike=strike,
-        needs=Needs.NOTHING,
-        hold_s=hold_s,
-        fails_over=fails_over,
-        alone=alone,
-    )
-
-
 KILLED = "SIGKILL"
 STOPPED = "SIGSTOP"
 WOKEN = "SIGCONT, by a timer at the latest"
 
 KINDS = (
-    kind(
+    Kind(
         "primary.postmaster.killed",
         K,
         (1,),
@@ -233,7 +204,7 @@ KINDS = (
         kill_primary_postmaster,
         fails_over=True,
     ),
-    kind(
+    Kind(
         "standby.postmaster.killed",
         K,
         (7,),
@@ -242,7 +213,7 @@ KINDS = (
         BY_AGENT,
         kill_standby_postmaster,
     ),
-    kind(
+    Kind(
         "servers.killed.all",
         K,
         (),
@@ -253,7 +224,7 @@ KINDS = (
         fails_over=True,
         alone=True,
     ),
-    kind(
+    Kind(
         "backend.killed",
         K,
         (2,),
@@ -264,7 +235,7 @@ KINDS = (
         fails_over=True,
     ),
     *(
-        kind(
+        Kind(
             f"{title}.killed",
             K,
             rows,
@@ -276,7 +247,7 @@ KINDS = (
         )
         for title, leads, rows, undone in PROCESS_TITLES
     ),
-    kind(
+    Kind(
         "primary.node.crashed",
         K,
         (1,),
@@ -287,7 +258,7 @@ KINDS = (
         hold_s=(3.0, 8.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "standby.node.crashed",
         K,
         (7,),
@@ -297,7 +268,7 @@ KINDS = (
         crash_standby,
         hold_s=(2.0, 8.0),
     ),
-    kind(
+    Kind(
         "standbys.crashed.all",
         K,
         (54, 70),
@@ -308,7 +279,7 @@ KINDS = (
         hold_s=(2.0, 12.0),
         alone=True,
     ),
-    kind(
+    Kind(
         "all.crashed",
         K,
         (),
@@ -320,7 +291,7 @@ KINDS = (
         fails_over=True,
         alone=True,
     ),
-    kind(
+    Kind(
         "agent.killed",
         K,
         (3,),
@@ -329,7 +300,7 @@ KINDS = (
         BY_SUPERVISOR,
         kill_part("agent", Scene.primary),
     ),
-    kind(
+    Kind(
         "raft.leader.killed",
         K,
         (3,),
@@ -338,7 +309,7 @@ KINDS = (
         BY_SUPERVISOR,
         kill_part("agent", Scene.raft_leader),
     ),
-    kind(
+    Kind(
         "agent.crash_loop",
         K,
         (3,),
@@ -347,7 +318,7 @@ KINDS = (
         BY_SUPERVISOR,
         crash_loop,
     ),
-    kind(
+    Kind(
         "agents.restarted",
         K,
         (10,),
@@ -357,7 +328,7 @@ KINDS = (
         restart_daemons,
         alone=True,
     ),
-    kind(
+    Kind(
         "proxy.killed",
         K,
         (),
@@ -366,7 +337,7 @@ KINDS = (
         BY_SUPERVISOR,
         kill_part("proxy", Scene.anybody),
     ),
-    kind(
+    Kind(
         "primary.node.paused",
         P,
         (5,),
@@ -378,7 +349,7 @@ KINDS = (
         fails_over=True,
         alone=True,
     ),
-    kind(
+    Kind(
         "node.paused",
         P,
         (8,),
@@ -389,7 +360,7 @@ KINDS = (
         hold_s=(2.0, 10.0),
         alone=True,
     ),
-    kind(
+    Kind(
         "agent.paused",
         P,
         (4,),
@@ -400,7 +371,7 @@ KINDS = (
         hold_s=(2.0, 15.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "raft.leader.paused",
         P,
         (61,),
@@ -410,7 +381,7 @@ KINDS = (
         pause_agent(Scene.raft_leader),
         hold_s=(2.0, 12.0),
     ),
-    kind(
+    Kind(
         "server.hung",
         P,
         (16,),
@@ -421,7 +392,7 @@ KINDS = (
         hold_s=(4.0, 12.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "walreceiver.paused",
         P,
         (8,),

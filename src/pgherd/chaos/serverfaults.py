@@ -204,40 +204,12 @@ def _quietly(act: Strike, scene: Scene) -> None:
         pass
 
 
-def kind(
-    name: str,
-    primitive: Primitive,
-    rows: tuple[int, ...],
-    target: str,
-    how: str,
-    undone: str,
-    strike: Strike,
-    *,
-    hold_s: tuple[float, float] = (1.0, 6.0),
-    fails_over: bool = False,
-    alone: bool = False,
-) -> Kind:
-    """A kind that needs nothing but connections."""
-    return Kind(
-        name=name,
-        primitive=primitive,
-        rows=rows,
-        target=target,
-        how=how,
-        undone=undone,
-        strike=strike,
-        hold_s=hold_s,
-        fails_over=fails_over,
-        alone=alone,
-    )
-
-
 S, O = Primitive.SQL, Primitive.OPERATOR  # noqa: E741 # the catalogue's letters
 PRIMARY, STANDBY = "primary", "standby"
 NOTHING = "nothing is to be undone"
 
 KINDS = (
-    kind(
+    Kind(
         "commits.terminated",
         S,
         (80,),
@@ -246,7 +218,7 @@ KINDS = (
         "the hunt ends",
         terminate(WAITING),
     ),
-    kind(
+    Kind(
         "sessions.terminated",
         S,
         (),
@@ -256,7 +228,7 @@ KINDS = (
         terminate("true"),
         hold_s=(0.5, 2.0),
     ),
-    kind(
+    Kind(
         "connections.exhausted",
         S,
         (15,),
@@ -266,7 +238,7 @@ KINDS = (
         exhaust_connections,
         hold_s=(3.0, 8.0),
     ),
-    kind(
+    Kind(
         "replay.paused",
         S,
         (78,),
@@ -276,7 +248,7 @@ KINDS = (
         pause_replay,
         hold_s=(2.0, 8.0),
     ),
-    kind(
+    Kind(
         "slot.dropped",
         S,
         (69,),
@@ -285,7 +257,7 @@ KINDS = (
         "the agent makes it again",
         drop_slot,
     ),
-    kind(
+    Kind(
         "settings.altered",
         S,
         (),
@@ -294,7 +266,7 @@ KINDS = (
         "ALTER SYSTEM RESET and a reload",
         alter_system,
     ),
-    kind(
+    Kind(
         "server.promoted",
         S,
         (68,),
@@ -305,7 +277,7 @@ KINDS = (
         hold_s=(3.0, 8.0),
         alone=True,
     ),
-    kind(
+    Kind(
         "switchover",
         O,
         (),
@@ -315,7 +287,7 @@ KINDS = (
         switch_over,
         hold_s=(1.0, 2.0),
     ),
-    kind(
+    Kind(
         "failover",
         O,
         (),
@@ -326,7 +298,7 @@ KINDS = (
         hold_s=(1.0, 2.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "operator.hasty",
         O,
         (),
@@ -337,7 +309,7 @@ KINDS = (
         hold_s=(1.0, 3.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "switchover.killed",
         O,
         (65,),
@@ -348,7 +320,7 @@ KINDS = (
         hold_s=(1.0, 3.0),
         fails_over=True,
     ),
-    kind(
+    Kind(
         "hosts.restarted",
         O,
         (11,),

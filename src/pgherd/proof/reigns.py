@@ -12,10 +12,10 @@ acknowledgement. Making acknowledgements is `writers`' and `probes`'; whether ro
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import msgspec
 
@@ -104,22 +104,25 @@ def _foreign(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
 
 def _interleaved(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
     """Acknowledged commits that were asked for after a later reign had acknowledged one."""
+    firsts: list[tuple[float, int, str]] = []
+    for ack in given:
+        term = _term_of(ruling, ack)
+        if not firsts or term > firsts[-1][1]:
+            firsts.append((ack.finished, term, ack.name))
     found = []
-    newest: tuple[int, Ack] | None = None
-    firsts: list[tuple[float, int, Ack]] = []
     for ack in given:
-        reign = reign_of(ruling, ack.lsn)
-        term = reign.term if reign is not None else 0
-        if newest is None or term > newest[0]:
-            newest = (term, ack)
-            firsts.append((ack.finished, term, ack))
-    for ack in given:
-        reign = reign_of(ruling, ack.lsn)
-        term = reign.term if reign is not None else 0
-        before = [one for one in firsts if one[0] < ack.started]
-        if before and before[-1][1] > term:
+        place = bisect_left(firsts, ack.started, key=itemgetter(0))
+        _, later, name = firsts[place - 1] if place else (0.0, 0, "")
+        term = _term_of(ruling, ack)
+        if later > term:
             found.append(
                 f"{ack.name} was asked for and acknowledged in term {term}, after "
-                f"{before[-1][2].name} had been acknowledged in term {before[-1][1]}"
+                f"{name} had been acknowledged in term {later}"
             )
     return found
+
+
+def _term_of(ruling: Sequence[Reigned], ack: Ack) -> int:
+    """The term of the history that an acknowledged commit lies in; 0: before what is known."""
+    reign = reign_of(ruling, ack.lsn)
+    return reign.term if reign is not None else 0
