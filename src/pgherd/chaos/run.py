@@ -28,6 +28,7 @@ START_DEADLINE_S = 90.0
 RIGHT_DEADLINE_S = 120.0
 """A herd without a fault is whole within this, or has failed."""
 QUIET_S = 2.0
+TRACEBACK = "Traceback (most recent call last)"
 TROUBLES = (PgherdError, NoAnswer, psycopg.Error, OSError, RuntimeError)
 """What a herd that does not do what it should ends in, wherever it is asked or struck."""
 Tell = Callable[[str], None]
@@ -72,6 +73,7 @@ class Record(msgspec.Struct):
     seconds: float = 0.0
     acks: list[float] = msgspec.field(default_factory=list)
     failure: str = ""
+    bugs: list[str] = msgspec.field(default_factory=list)
 
     @property
     def faults(self) -> Counter[str]:
@@ -96,7 +98,7 @@ class Record(msgspec.Struct):
     def wrong(self) -> list[str]:
         """Everything that must not be."""
         found = [self.failure] if self.failure else []
-        return found + list(self.judgement.wrong if self.judgement is not None else ())
+        return found + self.bugs + list(self.judgement.wrong if self.judgement is not None else ())
 
     @property
     def void(self) -> str:
@@ -225,7 +227,8 @@ class Run:
             for one in history.attempts
             if one.outcome == "acknowledged"
         )
-        if self.record.judgement.wrong:
+        self.record.bugs = bugs(herd)
+        if self.record.wrong:
             self._keep_evidence(herd, load)
 
     def _keep_evidence(self, herd: Loopback, load: Load) -> None:
@@ -237,6 +240,15 @@ class Run:
             for found in place.data.parent.rglob("*.log"):
                 target = place.directory / f"evidence-{found.name}"
                 target.write_bytes(found.read_bytes())
+
+
+def bugs(herd: Loopback) -> list[str]:
+    """Errors that nobody foresaw, by the logs: no fault of this machine excuses one."""
+    return [
+        f"{place.name} logged {count} tracebacks"
+        for place in herd.places.values()
+        if (count := place.log.read_text(errors="replace").count(TRACEBACK))
+    ]
 
 
 def sleep_until(at: float) -> None:

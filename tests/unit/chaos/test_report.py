@@ -77,7 +77,12 @@ def test_a_run_that_proves_nothing_is_void(void: Record, why: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "bad", [judged(wrong=("write 1/5 was lost",)), record(failure="did not come right")]
+    "bad",
+    [
+        judged(wrong=("write 1/5 was lost",)),
+        record(failure="did not come right"),
+        record(bugs=["n1 logged 1 tracebacks"]),
+    ],
 )
 def test_what_is_wrong_is_said_and_is_no_success(bad: Record, tmp_path: Path) -> None:
     assert code(bad) == FAILED
