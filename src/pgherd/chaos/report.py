@@ -44,7 +44,7 @@ def story(record: Record) -> Story:
     """A record as something to be drawn."""
     judgement = record.judgement
     known = [one for one in (judgement.reigns if judgement else ()) if one.established_at]
-    ends = [one.began_at - record.began for one in known[1:]] + [record.seconds]
+    ends = [*(one.began_at - record.began for one in known[1:]), record.seconds]
     reigns = [
         Bar(
             one.primary,
@@ -53,7 +53,7 @@ def story(record: Record) -> Story:
             f"term {one.term}: {one.kind}",
             one.term,
         )
-        for one, end in zip(known, ends, strict=True)
+        for one, end in zip(known, ends, strict=False)
     ]
     faults = [
         Bar(one.name, one.began, one.ended, one.whom) for one in record.struck if not one.missed

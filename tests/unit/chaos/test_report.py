@@ -81,6 +81,7 @@ def test_a_run_that_proves_nothing_is_void(void: Record, why: str, tmp_path: Pat
     [
         judged(wrong=("write 1/5 was lost",)),
         record(failure="did not come right"),
+        record(failure="did not come right", judgement=None, acks=[]),
         record(bugs=["n1 logged 1 tracebacks"]),
     ],
 )
