@@ -171,6 +171,27 @@ def test_a_live_process_is_named_in_the_refusal(tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_a_child_that_has_not_started_yet_holds_no_closed_store(tmp_path: Path) -> None:
+    """Between fork and exec a child has every handle; found by chaos, on a busy machine.
+
+    A re-admitted node closes its store and opens another while it starts programs.
+    """
+    store = SqliteStore(tmp_path / "s")
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(read_end, 1)
+        os._exit(0)
+    try:
+        store.close()
+        SqliteStore(tmp_path / "s").close()
+    finally:
+        os.write(write_end, b"x")
+        os.waitpid(child, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+
 FULL = """
 import resource, signal, sys
 from pgherd.raft.types import Entry, Hard
