@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from pgherd.chaos.fault import Kind, Needs, NotNow, Primitive, Scene, Undo
+from pgherd.chaos.fault import Kind, Needs, NotNow, Primitive, Scene, Strike, Undo
 
 PART_SMALL = 600
 """Bytes of a packet that a black hole still lets through."""
@@ -131,13 +131,12 @@ def kind(
     rows: tuple[int, ...],
     target: str,
     how: str,
-    strike: object,
+    strike: Strike,
     *,
     hold_s: tuple[float, float] = (3.0, 12.0),
     fails_over: bool = False,
 ) -> Kind:
     """A kind that the router does and undoes."""
-    assert callable(strike)
     return Kind(
         name=name,
         primitive=Primitive.NETWORK,

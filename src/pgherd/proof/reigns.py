@@ -6,7 +6,8 @@ predecessor's; only the primary of a reign acknowledged its commits; and nobody 
 commit that was asked for after a later reign had acknowledged one of its own. Which reign a commit
 belongs to is told by its position, as PostgreSQL's WAL has it, and never by wall time: a reply may
 arrive after a seal (PROTOCOL.md 6, L3), a commit may not begin after the next reign's first
-acknowledgement. Making acknowledgements is `writers`' and `probes`'; whether rows are lost is
+acknowledgement. A winner that was never established acknowledged nothing, and may have begun ahead
+of the next one. Making acknowledgements is `writers`' and `probes`'; whether rows are lost is
 `history`'s.
 """
 
@@ -47,11 +48,12 @@ class Ack(msgspec.Struct, frozen=True):
 
 def judge(reigns: Sequence[Reigned], acks: Iterable[Ack]) -> list[str]:
     """Everything that is wrong, in words; nothing of it may ever be seen."""
-    ruling = sorted(reigns, key=attrgetter("term"))
+    begun = sorted(reigns, key=attrgetter("term"))
+    ruling = [reign for reign in begun if reign.established_at is not None]
     given = sorted(acks, key=attrgetter("finished"))
     return [
         *_wrong_starts(ruling),
-        *_uncontained(ruling, given),
+        *_uncontained(begun, given),
         *_foreign(ruling, given),
         *_interleaved(ruling, given),
     ]
@@ -71,10 +73,13 @@ def _wrong_starts(ruling: Sequence[Reigned]) -> list[str]:
     ]
 
 
-def _uncontained(ruling: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
-    """Commits acknowledged before a reign began that lie behind the point where it began."""
+def _uncontained(begun: Sequence[Reigned], given: Sequence[Ack]) -> list[str]:
+    """Commits acknowledged before a reign began that lie behind the point where it began.
+
+    Of every winner, also of one that was never established.
+    """
     found = []
-    for reign in ruling:
+    for reign in begun:
         end = bisect_right(given, reign.began_at, key=attrgetter("finished"))
         worst = max(given[:end], key=attrgetter("lsn"), default=None)
         if worst is not None and worst.lsn >= reign.start:

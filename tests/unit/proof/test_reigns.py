@@ -81,9 +81,16 @@ def test_nothing_is_known_of_what_was_before() -> None:
 
 
 def test_terms_that_were_never_established_are_no_gap() -> None:
-    hopeless = Reigned(2, "n3", 480, 9.0, None, "failover")
+    """A winner may have more than was acknowledged, die, and be followed by one with less."""
+    hopeless = Reigned(2, "n3", 620, 9.0, None, "failover")
     later = replace(SECOND, term=3, start=500)
     assert judge((FIRST, hopeless, later), [ack(200, 5, "n1"), ack(600, 12, "n2")]) == []
+
+
+def test_a_winner_without_everything_is_seen_even_if_it_never_reigned() -> None:
+    hopeless = Reigned(2, "n3", 300, 9.0, None, "failover")
+    [text] = judge((FIRST, hopeless), [ack(400, 5, "n1")])
+    assert "before term 2 of n3 began" in text
 
 
 @pytest.mark.parametrize("seed", range(30))
