@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 
@@ -17,6 +18,8 @@ MEMORY_LEFT = 12 << 20
 SWITCH_EVERY_S = 0.2
 HOG_MB = 160
 HOG_SECONDS_MAX = 20
+FIRST_TO_GO = 1000
+"""The highest of oom_score_adj; lowering the score of the others would need a capability."""
 
 
 def fill(what: str, who: Callable[[Scene], str]) -> Strike:
@@ -91,15 +94,14 @@ def lock_data(scene: Scene) -> Undo:
 
 
 def exhaust_memory(scene: Scene) -> Undo:
-    """A process that the kernel spares takes all memory of a node's group: others are killed."""
+    """A node's group has no memory left, and the kernel is told whom to kill for it."""
     name = scene.anybody()
-    group = scene.group(name)
+    group, victim = scene.group(name), victim_of(scene, name)
     undo = group.limit_memory(MEMORY_LEFT)
     hog = subprocess.Popen(
         [
             *group.wrap(),
             *("sh", "-c"),
-            "echo -1000 > /proc/self/oom_score_adj; "
             f"head -c {HOG_MB}m /dev/zero | timeout {HOG_SECONDS_MAX} tail > /dev/null",
         ],
         stdout=subprocess.DEVNULL,
@@ -113,7 +115,27 @@ def exhaust_memory(scene: Scene) -> Undo:
             processes.kill_all(lambda: session_of(hog.pid))
         hog.wait()
 
+    try:
+        scene.wait(lambda: not processes.is_alive(victim), "the victim's end")
+    except NotNow:
+        end()
+        raise
     return end
+
+
+def victim_of(scene: Scene, name: str) -> int:
+    """The agent, the postmaster or one process of the server; the first that the kernel kills."""
+    what = scene.rng.choice(("agent", "postmaster", "child"))
+    scene.struck.append(what)
+    if what == "agent":
+        victim = scene.herd.must_part(name, "agent")
+    elif what == "postmaster":
+        victim = scene.postmaster(name)
+    else:
+        scene.postmaster(name)
+        victim = scene.rng.choice(scene.herd.server_processes(name, "postgres:")).pid
+    Path(f"/proc/{victim}/oom_score_adj").write_text(str(FIRST_TO_GO))
+    return victim
 
 
 def session_of(leader: int) -> dict[int, processes.Process]:
@@ -249,7 +271,7 @@ KINDS = (
         M,
         (12,),
         ANY,
-        "a memory limit, and a process that is spared",
+        "a memory limit, and a process that wants more; whom the kernel kills is drawn",
         "the limit is taken away",
         exhaust_memory,
     ),

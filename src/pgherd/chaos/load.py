@@ -21,7 +21,7 @@ from pgherd.proof.history import History, Mark, Outcome, Row, Verdict, WriteId, 
 from pgherd.proof.probes import Findings, Probes
 from pgherd.proof.reigns import Ack, Reigned
 from pgherd.proof.trials import rows_everywhere
-from pgherd.proof.writers import Pace, Writers, create_table
+from pgherd.proof.writers import Pace, Writers, create_table, read_rows
 
 DIRECT_WRITERS = 3
 KEYS = 3
@@ -105,14 +105,25 @@ class Load:
         """No write begins any more; those under way end, or are given up."""
         self.histories = (self.writers.stop(), self.registers.stop(), self.probes.stop())
 
-    def judge(self) -> Judgement:
-        """Read the rows on every node, and say what is wrong."""
+    def acknowledged(self) -> list[float]:
+        """When each acknowledgement came, in order."""
+        return sorted(
+            one.finished
+            for history in self.histories or ()
+            for one in history.attempts
+            if one.outcome is Outcome.ACKNOWLEDGED
+        )
+
+    def judge(self, *, everywhere: bool = True) -> Judgement:
+        """Read the rows on every node, or on the primary alone, and say what is wrong."""
         assert self.histories is not None, "the load still runs"
         written, changed, probed = self.histories
         herd = self._herd
-        rows = self.rows = rows_everywhere(herd)
-        self.learn()
         primary = herd.wait_primary()
+        rows = self.rows = (
+            rows_everywhere(herd) if everywhere else read_rows(herd.dsn_node(primary))
+        )
+        self.learn()
         verdict = check(written, rows)
         there = {
             WriteId(int(str(node)), int(str(seq)))

@@ -27,6 +27,8 @@ from pgherd.proof.reigns import Reigned
 START_DEADLINE_S = 90.0
 RIGHT_DEADLINE_S = 120.0
 """A herd without a fault is whole within this, or has failed."""
+OVERRIDES = {"postgresql": {"parameters": {"max_wal_size": "192MB"}}}
+"""The file systems are small, and hold a second copy of the data while a member is rebuilt."""
 QUIET_S = 2.0
 TRACEBACK = "Traceback (most recent call last)"
 TROUBLES = (PgherdError, NoAnswer, psycopg.Error, OSError, RuntimeError)
@@ -128,7 +130,10 @@ class Run:
         options = self.options
         ground = Apart if options.apart else Loopback
         with ground(
-            options.nodes, postgres_bin=options.postgres_bin, directory=options.directory
+            options.nodes,
+            postgres_bin=options.postgres_bin,
+            directory=options.directory,
+            overrides=OVERRIDES,
         ) as herd:
             herd.start()
             took = herd.wait_stable(START_DEADLINE_S)
@@ -145,6 +150,7 @@ class Run:
                 self.record.failure = f"{type(error).__name__}: {error}"
                 self._heal()
                 load.stop()
+                self._judge_what_is_there(load)
                 self._keep_evidence(herd, load)
         self.record.seconds = self._now()
         return self.record
@@ -219,17 +225,21 @@ class Run:
         time.sleep(QUIET_S)
         load.stop()
         herd.wait_stable(RIGHT_DEADLINE_S)
-        self.record.judgement = load.judge()
-        assert load.histories is not None
-        self.record.acks = sorted(
-            one.finished - self.record.began
-            for history in load.histories
-            for one in history.attempts
-            if one.outcome == "acknowledged"
-        )
+        self._judge(load)
         self.record.bugs = bugs(herd)
         if self.record.wrong:
             self._keep_evidence(herd, load)
+
+    def _judge(self, load: Load, *, everywhere: bool = True) -> None:
+        self.record.acks = [at - self.record.began for at in load.acknowledged()]
+        self.record.judgement = load.judge(everywhere=everywhere)
+
+    def _judge_what_is_there(self, load: Load) -> None:
+        """The herd did not come right: what its primary has, if there is one, still says much."""
+        try:
+            self._judge(load, everywhere=False)
+        except TROUBLES as error:
+            self._tell(f"nobody could be asked: {str(error).splitlines()[0]}")
 
     def _keep_evidence(self, herd: Loopback, load: Load) -> None:
         """Copy the servers' logs out of file systems that are about to go; write down all acks."""
