@@ -147,7 +147,9 @@ class Run:
                 self._attack(herd, load)
                 self._calm(herd, load)
             except TROUBLES as error:
-                self.record.failure = f"{type(error).__name__}: {error}"
+                text = f"{type(error).__name__}: {error}"
+                self.record.failure = text.splitlines()[0]
+                (herd.directory / "failure.txt").write_text(text)
                 self._heal()
                 load.stop()
                 self._judge_what_is_there(load)
