@@ -26,6 +26,7 @@ THAW_SLACK_S = 15.0
 
 SOON_S = 4.0
 """How long the second of two faults waits for a primary that the first one took away."""
+NO_PRIMARY = "there is no primary"
 
 
 class NotNow(Exception):
@@ -76,25 +77,26 @@ class Scene:
 
     def primary(self) -> str:
         """The primary now; while there is none, whoever becomes it soon."""
-        return self.aim(self._leading())
+        return self.aim(self._soon(self.herd.primary, NO_PRIMARY))
 
     def standby(self) -> str:
         """A data member that runs and does not lead."""
-        primary = self._leading()
+        primary = self._soon(self.herd.primary, NO_PRIMARY)
         running = [name for name in self.herd.data if self.herd.is_running(name)]
         names = [name for name in running if name != primary]
         if not names:
             raise NotNow("there is no standby")
         return self.aim(self.rng.choice(names))
 
-    def _leading(self) -> str:
+    def _soon(self, ask: Callable[[], str | None], otherwise: str) -> str:
+        """The name of a node that runs, asked for until there is one."""
         until = time.monotonic() + SOON_S
         while True:
-            name = self.herd.primary()
+            name = ask()
             if name is not None and self.herd.is_running(name):
                 return name
             if time.monotonic() > until:
-                raise NotNow("there is no primary")
+                raise NotNow(otherwise)
             time.sleep(0.1)
 
     def anybody(self) -> str:
@@ -105,11 +107,8 @@ class Scene:
         return self.aim(self.rng.choice(names))
 
     def raft_leader(self) -> str:
-        """Who leads consensus."""
-        name = self.herd.raft_leader()
-        if name is None or not self.herd.is_running(name):
-            raise NotNow("nobody leads consensus")
-        return self.aim(name)
+        """Who leads consensus; while nobody does, whoever comes to."""
+        return self.aim(self._soon(self.herd.raft_leader, "nobody leads consensus"))
 
     def others(self, *names: str) -> list[str]:
         """All nodes but these."""
