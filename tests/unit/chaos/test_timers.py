@@ -19,7 +19,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def wait_for(file: Path) -> str:
     until = time.monotonic() + 20
-    while not file.exists() and time.monotonic() < until:
+    while not (file.exists() and file.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     return file.read_text()
 
