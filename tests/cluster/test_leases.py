@@ -1,4 +1,5 @@
-"""Consensus is lost under a primary that is well: its lease runs out, with and without voters."""
+"""Consensus is lost under a primary that is well: its lease runs out, with and without voters. So
+does everything it knows of a lease, with its Raft store."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ TTL_S = 5.0
 LASTS_S = 15.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own() -> Iterator[LocalHerd]:
     """Two data members and a witness, with the shortest lease; one PostgreSQL will do."""
     overrides = {"failover": {"lease_ttl": f"{TTL_S:g}s"}}
@@ -87,6 +88,7 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
     the standby is gone, the ledger has no voter any more, and the witness stands still.
     """
     herd = own
+    herd.wait_stable(90)
     primary = herd.wait_primary()
     [witness] = herd.witnesses
     [standby] = set(herd.data) - {primary}
@@ -122,6 +124,67 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=30)
         assert herd.status()["epoch"] == term, "a lease that comes back costs no term"
         assert "lease.regained" in herd.places[primary].log.read_text()
+    finally:
+        writers.stop()
+    verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))
+    assert verdict.clean, str(verdict)
+
+
+def lose_store(herd: LocalHerd, name: str) -> int:
+    """The Raft store is gone, and the agent dies; where its log ended then."""
+    agent, mark = herd.part_pid(name, "agent"), herd.places[name].log.stat().st_size
+    for path in (herd.places[name].directory / "raft").glob("store.sqlite*"):
+        path.unlink()
+    assert herd.kill_agent(name) == agent
+    herd.wait_for(lambda: "store.amnesia" in said(herd, name, mark), "amnesia", deadline_s=20)
+    return mark
+
+
+def said(herd: LocalHerd, name: str, since: int) -> str:
+    return herd.places[name].log.read_bytes()[since:].decode()
+
+
+def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
+    """A primary that writes alone holds writes while its agent has no memory, though its lease is
+    not over, and its sessions go on when it is back. One with a voter writes on.
+    """
+    herd = own
+    herd.start()
+    herd.wait_stable(90)
+    primary = herd.wait_primary()
+    [witness] = herd.witnesses
+    [standby] = set(herd.data) - {primary}
+    create_table(herd.dsn_direct())
+    writers = Writers(herd.dsn_direct(), count=2)
+    writers.start()
+    try:
+        herd.kill_node(standby)
+        herd.wait_for(
+            lambda: herd.status()["synchronous"]["num_sync"] == 0, "no voter", deadline_s=30
+        )
+        assert acknowledges(writers), "a primary with its lease goes on alone"
+        postmaster = herd.postmaster_pid(primary)
+        with stopped_agents(herd, witness):
+            since = lose_store(herd, primary)
+            herd.wait_for(
+                lambda: (
+                    herd.query(primary, "SHOW synchronous_standby_names") == [('"pgherd-closed"',)]
+                ),
+                "closed names",
+                deadline_s=10,
+            )
+            time.sleep(0.5)
+            assert not acknowledges(writers), "acknowledged alone, without a memory"
+            assert "knows of no lease" in said(herd, primary, since)
+            assert "lease.lost" not in said(herd, primary, since)
+            assert herd.postmaster_pid(primary) == postmaster, "closing failed"
+        herd.start_node(standby)
+        herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=40)
+        assert herd.wait_primary() == primary, "only its copy has everything"
+        herd.wait_stable(60)
+        with stopped_agents(herd, standby, witness):
+            lose_store(herd, primary)
+            assert acknowledges(writers), "what a voter has is acknowledged"
     finally:
         writers.stop()
     verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))

@@ -27,7 +27,8 @@ KEPT = sorted((Path(__file__).parent.parent / "data" / "sim").glob("*.txt"))
 SEEDS_OF_ALL_KINDS = 150
 SHAPES = {shape_of(seed) for seed in range(32)}
 OWN_KINDS = {kind for shape in SHAPES for kind in (*shape.kinds, *shape.later_kinds)}
-INVARIANTS = {"I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5"}
+LONE_SEEDS = (18, 50)
+INVARIANTS = {"P1", "I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5"}
 """Those that are counted one by one; the others are evaluated at every commit."""
 
 
@@ -77,6 +78,7 @@ def write_counts(results: Sequence[Result]) -> None:
         sums["sim_votes_moved"] += result.votes_moved
         sums["sim_joined"] += result.joined
         sums["sim_left"] += result.left
+        sums["sim_forwards"] += result.forwards
         sums[f"sim_{result.shape.replace('-', '_')}"] += 1
         sums["sim_checks"] += result.evaluated
         sums["sim_seconds"] += int(result.simulated_seconds)
@@ -85,6 +87,17 @@ def write_counts(results: Sequence[Result]) -> None:
     if path:
         with open(path, "a", encoding="utf-8") as out:
             out.writelines(f"{name}={count}\n" for name, count in sorted(sums.items()))
+
+
+@pytest.mark.timeout(120)
+def test_candidates_catch_up() -> None:
+    """Where a member that may not lead holds the newest rows, another one takes them and leads."""
+    results = [run_seed(seed, storms=2) for seed in LONE_SEEDS]
+    for result in results:
+        assert not result.broken, failure(result)
+        assert result.shape == "lone"
+        assert result.forwards
+        assert result.faults["lone.holder"]
 
 
 def test_same_seed_same_run() -> None:

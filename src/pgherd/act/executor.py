@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import fencing, following, leading
+from pgherd.act import fencing, following, forwarding, leading
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
@@ -36,10 +36,13 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.InitDb: following.init_db,
     act.StartStandby: following.start_standby,
     act.Seal: following.seal,
+    act.FastForward: forwarding.fast_forward,
+    act.Lend: forwarding.lend,
     act.Follow: following.follow,
     act.Rewind: following.do_rewind,
     act.Rebuild: following.rebuild,
     act.StopServer: following.stop_server,
+    act.Disown: following.disown,
     act.ClearFloor: following.clear_floor,
     act.CloseGate: leading.close_gate,
     act.DrainAndStop: leading.drain_and_stop,
@@ -59,6 +62,7 @@ CANCELLABLE = (
     act.Rewind,
     act.DrainAndStop,
     act.Fence,
+    act.FastForward,
 )
 """Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short,
 but for the parts in which they say so (`Hands.uncut`)."""

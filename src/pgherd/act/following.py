@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from pgherd.act.failpoints import reached
+from pgherd.act.forwarding import end_lending
 from pgherd.act.ghosts import end as end_ghosts
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
@@ -28,6 +29,9 @@ async def init_db(hands: Hands, a: act.InitDb) -> None:
 async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     """Start under closed names and without upstream."""
     await _end_ghosts(hands)
+    if hands.promises().adopted_leader == hands.me:
+        # A primary from here on is one that somebody else made.
+        await hands.change(adopted_leader=None)
     left = (await hands.server.state()).leftovers
     if left:
         log.warning("server.leftovers", pids=left)
@@ -65,6 +69,7 @@ async def seal(hands: Hands, a: act.Seal) -> None:
 async def follow(hands: Hands, a: act.Follow) -> None:
     """F7: adopt first, then connect under the term's token."""
     hands.guard(a.term)
+    await end_lending(hands)
     await _adopt(hands, a.term, a)
     await reached("follow.adopted")
     await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
@@ -92,6 +97,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
     floor = max(a.floor, known.position) if known is not None else a.floor
     await hands.change(floor=Floor(floor, a.fork_lsn), dirty_rewind=True, frozen=None)
     await reached("rewind.marked")
+    await end_lending(hands)
     await hands.server.stop("fast", timeout_s=hands.patient_stop_s)
     result = await rewind.rewind(
         hands.server.data_dir,
@@ -186,6 +192,14 @@ async def stop_server(hands: Hands, a: act.StopServer) -> None:
     """Stop, harder and harder."""
     took = await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
     log.info("server.stopped", how=took, reason=a.reason)
+
+
+async def disown(hands: Hands, a: act.Disown) -> None:
+    """The mark first: whatever ends this, the directory is not started as it is."""
+    await hands.change(dirty_rewind=True, frozen=None)
+    log.warning("server.disowned", reason=a.reason)
+    await reached("disown.marked")
+    await stop_server(hands, act.StopServer(a.reason))
 
 
 async def clear_floor(hands: Hands, a: act.ClearFloor) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import partial
 
 from pgherd.act.failpoints import reached
+from pgherd.act.forwarding import end_lending
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import Lsn, Position, Term, parse_token, slot_name
+from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token, slot_name
 from pgherd.postgres import admin, processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.look import Look, SenderSeen
@@ -107,6 +108,8 @@ async def promote(hands: Hands, a: act.Promote) -> None:
         raise ActFailed(f"is at {here}, was elected at {a.expected}")
     if look.names != CLOSED_NAMES or look.conninfo:
         raise ActFailed("is not sealed under closed names")
+    if any(slot.name.startswith(FORWARD_SLOT) for slot in look.slots):
+        await end_lending(hands)
     # What it writes from here on is of this reign, even if it dies before the epoch record.
     await hands.change(adopted=a.term, adopted_leader=hands.me)
     await reached("promote.adopted")

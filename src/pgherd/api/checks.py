@@ -119,7 +119,13 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             connections=flat(proxy.sessions), connections_total=flat(proxy.opened)
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
-    return metrics.render(facts=seen.facts, reports=fresh, raft=raft, proxy=counts)
+    return metrics.render(
+        facts=seen.facts,
+        reports=fresh,
+        raft=raft,
+        proxy=counts,
+        split_brain=views.split_brain(seen),
+    )
 
 
 def flat(counts: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:

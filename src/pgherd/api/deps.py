@@ -59,6 +59,7 @@ class Services:
             me=self.herd.node,
             facts=self.herd.facts(),
             reports=self.herd.reports(),
+            noticed=self.herd.noticed(),
             now=self.herd.now(),
             raft=self.herd.raft(),
             unix_ms=int(self.unix_s() * 1000),

@@ -17,6 +17,7 @@ from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Kind, Tags
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
+from pgherd.plan.splitbrain import Noticed
 
 
 class RaftRole(StrEnum):
@@ -180,6 +181,10 @@ class Herd(Protocol):
 
     def reports(self) -> dict[NodeId, Heard]:
         """The newest report of each node, this one's included."""
+        ...
+
+    def noticed(self) -> tuple[Noticed, ...]:
+        """What fresh reports say against the ledger, and since when: split brain."""
         ...
 
     def now(self) -> Instant:

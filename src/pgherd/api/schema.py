@@ -94,6 +94,7 @@ class Lease(Model):
 class ClusterStatus(Model):
     """The herd in one look. as_of: index in consensus up to which this node has applied.
 
+    split_brain: whether a node contradicts the ledger; `problems` says which, and what to do ·
     problems: what is wrong now · warnings: what is not wrong, but will not survive the next loss.
     """
 
@@ -112,6 +113,7 @@ class ClusterStatus(Model):
     paused: bool
     synchronous: Synchronous
     lease: Lease | None
+    split_brain: bool
     system_id: str
     problems: list[str]
     warnings: list[str]

@@ -18,6 +18,7 @@ from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
+from pgherd.plan.splitbrain import Noticed
 
 FRESH_MS = 1500
 """A report older than this says nothing about now: the default of `failover.detect`."""
@@ -32,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     now: Instant
     raft: RaftSeen
     unix_ms: int
+    noticed: tuple[Noticed, ...] = ()
     failover_enabled: bool = True
     fresh_ms: int = FRESH_MS
 
@@ -284,6 +286,8 @@ def can_write(seen: Seen) -> bool:
     facts = seen.facts
     if facts.leader is None or not is_primary(seen, facts.leader.node):
         return False
+    if any(one.about.node == facts.leader.node for one in seen.noticed):
+        return False  # nobody is led to it
     report = seen.fresh(facts.leader.node)
     assert report is not None, "a primary has a fresh report"
     server = report.server
@@ -357,23 +361,16 @@ def problems(seen: Seen) -> list[str]:
     sync = promising.shown(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
-    if split_brain(seen):
-        found.append("split brain: more than one server acknowledges writes")
-    return found
+    return [*found, *(one.sentence(iso(one.since_unix_ms)) for one in seen.noticed)]
 
 
 def fresh_heard(seen: Seen) -> list[Heard]:
     return [heard for node_, heard in seen.reports.items() if seen.fresh(node_) is not None]
 
 
-def claims_writes(report: Observation) -> bool:
-    """Whether a server would acknowledge writes: a primary whose gate is not closed."""
-    return report.server.state is Server.PRIMARY and CLOSED_NAME not in report.server.names
-
-
 def split_brain(seen: Seen) -> bool:
-    """Whether two servers acknowledge writes. The protocol forbids it; we look anyway."""
-    return sum(claims_writes(heard.report) for heard in fresh_heard(seen)) > 1
+    """Whether a node contradicts the ledger. The protocol forbids it; we look anyway."""
+    return bool(seen.noticed)
 
 
 def cluster_health(seen: Seen) -> schema.ClusterHealth:
@@ -407,6 +404,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         paused=facts.paused,
         synchronous=promising.shown(facts),
         lease=lease(seen),
+        split_brain=split_brain(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=advice.too_few_to_lose_one(raft_voters(seen)),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.reports import Reports
+from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.ledger.commands import (
     AnyCommand,
     Begin,
@@ -78,6 +79,7 @@ class Agent:
         consensus: Consensus,
         reports: Reports,
         leasing: Leasing,
+        split_brain: SplitBrain,
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
@@ -94,6 +96,7 @@ class Agent:
         self.consensus = consensus
         self.reports = reports
         self.leasing = leasing
+        self.split_brain = split_brain
         self.watch = watch
         self.executor = executor
         self.planned = Planned(0, "starting", None)
@@ -244,6 +247,7 @@ class Agent:
             self._follow_upstream()
             self._member_step()
             self._herd_step()
+            self._watch_step()
             self._record_step()
             self._tell()
 
@@ -405,6 +409,10 @@ class Agent:
             )
         elif isinstance(command, Begin):
             log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
+
+    def _watch_step(self) -> None:
+        applied = self.consensus.replica.node.applied
+        self.split_brain.watch(self.facts, self.reports.newest, applied=applied, now=now_ms())
 
     def _record_step(self) -> None:
         """Keep this node's own record in the ledger as its file and its program say."""

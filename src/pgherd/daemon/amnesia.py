@@ -2,8 +2,9 @@
 
 Theory of operation. What was lost are votes and acknowledgements that others count on, and the
 promises of PostgreSQL's side. So nothing of the old life goes on: the node answers no Raft message,
-reports nothing and touches no server until a member answers with a new Raft id (rule 717). Then, in
-this order, each step durable and safe to do again:
+reports nothing and touches no server until a member answers with a new Raft id (rule 717), but for
+one that may write alone, which is closed at once (rule 19). Then, in this order, each step durable
+and safe to do again:
 
 1. the copy of the data gets another incarnation, unless the ledger says that it keeps its own;
 2. the lost store is set aside, a new one is made: with the new id, and with the ledger's term as
@@ -11,8 +12,9 @@ this order, each step durable and safe to do again:
 3. `member.json` says that this node is a member again. The agent ends and starts anew.
 
 A copy is used as it is only when its own files say whose WAL it takes: the present leader's, under
-the present term. Otherwise a rewind may have been cut short, or its end may be of another branch,
-and nobody remembers: it counts as half rewound, so that it is copied anew and kept aside.
+the present term, and that a rewind there has come to its end. Otherwise one may have been cut
+short, or its end may be of another branch, and nobody remembers: it counts as half rewound, so that
+it is copied anew and kept aside.
 """
 
 from __future__ import annotations
@@ -29,11 +31,12 @@ from pgherd.daemon.memberfile import MemberFile, write_member
 from pgherd.daemon.readmitting import FORGOT_TOO, Answer, Grant
 from pgherd.ledger.readmission import first_promises
 from pgherd.model.errors import OperatorError, PeerError
-from pgherd.model.ids import MemberKey, NodeId, parse_token
+from pgherd.model.ids import MemberKey, NodeId, Term, parse_token
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused
 from pgherd.postgres.conf import read_incarnation, write_incarnation
+from pgherd.postgres.datadir import is_whole
 from pgherd.store.aside import set_aside
 from pgherd.store.base import Identity
 from pgherd.store.directory import StoreDirectory
@@ -134,7 +137,7 @@ class Amnesia:
         promises = first_promises(
             place,
             MemberKey(self._known.node, named),
-            followed=parse_token(await server.written_token()),
+            followed=await streamed(server),
             anew=secrets.token_hex(3),
         )
         if promises.incarnation != named:
@@ -177,6 +180,17 @@ def waiting(known: MemberFile, answers: dict[NodeId, Answer | str]) -> str:
     if not answers:
         return NOBODY_YET
     return "; ".join(f"{node}: {said}" for node, said in sorted(answers.items()))
+
+
+async def streamed(server: PostgresServer) -> tuple[MemberKey, Term] | None:
+    """Under which name and term its files have it stream.
+
+    None for one that a rewind has left where it comes up with its source's WAL alone: it is started
+    without an upstream first, and would never come up.
+    """
+    if not is_whole(await server.state(), server.data_dir):
+        return None
+    return parse_token(await server.written_token())
 
 
 def holds_something(data_dir: Path) -> bool:

@@ -30,6 +30,7 @@ from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
+from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
@@ -160,10 +161,9 @@ class Node:
             own_record=translate.own_record(self.settings),
             consensus=self.consensus,
             reports=Reports(self.me, started=now_ms()),
-            leasing=Leasing(
-                self.me,
-                boot=boot(),
-                tell=lambda kind, text: self.stories.tell(kind, text, term=self.agent.facts.term),
+            leasing=Leasing(self.me, boot=boot(), tell=self._tell),
+            split_brain=SplitBrain(
+                fresh_ms=self.settings.failover.detect_ms, tell=self._tell, changed=self._publish
             ),
             watch=self.watch,
             executor=self.executor,
@@ -175,6 +175,9 @@ class Node:
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
             amnesia=lambda: self.amnesia.text() if self.amnesia is not None else "",
         )
+
+    def _tell(self, kind: str, text: str) -> None:
+        self.stories.tell(kind, text, term=self.agent.facts.term)
 
     def _make_amnesia(self, opened: Opened) -> Amnesia | None:
         if opened.forgot is None:
@@ -328,6 +331,7 @@ class Node:
             me=self.me,
             lag_bytes_max=self.settings.proxy.max_replica_lag_bytes,
             silent_after_ms=self.agent.policy.detect_ms,
+            shunned=self.agent.split_brain.nodes,
             now=now_ms(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgherd.daemon.splitbrain import SEEN
 from pgherd.ledger import commands as cmd
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
@@ -20,6 +21,7 @@ KINDS: dict[type, str] = {
     cmd.Begin: "term.begun",
     cmd.Drained: "leader.drained",
     cmd.Elect: "leader.elected",
+    cmd.FastForward: "candidate.catches-up",
     cmd.Establish: "term.established",
     cmd.ChangeSync: "sync.changed",
     cmd.RegisterIncarnation: "member.rebuilt",
@@ -92,6 +94,8 @@ class Storyteller:
         """Something that only this node noticed, and that no command tells of."""
         event = Event(at_ms=unix_ms(), node=self._me, kind=kind, text=text, term=term)
         self._journal.record(event)
+        if kind == SEEN:
+            self._metrics.saw_split_brain()
 
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):

@@ -36,6 +36,7 @@ from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
+from pgherd.plan.splitbrain import Noticed
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -116,6 +117,9 @@ class Port(Herd):
 
     def reports(self) -> dict[NodeId, Heard]:
         return self._agent.heard()
+
+    def noticed(self) -> tuple[Noticed, ...]:
+        return self._agent.split_brain.noticed
 
     def now(self) -> Instant:
         return now_ms()

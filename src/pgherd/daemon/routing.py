@@ -21,24 +21,29 @@ def snapshot(
     me: NodeId,
     lag_bytes_max: int,
     silent_after_ms: int,
+    shunned: frozenset[NodeId] = frozenset(),
     now: Instant,
 ) -> Snapshot:
-    """Where sessions may go now."""
+    """Where sessions may go now. shunned: nodes that contradict the ledger (`plan.splitbrain`)."""
     leader = facts.leader
     heard = reports.get(leader.node) if leader is not None else None
     primary: Backend | None = None
     expires = now
-    if facts.phase is Phase.STABLE and leader is not None and heard is not None:
-        member = facts.members[leader.node]
-        host, port = member.address.postgres()
-        primary = Backend(name=leader.node, host=host, port=port)
-        expires = now if leader.node == me else heard.at
+    named = leader if leader is not None and leader.node not in shunned else None
+    if facts.phase is Phase.STABLE and named is not None and heard is not None:
+        host, port = facts.members[named.node].address.postgres()
+        primary = Backend(name=named.node, host=host, port=port)
+        expires = now if named.node == me else heard.at
     return Snapshot(
         generation=facts.term,
         term=facts.term,
         expires_at=Instant(expires + TRUST_MS),
         primary=primary,
-        replicas=_replicas(facts, reports, silent_after_ms=silent_after_ms, now=now),
+        replicas=tuple(
+            backend
+            for backend in _replicas(facts, reports, silent_after_ms=silent_after_ms, now=now)
+            if backend.name not in shunned
+        ),
         lag_bytes_max=lag_bytes_max,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import fencing, giving, leases, levels, modes, readmission, syncset
+from pgherd.ledger import fencing, forward, giving, leases, levels, modes, readmission, syncset
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
@@ -87,6 +87,7 @@ def begin(facts: Facts, c: cmd.Begin, at_ms: int) -> Result:
         switchover=None if undone else facts.switchover,
         forced=None if facts.phase is Phase.ELECTING else facts.forced,
         given_up=None,
+        forward=None,
         rule=c.rule,
         reason=c.reason,
         began_at_ms=at_ms,
@@ -148,6 +149,7 @@ def elect(facts: Facts, c: cmd.Elect, at_ms: int) -> Result:
         reason=c.reason,
         lease=leases.elected(facts.lease, c),
         given_up=None,
+        forward=None,
         unsealed=c.unsealed,
     )
     if loss:
@@ -485,4 +487,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.ExpireLease: expire_lease,
     cmd.GiveUp: giving.give_up,
     cmd.Fenced: fencing.fenced,
+    cmd.FastForward: forward.fast_forward,
 }

@@ -88,6 +88,18 @@ class Elect(Command, frozen=True, tag=True):
     unsealed: tuple[MemberKey, ...] = ()
 
 
+class FastForward(Command, frozen=True, tag=True):
+    """F4: in this election a candidate may take from a holder what it lacks of a target."""
+
+    term: Term
+    elector: NodeId
+    candidate: MemberKey
+    holder: MemberKey
+    target: Position
+    rule: int
+    reason: str
+
+
 class Establish(Command, frozen=True, tag=True):
     """F8: the epoch record is on k voters; the term may acknowledge from now on."""
 
@@ -305,6 +317,7 @@ AnyCommand = (
     | Begin
     | Drained
     | Elect
+    | FastForward
     | Establish
     | ChangeSync
     | RegisterIncarnation

@@ -30,6 +30,31 @@ class Seal(Action, frozen=True, tag=True):
     elector: NodeId
 
 
+class FastForward(Action, frozen=True, tag=True):
+    """Within an election take from a sealed holder what is lacking of a target, then seal anew.
+
+    adopted, adopted_leader: the reign that the target is of · stall_ms: given up once nothing has
+    come for so long.
+    """
+
+    term: Term
+    elector: NodeId
+    holder: MemberKey
+    host: str
+    port: int
+    target: Position
+    adopted: Term
+    adopted_leader: NodeId
+    stall_ms: int
+
+
+class Lend(Action, frozen=True, tag=True):
+    """As a sealed holder: have the slot through which a candidate takes what it lacks."""
+
+    term: Term
+    to: NodeId
+
+
 class CloseGate(Action, frozen=True, tag=True):
     """On a running primary: promise the term, closed names, client backends terminated.
 
@@ -145,6 +170,15 @@ class Rebuild(Action, frozen=True, tag=True):
 
 class StopServer(Action, frozen=True, tag=True):
     """Stop the server; `fast`, then `immediate`, then SIGKILL of its whole tree."""
+
+    reason: str
+
+
+class Disown(Action, frozen=True, tag=True):
+    """Mark the data directory as one that is never started again as it is, then stop its server.
+
+    Of no term: what it wrote is of none. The directory is copied anew later, and kept aside.
+    """
 
     reason: str
 

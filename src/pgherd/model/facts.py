@@ -206,6 +206,17 @@ class GivenUp(msgspec.Struct, frozen=True):
     accept_bytes: int | None = None
 
 
+class FastForward(msgspec.Struct, frozen=True):
+    """A grant of the present election: whom a candidate may take from what it lacks of a target.
+
+    Both are sealed; the holder is at the target, and stays there.
+    """
+
+    candidate: MemberKey
+    holder: MemberKey
+    target: Position
+
+
 class Facts(msgspec.Struct, frozen=True):
     """Everything the cluster agreed on, as of one applied index.
 
@@ -243,6 +254,7 @@ class Facts(msgspec.Struct, frozen=True):
     mode_wanted: Mode | None = None
     given_up: GivenUp | None = None
     unsealed: tuple[MemberKey, ...] = ()
+    forward: FastForward | None = None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

@@ -101,3 +101,12 @@ def parse_token(text: str) -> tuple[MemberKey, Term] | None:
 def slot_name(node: NodeId) -> str:
     """The physical replication slot that serves a node (letters, digits and underscore only)."""
     return "pgherd_" + node.replace("-", "_")
+
+
+FORWARD_SLOT = "pgherd__forward_"
+"""What a slot for a fast-forward begins with; no node's own slot does, for names begin so: `n`."""
+
+
+def forward_slot(node: NodeId) -> str:
+    """The slot through which a sealed holder lends its WAL to a node, while an election lasts."""
+    return FORWARD_SLOT + node.replace("-", "_")

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.model.branch import Fork
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.promises import Promises
@@ -54,11 +55,14 @@ class ServerSeen(msgspec.Struct, frozen=True):
     position: epoch and LSN: replayed end on a standby, flushed end on a primary; None when it
     cannot be known without a start · drained: no receiver is left and replay is parked at the end
     of the local WAL, so `position` is final · upstream, upstream_term: what primary_conninfo names
-    now, and under which incarnation of ours · names: the effective synchronous_standby_names ·
+    now, and under which incarnation of ours · borrows: it names a holder in an election instead,
+    for a fast-forward · names: the effective synchronous_standby_names ·
     settled: the newest sync generation whose barrier is complete · epoch_record_end: on a primary,
     the end of the epoch record it wrote, with its term in position.epoch · checkpointed: the term
     since whose promotion a checkpoint is done, or the switchover id it was done for · since: when
-    this state began.
+    this state began · stray: of a standby, the first timeline in its WAL that no term opened ·
+    timeline_begins: of a server whose adopted reign the ledger does not know, where its last
+    timeline begins; else 0.
     """
 
     state: Server = Server.NONE
@@ -71,6 +75,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     upstream: NodeId | None = None
     upstream_term: Term = Term(0)
     upstream_incarnation: str = ""
+    borrows: bool = False
     senders: tuple[Sender, ...] = ()
     names: str = ""
     settings_problem: str = ""
@@ -81,6 +86,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     checkpointed_for: str = ""
     insert_lsn: Lsn = Lsn(0)
     oldest_wal_lsn: Lsn = Lsn(0)
+    timeline_begins: Lsn = Lsn(0)
     pid: int = 0
     clean: bool = False
     healthy: bool = True
@@ -89,6 +95,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     slots_in_use: tuple[str, ...] = ()
     problem: str = ""
     since: Instant = Instant(0)
+    stray: Fork | None = None
 
 
 class Observation(msgspec.Struct, frozen=True):

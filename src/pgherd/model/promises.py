@@ -12,8 +12,9 @@ class Promises(msgspec.Struct, frozen=True):
     """The durable promises of a member (PROTOCOL.md 2), kept in the Raft store's database.
 
     promise, promise_elector = the highest term promised and to whom · adopted, adopted_leader =
-    the upstream it may follow · frozen = its sealed position · floor = what it must regain ·
-    dirty_rewind = a rewind was begun and not finished, the directory must not be started ·
+    the upstream it may follow, itself from its promotion until its server is started as a standby
+    again · frozen = its sealed position · floor = what it must regain · dirty_rewind = a rewind was
+    begun and not finished, or somebody else promoted it: the directory must not be started ·
     incarnation = of its data directory.
     """
 

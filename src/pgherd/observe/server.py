@@ -11,13 +11,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from pgherd.ledger.lineage import attributed
+from pgherd.ledger.lineage import attributed, strayed
+from pgherd.model.branch import Fork
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
 from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.observe.disk import FreeSpace
+from pgherd.postgres import branch, lending
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -74,6 +76,9 @@ class ServerWatch:
         self._poke = asyncio.Event()
         self._death: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        self._branch: tuple[Fork, ...] = ()
+        self._branch_of = (0, Timeline(0))
+        self._begins: tuple[int, Lsn] = (0, Lsn(0))
         self.space = FreeSpace(server.data_dir)
 
     def poke(self) -> None:
@@ -233,6 +238,7 @@ class ServerWatch:
             upstream=promises.adopted_leader if follows else None,
             upstream_term=adopted[1] if adopted is not None else Term(0),
             upstream_incarnation=adopted[0].incarnation if adopted is not None else "",
+            borrows=look.upstream_token.startswith(lending.NAME),
             senders=_senders(look),
             names=look.names,
             settings_problem=look.settings_problem,
@@ -245,9 +251,27 @@ class ServerWatch:
             pid=self.server.pid,
             healthy=self._failures == 0,
             probe_failures=self._failures,
+            timeline_begins=self._timeline_begins(look, promises),
             slots=tuple(slot.name for slot in ours),
             slots_in_use=tuple(slot.name for slot in ours if slot.active),
+            stray=self._stray(look, promises) if look.in_recovery else None,
         )
+
+    def _stray(self, look: Look, promises: Promises) -> Fork | None:
+        """Where PostgreSQL's own history leaves the ledger's."""
+        of = self.server.pid, look.timeline
+        if self._branch_of != of or not self._branch:
+            self._branch, self._branch_of = branch.read(self.server.data_dir, look.timeline), of
+        return strayed(self._history(), promises.adopted, self._branch)
+
+    def _timeline_begins(self, look: Look, promises: Promises) -> Lsn:
+        """Asked for once per start of a standby, where the ledger does not know whom it adopted."""
+        known = any(reign.term == promises.adopted for reign in self._history())
+        if known or not look.in_recovery:
+            return Lsn(0)
+        if self._begins[0] != self.server.pid:
+            self._begins = self.server.pid, branch.newest_begins(self.server.data_dir)
+        return self._begins[1]
 
     def _is_drained(self, look: Look) -> bool:
         """No upstream, no receiver, and replay parked at the same place twice in a row."""

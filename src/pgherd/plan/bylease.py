@@ -100,16 +100,23 @@ def comes_up(s: Situation) -> Decision | None:
     return Decision(307, f"{report.node} has everything and comes up: waits until it is sealed")
 
 
+def without_the_old(
+    s: Situation,
+) -> tuple[dict[MemberKey, Position], Position | None, list[MemberKey]]:
+    """Who can be compared, the most that they have, and who has it and may lead."""
+    done = {key: position for key, position in comparable(s).items() if key != s.facts.leader}
+    target = max(done.values(), default=None)
+    return done, target, [key for key in done if done[key] == target and may_win(s, key)]
+
+
 def choose(s: Situation) -> Decision | None:
     """F4 without the old primary: who has most of its WAL, unless that is too little."""
     if not by_lease(s):
         return None
-    done = {key: position for key, position in comparable(s).items() if key != s.facts.leader}
     waiting = unsealed_standbys(s)
     if waiting and grace_left(s):
         return Decision(306, f"waits for {names(waiting)} to seal")
-    target = max(done.values(), default=None)
-    able = [key for key in done if done[key] == target and may_win(s, key)]
+    _, target, able = without_the_old(s)
     winner = wanted_winner(s, able)
     if target is None or winner is None:
         return Decision(306, f"nobody who may lead has reached {target or 'any known position'}")
@@ -150,12 +157,14 @@ def lag_of(s: Situation, winner: MemberKey, position: Position) -> tuple[int, st
     return lag, f"{text}: bring the old primary back, or raise failover.max_lag on every node"
 
 
-RULES = (
+WAITS = (
     HerdRule(
         307,
         "In mode async a failover waits for an old primary that is heard and comes up.",
         comes_up,
     ),
+)
+RULES = (
     HerdRule(
         306,
         "In mode async an expired lease suffices, for a winner within max_lag of the old primary.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import FIELDS
 from pgherd.ledger.lineage import contains
-from pgherd.model.facts import Handover, Mode, Phase, Reign
+from pgherd.model.facts import Facts, Handover, Mode, Phase, Reign
 from pgherd.model.ids import CLOSED_NAMES, Lsn, MemberKey, NodeId, Position
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
@@ -161,7 +161,9 @@ def next_set(
     """V' and k' of F5: everybody who may hold something, and as many as will stream.
 
     Who seals may still not stream (its WAL is gone from the winner): a term that was not
-    established in time is followed by one of the same leader that wants one less.
+    established in time is followed by one that wants one less, as soon as its leader is one that
+    has failed so before. Two that took turns, each with the other to be rewound, would else do so
+    for ever.
     Mode strict never wants fewer than num_sync: where not so many stream, V' is empty, the names
     stay closed, and the set returns when there are enough. Mode async wants nobody.
     """
@@ -171,11 +173,21 @@ def next_set(
     voters = {*facts.sync.voters, *others}
     voters |= {facts.leader} if facts.leader is not None else set()
     k = min(wanted, len(others))
-    if facts.rule == NOT_ESTABLISHED and winner == facts.leader:
+    if facts.rule == NOT_ESTABLISHED and winner in never_established(facts):
         k = min(k, max(0, facts.sync.k - 1))
     if is_strict(facts) and k < wanted:
         k = 0
     return (tuple(sorted(voters - {winner})), k) if k else ((), 0)
+
+
+def never_established(facts: Facts) -> set[MemberKey]:
+    """Who led since the last established term."""
+    found: set[MemberKey] = set()
+    for reign in reversed(facts.history):
+        if reign.established:
+            break
+        found.add(reign.leader)
+    return found
 
 
 def names(keys: list[MemberKey]) -> str:
@@ -232,7 +244,8 @@ def choose(s: Situation) -> Decision | None:
         return Decision(305, f"nobody who may lead has reached {target}")
     others = streamers(s, wanted, start=done[wanted], promoted=True)
     voters, k = next_set(s, wanted, others)
-    reason = f"{wanted.node} has everything up to {target}{about_disks(s, able, wanted)}"
+    reason = f"{wanted.node} has everything up to {target}{taken(s, wanted)}"
+    reason += about_disks(s, able, wanted)
     return elect(
         s,
         rule=305,
@@ -243,6 +256,14 @@ def choose(s: Situation) -> Decision | None:
         k=k,
         reason=reason,
     )
+
+
+def taken(s: Situation, winner: MemberKey) -> str:
+    """That a winner caught up within this election, for people."""
+    grant = s.facts.forward
+    if grant is None or grant.candidate != winner:
+        return ""
+    return f", the last of it from {grant.holder.node}"
 
 
 def complete(s: Situation) -> tuple[dict[MemberKey, Position], Position, list[MemberKey]]:
@@ -298,17 +319,19 @@ def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:
     Whose term ended by silence leads again among equals, if it is back and sealed by now: nobody
     moves for nothing. Whose server died, or could not establish its term, comes after all others.
     """
-    facts, asked = s.facts, asked_for(s)
+    asked = asked_for(s)
     if asked is not None:
         return next((key for key in able if key.node == asked), None)
 
-    def rank(key: MemberKey) -> tuple[bool, bool, int, bool, str]:
-        member = facts.members[key.node]
-        old = key == facts.leader
-        is_last = old and facts.rule not in BY_SILENCE
-        return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
+    return min(with_room(s, able), key=lambda key: rank(s, key), default=None)
 
-    return min(with_room(s, able), key=rank, default=None)
+
+def rank(s: Situation, key: MemberKey) -> tuple[bool, bool, int, bool, str]:
+    """Whom an election prefers among equals: the least."""
+    facts, member = s.facts, s.facts.members[key.node]
+    old = key == facts.leader
+    is_last = old and facts.rule not in BY_SILENCE
+    return member.leaving, is_last, -member.tags.failover_priority, not old, key.node
 
 
 def asked_for(s: Situation) -> NodeId | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.ledger.lineage import contains, fork_of
+from pgherd.ledger.lineage import contains, fork_of, strange
 from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn
@@ -67,11 +67,14 @@ def follow_stop_old(s: Self) -> Answer | None:
     """Before a change of leader the old stream ends, so that the position is final."""
     if not follows(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
         return None
+    seal = act.Seal(term=s.facts.term, elector=s.facts.elector)
+    if s.server.borrows:
+        return "ends what it took in the election", seal
     if s.server.upstream_term == s.facts.term or not s.server.upstream_term:
         return None
     if same_server_leads(s):
         return None
-    return "leaves its old upstream", act.Seal(term=s.facts.term, elector=s.facts.elector)
+    return "leaves its old upstream", seal
 
 
 def same_server_leads(s: Self) -> bool:
@@ -93,6 +96,13 @@ def follows_already(s: Self) -> bool:
     return named and server.upstream_term == s.facts.term and own
 
 
+def is_strange(s: Self) -> bool:
+    """Whether it was promoted, or followed who was, in a reign that the ledger does not know."""
+    position = s.server.position
+    adopted, begins = s.promises.adopted, s.server.timeline_begins
+    return position is not None and strange(s.facts.history, adopted, position, begins)
+
+
 def follow(s: Self) -> Answer | None:
     """On the leader's history: stream from it under the term's token."""
     server, member, leader = s.server, leader_member(s), s.facts.leader
@@ -106,7 +116,7 @@ def follow(s: Self) -> Answer | None:
         return f"follows {leader.node} in term {s.facts.term}", action
     if server.position is None or not server.drained:
         return "waits until its position is final", None
-    if contains(s.facts.history, server.position):
+    if contains(s.facts.history, server.position) and not is_strange(s):
         return f"follows {leader.node}", action
     return None
 
@@ -124,6 +134,8 @@ def rejoin(s: Self) -> Answer | None:
         return f"is at {server.position}, off the leader's history; waits for the leader", None
     if s.leader_report.server.checkpointed_term < s.facts.term:
         return "waits for the leader's checkpoint", None
+    if is_strange(s):
+        return f"is at {server.position} by a promotion of no known term: copies it", copy(s)
     fork = fork_of(s.facts.history, server.position)
     if fork is None or server.timeline == s.facts.history[-1].timeline:
         return f"is at {server.position}, whose fork is not known: copies the leader", copy(s)

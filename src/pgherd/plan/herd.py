@@ -16,6 +16,7 @@ from pgherd.plan import (
     bylease,
     election,
     establishing,
+    forward,
     giving,
     handover,
     leases,
@@ -31,6 +32,8 @@ URGENT: tuple[HerdRule, ...] = (
     *leases.ENDING,
     *giving.RULES,
     *election.FIRST,
+    *bylease.WAITS,
+    *forward.RULES,
     *bylease.RULES,
     *election.RULES,
     *establishing.RULES,
@@ -76,7 +79,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 306, 307, 309, 402})
+STOPPING = frozenset({304, 303, 305, 306, 307, 309, 310, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({702, 717})

@@ -91,8 +91,8 @@ def observers_needed(s: Situation, node: NodeId) -> int:
 def sealed(s: Situation) -> dict[MemberKey, Position]:
     """Every member that is sealed for the current term by its elector, with its position.
 
-    Counts only the right cluster and incarnation, a position at or above the floor, and no
-    half-done rewind (PROTOCOL.md F3).
+    Counts only the right cluster and incarnation, a position at or above the floor, no half-done
+    rewind, and WAL that a term's leader wrote (PROTOCOL.md F3).
     """
     found: dict[MemberKey, Position] = {}
     for node, heard in sorted(s.view.reports.items()):
@@ -112,7 +112,21 @@ def sealed(s: Situation) -> dict[MemberKey, Position]:
             and (promises.floor is None or position >= promises.floor.position)
         ):
             found[member.key] = position
-    return found
+    return without_strays(s, found)
+
+
+def without_strays(s: Situation, done: dict[MemberKey, Position]) -> dict[MemberKey, Position]:
+    """Those whom nobody else promoted: whose end is of the leader of its epoch.
+
+    The last leader has all that it had when it was promoted so, and counts if nobody has more.
+    """
+    strays = {key: s.view.reports[key.node].report.server.stray for key in done}
+    left = {key: position for key, position in done.items() if strays[key] is None}
+    last = s.facts.leader
+    if last is None or (stray := strays.get(last)) is None:
+        return left
+    had = Position(done[last].epoch, stray.begins)
+    return left if any(at > had for at in left.values()) else {**left, last: done[last]}
 
 
 def able_to_run(s: Situation, key: MemberKey) -> bool:

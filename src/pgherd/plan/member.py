@@ -8,7 +8,7 @@ what the ledger says of this node: no cluster yet, an election, leader, follower
 from __future__ import annotations
 
 from pgherd.model import action as act
-from pgherd.plan import following, lapse, leading, presence, sealing
+from pgherd.plan import borrowing, following, lapse, leading, presence, sealing
 from pgherd.plan.leading import names_text
 from pgherd.plan.own import MemberRule, Self
 
@@ -17,6 +17,7 @@ __all__ = ["RULES", "MemberRule", "Self", "decide", "names_text"]
 RULES: tuple[MemberRule, ...] = (
     *lapse.CLOSING,
     *presence.RULES,
+    *borrowing.RULES,
     *sealing.RULES,
     *lapse.RULES,
     *leading.RULES,

@@ -1,10 +1,11 @@
-"""Rules 11-22: whether there is anything to do here at all, and the time before the first term."""
+"""Rules 11-22, 73, 74: whether there is anything to do here, and the time before a first term."""
 
 from __future__ import annotations
 
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.observation import Server
+from pgherd.plan import byhand
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, starts_for_ever
 
 
@@ -18,7 +19,10 @@ def gone(s: Self) -> Answer | None:
 
 
 def forgetful(s: Self) -> Answer | None:
-    """Its server goes on as it is: what may be done with it follows from what was forgotten."""
+    """Its server goes on as it is: what may be done with it follows from what was forgotten.
+
+    But for rule 19: acknowledging nothing alone is right whatever was forgotten.
+    """
     return (f"amnesia: {s.amnesia}", None) if s.amnesia else None
 
 
@@ -40,10 +44,11 @@ def unusable(s: Self) -> Answer | None:
 def other_cluster(s: Self) -> Answer | None:
     server = s.server
     if s.facts.system_id and server.system_id and server.system_id != s.facts.system_id:
+        writes = server.state is Server.PRIMARY
         return (
             f"the data directory belongs to system identifier {server.system_id}, the cluster is "
             f"{s.facts.system_id}: it is left untouched; move it away to let this node be rebuilt",
-            None,
+            act.StopServer("it is of another cluster") if writes else None,
         )
     return None
 
@@ -87,13 +92,19 @@ def wait_for_birth(s: Self) -> Answer | None:
 
 RULES: tuple[MemberRule, ...] = (
     MemberRule(17, "A node that was removed stops its server and does nothing more.", gone),
-    MemberRule(18, "A member with amnesia touches nothing until it is re-admitted.", forgetful),
+    MemberRule(
+        18, "A member with amnesia touches nothing else until it is re-admitted.", forgetful
+    ),
     MemberRule(11, "A node that is no data member runs no server.", not_mine),
     MemberRule(12, "A data directory that must not be started is left alone.", unusable),
-    MemberRule(13, "Another cluster's data directory is left alone.", other_cluster),
+    MemberRule(
+        13, "Another cluster's data directory is left alone, its primary stopped.", other_cluster
+    ),
+    byhand.PROMOTED,
     MemberRule(14, "A member acts for no term below its promise.", later_promise),
     MemberRule(16, "After a start a member does nothing until its ledger has caught up.", behind),
     MemberRule(15, "A hung server is stopped, unless its own term has to end first.", hung),
+    *byhand.RULES,
     MemberRule(21, "The founder makes the first data directory.", found),
     MemberRule(22, "Before the first term everybody waits.", wait_for_birth),
 )

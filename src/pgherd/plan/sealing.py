@@ -67,7 +67,7 @@ def start_to_seal(s: Self) -> Answer | None:
     if not elects(s) or s.server.state is not Server.STOPPED:
         return None
     if s.promises.dirty_rewind:
-        return "half rewound: counts for nothing in this election", None
+        return "half rewound, or promoted by hand: counts for nothing in this election", None
     return "starts without upstream, to know its position", act.StartStandby()
 
 

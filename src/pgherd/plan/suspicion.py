@@ -6,6 +6,7 @@ Wrong suspicion costs a short write stall, never consistency.
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.readmission import cannot_readmit
 from pgherd.model.facts import Phase
 from pgherd.model.observation import Server
 from pgherd.plan.look import (
@@ -40,7 +41,7 @@ def reported_dead(s: Situation) -> Decision | None:
         return None
     report = fresh(s, facts.leader.node)
     if report is None:
-        return None
+        return forgot(s)
     node, state = facts.leader.node, report.server.state
     dead = state in REPORTED_DEAD or report.promises.incarnation != facts.leader.incarnation
     position = report.server.position
@@ -53,6 +54,26 @@ def reported_dead(s: Situation) -> Decision | None:
     if not s.policy.failover_enabled:
         return Decision(202, f"{node} reports its server {state.value}; failover is disabled")
     return begin(s, 202, f"{node} reports its own server {state.value}")
+
+
+def forgot(s: Situation) -> Decision | None:
+    """A leader that asks to be re-admitted can do nothing for its term.
+
+    It cannot be re-admitted while it leads, unless only its copy has everything.
+    """
+    leader = s.facts.leader
+    asked = s.view.asking.get(leader.node) if leader is not None else None
+    member = s.facts.member(leader) if leader is not None else None
+    if asked is None or member is None or asked.store == member.store:
+        return None
+    if asked.raft_id not in (0, member.raft_id):
+        return None
+    refused = cannot_readmit(s.facts, cmd.Readmit(member.node, member.raft_id, asked.store))
+    if refused is None or refused.code != "is_leader":
+        return None
+    if not s.policy.failover_enabled:
+        return Decision(202, f"{member.node} has lost its Raft store; failover is disabled")
+    return begin(s, 202, f"{member.node} has lost its Raft store")
 
 
 def silent(s: Situation) -> Decision | None:
@@ -99,7 +120,10 @@ def elector_gone(s: Situation) -> Decision | None:
 RULES = (
     HerdRule(201, "An operator's order to fail over begins a term.", operator_order),
     HerdRule(
-        202, "A leader that reports its own server dead loses the term at once.", reported_dead
+        202,
+        "A leader that reports its own server dead, or that its Raft store is lost, loses the term"
+        " at once.",
+        reported_dead,
     ),
     HerdRule(
         203,

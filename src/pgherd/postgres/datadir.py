@@ -28,6 +28,9 @@ FORBIDDEN_MODE = 0o027
 INITDB_TIMEOUT_S = 120.0
 
 
+BACKUP_LABEL = "backup_label"
+
+
 class DirKind(StrEnum):
     """NONE: nothing there · UNUSABLE: must not be started, see `problem` · STOPPED · RUNNING."""
 
@@ -79,6 +82,17 @@ async def inspect(
             f"mv {data_dir} {data_dir}.other   (pgherd then takes a new copy)",
         )
     return msgspec.structs.replace(seen, control=control)
+
+
+def is_whole(state: DirState, data_dir: Path) -> bool:
+    """Whether what a base backup or a rewind made of it has been replayed to its end.
+
+    Until then it comes up only with WAL of its source. A server renames the label when it starts,
+    and notes in pg_control where the end is. False where nobody can say.
+    """
+    if state.control is None or state.control.backup_start:
+        return False
+    return not (data_dir / BACKUP_LABEL).exists()
 
 
 def _outside(data_dir: Path, major: int, user: PostgresUser | None) -> DirState:

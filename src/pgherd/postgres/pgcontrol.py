@@ -34,8 +34,9 @@ class ControlData(msgspec.Struct, frozen=True):
     """The fields of pg_control that decisions rest on.
 
     state: PostgreSQL's own words, e.g. "in production" · checkpoint, redo = of the last checkpoint
-    · min_recovery_end = a standby is consistent from here on; 0 when it was a primary · demanded =
-    parameters a standby needs at least this much of, since its primary had so much.
+    · min_recovery_end = a standby is consistent from here on; 0 when it was a primary ·
+    backup_start = where a base backup or a rewind began whose end has not been replayed yet; else 0
+    · demanded = parameters a standby needs at least this much of, since its primary had so much.
     """
 
     system_id: str
@@ -45,6 +46,7 @@ class ControlData(msgspec.Struct, frozen=True):
     redo: Lsn
     min_recovery_end: Lsn
     min_recovery_timeline: Timeline
+    backup_start: Lsn
     checksums: bool
     wal_log_hints: bool
     wal_segment_bytes: int
@@ -72,6 +74,7 @@ def parse(text: str) -> ControlData:
             redo=parse_lsn(fields["Latest checkpoint's REDO location"]),
             min_recovery_end=parse_lsn(fields["Minimum recovery ending location"]),
             min_recovery_timeline=Timeline(int(fields["Min recovery ending loc's timeline"])),
+            backup_start=parse_lsn(fields["Backup start location"]),
             checksums=fields["Data page checksum version"] != "0",
             wal_log_hints=fields["wal_log_hints setting"] == "on",
             wal_segment_bytes=int(fields["Bytes per WAL segment"]),

@@ -218,6 +218,11 @@ class PostgresServer:
         """Name the upstream; None: none, and nothing that would hold replay back."""
         await self._apply(_live(self.live["synchronous_standby_names"], conninfo, slot))
 
+    async def borrow_upstream(self, conninfo: str, slot: str) -> None:
+        """Name an upstream for a moment: what makes a sealed standby quick to drain stays."""
+        names = self.live["synchronous_standby_names"]
+        await self._apply(_live(names, None, None) | _upstream(conninfo, slot))
+
     async def set_names(self, text: str) -> None:
         """Set synchronous_standby_names."""
         await self.reload(synchronous_standby_names=text)
@@ -445,9 +450,12 @@ SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE na
 
 def _live(names: str, conninfo: str | None, slot: str | None) -> dict[str, str]:
     """The live parameters of a server with this upstream; without one it is told to drain."""
-    upstream = {"primary_conninfo": conninfo or "", "primary_slot_name": slot or ""}
     quiet = {} if conninfo else parameters.sealed()
-    return {"synchronous_standby_names": names, **quiet, **upstream}
+    return {"synchronous_standby_names": names, **quiet, **_upstream(conninfo, slot)}
+
+
+def _upstream(conninfo: str | None, slot: str | None) -> dict[str, str]:
+    return {"primary_conninfo": conninfo or "", "primary_slot_name": slot or ""}
 
 
 def _wrong(row: tuple[str, str, str, str], wanted: dict[str, str]) -> str:

@@ -9,6 +9,9 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 
 from pgherd.sim import record
 from pgherd.sim.explore.cli import main as explore
@@ -17,6 +20,9 @@ from pgherd.sim.mutants.search import SEEDS_MAX
 from pgherd.sim.mutants.table import MUTANTS
 from pgherd.sim.raft.cli import main as raft
 from pgherd.sim.run import Result, run_seed
+
+BATCH = 20
+"""Seeds for each process before their results are looked at."""
 
 
 def main() -> int:
@@ -33,7 +39,7 @@ def main() -> int:
     parser.add_argument("--storms", type=int, default=0, help="with --seed: only its first storms")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="run with a planted error")
     parser.add_argument("--mutants", action="store_true", help="catch all mutants, print a table")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that share the mutants")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at a failure")
     parser.add_argument("--record", action="store_true", help="write the counts into the docs")
     args = parser.parse_args()
@@ -65,12 +71,10 @@ def replay(seed: int, *, storms: int) -> int:
 
 def many(args: argparse.Namespace) -> int:
     at = record.commit()
-    began, seed, failed = time.perf_counter(), args.first_seed, 0
+    began, failed = time.perf_counter(), 0
     results: list[Result] = []
     void = 0
-    while len(results) < args.seeds:
-        result = run_seed(seed)
-        seed += 1
+    for result in seeds_from(args.first_seed, jobs=args.jobs):
         if result.void:
             void += 1
             continue
@@ -80,10 +84,24 @@ def many(args: argparse.Namespace) -> int:
             print_failure(result)
             if not args.keep_going:
                 break
+        if len(results) >= args.seeds:
+            break
     print_sum(results, void=void, seconds=time.perf_counter() - began)
     if args.record:
         record.record(record.run_of("herd", results, first=args.first_seed, commit=at))
     return 1 if failed else 0
+
+
+def seeds_from(first: int, *, jobs: int) -> Iterator[Result]:
+    """Results of consecutive seeds, in their order, without end."""
+    if jobs <= 1:
+        yield from map(run_seed, count(first))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        while True:
+            seeds = range(first, first + jobs * BATCH)
+            yield from pool.map(run_seed, seeds)
+            first = seeds.stop
 
 
 def print_failure(result: Result) -> None:
@@ -91,7 +109,7 @@ def print_failure(result: Result) -> None:
         return
     print("\n".join(result.journal))
     print(f"seed {result.seed}: {result.broken} broken: {result.text}")
-    print(f"replay: python -m pgherd.sim herd --seed {result.seed}")
+    print(f"replay: python -m pgherd.sim herd --seed {result.seed}", flush=True)
 
 
 def print_sum(results: list[Result], *, void: int, seconds: float) -> None:
@@ -110,8 +128,8 @@ def print_sum(results: list[Result], *, void: int, seconds: float) -> None:
     print(f"sim_checks={sum(r.evaluated for r in results)}")
     print(f"sim_faults={sum(faults.values())}")
     print(f"sim_fault_kinds={len(faults)}")
-    for name, count in sorted(faults.items()):
-        print(f"  {name:28} {count}")
+    for name, often in sorted(faults.items()):
+        print(f"  {name:28} {often}")
 
 
 if __name__ == "__main__":

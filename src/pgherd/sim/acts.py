@@ -15,7 +15,15 @@ import msgspec
 from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
 from pgherd.model.facts import Floor, Frozen
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, slot_name
+from pgherd.model.ids import (
+    FORWARD_SLOT,
+    Lsn,
+    MemberKey,
+    NodeId,
+    Term,
+    forward_slot,
+    slot_name,
+)
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.giving import fence
@@ -78,6 +86,11 @@ def check_term(agent: Agent, term: Term) -> None:
 def seal(agent: Agent, a: act.Seal) -> Task:
     """Promise, stop receiving, drain, freeze."""
     yield from promise(agent, a.term, a.elector)
+    yield from freeze(agent, a.term)
+
+
+def freeze(agent: Agent, term: Term) -> Task:
+    """Stop receiving, drain, and make durable where this server stands still."""
     server = agent.server
     server.follow(None)
     server.resume_replay()
@@ -93,8 +106,58 @@ def seal(agent: Agent, a: act.Seal) -> Task:
     position = position_of(agent)
     must(settled(server), "replay did not drain")
     assert position is not None
-    must(agent.promises.promise == a.term, "promised more meanwhile")
-    yield from save(agent, frozen=Frozen(a.term, position))
+    must(agent.promises.promise == term, "promised more meanwhile")
+    yield from save(agent, frozen=Frozen(term, position))
+
+
+def must_be_sealed(agent: Agent, term: Term) -> None:
+    mine = agent.promises
+    sealed = mine.promise == term and mine.frozen is not None and mine.frozen.term == term
+    must(sealed, f"is not sealed for term {term}")
+
+
+def lend(agent: Agent, a: act.Lend) -> Task:
+    """A slot for the candidate of a fast-forward."""
+    must_be_sealed(agent, a.term)
+    yield 3 * MS
+    must(agent.server.dir is not None, "no directory")
+    assert agent.server.dir is not None
+    slot = forward_slot(a.to)
+    agent.server.dir.slots = (*(s for s in agent.server.dir.slots if s != slot), slot)
+
+
+def end_lending(server: Server) -> None:
+    """Nobody takes what is written from here on through what was lent."""
+    for stream in list(server.streams):
+        if not stream.term:
+            stream.close_up()
+    if server.dir is not None:
+        kept = (slot for slot in server.dir.slots if not slot.startswith(FORWARD_SLOT))
+        server.dir.slots = tuple(kept)
+
+
+def fast_forward(agent: Agent, a: act.FastForward) -> Task:
+    """Take the seal back, stream from the holder until nothing is lacking or comes, seal anew."""
+    must_be_sealed(agent, a.term)
+    must(agent.promises.promise_elector == a.elector, "promised to another elector")
+    known: dict[str, Any] = {"frozen": None}
+    if agent.promises.adopted < a.adopted:
+        known |= {"adopted": a.adopted, "adopted_leader": a.adopted_leader}
+    yield from save(agent, **known)
+    mine, server = MemberKey(agent.node, agent.promises.incarnation), agent.server
+    server.follow(Upstream(a.holder.node, mine, Term(0), borrowed=True))
+    seen, since = position_of(agent), agent.clock.now
+    while seen is None or seen < a.target:
+        yield 5 * MS
+        check_term(agent, a.term)
+        now = position_of(agent)
+        if now != seen:
+            seen, since = now, agent.clock.now
+        if agent.clock.now - since > a.stall_ms * MS:
+            break
+    yield from freeze(agent, a.term)
+    frozen = agent.promises.frozen
+    must(frozen is not None and frozen.position >= a.target, "not all of it came")
 
 
 def settled(server: Server) -> bool:
@@ -149,6 +212,7 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     mine, server = agent.promises, agent.server
     must(mine.promise == a.term and mine.frozen == Frozen(a.term, a.expected), "not sealed there")
     must(position_of(agent) == a.expected and settled(server), "not at the expected position")
+    end_lending(server)
     yield from save(agent, adopted=a.term, adopted_leader=agent.node)
     server.promote()
     yield from wait(lambda: server.primary or server.proc is None, limit_ms=10_000)
@@ -264,6 +328,7 @@ def close_and_probe(agent: Agent) -> Task:
 def follow(agent: Agent, a: act.Follow) -> Task:
     """Adopt the leader durably, then stream from it under the term's token."""
     must(agent.promises.promise <= a.term, f"promised {agent.promises.promise}")
+    end_lending(agent.server)
     yield from adopt(agent, a.term, a.leader, floor=agent.promises.floor)
     agent.server.follow(upstream(agent, a.term, a.leader))
     agent.memory.following_since = agent.now
@@ -304,6 +369,7 @@ def rewind(agent: Agent, a: act.Rewind) -> Task:
     mine, server = agent.promises.floor, agent.server
     floor = Floor(max(a.floor, mine.position) if mine else a.floor, a.fork_lsn)
     yield from save(agent, frozen=None, floor=floor, dirty_rewind=True)
+    end_lending(server)
     yield from stop(agent)
     mark_half(server, True)
     yield agent.world.rng.randrange(300, 1500) * MS
@@ -354,13 +420,29 @@ def rebuild(agent: Agent, a: act.Rebuild) -> Task:
     )
 
 
+def reigns_no_more(agent: Agent) -> None:
+    """A primary from here on is one that somebody else made. At once: no draw is moved by it."""
+    new = msgspec.structs.replace(agent.promises, adopted_leader=None)
+    agent.store.save(promises=new)
+    must(agent.writer.sync(), "the store takes nothing more")
+    agent.take_promises(new)
+
+
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
     server = agent.server
+    if agent.promises.adopted_leader == agent.node:
+        reigns_no_more(agent)
     server.start()
     yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
 
 
 def stop_server(agent: Agent, a: act.StopServer) -> Task:
+    yield from stop(agent)
+
+
+def disown(agent: Agent, a: act.Disown) -> Task:
+    """The mark first, then the stop."""
+    yield from save(agent, dirty_rewind=True, frozen=None)
     yield from stop(agent)
 
 
@@ -395,6 +477,8 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.InitDb: init_db,
     act.StartStandby: start_standby,
     act.Seal: seal,
+    act.FastForward: fast_forward,
+    act.Lend: lend,
     act.CloseGate: close_gate,
     act.DrainAndStop: drain_and_stop,
     act.Fence: fence,
@@ -407,6 +491,7 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.Rewind: rewind,
     act.Rebuild: rebuild,
     act.StopServer: stop_server,
+    act.Disown: disown,
     act.KeepSlots: keep_slots,
     act.Checkpoint: checkpoint,
     act.ClearFloor: clear_floor,

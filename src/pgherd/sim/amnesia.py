@@ -1,26 +1,94 @@
 """A simulated node that loses its Raft store: it asks, is given a new place, and begins anew.
 
 The twin of daemon.amnesia, with the ledger's own rules for what may be promised again. Which
-configuration a server's files name is in `Server.upstream`, which outlives its process.
+configuration a server's files name is in `Server.upstream`, which outlives its process. What the
+agent without a store does to its server meanwhile is the member decider's word, as in the daemon.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgherd.ledger.readmission import first_promises, place_of
 from pgherd.model.facts import Facts, Member
-from pgherd.model.ids import MemberKey, NodeId, RaftId
+from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId, Term
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
-from pgherd.sim.clock import MS
+from pgherd.plan import member as decider
+from pgherd.sim import acts
+from pgherd.sim.clock import MS, Failed, Proc
+from pgherd.sim.look import see_server
+from pgherd.sim.memory import Memory
 from pgherd.store.base import Identity
 from pgherd.store.memory import MemoryDisk, MemoryStore
 
 if TYPE_CHECKING:
+    from pgherd.sim.postgres import Server
+    from pgherd.sim.wal import Directory
     from pgherd.sim.world import Node
 
 ASK_EVERY = 500 * MS
+LOOK_EVERY = 200 * MS
+
+
+class Blank(NamedTuple):
+    """A ledger of which nothing is known."""
+
+    facts: Facts
+
+
+class Forgetful:
+    """The agent's process while there is no store: it sees its server, decides and acts.
+
+    Draws no random number unless it acts: most herds that forget go on as they ever did.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.world, self.clock, self.node = node.world, node.world.clock, node.name
+        self.server, self.boottime = node.server, node.boottime
+        self.proc = Proc(f"{node.name} agent without a store")
+        self.awake_since = self.clock.now
+        self.promises, self.replica, self.memory = (
+            Promises(),
+            Blank(Facts(node.world.cluster)),
+            Memory(),
+        )
+        self.acting = False
+        self._look()
+
+    @property
+    def now(self) -> Instant:
+        """What this host's clock shows."""
+        return self.boottime.ms
+
+    def _look(self) -> None:
+        self.clock.after(LOOK_EVERY, self._look, proc=self.proc)
+        if self.acting:
+            return
+        planned = decider.decide(
+            decider.Self(
+                me=self.node,
+                facts=self.replica.facts,
+                server=see_server(self),
+                promises=self.promises,
+                policy=self.world.policy,
+                now=self.now,
+                caught_up=False,
+                amnesia="its store is lost",
+            )
+        )
+        if planned.action is None:
+            return
+        self.acting = True
+        self.world.log(self.node, "member", planned.rule, planned.reason)
+        self.world.log(self.node, "does", type(planned.action).__name__)
+        task = acts.ACTS[type(planned.action)](self, planned.action)  # type: ignore[arg-type] # what it may do needs no more of an agent
+        self.clock.spawn(self.proc, task, self._acted)
+
+    def _acted(self, why: Failed | None) -> None:
+        self.acting = False
+        if why is not None:
+            self.world.log(self.node, "failed:", why)
 
 
 def forget(node: Node) -> None:
@@ -37,9 +105,11 @@ def ask(node: Node) -> None:
     world, leader = node.world, node.world.raft_leader()
     if not node.asks or not node.host_up:
         return
+    if node.forgetful is None:
+        node.forgetful = Forgetful(node)
     if leader is not None and not leader.proc.paused and reaches(node, leader.node):
         member = leader.replica.facts.members[node.name]
-        if member.store == node.asks:
+        if member.store == node.asks and not node.forgetful.acting:
             begin_anew(node, leader.replica.facts, member)
             return
         leader.asked(node.name, Asking(node.asks, node.raft_id))
@@ -54,14 +124,14 @@ def reaches(node: Node, other: NodeId) -> bool:
 def begin_anew(node: Node, facts: Facts, member: Member) -> None:
     """Take the new place: another name for the copy, a new store, a new agent."""
     world, directory = node.world, node.server.dir
+    node.end_forgetful()
     place = place_of(facts, member)
     promises = Promises(promise=place.term)
     if directory is not None:
-        written = node.server.upstream
         promises = first_promises(
             place,
             MemberKey(node.name, directory.incarnation),
-            followed=(written.key, written.term) if written is not None else None,
+            followed=streamed(node.server) if is_whole(directory) else None,
             anew=world.new_incarnation(),
         )
         directory.incarnation = promises.incarnation
@@ -75,3 +145,14 @@ def begin_anew(node: Node, facts: Facts, member: Member) -> None:
     world.renumbered(node)
     world.log(node.name, "is re-admitted", promises)
     node.boot()
+
+
+def is_whole(directory: Directory) -> bool:
+    """Whether what a rewind made of it has been replayed to its end (postgres.datadir)."""
+    return directory.needs <= directory.flushed
+
+
+def streamed(server: Server) -> tuple[MemberKey, Term] | None:
+    """Under which name and term its files have it stream."""
+    written = server.upstream
+    return (written.key, written.term) if written is not None else None

@@ -13,7 +13,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.raft.types import ConfState
-from pgherd.sim.giving import forgive
+from pgherd.sim.giving import forgive, must_be_cut_off
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
 from pgherd.store.replica import Replica
@@ -59,6 +59,7 @@ class Checks:
         self.established: dict[Term, int] = {}
         self.by_epoch: dict[tuple[Term, int], Record] = {}
         self.given_up: dict[Term, int] = {}
+        self.ordered: set[tuple[Term, MemberKey]] = set()
         self.failovers = 0
         self.evaluated = 0
 
@@ -89,8 +90,10 @@ class Checks:
         old, self.newest, self.newest_index = self.newest, facts, index
         if old is not None and facts.term < old.term:
             self.fail("I11", f"the ledger's term went back from {old.term} to {facts.term}")
+        self.world.fences.note(facts)
         if old is not None:
             self.world.herd.on_facts(old, facts)
+        self.world.loans.on_facts(facts)
         self._learn(facts)
         self.check_coverage()
         self.check_inequality()
@@ -155,9 +158,10 @@ class Checks:
             self.world.on_event(node, record)
 
     def on_receive(self, server: Server) -> None:
-        """I12: what is sealed does not grow."""
+        """I12: what is sealed does not grow, and on loan only as far as the ledger granted."""
         promises = self.world.promises(server.node)
         frozen = promises.frozen
+        self.world.loans.on_receive(server)
         if frozen is not None and frozen.term == promises.promise > promises.adopted:
             self.fail("I12", f"{server.node} received WAL although sealed at {frozen}")
 
@@ -174,8 +178,8 @@ class Checks:
         """I7: what was acknowledged before is in the winner's WAL; I11: it is the winner."""
         leader = self.newest.leader if self.newest else None
         assert server.dir is not None
-        self.world.log(server.node, "promoted", server.dir.wal[-1])
         self.world.herd.on_promoted(server)
+        must_be_cut_off(self.world, server)
         self.evaluated += 1
         if self.tip is not None and leader is not None and leader.node == server.node:
             self._must_hold(server, self.tip, "was promoted")

@@ -12,7 +12,17 @@ from random import Random
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Kind, Mode, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import ambushes, amnesia, hostfaults, modefaults, netfaults, serverfaults
+from pgherd.sim import (
+    ambushes,
+    amnesia,
+    byhand,
+    hostfaults,
+    lonefaults,
+    modefaults,
+    netfaults,
+    overridefaults,
+    serverfaults,
+)
 from pgherd.sim.clock import MS, SECOND, Task
 from pgherd.sim.moves import invite
 from pgherd.sim.netfaults import (
@@ -93,6 +103,7 @@ class Chaos:
         world.net.heal()
         world.watchers.clear()
         world.no_more_stale()
+        world.fences.fault = ""
         for node in world.nodes.values():
             resume(node)
             serverfaults.heal(node.server)
@@ -180,7 +191,7 @@ def lose_data(chaos: Chaos) -> bool:
         return False
     if node is None or node.server.dir is None or node.server.primary:
         return False
-    if any(one.asks for one in chaos.world.nodes.values()):
+    if any(one.asks or one.server.by_hand for one in chaos.world.nodes.values()):
         return False
     if sum(n.server.dir is not None for n in chaos.world.nodes.values()) < 3:
         return False
@@ -191,6 +202,14 @@ def lose_data(chaos: Chaos) -> bool:
 def lose_store(chaos: Chaos) -> bool:
     """A node's Raft store is lost, its copy is not; one at a time, and the others can decide."""
     node = chaos.any_node()
+    if not lose_store_of(chaos, node):
+        return False
+    chaos.later(200, 3_000, node.boot)
+    return True
+
+
+def lose_store_of(chaos: Chaos, node: Node) -> bool:
+    """The same of one node; it is started later."""
     nodes = chaos.world.nodes.values()
     others_up = all(one.agent is not None for one in nodes if one is not node)
     leader = chaos.world.raft_leader()
@@ -198,15 +217,16 @@ def lose_store(chaos: Chaos) -> bool:
         return False
     if {*leader.replica.status().conf.voters} != {one.raft_id for one in nodes}:
         return False
-    if node is chaos.leader() and not copies_are_whole(chaos):
+    if node is chaos.leader() and (chaos.world.shape.nofailover or not copies_are_whole(chaos)):
         return False
     amnesia.forget(node)
-    chaos.later(200, 3_000, node.boot)
     return True
 
 
 def copies_are_whole(chaos: Chaos) -> bool:
-    """Whether every voter of the sync set still has the copy that counts."""
+    """Whether every voter of the sync set still has the copy that counts, and nobody spoilt one."""
+    if any(node.server.by_hand for node in chaos.world.nodes.values()):
+        return False
     facts = chaos.world.facts()
     voters = facts.sync.voters if facts is not None else ()
     places = [(key, chaos.world.server(key.node).dir) for key in voters]
@@ -359,6 +379,9 @@ MOVING: dict[str, Strike] = {
     "leader.leaves": leader_leaves,
     "member.joins.failover": join_in_failover,
     **modefaults.KINDS,
+    **lonefaults.KINDS,
+    **byhand.KINDS,
+    **overridefaults.KINDS,
 }
 """Kinds that only some shapes have."""
 

@@ -9,6 +9,7 @@ forbidden.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import LEVEL
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase, Reign
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import MemberKey, NodeId, Position, Term
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.plan.election import quorum_problem
 from pgherd.plan.giving import missing
@@ -27,6 +28,8 @@ from pgherd.sim.clock import MS, SECOND, Failed, Task
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
     from pgherd.sim.checks import Checks
+    from pgherd.sim.postgres import Server
+    from pgherd.sim.wal import Record
     from pgherd.sim.world import World
 
 PATIENCE = 4 * SECOND
@@ -36,9 +39,37 @@ FENCE_FAILS = 0.3
 POWER_RETURNS = 5 * SECOND
 
 
+ORDER = FenceOrder(("/fence",), deadline_ms=2000, required=True)
+"""A fencing command that nobody may be promoted without."""
+
+
 def policy() -> Policy:
-    """With a fencing command that nobody may be promoted without."""
-    return Policy(fence=FenceOrder(("/fence",), deadline_ms=2000, required=True))
+    return Policy(fence=ORDER)
+
+
+class Fences:
+    """Whom a term had to fence, and whom a command was successful for.
+
+    fails: how often it fails by chance · fault: "fails" or "hangs" while it always does.
+    """
+
+    def __init__(self, *, fails: float) -> None:
+        self.fails = fails
+        self.fault = ""
+        self.wanted: dict[Term, tuple[MemberKey, ...]] = {}
+        self.done: set[tuple[Term, MemberKey]] = set()
+
+    def note(self, facts: Facts) -> None:
+        """The ledger went on: an election names who led before and is not sealed."""
+        if facts.phase is Phase.ESTABLISHING:
+            self.wanted.setdefault(facts.term, facts.unsealed)
+
+    def must_be_done(self, world: World, node: NodeId, action: object) -> None:
+        """P1: nobody promotes before a required command was successful for all of them."""
+        if isinstance(action, act.Promote) and world.policy.fence is not None:
+            wanted = self.wanted.get(action.term, ())
+            left = [key for key in wanted if (action.term, key) not in self.done]
+            world.herd.must("P1", not left, f"{node} promotes, {left} is not fenced")
 
 
 def forgive(checks: Checks, reign: Reign) -> None:
@@ -46,9 +77,12 @@ def forgive(checks: Checks, reign: Reign) -> None:
     held = checks.world.server(reign.leader.node).dir
     if not reign.gave_up or reign.term in checks.given_up or held is None:
         return
+    unasked = [str(key) for key in reign.gave_up if (reign.term, key) not in checks.ordered]
+    if unasked:
+        checks.fail("I7", f"term {reign.term} gave up {unasked}, which nobody ordered for it")
     lost = {row: record for row, record in checks.acks.items() if not held.holds(record)}
     for record in lost.values():
-        if record.end <= reign.start.lsn:
+        if written_at(checks, record) <= reign.start:
             checks.fail("I7", f"{record} is lost, which lies before {reign.start}")
     checks.given_up[reign.term] = len(lost)
     checks.acks = {row: record for row, record in checks.acks.items() if row not in lost}
@@ -57,11 +91,22 @@ def forgive(checks: Checks, reign: Reign) -> None:
     checks.world.log(reign.leader.node, f"{len(lost)} acknowledged rows were given up")
 
 
+def written_at(checks: Checks, record: Record) -> Position:
+    """Where a row is; behind a promotion it is of that reign, before its epoch record as well."""
+    history = checks.newest.history if checks.newest is not None else ()
+    terms = [reign.term for reign in history if reign.timeline == record.timeline]
+    return Position(max(record.epoch, *terms[:1]) if terms else record.epoch, record.end)
+
+
 def fence(agent: Agent, a: act.Fence) -> Task:
     """The command turns the power of its target off, for a while, or fails."""
     world = agent.world
     yield 20 * MS + int(world.rng.random() * SECOND)
-    done = world.rng.random() >= FENCE_FAILS
+    done = world.rng.random() >= world.fences.fails and not world.fences.fault
+    if world.fences.fault == "hangs":
+        yield a.deadline_ms * MS  # it is killed then
+    if done:
+        world.fences.done.add((a.term, a.target))
     node = world.nodes[a.target.node]
     if done and node.host_up:
         node.crash()
@@ -88,7 +133,6 @@ def story(world: World, chance: Random) -> None:
     assert facts is not None
     assert facts.leader is not None
     behind = chance.choice([name for name in data if name != facts.leader.node])
-    world.watchers.append(lambda node, action: must_be_fenced(world, node, action))
     links = [(behind, other) for other in world.names if other != behind]
     for one, other in links:
         world.net.block(one, other)
@@ -111,13 +155,14 @@ def story(world: World, chance: Random) -> None:
     recover(world)
 
 
-def must_be_fenced(world: World, node: NodeId, action: act.Action) -> None:
-    """Nobody promotes while the ledger knows of a leader that is neither sealed nor fenced."""
-    agent = world.nodes[node].agent
-    if isinstance(action, act.Promote) and agent is not None:
-        left = agent.replica.facts.unsealed
-        if left:
-            world.checks.fail("fence", f"{node} promotes, {left} is not fenced")
+def must_be_cut_off(world: World, winner: Server) -> None:
+    """P2: who is promoted after a required fencing finds no other server that takes writes."""
+    order = world.policy.fence
+    if order is None or not order.required:
+        return
+    others = [node.server for node in world.nodes.values() if node.server is not winner]
+    writing = [one.node for one in others if one.primary and one.up and not one.names.closed]
+    world.herd.must("P2", not writing, f"{winner.node} is promoted while {writing} take writes")
 
 
 def disturb(world: World, chance: Random, left: NodeId) -> None:
@@ -166,15 +211,15 @@ def is_upgraded(world: World) -> bool:
 class Operator:
     """Whoever gives up, once an election has waited for long enough, whom it waits for."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, is_over: Callable[[], bool] = lambda: False) -> None:
         self.world = world
         self.over = False
-        self._orders = 0
-        self._seen: Facts | None = None
+        self.orders = 0
+        self._is_over = is_over
 
     def look(self) -> None:
         """Look at the Raft leader's herd, and again in a moment."""
-        if self.over:
+        if self.over or self._is_over():
             return
         agent = self.world.raft_leader()
         if agent is not None and agent.replica.facts.phase is Phase.ELECTING:
@@ -188,9 +233,9 @@ class Operator:
         if not done or not quorum_problem(look, done) or facts.handover is not None:
             return
         last = agent.reports.get(facts.leader.node) if facts.leader is not None else None
-        self._orders += 1
+        self.orders += 1
         order = cmd.GiveUp(
-            id=f"given{self._orders}",
+            id=f"given{facts.term}.{self.orders}",
             term=facts.term,
             lost=tuple(missing(facts, done)),
             candidate=None,
@@ -199,4 +244,5 @@ class Operator:
             requested_by="operator",
         )
         self.world.log(agent.node, "the operator gives up", order.lost)
+        self.world.checks.ordered.update((order.term, key) for key in order.lost)
         agent.propose(order)

@@ -67,6 +67,11 @@ class HerdChecks:
     def _is_sealed(self, key: MemberKey, facts: Facts) -> bool:
         """Whether a member may be counted in the election of a term, by what is on its disk."""
         promises, frozen = self._promises(key), self._promises(key).frozen
+        if frozen is None and self.world.loans.has(facts.term, key):
+            promised = promises.promise, promises.promise_elector
+            return (
+                promised == (facts.term, facts.elector) and promises.incarnation == key.incarnation
+            )
         if frozen is None or promises.incarnation != key.incarnation or promises.dirty_rewind:
             return False
         promised = promises.promise, promises.promise_elector

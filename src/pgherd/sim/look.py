@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgherd.ledger.lineage import attributed
+from pgherd.ledger.lineage import attributed, strayed
+from pgherd.model.branch import Fork
 from pgherd.model.facts import Kind
 from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.sim.postgres import Server as Postgres
+from pgherd.sim.wal import RECORD_BYTES
 
 if TYPE_CHECKING:
     from pgherd.sim.agent import Agent
+    from pgherd.sim.amnesia import Forgetful
 
 MAJOR = 15
 
 
-def see_server(agent: Agent) -> ServerSeen:
+def see_server(agent: Agent | Forgetful) -> ServerSeen:
     """What the server shows, and what the agent remembers of its own acts on this process."""
     server, memory = agent.server, agent.memory
     state, directory = server.state, server.dir
@@ -44,7 +47,8 @@ def see_server(agent: Agent) -> ServerSeen:
         position=position,
         drained=state is Server.STANDBY and server.parked,
         receiver=see_receiver(server),
-        upstream=server.upstream.node if server.upstream else None,
+        upstream=server.upstream.node if server.upstream and server.upstream.term else None,
+        borrows=server.upstream is not None and server.upstream.borrowed,
         upstream_term=server.upstream.term if server.upstream else Term(0),
         upstream_incarnation=server.upstream.key.incarnation if server.upstream else "",
         senders=see_senders(server),
@@ -55,17 +59,40 @@ def see_server(agent: Agent) -> ServerSeen:
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
         insert_lsn=directory.wal[-1].end,
+        timeline_begins=begins_of(agent, replayed),
         slots=directory.slots,
         since=memory.since,
+        stray=None if primary else stray_of(agent, Timeline(timeline)),
     )
 
 
-def position_of(agent: Agent) -> Position | None:
+def stray_of(agent: Agent | Forgetful, timeline: Timeline) -> Fork | None:
+    """Where the history of the timeline that it is on leaves the ledger's."""
+    directory = agent.server.dir
+    assert directory is not None
+    branch = tuple(
+        Fork(mine, Lsn(first * RECORD_BYTES))
+        for mine, first in directory.branches
+        if mine <= timeline
+    )
+    return strayed(agent.replica.facts.history, agent.promises.adopted, branch)
+
+
+def position_of(agent: Agent | Forgetful) -> Position | None:
     """Where the server's WAL ends, by the epoch records in it and by whom it adopted."""
     seen = agent.server.position()
     if seen is None:
         return None
     return attributed(agent.replica.facts.history, agent.promises.adopted, seen)
+
+
+def begins_of(agent: Agent | Forgetful, replayed: int) -> Lsn:
+    """Where the last timeline of what is replayed begins, if the adopted reign is not known."""
+    known = {reign.term for reign in agent.replica.facts.history}
+    directory = agent.server.dir
+    if directory is None or agent.promises.adopted in known:
+        return Lsn(0)
+    return Lsn(max(first for _, first in directory.branches if first < replayed) * RECORD_BYTES)
 
 
 def see_receiver(server: Postgres) -> Receiver | None:
@@ -90,6 +117,7 @@ def see_senders(server: Postgres) -> tuple[Sender, ...]:
             replay_lsn=stream.flush_lsn,
         )
         for stream in server.streams
+        if stream.term
     )
 
 

@@ -101,10 +101,14 @@ class Losses:
         checks, facts = self.world.checks, self.world.facts()
         newest = max(checks.established, default=Term(0))
         reigns = facts.history if facts is not None else ()
-        if not any(one.lost_bytes is not None for one in reigns if one.term > term):
+        later = [one for one in reigns if one.term > term]
+        gave_up = [one.leader for one in later if one.gave_up]
+        if not gave_up and not any(one.lost_bytes is not None for one in later):
             return False
-        holder = self.world.server(checks.leaders[newest].node)
-        if term >= newest or (holder.dir is not None and holder.dir.holds(record)):
+        holder = self.world.server((gave_up[-1] if gave_up else checks.leaders[newest]).node)
+        if (not gave_up and term >= newest) or (
+            holder.dir is not None and holder.dir.holds(record)
+        ):
             return False
         if self._is_watched(server.node):
             checks.fail("I8", f"{server.node} acknowledges {record} while {holder.node} leads")
@@ -114,7 +118,7 @@ class Losses:
 
     def _is_watched(self, node: NodeId) -> bool:
         """Whether a node's agent lives and has had the time to close what it must."""
-        agent = self.world.nodes[node].agent
+        agent = self.world.nodes[node].agent or self.world.nodes[node].forgetful
         if agent is None or agent.proc.paused:
             return False
         return self.world.clock.now - agent.awake_since > AWAKE_FOR

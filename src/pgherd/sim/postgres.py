@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline, slot_name
+from pgherd.model.ids import (
+    Lsn,
+    MemberKey,
+    NodeId,
+    Position,
+    Term,
+    Timeline,
+    forward_slot,
+    slot_name,
+)
 from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, SECOND, Failed, Proc
 from pgherd.sim.commits import Commits
@@ -27,11 +36,16 @@ POLL = 100 * MS
 
 
 class Upstream(NamedTuple):
-    """What primary_conninfo names."""
+    """What primary_conninfo names; in a fast-forward under no term, and through its own slot."""
 
     node: NodeId
     key: MemberKey
     term: Term
+    borrowed: bool = False
+
+    @property
+    def slot(self) -> str:
+        return (forward_slot if self.borrowed else slot_name)(self.key.node)
 
 
 class Server(Commits):
@@ -53,6 +67,7 @@ class Server(Commits):
         self.paused_replay = False
         self.long_recovery = False
         self.promotions = 0
+        self.by_hand = False
         self._replaying = False
         self._reconfigure = False
         self._connecting = False
@@ -260,7 +275,7 @@ class Server(Commits):
             return False
         if mine is None or server.dir is None or not server.accepts_standby():
             return False
-        if slot_name(self.node) not in server.dir.slots or server.holds_slot_of(self.node):
+        if upstream.slot not in server.dir.slots or server.holds_slot_of(self.node):
             return False
         start = len(mine.wal)
         if mine.timeline > server.dir.timeline or start > server.dir.flushed:
@@ -330,22 +345,22 @@ class Server(Commits):
 
     # -- changing sides --------------------------------------------------------------------------
 
-    def promote(self) -> None:
-        """pg_promote: goes on whatever becomes of the caller."""
+    def promote(self, *, by_hand: bool = False) -> None:
+        """pg_promote: goes on whatever becomes of the caller. by_hand: no agent asked for it."""
         if self.state is not State.STANDBY:
             raise Failed("pg_promote: not a running standby")
         self.resume_replay()
         delay = (60 + self.rng.randrange(200)) * MS
-        self.clock.after(delay, self._promoted, proc=self.proc)
+        self.clock.after(delay, self._promoted, by_hand, proc=self.proc)
 
-    def _promoted(self) -> None:
+    def _promoted(self, by_hand: bool) -> None:
         directory = self.dir
         if self.primary or directory is None:
             return
         if self.receiver is not None:
             self.receiver.close_down()
         if self.replayed < len(directory.wal):
-            self.clock.after(10 * MS, self._promoted, proc=self.proc)
+            self.clock.after(10 * MS, self._promoted, by_hand, proc=self.proc)
             return
         self.upstream = None
         timeline = Timeline(max(directory.known, directory.timeline) + 1)
@@ -354,7 +369,10 @@ class Server(Commits):
         self.promotions += 1
         self.append("timeline", timeline=timeline)
         directory.flushed = len(directory.wal)
-        self.world.checks.on_promoted(self)
+        self.world.log(self.node, "promoted", directory.wal[-1], "by hand" if by_hand else "")
+        self.by_hand = by_hand
+        if not by_hand:
+            self.world.checks.on_promoted(self)
         for stream in self.streams:
             stream.pump()
         self.changed()
@@ -390,6 +408,7 @@ class Server(Commits):
             raise Failed("the server runs")
         self.dir = directory
         self.replayed = 0
+        self.by_hand = False
         self.changed()
 
     def lose_data(self) -> None:

@@ -60,6 +60,7 @@ class Result(msgspec.Struct, frozen=True):
     votes_moved: int = 0
     joined: int = 0
     left: int = 0
+    forwards: int = 0
     broken: str = ""
     text: str = ""
     journal: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ def result(world: World, *, broken: str, text: str) -> Result:
         votes_moved=world.stats.votes_moved,
         joined=world.stats.joined,
         left=world.stats.left,
+        forwards=world.loans.taken,
         broken=broken,
         text=text,
         journal=tuple(render(line) for line in list(world.journal)[-LINES_KEPT:]) if broken else (),

@@ -16,7 +16,8 @@ class Shape(msgspec.Struct, frozen=True):
 
     zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
     often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
-    any.
+    any · nofailover: so many of the last data nodes may not lead · preferred: so many of the first
+    come first · fence: nobody is promoted before a fencing command was successful.
     """
 
     name: str = "three"
@@ -28,6 +29,9 @@ class Shape(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ()
     later_kinds: tuple[str, ...] = ()
     mode: Mode | None = None
+    nofailover: int = 0
+    preferred: int = 0
+    fence: bool = False
 
 
 THREE = Shape()
@@ -61,12 +65,29 @@ ASYNC_PAIR = Shape(
     kinds=("primary.lost.ahead", "mode.async", "mode.quorum", "primary.isolated"),
     mode=Mode.ASYNC,
 )
+LONE = Shape(
+    "lone",
+    kinds=("lone.holder", "lone.holder", "primary.isolated", "failover", "agent.killed"),
+    later_kinds=("mode.async", "mode.quorum"),
+    nofailover=1,
+    preferred=1,
+)
+BY_HAND = Shape("by-hand", kinds=("promoted.by.hand", "promoted.by.hand.unseen"))
+FENCED = Shape(
+    "fenced",
+    size=5,
+    witnesses=2,
+    kinds=("fence.fails", "fence.hangs", "given.up", "primary.isolated", "primary.node.paused"),
+    fence=True,
+)
+
+
+COMMON = {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}
+RARE = {18: LONE, 21: BY_HAND, 25: SEVEN, 26: ASYNC_PAIR, 29: FENCED}
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
     if seed % 8 == 7:
         return FIVE
-    if seed % 32 in (25, 26):
-        return SEVEN if seed % 32 == 25 else ASYNC_PAIR
-    return {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}.get(seed % 16, THREE)
+    return RARE.get(seed % 32) or COMMON.get(seed % 16, THREE)

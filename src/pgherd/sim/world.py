@@ -20,8 +20,10 @@ from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
 from pgherd.sim.clock import SECOND, Boottime, Clock
 from pgherd.sim.commits import LATE_READ
+from pgherd.sim.giving import FENCE_FAILS, ORDER, Fences
 from pgherd.sim.herdchecks import HerdChecks
 from pgherd.sim.leasechecks import LeaseChecks
+from pgherd.sim.loans import Loans
 from pgherd.sim.losses import Losses
 from pgherd.sim.moves import address_of
 from pgherd.sim.network import Network
@@ -41,12 +43,19 @@ VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
 MAX_LAG_BYTES = 2000
 """Twenty rows, so that mode async has to refuse now and then."""
+PREFERRED = 200
 DRIFT_PPM_MAX = DRIFT_PERCENT * 10_000 // 2
 """Two hosts that drift apart by this much each differ by what the protocol assumes."""
 
 
 def kind_of(shape: Shape, place: int) -> Kind:
     return Kind.WITNESS if place >= shape.size - shape.witnesses else Kind.DATA
+
+
+def tags_of(shape: Shape, place: int, *, zone: str) -> Tags:
+    last = place >= shape.size - shape.witnesses - shape.nofailover
+    priority = PREFERRED if place < shape.preferred else Tags().failover_priority
+    return Tags(failover_priority=priority, nofailover=last and shape.nofailover > 0, zone=zone)
 
 
 def kind_of_spare(place: int) -> Kind:
@@ -83,6 +92,7 @@ class Node:
         self.store_full = False
         self.told = Promises()
         self.asks = ""
+        self.forgetful: amnesia.Forgetful | None = None
         self.lost = 0
 
     def boot(self) -> None:
@@ -101,8 +111,15 @@ class Node:
         self.agent = Agent(self.world, self, boot=self.boots)
         self.world.checks.on_promises_read(self.name, self.told, self.agent.promises)
 
+    def end_forgetful(self) -> None:
+        """End the agent's process of a node without its store."""
+        if self.forgetful is not None:
+            self.forgetful.proc.kill()
+            self.forgetful = None
+
     def kill_agent(self) -> None:
         """End the agent's process; what it was writing may or may not be on disk."""
+        self.end_forgetful()
         agent = self.agent
         if agent is None:
             return
@@ -125,6 +142,7 @@ class Node:
 
     def crash(self) -> None:
         """Everything on this host is gone at once, unsynced writes as well."""
+        self.end_forgetful()
         agent = self.agent
         if agent is not None:
             self.told = agent.promises
@@ -153,8 +171,11 @@ class World:
         self.net = Network(self.clock, self.rng)
         self.shape = shape
         self.policy = policy or Policy(
-            voter_timeout_ms=VOTER_TIMEOUT_MS, max_lag_bytes=MAX_LAG_BYTES
+            voter_timeout_ms=VOTER_TIMEOUT_MS,
+            max_lag_bytes=MAX_LAG_BYTES,
+            fence=ORDER if shape.fence else None,
         )
+        self.fences = Fences(fails=0.0 if shape.fence else FENCE_FAILS)
         self.cluster = "sim"
         self.mode = mode
         self.stats = Stats()
@@ -162,6 +183,7 @@ class World:
         self.leases = LeaseChecks(self)
         self.herd = HerdChecks(self)
         self.losses = Losses(self)
+        self.loans = Loans(self)
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
@@ -194,10 +216,10 @@ class World:
                 raft_id=node.raft_id,
                 kind=node.kind,
                 address=address_of(node.name),
-                tags=Tags(zone=self.zone_of(node.name)),
+                tags=tags_of(self.shape, place, zone=self.zone_of(node.name)),
                 level=LEVEL,
             )
-            for node in self.nodes.values()
+            for place, node in enumerate(self.nodes.values())
         }
         facts = Facts(
             cluster=self.cluster,
@@ -328,6 +350,7 @@ class World:
 
     def on_event(self, node: NodeId, event: object) -> None:
         """An act begins, a command is proposed, an epoch is written: faults may lie in wait."""
+        self.fences.must_be_done(self, node, event)
         for watcher in self.watchers:
             watcher(node, event)
 

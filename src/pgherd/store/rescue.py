@@ -81,7 +81,7 @@ def unfit(found: Found) -> str:
     if not found.promises.incarnation or not found.facts.system_id:
         return "it has no copy of the data"
     if found.promises.dirty_rewind:
-        return "its copy is half rewound"
+        return "its copy is half rewound, or was promoted by hand"
     return ""
 
 

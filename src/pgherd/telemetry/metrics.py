@@ -93,6 +93,10 @@ class Metrics:
         """A change of primary ended. kind: failover, switchover; result: done, abandoned."""
         self._counted["pgherd_failovers_total"].labels(kind=kind, result=result).inc()
 
+    def saw_split_brain(self) -> None:
+        """A node began to contradict the ledger."""
+        self._counted["pgherd_split_brains_total"].inc()
+
     def promoted(self) -> None:
         """This node's PostgreSQL was promoted."""
         self._counted["pgherd_promotions_total"].inc()
@@ -105,9 +109,11 @@ class Metrics:
         raft: RaftSeen,
         proxy: ProxySeen | None = None,
         dropped: Mapping[str, int] | None = None,
+        split_brain: bool = False,
     ) -> bytes:
         """All metrics as text. reports: the fresh ones only; dropped: lines lost, by writer."""
         self._set_cluster(facts, reports, raft)
+        self._gauges["pgherd_split_brain"].set(split_brain)
         self._set_postgres(reports.get(self._node))
         self._set_lag(facts, reports)
         self._set_raft(raft)
@@ -185,6 +191,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_cluster_primary": ("1 for the primary of a stable term.", ("node",)),
     "pgherd_cluster_epoch": ("The ledger's term.", ()),
     "pgherd_cluster_paused": ("Whether automatic changes are paused.", ()),
+    "pgherd_split_brain": ("Whether a node contradicts the ledger, as seen from here.", ()),
     "pgherd_postgres_up": ("Whether this node's PostgreSQL takes connections.", ()),
     "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
     "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
@@ -205,6 +212,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
     "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
+    "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
 }
 """name -> help, labels."""

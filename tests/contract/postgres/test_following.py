@@ -14,6 +14,8 @@ import pytest
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
 from pgherd.postgres import clone, conf, processes
+from pgherd.postgres.branch import newest_begins
+from pgherd.postgres.datadir import is_whole
 from pgherd.postgres.rewind import RewindOutcome, rewind
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import conninfo
@@ -99,6 +101,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
         await asyncio.wait_for(death, 2.0)
         await a.kill_tree()
         await b.promote()
+        assert newest_begins(b.data_dir) == frozen.lsn, "the sealed position is where it begins"
         await b.write_epoch(Term(2), NodeId("b"))
         await b.checkpoint()
         assert await rows_of(b) == {1}
@@ -132,6 +135,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
         assert conf.read_incarnation(a.data_dir) == "a00001"
         assert "# an operator's own line" in edited.read_text()
         assert not (a.data_dir / conf.CONF).exists()
+        assert not is_whole(await a.state(), a.data_dir), "it needs its source's WAL"
         await lab.follow(a, b, 2)
         target = (await b.look()).position
 
@@ -142,6 +146,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
         while not await caught_up():
             assert time.monotonic() < deadline, format_lsn(target.lsn)
             await asyncio.sleep(0.01)
+        assert is_whole(await a.state(), a.data_dir)
         assert await rows_of(a) == {1}
         assert (await a.look()).epoch_leader == "b"
         assert [each.token for each in (await b.look()).senders] == ["a.a00001@2"]

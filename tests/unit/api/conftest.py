@@ -21,6 +21,7 @@ from pgherd.api.herd import (
     RaftRole,
     RaftSeen,
 )
+from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.event import Event
@@ -28,6 +29,7 @@ from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Heard, Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.plan.splitbrain import Noticed, contradictions
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 UNIX_MS = 1_700_000_000_000
@@ -80,6 +82,15 @@ class FakeHerd:
 
     def reports(self) -> dict[NodeId, Heard]:
         return self.heard
+
+    def noticed(self) -> tuple[Noticed, ...]:
+        fresh = {
+            node: heard.report
+            for node, heard in self.heard.items()
+            if self.clock_ms - heard.at < FRESH_MS
+        }
+        found = contradictions(self.current, fresh, applied=40)
+        return tuple(Noticed(one, UNIX_MS) for one in found if not one.patience_ms)
 
     def now(self) -> Instant:
         return Instant(self.clock_ms)
@@ -147,7 +158,12 @@ class FakeHerd:
             raft_id=member.raft_id,
             sequence=1,
             server=server,
-            promises=Promises(promise=self.current.term, incarnation=key(node).incarnation),
+            promises=Promises(
+                promise=self.current.term,
+                adopted=self.current.term,
+                adopted_leader=node if server.state is Server.PRIMARY else None,
+                incarnation=key(node).incarnation,
+            ),
             uptime_seconds=77,
             version="0.1.0",
             proxy_healthy=True,

@@ -21,6 +21,7 @@ def seen_of(herd, me=N1) -> Seen:
         me=me,
         facts=herd.facts(),
         reports=herd.reports(),
+        noticed=herd.noticed(),
         now=herd.now(),
         raft=herd.raft(),
         unix_ms=herd.unix_ms,

@@ -52,13 +52,13 @@ def test_any_text(text: str) -> None:
     answer(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_any_tree(tree: dict[str, Any]) -> None:
     answer(json.dumps(tree))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(list(walk())), TREES)
 def test_any_value_of_any_key(described: Any, value: Any) -> None:
     answer(generate(), env={described.environment: json.dumps(value)})

@@ -16,11 +16,13 @@ from pgherd.daemon.memberfile import MemberFile, read_member
 from pgherd.daemon.readmitting import FORGOT_TOO, Answer, Grant
 from pgherd.ledger.readmission import Place
 from pgherd.model.facts import Address
-from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
+from pgherd.model.ids import Lsn, MemberKey, NodeId, RaftId, Term, Timeline
 from pgherd.model.observation import Asking
 from pgherd.model.promises import Promises
 from pgherd.peer.errors import PeerRefused, PeerUnreachable
 from pgherd.postgres.conf import INCARNATION, read_incarnation
+from pgherd.postgres.datadir import DirKind, DirState
+from pgherd.postgres.pgcontrol import ControlData
 from pgherd.store.base import Identity
 from pgherd.store.directory import StoreDirectory
 from pgherd.store.sqlite import SqliteStore
@@ -53,8 +55,24 @@ class Server:
 
     user = None
 
-    def __init__(self, data_dir: Path, token: str) -> None:
+    def __init__(self, data_dir: Path, token: str, *, backup_start: int = 0) -> None:
         self.data_dir, self.token = data_dir, token
+        self.control = ControlData(
+            system_id="73",
+            state="shut down in recovery",
+            timeline=Timeline(1),
+            checkpoint=Lsn(1),
+            redo=Lsn(1),
+            min_recovery_end=Lsn(1),
+            min_recovery_timeline=Timeline(1),
+            backup_start=Lsn(backup_start),
+            checksums=True,
+            wal_log_hints=True,
+            wal_segment_bytes=16 << 20,
+        )
+
+    async def state(self) -> DirState:
+        return DirState(DirKind.STOPPED, control=self.control)
 
     async def written_token(self) -> str:
         return self.token
@@ -144,11 +162,24 @@ def test_a_copy_that_streams_goes_on_under_another_name(tmp_path: Path) -> None:
     assert not promises.dirty_rewind
 
 
-@pytest.mark.parametrize("token", ["", "n2.aaaaaa@4"])
-def test_a_copy_of_unknown_past_is_not_started(tmp_path: Path, token: str) -> None:
+@pytest.mark.parametrize(
+    ("token", "backup_start", "label"),
+    [
+        ("", 0, False),
+        ("n2.aaaaaa@4", 0, False),
+        (TOKEN, 1, False),  # rewound and started, not at the rewind's end
+        (TOKEN, 0, True),  # rewound, not started yet
+    ],
+)
+def test_a_copy_of_unknown_past_is_not_started(
+    tmp_path: Path, token: str, backup_start: int, *, label: bool
+) -> None:
     """A rewind may have been cut short in it: it is copied anew."""
     data = data_dir(tmp_path, "aaaaaa")
-    asyncio.run(forgetful(tmp_path / "raft", server=Server(data, token)).accept(GRANT))
+    if label:
+        (data / "backup_label").touch()
+    server = Server(data, token, backup_start=backup_start)
+    asyncio.run(forgetful(tmp_path / "raft", server=server).accept(GRANT))
     _, promises = returned(tmp_path / "raft")
     assert promises.incarnation == read_incarnation(data) != "aaaaaa"
     assert promises.dirty_rewind

@@ -251,14 +251,18 @@ def look(known: Facts, *reports: Heard, me: int = 2, **changes: Any) -> Situatio
 
 
 def myself(known: Facts, server: ServerSeen, *, me: int = 1, **changes: Any) -> Self:
-    """What the member decider of one node knows; whom it follows, it follows as itself."""
+    """What the member decider of one node knows; whom it follows, it follows as itself.
+
+    A primary was promoted by its own agent, unless its promises are given.
+    """
     if server.upstream is not None and not server.upstream_incarnation:
         server = replace(server, upstream_incarnation=f"a{me}")
+    own = NodeId(f"n{me}") if server.state is Server.PRIMARY else None
     made = Self(
         me=NodeId(f"n{me}"),
         facts=known,
         server=server,
-        promises=promises(me),
+        promises=promises(me, adopted_leader=own),
         policy=Policy(),
         now=NOW,
         leader_report=report(1, primary()).report if me != 1 else None,

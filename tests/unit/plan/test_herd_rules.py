@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
+from forward_cases import HERD_CASES
 from mode_cases import MODE_CASES
 from plan_values import (
     CLOSED,
@@ -23,6 +24,7 @@ from plan_values import (
     pos,
     primary,
     promises,
+    reign,
     replace,
     report,
     sealed,
@@ -34,8 +36,10 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.model.branch import Fork
 from pgherd.model.facts import (
     Forced,
+    Frozen,
     GivenUp,
     Handover,
     Kind,
@@ -45,10 +49,10 @@ from pgherd.model.facts import (
     SyncUse,
     Tags,
 )
-from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term
+from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, Server, ServerSeen
-from pgherd.plan import herd
+from pgherd.plan import herd, readmission, suspicion
 from pgherd.plan.rule import Membership, Situation
 
 
@@ -114,6 +118,8 @@ def four_of_three(*voters: RaftId) -> Situation:
         caught_up=ids,
     )
 
+
+FORGOT = {NodeId("n1"): Asking("s9", RaftId(1))}
 
 CASES = (
     Case(
@@ -490,6 +496,22 @@ CASES = (
         ),
     ),
     Case(
+        "the leader asks, and others have what it has",
+        202,
+        cmd.Begin,
+        look(facts(), late(report(1, primary())), asking=FORGOT),
+    ),
+    Case(
+        "the leader asks under a Raft id of before",
+        203,
+        None,
+        look(
+            facts(),
+            late(report(1, primary())),
+            asking={NodeId("n1"): Asking("s9", RaftId(99))},
+        ),
+    ),
+    Case(
         "a Raft id is left behind",
         718,
         "remove",
@@ -506,6 +528,7 @@ CASES = (
     Case("the primary leads consensus", 801, "transfer", look(facts(), me=1)),
     Case("all is well", 900, None, look(facts())),
     *(Case(*each) for each in MODE_CASES),
+    *(Case(*each) for each in HERD_CASES),
 )
 
 
@@ -622,9 +645,24 @@ def test_who_led_leads_again_among_equals() -> None:
 
 
 def test_a_term_that_failed_wants_one_less() -> None:
-    """After rule 402 the same leader asks for fewer acknowledgements, so that it ends."""
-    again = electing(rule=402)
+    """After rule 402 who led and failed asks for fewer acknowledgements, so that it ends.
+
+    Also where two take turns at it; whoever has not tried since asks for as many as can stream.
+    """
+    [old] = facts().history
+    mine = replace(old, established=False)
+    theirs = replace(reign(4, 2, pos(3, 4000)), established=False)
+    again = electing(rule=402, history=(mine,))
     assert elect(look(again, CLOSED1, SEAL2, SEAL3)).k == 0
+    turns = electing(rule=402, term=Term(5), leader=key(2), sync=sync(1, 3))
+    end = pos(3, 4000)
+    seals = [
+        report(n, parked(end), promises(n, promise=Term(5), frozen=Frozen(Term(5), end)))
+        for n in (1, 3)
+    ]
+    for first, k in ((old, 1), (mine, 0)):
+        seen = look(replace(turns, history=(first, theirs)), late(report(2, primary())), *seals)
+        assert (elect(seen).winner, elect(seen).k) == (key(1), k)
 
 
 def test_strict_never_wants_less_than_num_sync() -> None:
@@ -645,6 +683,20 @@ def test_rebuilt_and_half_rewound_members_are_not_counted() -> None:
         assert act_of(seen) == (304, None)
 
 
+def test_who_was_promoted_by_hand_is_not_counted() -> None:
+    """However far its WAL goes; the last leader counts, unless another has more than it had."""
+    stray = Fork(Timeline(4), Lsn(3000))
+    far = report(3, parked(pos(3, 9000), stray=stray), sealed(3, pos(3, 9000)))
+    assert act_of(look(electing(), DEAD1, SEAL2, far)) == (304, None)
+    last = report(1, parked(pos(3, 9000), stray=stray), sealed(1, pos(3, 9000)))
+    for lsn, winner in ((3000, key(1)), (3500, None)):
+        behind = report(2, parked(pos(3, lsn)), sealed(2, pos(3, lsn)))
+        seen = look(electing(sync=sync(2, 3, 4), members=FIVE), last, behind)
+        decision = herd.decide(seen.facts, view=seen.view, policy=seen.policy, now=seen.now)
+        found = decision.command.winner if isinstance(decision.command, cmd.Elect) else None
+        assert found == winner, decision.reason
+
+
 def test_suspicion_of_the_same_node_is_rare() -> None:
     """Silence of a node that was suspected a moment ago waits for the minimum interval."""
     old, new = facts().history[0], replace(facts().history[0], term=Term(4), rule=203)
@@ -653,6 +705,24 @@ def test_suspicion_of_the_same_node_is_rare() -> None:
         lately, late(report(1, primary())), report(3, standby(), heard_ms={NodeId("n1"): 9000})
     )
     assert act_of(seen) == (203, None)
+
+
+def test_a_leader_without_memory_is_replaced_unless_it_alone_has_everything() -> None:
+    """Then it is re-admitted; where no failover is wanted, its state is said."""
+    gone = late(report(1, primary()))
+    twice = look(facts(), report(1, primary()), asking=FORGOT)
+    assert suspicion.reported_dead(twice) is None, "a daemon of its name reports"
+    alone = look(facts(sync=sync()), gone, asking=FORGOT)
+    assert suspicion.reported_dead(alone) is None
+    assert readmission.obstacle(alone, NodeId("n1")) == ""
+    kept = look(facts(), gone, asking=FORGOT)
+    kept = replace(kept, policy=replace(kept.policy, failover_enabled=False))
+    answer = suspicion.reported_dead(kept)
+    assert answer is not None
+    assert (answer.command, answer.reason) == (
+        None,
+        "n1 has lost its Raft store; failover is disabled",
+    )
 
 
 def test_waits_keep_the_first_reason() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from forward_cases import MEMBER_CASES
 from plan_values import (
     CLOSED,
     NOW,
@@ -29,13 +30,19 @@ from plan_values import (
 )
 
 from pgherd.model import action as act
-from pgherd.model.facts import Floor, Handover, Kind, Mode, Switchover, SyncUse
-from pgherd.model.ids import Instant, MemberKey, NodeId, Term, Timeline
+from pgherd.model.branch import Fork
+from pgherd.model.facts import Facts, Floor, Handover, Kind, Mode, Switchover, SyncUse
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Term, Timeline
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.model.promises import Promises
 from pgherd.plan import member as decider
 from pgherd.plan.member import Self, names_text
+
+
+def own(number: int, **changes: Any) -> Promises:
+    """The promises of a node that promoted its server itself."""
+    return promises(number, adopted_leader=NodeId(f"n{number}"), **changes)
 
 
 class Case(NamedTuple):
@@ -65,6 +72,9 @@ LEADER_NEW = report(2, primary(checkpointed_term=Term(4))).report
 YOUNG_NEW = report(2, primary()).report
 DIRTY = promises(2, dirty_rewind=True)
 LONG_AGO = Instant(0)
+HANDMADE = primary()
+ASTRAY = parked(pos(3, 4500), stray=Fork(Timeline(4), Lsn(4000)))
+ASLEEP = {"promises": promises(2), "caught_up": False}
 FENCING = Policy(fence=FenceOrder(command=("/bin/fence",), deadline_ms=5000, required=True))
 
 
@@ -87,6 +97,26 @@ CASES = (
     ),
     Case("just started", 16, None, me(2, facts(), STOPPED, caught_up=False)),
     Case("amnesia", 18, None, me(2, unborn(), primary(), amnesia="its store is lost")),
+    Case("amnesia of a closed one", 18, None, me(2, unborn(), primary(names=CLOSED), amnesia="-")),
+    Case("amnesia of a standby", 18, None, me(2, unborn(), standby(), amnesia="-")),
+    Case(
+        "amnesia of one that may write alone",
+        19,
+        act.HoldWrites,
+        me(2, unborn(), primary(names=""), amnesia="its store is lost", caught_up=False),
+    ),
+    Case(
+        "amnesia of one that hangs and may have sessions that write",
+        19,
+        act.StopServer,
+        me(2, unborn(), HUNG, amnesia="its store is lost", caught_up=False),
+    ),
+    Case(
+        "may write alone, was re-admitted and has heard nothing of the ledger yet",
+        19,
+        act.HoldWrites,
+        me(2, Facts("main"), primary(names=""), caught_up=False),
+    ),
     Case("a hung standby", 15, act.StopServer, me(2, facts(), HUNG)),
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),
@@ -124,7 +154,7 @@ CASES = (
         "is closed",
         34,
         None,
-        me(1, electing(), primary(names=CLOSED), promises=promises(1, promise=Term(4))),
+        me(1, electing(), primary(names=CLOSED), promises=own(1, promise=Term(4))),
     ),
     Case(
         "is closed, but was re-admitted meanwhile and has promised the elector nothing",
@@ -134,7 +164,7 @@ CASES = (
             1,
             electing(),
             primary(names=CLOSED),
-            promises=promises(1, promise=Term(4), promise_elector=None),
+            promises=own(1, promise=Term(4), promise_elector=None),
         ),
     ),
     Case("a foreign primary", 34, act.StopServer, me(2, electing(), primary())),
@@ -217,6 +247,18 @@ CASES = (
         71,
         act.HoldWrites,
         me(1, electing(sync=sync()), primary(names=""), has_lease=False, caught_up=False),
+    ),
+    Case(
+        "wrote alone in mode async and hangs",
+        71,
+        act.StopServer,
+        me(1, facts(sync=sync(), mode=Mode.ASYNC), HUNG, has_lease=False),
+    ),
+    Case(
+        "wrote alone and hangs: nobody else may lead",
+        48,
+        None,
+        me(1, facts(sync=sync()), HUNG, has_lease=False),
     ),
     Case(
         "would open alone without a lease",
@@ -324,6 +366,30 @@ CASES = (
             following_since=LONG_AGO,
         ),
     ),
+    Case("promoted by hand", 73, act.Disown, me(2, facts(), primary(), promises=promises(2))),
+    Case("in an election", 73, act.Disown, me(2, electing(), primary(), promises=promises(2))),
+    Case(
+        "once followed another",
+        73,
+        act.Disown,
+        me(2, facts(), primary(), promises=promises(2, adopted_leader=NodeId("n1"))),
+    ),
+    Case(
+        "the last leader may have everything: it is stopped only",
+        73,
+        act.StopServer,
+        me(1, electing(), primary(), promises=promises(1)),
+    ),
+    Case("before it has caught up", 73, act.Disown, me(2, facts(), HANDMADE, **ASLEEP)),
+    Case("found on a timeline of no term", 74, act.Disown, me(2, facts(), ASTRAY)),
+    Case("the same in an election", 74, act.Disown, me(2, electing(), ASTRAY)),
+    Case("the last leader there", 36, act.Seal, me(1, electing(), ASTRAY)),
+    Case(
+        "a primary of another cluster",
+        13,
+        act.StopServer,
+        me(2, facts(), primary(system_id="9"), promises=promises(2)),
+    ),
     Case("follows quietly", 59, None, me(2, facts(), standby())),
     Case("keeps no slots", 60, act.KeepSlots, me(2, facts(), standby(slots=("pgherd_n1",)))),
     Case(
@@ -332,6 +398,7 @@ CASES = (
         None,
         me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
     ),
+    *(Case(*each) for each in MEMBER_CASES),
 )
 
 

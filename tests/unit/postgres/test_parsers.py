@@ -23,6 +23,7 @@ Latest checkpoint's REDO location:    0/1FFFF78
 Latest checkpoint's TimeLineID:       2
 Minimum recovery ending location:     0/0
 Min recovery ending loc's timeline:   0
+Backup start location:                0/1FFFF10
 wal_level setting:                    replica
 wal_log_hints setting:                on
 max_connections setting:              100
@@ -41,6 +42,7 @@ def test_pg_controldata_is_read_whole():
     assert found.system_id == "7710513348776727543"
     assert (found.state, found.clean, found.timeline) == ("in production", False, 2)
     assert (found.checkpoint, found.redo) == (0x1FFFFB0, 0x1FFFF78)
+    assert found.backup_start == 0x1FFFF10
     assert (found.checksums, found.wal_log_hints) == (True, True)
     assert found.demanded["max_wal_senders"] == 12
     stopped = pgcontrol.parse(CONTROL.replace("in production", "shut down in recovery"))

@@ -73,6 +73,8 @@ class Explorer:
         self._witness = scope.data if scope.witness else -1
         self._saved = self.ledgers.number(first_facts(replace(scope, reign=1)))
         self._first_facts = self.ledgers.number(first_facts(scope))
+        if scope.unknown:
+            self._first_facts = self.ledgers.restored(self._saved)
 
     def first(self) -> State:
         """The state that everything begins with."""
@@ -187,7 +189,7 @@ class Explorer:
     def _in_scope(self, facts: Facts, command: cmd.AnyCommand) -> bool:
         if isinstance(command, cmd.Begin):
             base = self.ledgers.all[self._first_facts].term
-            return facts.term % 1000 - base + 1 < self.scope.terms
+            return facts.term % 1000 - base % 1000 + 1 < self.scope.terms
         if isinstance(command, cmd.ChangeSync):
             sync = facts.sync
             same = (command.names, command.names_k) == (sync.names, sync.names_k)
@@ -413,6 +415,8 @@ def text_of(command: cmd.AnyCommand) -> str:
         case cmd.Elect(term=term, winner=winner, voters=voters, k=k, rule=rule):
             who = ",".join(map(str, voters))
             return f"term {term} elects {winner} with V = {who or 'nobody'}, k = {k} ({rule})"
+        case cmd.FastForward(candidate=candidate, holder=holder, target=target):
+            return f"{candidate} may catch up from {holder} to {target}"
         case cmd.Establish(term=term, names=names):
             return f"term {term} is established with {','.join(map(str, names)) or 'nobody'}"
         case cmd.ChangeSync(reason=reason, rule=rule, settled=settled):

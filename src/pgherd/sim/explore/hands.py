@@ -82,6 +82,26 @@ def seal(node: Node, a: act.Seal, scene: Scene) -> Done:
     return f"stops receiving, is sealed at {end[0]}:{end[1]}", saved(still, frozen=end)
 
 
+def fast_forward(node: Node, a: act.FastForward, scene: Scene) -> Done:
+    """The seal is taken back durably; what comes then is the holder's, and rule 36 seals anew."""
+    if node.promise != a.term or node.frozen is None:
+        return None
+    up = Upstream(index_of(a.holder)[0], 0, node.copy)
+    open_ = saved(node, frozen=None, adopted=max(node.adopted, int(a.adopted)))
+    return f"unseals, to take from {a.holder.node}", open_._replace(upstream=up)
+
+
+def lend(node: Node, a: act.Lend, scene: Scene) -> Done:
+    if node.promise != a.term or node.frozen is None:
+        return None
+    return f"lends {a.to} what it lacks", node._replace(lent=int(a.to[1:]) - 1)
+
+
+def lending_ended(node: Node) -> Node:
+    """Before the WAL grows again nobody takes it on loan any more."""
+    return node._replace(lent=-1, senders=tuple(s for s in node.senders if s.term))
+
+
 def close_gate(node: Node, a: act.CloseGate, scene: Scene) -> Done:
     """Closed names, a commit seen to wait, sessions and walsenders ended; only then the promise."""
     if node.names != CLOSED:
@@ -115,7 +135,7 @@ def promote(node: Node, a: act.Promote, scene: Scene) -> Done:
         return None
     if node.upstream is not None or pos_of(node, scene.facts) != node.frozen:
         return None
-    mine = saved(node, adopted=int(a.term))
+    mine = saved(lending_ended(node), adopted=int(a.term))
     new = mine._replace(server=Server.PRIMARY, wal=with_timeline(node.wal, a.term))
     return f"is promoted in term {a.term}", new
 
@@ -197,7 +217,8 @@ def follow(node: Node, a: act.Follow, scene: Scene) -> Done:
     if node.promise > a.term:
         return None
     up = Upstream(index_of(a.leader)[0], int(a.term), node.copy)
-    return f"adopts {a.leader.node} in term {a.term}", adopting(node, a.term)._replace(upstream=up)
+    alone = lending_ended(node)
+    return f"adopts {a.leader.node} in term {a.term}", adopting(alone, a.term)._replace(upstream=up)
 
 
 def rewind(node: Node, a: act.Rewind, scene: Scene) -> Done:
@@ -206,7 +227,7 @@ def rewind(node: Node, a: act.Rewind, scene: Scene) -> Done:
         return None
     floor = (int(a.floor.epoch), int(a.floor.lsn), int(a.fork_lsn))
     floor = max(floor, node.floor) if node.floor else floor
-    marked = saved(stopped(node), frozen=None, floor=floor, dirty=True)
+    marked = saved(stopped(lending_ended(node)), frozen=None, floor=floor, dirty=True)
     doing = ("rewind", int(a.term), index_of(a.leader)[0], int(a.fork_lsn))
     return f"is to be rewound: floor {floor[0]}:{floor[1]}", marked._replace(doing=doing)
 
@@ -238,6 +259,8 @@ def clear_floor(node: Node, a: act.ClearFloor, scene: Scene) -> Done:
 STEPS: dict[type[act.Action], Callable[[Node, Any, Scene], Done]] = {
     act.StartStandby: start_standby,
     act.Seal: seal,
+    act.FastForward: fast_forward,
+    act.Lend: lend,
     act.CloseGate: close_gate,
     act.DrainAndStop: drain_and_stop,
     act.Promote: promote,

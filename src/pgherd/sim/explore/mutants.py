@@ -46,10 +46,17 @@ ALONE = Scope("", data=2, voters=0, k=0)
 FOUR = Scope("", data=4, voters=3, k=1, num_sync=2)
 SHORT = Scope("", num_sync=2, crashes=1, mortal=(0,), unstreamed=1)
 PAIR = Scope("", data=3, voters=1)
+LONE = Scope("", barred=1)
 SPLIT = Scope("", data=3, reign=2, terms=3)
 
 MUTANTS: dict[str, Mutant] = {
     "no-seal": Mutant("A sealed member goes on receiving.", plants.no_seal, ("I12",), TWO),
+    "claims-the-target": Mutant(
+        "A candidate says that it is at the target before it has caught up.",
+        plants.claims_the_target,
+        ("I12", "I7"),
+        LONE,
+    ),
     "open-gate": Mutant(
         "The names are set at the promotion, not after STABLE.", plants.open_gate, ("I9",), TWO
     ),
@@ -176,6 +183,12 @@ MUTANTS: dict[str, Mutant] = {
         plants.rescue_trusts_two,
         ("I10",),
         replace(ALONE, restores=1),
+    ),
+    "taken-as-it-looks": Mutant(
+        "A promotion in a reign that a restored ledger does not know is not looked at.",
+        plants.taken_as_it_looks,
+        ("I18",),
+        Scope("", data=2, witness=True, voters=1, writes=0, unknown=True),
     ),
     "unsealed-by-timer": Mutant(
         "A member unseals itself after a while.", plants.unsealed_by_timer, ("I12",), TWO

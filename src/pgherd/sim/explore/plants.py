@@ -14,7 +14,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, Position
 from pgherd.model.observation import Server
-from pgherd.plan import election, member, synchrony
+from pgherd.plan import election, following, member, synchrony
 from pgherd.plan.look import sealed as sealed_by_rule
 from pgherd.plan.own import Answer, MemberRule, Self
 from pgherd.plan.rule import Decision, Situation
@@ -41,6 +41,15 @@ def no_seal(stack: ExitStack) -> None:
         return done[0], done[1]._replace(upstream=node.upstream, receiver=node.receiver)
 
     step(stack, act.Seal, seal)
+
+
+def claims_the_target(stack: ExitStack) -> None:
+    def fast_forward(node: Node, a: act.FastForward, scene: Scene) -> Done:
+        done = hands.fast_forward(node, a, scene)
+        there = int(a.target.epoch), int(a.target.lsn)
+        return (done[0], done[1]._replace(frozen=there)) if done is not None else None
+
+    step(stack, act.FastForward, fast_forward)
 
 
 def open_gate(stack: ExitStack) -> None:
@@ -276,3 +285,7 @@ def rescue_trusts_two(stack: ExitStack) -> None:
 
     known = rescue.begun_anew
     stack.enter_context(attribute(rescue, "begun_anew", begun_anew))
+
+
+def taken_as_it_looks(stack: ExitStack) -> None:
+    stack.enter_context(attribute(following, "strange", lambda *anything: False))

@@ -11,7 +11,8 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.model.facts import Address, Facts, Kind, Member, Mode
+from pgherd.ledger.levels import LEVEL
+from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Tags
 from pgherd.model.ids import Lsn, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Server
 from pgherd.sim.explore.sight import SYSTEM_ID
@@ -26,6 +27,7 @@ from pgherd.sim.explore.values import (
     node_name,
     with_epoch,
     with_timeline,
+    with_write,
 )
 
 
@@ -34,12 +36,14 @@ class Scope(msgspec.Struct, frozen=True):
 
     data: data members · voters, k, num_sync: the sync set at first, and how many are wanted ·
     unstreamed: how many of the last standbys are stopped · reign: 2 when n2 has taken over from n1,
-    which has rows that nobody else ever got · terms, generations: the last that may begin · writes,
-    crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data directory),
-    electors (another one takes over), restores (of the ledger as of the beginning), failovers and
-    switchovers (asked for): how many at most · mortal: who may suffer them · flights: whether a
-    proposal takes time · slow: whether standbys, too, learn of the ledger late · share: of the
-    states that all scopes may visit together.
+    which has rows that nobody else ever got · unknown: n2 was promoted, all died before its epoch
+    record, and a ledger of before is restored · terms, generations: the last that may begin ·
+    writes, crashes (of a server), falls (of a host), agents (that die alone), wipes (of a data
+    directory), electors (another one takes over), restores (of the ledger as of the beginning),
+    failovers and switchovers (asked for): how many at most · barred: how many of the last standbys
+    may not lead · mortal: who may suffer them · flights: whether a proposal takes time · slow:
+    whether standbys, too, learn of the ledger late · share: of the states that all scopes may visit
+    together.
     """
 
     about: str
@@ -65,6 +69,8 @@ class Scope(msgspec.Struct, frozen=True):
     mortal: tuple[int, ...] = (0, 1, 2, 3, 4)
     unstreamed: int = 0
     reign: int = 1
+    barred: int = 0
+    unknown: bool = False
     share: int = 1
 
     @property
@@ -95,6 +101,7 @@ def first_facts(scope: Scope) -> Facts:
             kind=kind,
             address=Address(host=node_name(at), raft_port=1, postgres_port=2),
             store=f"s{at + 1}",
+            tags=Tags(nofailover=scope.data - scope.barred <= at < scope.data),
         )
         for at, kind in enumerate(kinds)
     }
@@ -104,6 +111,7 @@ def first_facts(scope: Scope) -> Facts:
         next_raft_id=RaftId(len(members) + 1),
         mode=Mode.STRICT if scope.strict else Mode.QUORUM,
         num_sync=scope.num_sync,
+        level=LEVEL if scope.barred else 1,
     )
     return after(facts, commands(scope))
 
@@ -164,6 +172,8 @@ def first_nodes(scope: Scope, seen: int) -> list[Node]:
     """Its servers: those that stream hold the first epoch record, the others are stopped."""
     if scope.reign == 2:
         return second_nodes(scope, seen)
+    if scope.unknown:
+        return unknown_nodes(scope, seen)
     wal = (0, 1000)
     members = tuple((at, 1) for at in range(1, 1 + scope.voters))
     names = Names(scope.k if members else 0, members, 1, 1)
@@ -200,6 +210,16 @@ def second_nodes(scope: Scope, seen: int) -> list[Node]:
     )
     follower = Node(Server.STANDBY, wal, prompt, promise=2, elector=2, adopted=2)
     return [old, primary, follower._replace(upstream=link, receiver=link)]
+
+
+def unknown_nodes(scope: Scope, seen: int) -> list[Node]:
+    """n1 has a row that nobody got, n2 its promotion, the last one what n2 wrote after that."""
+    prompt = seen if scope.slow else NEWEST
+    promoted = with_timeline((0, 1000), 2)
+    stopped = Node(Server.STOPPED, (0, 1000), prompt, promise=1, adopted=1)
+    after = stopped._replace(wal=promoted, promise=2, elector=2, adopted=2)
+    nodes = [stopped._replace(wal=with_write((0, 1000), 101)), after]
+    return [*nodes, after._replace(wal=with_write(promoted, 102))][: scope.data]
 
 
 def first_elector(scope: Scope) -> int:

@@ -71,6 +71,11 @@ SCOPES: dict[str, Scope] = {
     "switchover": Scope(
         "three data nodes: a write, a planned switchover", switchovers=1, terms=3, share=2
     ),
+    "lone": Scope(
+        "three data nodes: a write, an election in which n3 may not lead and n2 catches up from it",
+        barred=1,
+        share=12,
+    ),
     "ordered": Scope("three data nodes: an operator orders a failover", failovers=1, share=2),
     "joins": Scope(
         "three data nodes: n3 joins the set, a write, an election",
@@ -111,6 +116,13 @@ SCOPES: dict[str, Scope] = {
         k=0,
         terms=3,
         restores=1,
+        share=2,
+    ),
+    "unknown": Scope(
+        "n2 was promoted and died before its epoch record; a ledger of before is restored",
+        unknown=True,
+        terms=4,
+        generations=2,
         share=2,
     ),
     "electors": Scope(

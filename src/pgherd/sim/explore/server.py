@@ -160,6 +160,8 @@ def _receive(up: Node, down: Node, at: int, to: int) -> Both:
     broken = ""
     if down.frozen is not None and down.promise > down.adopted:
         broken = f"I12 n{to + 1} receives WAL although sealed at {down.frozen}"
+    elif up.senders[at].term == 0 and (up.server is Server.PRIMARY or up.upstream is not None):
+        broken = f"I12 n{to + 1} receives WAL on loan from one whose WAL grows"
     return Both(f"n{to + 1} receives record {len(more.wal)} ({code})", told, more, broken)
 
 
@@ -169,6 +171,8 @@ def _connect(up: Node, down: Node, wanted: Upstream, to: int) -> Iterator[Both]:
         return
     end = branch_end(up.wal, timeline(down.wal))
     if end is None or len(down.wal) > end:
+        return
+    if wanted.term == 0 and up.lent != to:
         return
     broken = ""
     if up.wal[: len(down.wal)] != down.wal:

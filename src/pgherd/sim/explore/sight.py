@@ -12,7 +12,17 @@ from msgspec.structs import replace
 
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Floor, Frozen, Kind, Phase
-from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId, Term, Timeline, slot_name
+from pgherd.model.ids import (
+    Instant,
+    Lsn,
+    MemberKey,
+    NodeId,
+    RaftId,
+    Term,
+    Timeline,
+    forward_slot,
+    slot_name,
+)
 from pgherd.model.observation import Heard, HerdView, Observation, Sender, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
@@ -26,6 +36,7 @@ from pgherd.sim.explore.values import (
     Pos,
     Upstream,
     as_position,
+    branches,
     key_of,
     names_text,
     node_name,
@@ -47,6 +58,7 @@ class Shown(NamedTuple):
     position: Pos | None
     drained: bool
     timeline: int
+    begins: int
     upstream: Upstream | None
     senders: tuple[tuple[int, int, int, int], ...]
     names: str
@@ -63,6 +75,7 @@ class Shown(NamedTuple):
     floor: tuple[int, int, int] | None
     dirty: bool
     copy: int
+    lent: int
 
 
 def shown(me: int, node: Node, facts: Facts) -> Shown:
@@ -75,8 +88,9 @@ def shown(me: int, node: Node, facts: Facts) -> Shown:
         me=me,
         server=node.server,
         position=position,
-        drained=node.server is Server.STANDBY and node.receiver is None,
+        drained=stands_still(node),
         timeline=timeline(node.wal) if runs else 0,
+        begins=branches(node.wal)[-1][1] if runs else 0,
         upstream=node.upstream if runs else None,
         senders=tuple((s.to, s.copy, s.term, s.flush) for s in node.senders) if primary else (),
         names=names_text(node.names),
@@ -93,7 +107,18 @@ def shown(me: int, node: Node, facts: Facts) -> Shown:
         floor=node.floor,
         dirty=node.dirty,
         copy=node.copy,
+        lent=node.lent,
     )
+
+
+def stands_still(node: Node) -> bool:
+    """Whether a standby takes no WAL, and is not about to take some on loan."""
+    return node.server is Server.STANDBY and node.receiver is None and not on_loan(node.upstream)
+
+
+def on_loan(upstream: Upstream | None) -> bool:
+    """Whether a member takes WAL from a holder in an election."""
+    return upstream is not None and not upstream.term
 
 
 def seen_server(s: Shown) -> ServerSeen:
@@ -113,9 +138,11 @@ def seen_server(s: Shown) -> ServerSeen:
         system_id=SYSTEM_ID if s.server is not Server.NONE else "",
         major=15,
         timeline=Timeline(s.timeline),
+        timeline_begins=Lsn(s.begins),
         position=as_position(s.position) if s.position else None,
         drained=s.drained,
-        upstream=node_name(s.upstream.node) if s.upstream else None,
+        upstream=node_name(s.upstream.node) if s.upstream and s.upstream.term else None,
+        borrows=on_loan(s.upstream),
         upstream_term=Term(s.upstream.term if s.upstream else 0),
         upstream_incarnation=key_of(s.me, s.upstream.copy).incarnation if s.upstream else "",
         senders=senders,
@@ -136,6 +163,7 @@ def seen_promises(s: Shown) -> Promises:
         promise=Term(s.promise),
         promise_elector=node_name(s.elector) if s.elector >= 0 else None,
         adopted=Term(s.adopted),
+        adopted_leader=node_name(s.me) if s.server is Server.PRIMARY else None,  # nobody else can
         frozen=Frozen(Term(s.promise), as_position(s.frozen)) if s.frozen else None,
         floor=Floor(as_position(floor[:2]), Lsn(floor[2])) if floor else None,
         dirty_rewind=s.dirty,
@@ -153,6 +181,8 @@ def planned(s: Shown, facts: Facts, leader: Shown | None, *, dead_end: bool) -> 
     if s.server is Server.PRIMARY:
         others = sorted(m.node for m in facts.members.values() if m.kind is Kind.DATA)
         slots = tuple(slot_name(node) for node in others if node != me)
+    elif s.lent >= 0 and facts.phase is Phase.ELECTING:
+        slots = (forward_slot(node_name(s.lent)),)
     own = Self(
         me=me,
         facts=facts,

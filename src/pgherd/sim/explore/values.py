@@ -53,7 +53,7 @@ class Sender(NamedTuple):
 
 
 class Upstream(NamedTuple):
-    """What primary_conninfo names: a node, and the token."""
+    """What primary_conninfo names: a node, and the token; on loan, in an election, of term 0."""
 
     node: int
     term: int
@@ -83,7 +83,7 @@ class Node(NamedTuple):
     copy: the incarnation's number · real: how many copies it had, whatever they are called ·
     waiting: commits whose sessions wait · cp: the names that the checkpointer has read, of which it
     matters only whether they are empty; closed stands for all others · doing: an act in several
-    steps · checked: the term since whose promotion a checkpoint is done.
+    steps · checked: the term since whose promotion a checkpoint is done · lent: to whom it lends.
     """
 
     server: Server
@@ -110,6 +110,7 @@ class Node(NamedTuple):
     doing: tuple[object, ...] | None = None
     dead_end: bool = False
     disk: Disk | None = None
+    lent: int = -1
 
 
 class State(NamedTuple):

@@ -20,7 +20,8 @@ from pgherd.sim.shapes import THREE, Shape
 
 class Mutant(msgspec.Struct, frozen=True):
     """One planted error. faults: the kinds that may strike, so many of them (count) or pairs of
-    them; caught_by: the invariants that must notice; stale: see World.stale_chance."""
+    them; caught_by: the invariants that must notice; stale: see World.stale_chance; gives_up:
+    instead of a storm, a story in which a person has to give members up."""
 
     sentence: str
     install: Callable[[ExitStack], None]
@@ -29,6 +30,7 @@ class Mutant(msgspec.Struct, frozen=True):
     shape: Shape = THREE
     count: int = 10
     stale: float = 0.02
+    gives_up: bool = False
 
 
 DEATHS = (

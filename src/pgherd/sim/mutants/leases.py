@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pgherd.ledger import apply, leases
 from pgherd.ledger import commands as cmd
-from pgherd.model.facts import Facts
+from pgherd.model.facts import Facts, Mode
 from pgherd.model.ids import Instant, MemberKey, Term
 from pgherd.model.lease import Ask, held_ms
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, running
@@ -19,6 +19,7 @@ from pgherd.sim.agent import Agent
 from pgherd.sim.mutants.kind import Mutant
 from pgherd.sim.planting import attribute, item
 from pgherd.sim.plants import without_member_rule
+from pgherd.sim.shapes import Shape
 
 
 def lease_from_commit(stack: ExitStack) -> None:
@@ -89,6 +90,10 @@ def writes_on_alone(stack: ExitStack) -> None:
     without_member_rule(stack, 71)
 
 
+def writes_on_forgotten(stack: ExitStack) -> None:
+    without_member_rule(stack, 19)
+
+
 ROWS: dict[str, Mutant] = {
     "lease-from-commit": Mutant(
         "A holder counts its lease from the commit of the renewal.",
@@ -117,6 +122,13 @@ ROWS: dict[str, Mutant] = {
         ("I16",),
         count=2,
         stale=0.0,
+    ),
+    "writes-on-forgotten": Mutant(
+        "A primary without voters acknowledges on although its agent has lost its Raft store.",
+        writes_on_forgotten,
+        ("store.lost", "primary.isolated"),
+        ("I8",),
+        shape=Shape(mode=Mode.ASYNC),
     ),
     "former-forgotten": Mutant(
         "A winner's lease is sole although the old primary still counts on its own.",

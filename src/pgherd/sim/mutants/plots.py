@@ -13,9 +13,11 @@ from functools import partial
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.ids import NodeId
-from pgherd.sim import restoring
+from pgherd.model.observation import Server
+from pgherd.sim import byhand, restoring
 from pgherd.sim.clock import MS
-from pgherd.sim.faults import Chaos, Strike, write_much
+from pgherd.sim.faults import Chaos, Strike, lose_store_of, write_much
+from pgherd.sim.lonefaults import lone_holder
 from pgherd.sim.netfaults import block
 from pgherd.sim.strikes import crash_node, kill_agent, pause_node, resume
 from pgherd.sim.world import Node
@@ -202,6 +204,27 @@ def back_early(chaos: Chaos) -> bool:
     return True
 
 
+def forget_rewinding(chaos: Chaos) -> bool:
+    """Who is rewound next dies with its server before that has come up, and loses its store."""
+
+    def strike(node: Node) -> None:
+        node.server.crash()
+        if lose_store_of(chaos, node):
+            then(chaos, 1_000, node.boot)
+
+    when(chaos, (act.Rewind,), strike, after_ms=(300, 2_500))
+    return True
+
+
+def dies_fencing(chaos: Chaos) -> bool:
+    """The primary is cut off, and who is to fence it goes before it has."""
+    leader = chaos.leader()
+    if leader is None:
+        return False
+    when(chaos, (act.Fence,), lambda node: put_away(chaos, node), after_ms=(0, 20))
+    return isolate(chaos, leader, low_ms=12_000, high_ms=18_000)
+
+
 def stall(chaos: Chaos, node: Node) -> None:
     """An agent stands still for a little less than what makes it suspect."""
     agent = node.agent
@@ -258,6 +281,20 @@ def crash_promising(chaos: Chaos) -> bool:
     return True
 
 
+def borrower_dies(chaos: Chaos) -> bool:
+    """The agent of whoever catches up next dies while its server goes on; the old primary is back.
+
+    So another one is elected, and the holder writes or follows.
+    """
+
+    def strike(node: Node) -> None:
+        node.kill_agent()
+        then(chaos, chaos.rng.randrange(9_000, 16_000), node.boot)
+
+    when(chaos, (act.FastForward,), strike, after_ms=(20, 200))
+    return lone_holder(chaos)
+
+
 # --- few replicas are left, then all are there --------------------------------------------------
 
 
@@ -292,6 +329,25 @@ def deafen_winner(chaos: Chaos) -> bool:
         block(chaos, [(name, node.name) for name in others], low_ms=4_000, high_ms=8_000)
 
     when(chaos, (act.Promote,), strike, after_ms=(0, 3))
+    return True
+
+
+# --- a person promotes a replica ------------------------------------------------------------------
+
+
+def by_hand(chaos: Chaos) -> bool:
+    """A replica is promoted while its agent is away, is stopped, and is back after a failover."""
+    leader, others = chaos.leader(), standbys(chaos)
+    if leader is None or len(others) < 2 or any(not byhand.is_whole(node) for node in others):
+        return False
+    node = chaos.rng.choice(others)
+    if node.agent is None or node.server.state is not Server.STANDBY:
+        return False
+    node.kill_agent()
+    byhand.promote(chaos, node)
+    then(chaos, 2_000, node.server.stop_fast)
+    then(chaos, 2_000, lambda: put_away(chaos, leader))
+    then(chaos, 3_000 + chaos.rng.randrange(6_000), node.boot)
     return True
 
 
@@ -330,9 +386,13 @@ PLOTS: dict[str, Strike] = {
     "plot.winner.restarts": restart_winner,
     "plot.back.early": back_early,
     "plot.back.first": back_first,
+    "plot.borrower.dies": borrower_dies,
+    "plot.rewind.forgotten": forget_rewinding,
+    "plot.fence.dies": dies_fencing,
     "plot.few": few,
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,
+    "plot.by.hand": by_hand,
     "plot.alone": lambda chaos: few(chaos, left=0),
 }
 """name -> strike, like `faults.KINDS`."""

@@ -112,8 +112,15 @@ def text_of(noticed: Mapping[str, Noticed]) -> str:
     return f"{HEAD}{''.join(parts)}{ALONE_HEAD}{alone}"
 
 
+def by_number(invariant: str) -> tuple[str, int]:
+    """I9 before I10; one without a number by its name."""
+    number = invariant[1:]
+    return (invariant[0], int(number)) if number.isdigit() else (invariant, 0)
+
+
 def _row(name: str, mutant: Mutant, noticed: Noticed | None) -> str:
     faults = ", ".join(f"`{kind}`" for kind in dict.fromkeys(mutant.faults))
+    faults = "an operator's story" if mutant.gives_up else faults
     seen = f"{noticed.invariant} at seed {noticed.seed}" if noticed else "not recorded"
-    invariants = ", ".join(sorted(mutant.caught_by, key=lambda one: (one[0], int(one[1:]))))
+    invariants = ", ".join(sorted(mutant.caught_by, key=by_number))
     return f"| `{name}` | {mutant.sentence} | {faults} | {invariants} | {seen} |\n"

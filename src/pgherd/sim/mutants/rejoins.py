@@ -169,6 +169,10 @@ def restored_as_saved(stack: ExitStack) -> None:
     stack.enter_context(attribute(restoring, "restored", as_saved))
 
 
+def unfinished_taken(stack: ExitStack) -> None:
+    stack.enter_context(attribute(amnesia, "is_whole", lambda directory: True))
+
+
 ROWS: dict[str, Mutant] = {
     "adopts-before-rewind": Mutant(
         "A member adopts the leader before its own WAL is marked as another history.",
@@ -218,6 +222,13 @@ ROWS: dict[str, Mutant] = {
         (*DEATHS, "wal.burst", "store.lost", "store.lost", "ambush.follow", "network.split"),
         (*LOST, "I18"),
         count=24,
+    ),
+    "unfinished-taken": Mutant(
+        "A copy whose promises are forgotten is taken as it is although its rewind never ended.",
+        unfinished_taken,
+        ("primary.isolated", "plot.rewind.forgotten"),
+        ("L2",),
+        count=8,
     ),
     "keeps-its-raft-id": Mutant(
         "A node whose Raft store is lost votes on under its old id.",

@@ -14,6 +14,8 @@ from random import Random
 
 import msgspec
 
+from pgherd.model.facts import Mode
+from pgherd.sim import giving
 from pgherd.sim.clock import SECOND
 from pgherd.sim.faults import KINDS, MOVING, Chaos
 from pgherd.sim.mutants.kind import Mutant
@@ -44,12 +46,17 @@ class Catch(msgspec.Struct, frozen=True):
 
 def run_one(mutant: Mutant, seed: int, *, planted: bool = True, verbose: bool = False) -> Result:
     """One seed under the mutant's own faults, with or without the error."""
-    world = World(seed, shape=mutant.shape)
+    mode = mutant.shape.mode or Mode.QUORUM
+    policy = giving.policy() if mutant.gives_up else None
+    world = World(seed, shape=mutant.shape, policy=policy, mode=mode)
     world.stale_chance, world.verbose = mutant.stale, verbose
     chaos = Chaos(world, Random(seed))
     chaos.kinds = {kind: ALL_KINDS[kind] for kind in mutant.faults}
 
     def story() -> None:
+        if mutant.gives_up:
+            giving.story(world, chaos.rng)
+            return
         begin(world)
         chaos.schedule(first=0, last=STORM - 2 * SECOND, count=mutant.count)
         world.clock.run_until(world.clock.now + STORM)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pgherd.sim.mutants import (
+    byhand,
     consensus,
     elections,
+    forwards,
     gates,
     leases,
+    losses,
+    overrides,
     rejoins,
     seals,
     syncsets,
@@ -16,10 +20,14 @@ from pgherd.sim.mutants.kind import Mutant
 PARTS: dict[str, dict[str, Mutant]] = {
     "Promises and seals": seals.ROWS,
     "Elections": elections.ROWS,
+    "Catching up in an election": forwards.ROWS,
     "The gate": gates.ROWS,
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
+    "Servers promoted by hand": byhand.ROWS,
+    "Fences and overrides": overrides.ROWS,
     "Leases": leases.ROWS,
+    "Loss by an operator's word": losses.ROWS,
     "Who votes in consensus": consensus.ROWS,
 }
 MUTANTS: dict[str, Mutant] = {

@@ -1,0 +1,46 @@
+"""Rules 73 and 74: a server that somebody else promoted (docs/adr/0031).
+
+What it wrote since is of no term: in an epoch that another primary writes too, perhaps under the
+same timeline number. It was acknowledged to nobody under the promise, and must not be mixed with
+what was. So its data directory is marked before its server is stopped; it counts for nothing,
+follows nobody, and is copied anew, with all that was in it kept aside.
+
+The last leader alone is not marked while it may lead again: nobody else may have everything. It is
+stopped, and counts in the next election if nobody had more than it when it was promoted (`sealed`).
+"""
+
+from __future__ import annotations
+
+from pgherd.model import action as act
+from pgherd.model.branch import describe
+from pgherd.model.observation import Server
+from pgherd.plan.own import Answer, MemberRule, Self, my_key
+
+BY_SOMEBODY = "its server was promoted by somebody else"
+
+
+def promoted_by_hand(s: Self) -> Answer | None:
+    """By this node's own promises alone: a promotion of ours is written down before it begins."""
+    if s.server.state is not Server.PRIMARY or s.promises.adopted_leader == s.me:
+        return None
+    if s.facts.leader == my_key(s):
+        return f"{BY_SOMEBODY}; the next term decides", act.StopServer(BY_SOMEBODY)
+    text = f"{BY_SOMEBODY}: what it has written since counts for nothing"
+    return text, act.Disown(text)
+
+
+def strays(s: Self) -> Answer | None:
+    """The same, found afterwards: this agent did not run, or did not look, when it happened."""
+    stray = s.server.stray
+    if s.server.state is not Server.STANDBY or stray is None or s.facts.leader == my_key(s):
+        return None
+    text = f"{BY_SOMEBODY}: {describe(stray)}"
+    return text, act.Disown(text)
+
+
+PROMOTED = MemberRule(
+    73, "A server that somebody else promoted is marked, and stopped.", promoted_by_hand
+)
+RULES: tuple[MemberRule, ...] = (
+    MemberRule(74, "A server whose timelines no term opened is marked, and stopped.", strays),
+)

@@ -1,0 +1,128 @@
+"""Split brain is told once when it begins and once when it ends, and leads nobody astray."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from pgherd.daemon.routing import snapshot
+from pgherd.daemon.splitbrain import OVER, SEEN, SplitBrain
+from pgherd.model.facts import Address, Facts, Kind, Member, Phase, Reign
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.observation import Heard, Observation, Server, ServerSeen
+from pgherd.model.promises import Promises
+
+N1, N2 = NodeId("n1"), NodeId("n2")
+NOW = Instant(10_000)
+FRESH_MS = 1500
+
+
+def key(node: NodeId) -> MemberKey:
+    return MemberKey(node, f"a{node}")
+
+
+def member(node: NodeId, number: int) -> Member:
+    address = Address(host=f"h{number}", raft_port=1, postgres_port=5432)
+    return Member(node, RaftId(number), Kind.DATA, address, key(node).incarnation)
+
+
+FACTS = Facts(
+    cluster="main",
+    members={N1: member(N1, 1), N2: member(N2, 2)},
+    phase=Phase.STABLE,
+    term=Term(1),
+    leader=key(N1),
+    system_id="7",
+    history=(
+        Reign(
+            term=Term(1),
+            leader=key(N1),
+            start=Position(Term(0), Lsn(100)),
+            promoted=True,
+            rule=305,
+            reason="",
+            timeline=Timeline(2),
+            established=True,
+        ),
+    ),
+)
+
+
+def heard(node: NodeId, state: Server, *, mine: bool, at: int = NOW) -> Heard:
+    """A node's report; mine: whether its own agent promoted its server."""
+    server = ServerSeen(state=state, system_id="7", position=Position(Term(1), Lsn(900)))
+    promises = Promises(
+        adopted=Term(1), adopted_leader=N1 if mine else None, incarnation=key(node).incarnation
+    )
+    report = Observation(
+        node=node, raft_id=FACTS.members[node].raft_id, sequence=1, server=server, promises=promises
+    )
+    return Heard(report, Instant(at))
+
+
+SOUND = {N1: heard(N1, Server.PRIMARY, mine=True), N2: heard(N2, Server.STANDBY, mine=True)}
+
+
+class Told:
+    """What a node says of itself, and how often it spoke to its proxy."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.published = 0
+        self.eye = SplitBrain(
+            fresh_ms=FRESH_MS,
+            tell=lambda kind, text: self.events.append(f"{kind} {text}"),
+            changed=self.publish,
+        )
+
+    def publish(self) -> None:
+        self.published += 1
+
+    def look(self, reports: dict[NodeId, Heard], *, now: int = NOW) -> frozenset[NodeId]:
+        self.eye.watch(FACTS, reports, applied=0, now=Instant(now))
+        return self.eye.nodes
+
+
+def routes(reports: dict[NodeId, Heard], shunned: frozenset[NodeId]) -> tuple[str, list[str]]:
+    """Where sessions go: the primary, "" for none, and the replicas."""
+    seen = snapshot(
+        FACTS,
+        reports,
+        me=N1,
+        lag_bytes_max=0,
+        silent_after_ms=FRESH_MS,
+        shunned=shunned,
+        now=NOW,
+    )
+    return seen.primary.name if seen.primary else "", [one.name for one in seen.replicas]
+
+
+def test_a_replica_by_hand_is_told_of_and_the_leader_stays() -> None:
+    """Once at each end; the write route is the leader's all the time."""
+    told = Told()
+    assert told.look(SOUND) == frozenset()
+    by_hand = {**SOUND, N2: heard(N2, Server.PRIMARY, mine=False)}
+    assert told.look(by_hand) == told.look(by_hand) == {N2}
+    assert routes(by_hand, told.eye.nodes) == ("n1", [])
+    assert [event.split()[0] for event in told.events] == [SEEN]
+    assert told.published == 1
+    assert told.look(SOUND) == frozenset()
+    assert [event.split()[0] for event in told.events] == [SEEN, OVER]
+    assert told.published == 2
+    assert routes(SOUND, told.eye.nodes) == ("n1", ["n2"])
+
+
+def test_nobody_writes_to_a_leader_that_contradicts_the_ledger() -> None:
+    """Nor is it read from; the route is closed until that is over."""
+    told = Told()
+    by_hand = {**SOUND, N1: heard(N1, Server.PRIMARY, mine=False)}
+    assert told.look(by_hand) == {N1}
+    assert routes(by_hand, told.eye.nodes) == ("", ["n2"])
+
+
+def test_what_is_no_longer_heard_says_nothing() -> None:
+    """A silent node may have been stopped long ago."""
+    told = Told()
+    old = heard(N2, Server.PRIMARY, mine=False, at=NOW - FRESH_MS)
+    assert told.look({**SOUND, N2: old}) == frozenset()
+    fresh = replace(old, at=NOW)
+    assert told.look({**SOUND, N2: fresh}) == {N2}
