@@ -11,7 +11,7 @@ from pgherd.chaos import machine, report
 from pgherd.chaos.kinds import KINDS, allowed
 from pgherd.chaos.run import Options, Run
 from pgherd.chaos.schedule import DOUBLE_PART
-from pgherd.model.errors import OperatorError
+from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.sim.record import commit, record_attacked
 
 PICTURES = Path("build")
@@ -49,7 +49,7 @@ def go(words: argparse.Namespace) -> int:
         minutes=words.minutes,
         apart=not words.loopback,
         nodes=words.nodes,
-        postgres_bin=words.postgres_bin,
+        postgres_bin=absolute(words.postgres_bin),
         only=tuple(words.only),
         leading_share=words.leading,
         double_part=words.double,
@@ -64,11 +64,20 @@ def go(words: argparse.Namespace) -> int:
         return report.CANNOT
     at = commit()
     tell(report.head(options, commit=at))
-    record = Run(options, kinds, tell).go()
+    try:
+        record = Run(options, kinds, tell).go()
+    except PgherdError as error:  # it never came up: there is nothing to judge
+        print(f"chaos: {error}", file=sys.stderr)
+        return report.FAILED
     tell(report.tail(record, picture=words.svg or PICTURES / f"chaos-{options.seed}.svg"))
     if words.record:
         record_attacked(report.line_for_record(record, commit=at), record.faults)
     return report.code(record)
+
+
+def absolute(postgres_bin: str) -> str:
+    """A directory as the nodes, which work elsewhere, can find it."""
+    return postgres_bin if postgres_bin == "auto" else str(Path(postgres_bin).absolute())
 
 
 def table() -> str:
