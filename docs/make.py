@@ -7,10 +7,12 @@ people write. Leaves their text to those functions; a test runs `--check`.
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
+from pgherd.chaos import faultspage
 from pgherd.config.reference import reference as configuration
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
@@ -36,6 +38,28 @@ def failover() -> list[drawing.Event]:
     return drawing.events()
 
 
+FAULT = re.compile(r"pytest\.mark\.fault\b")
+COLLECT = """
+import sys, pytest
+class Rows:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            for mark in item.iter_markers("fault"):
+                for row in mark.args:
+                    print("FAULT", row, item.nodeid.partition("[")[0])
+sys.exit(pytest.main(["--collect-only", "-qq", *sys.argv[1:]], plugins=[Rows()]))
+"""
+
+
+def marked() -> list[faultspage.Marked]:
+    """Every test that carries a row of the catalogue, as pytest collects it."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if FAULT.search(path.read_text())]
+    command = [sys.executable, "-c", COLLECT, *map(str, sorted(files))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = re.findall(r"^FAULT (\d+) (\S+)$", done.stdout, flags=re.MULTILINE)
+    return [faultspage.Marked(int(row), place) for row, place in found]
+
+
 PAGES = {
     CONSENSUS: lambda: with_part(CONSENSUS, roles.drawing()),
     SAFETY: lambda: with_part(SAFETY, drawing.table(failover())),
@@ -43,9 +67,10 @@ PAGES = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/rules.md": rules,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
-    "docs/reference/soak.md": lambda: record.text_of(
-        record.read(ROOT / record.PAGE), record.read_explored(ROOT / record.PAGE)
+    "docs/reference/faults.md": lambda: faultspage.page(
+        marked(), record.read_struck(ROOT / record.PAGE)
     ),
+    "docs/reference/soak.md": lambda: record.made_anew(ROOT / record.PAGE),
 }
 """page -> function that returns its text."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,16 +109,3 @@ def start_writers(herd: LocalHerd) -> Iterator[StartWriters]:
     yield start
     for writers in started:
         writers.stop()
-
-
-@pytest.fixture
-def count() -> Callable[..., None]:
-    """Add to the counts that CI holds against its floors (one `name=number` a line)."""
-
-    def add(**numbers: int) -> None:
-        file = os.environ.get("PGHERD_COUNTS")
-        if file:
-            with open(file, "a", encoding="utf-8") as counts:
-                counts.writelines(f"{name}={number}\n" for name, number in numbers.items())
-
-    return add

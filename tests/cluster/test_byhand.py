@@ -102,6 +102,7 @@ def events(herd: LocalHerd, name: str) -> str:
 
 
 @pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+@pytest.mark.fault(68)
 def test_split_brain_seen_is_split_brain_stopped(
     stable: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_split_brain_seen_is_split_brain_stopped(
         replace_data(herd, person, victim)
 
 
+@pytest.mark.fault(21, 68)
 def test_promoted_while_its_agent_is_away(herd: LocalHerd, stable: Any) -> None:
     """Stopped again before anybody saw it, on a timeline number that the next reign has too."""
     primary = herd.wait_primary()

@@ -197,6 +197,7 @@ def whole_again(herd: DiskHerd, writers: Writers, name: str) -> None:
     assert report.verdict.clean, str(report.verdict)
 
 
+@pytest.mark.fault(42)
 def test_a_full_disk_takes_a_follower_out_and_room_brings_it_back(
     disk_herd: DiskHerd, writers: Writers, count: Count
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_full_disk_takes_a_follower_out_and_room_brings_it_back(
     count(disks_full=1)
 
 
+@pytest.mark.fault(42)
 def test_a_full_disk_of_the_leader_lets_another_lead(
     disk_herd: DiskHerd, writers: Writers, count: Count
 ) -> None:
@@ -237,6 +239,7 @@ def test_a_full_disk_of_the_leader_lets_another_lead(
     count(disks_full=1)
 
 
+@pytest.mark.fault(43)
 def test_a_read_only_disk_is_said_and_survived(disk_herd: DiskHerd, writers: Writers) -> None:
     """A Raft directory that cannot be written: ends with 1 and the reason, returns by itself."""
     herd, name = disk_herd, follower_of(disk_herd)
@@ -264,6 +267,7 @@ def test_a_read_only_disk_is_said_and_survived(disk_herd: DiskHerd, writers: Wri
     whole_again(herd, writers, name)
 
 
+@pytest.mark.fault(43)
 def test_a_failing_device_is_said_and_survived(disk_herd: DiskHerd, writers: Writers) -> None:
     """EIO at an fsync: the reason, the end, never a second try; a repaired disk is enough."""
     herd, name = disk_herd, follower_of(disk_herd)
@@ -324,6 +328,7 @@ def damage(store: Path) -> bytes:
     return store.read_bytes()
 
 
+@pytest.mark.fault(48)
 def test_a_damaged_store_is_replaced_and_its_node_votes_again(
     disk_herd: DiskHerd, writers: Writers
 ) -> None:
@@ -347,6 +352,7 @@ def test_a_damaged_store_is_replaced_and_its_node_votes_again(
     whole_again(herd, writers, name)
 
 
+@pytest.mark.fault(52)
 def test_a_store_from_an_old_copy_is_refused_and_given_up(
     disk_herd: DiskHerd, writers: Writers
 ) -> None:

@@ -34,6 +34,7 @@ def run(herd: LocalHerd, writers: Writers, fault: Fault) -> Report:
 
 
 @pytest.mark.parametrize("via", ["direct", "proxy"])
+@pytest.mark.fault(1)
 def test_postmaster_killed(
     herd: LocalHerd, start_writers: StartWriters, count: Count, via: str
 ) -> None:
@@ -72,6 +73,7 @@ def test_switchover_to_a_named_node(herd: LocalHerd) -> None:
     assert herd.wait_primary(other_than=primary) == wanted
 
 
+@pytest.mark.fault(3)
 def test_agent_killed(herd: LocalHerd, start_writers: StartWriters) -> None:
     """PostgreSQL and the writers do not notice; the new agent adopts the running server."""
     term = herd.status()["epoch"]
@@ -98,6 +100,7 @@ def test_proxy_killed(herd: LocalHerd) -> None:
     herd.wait_for(answers, "primary behind the proxy", deadline_s=10)
 
 
+@pytest.mark.fault(68)
 def test_old_primary_rejoins_by_rewind(
     herd: LocalHerd, start_writers: StartWriters, count: Count
 ) -> None:

@@ -21,6 +21,7 @@ WITH_ITS_MACHINE = "promote.promoted"
 
 
 @pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+@pytest.mark.fault(65)
 def test_a_winner_dies_at_each_step_of_its_promotion(
     stable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

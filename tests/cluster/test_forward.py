@@ -50,6 +50,7 @@ def lose(herd: LocalHerd, primary: str, *, late: str, table: str) -> str:
     return str(note["text"])
 
 
+@pytest.mark.fault(66)
 def test_a_candidate_that_is_behind_catches_up_and_leads(
     stable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def waits_alone(herd: LocalHerd, writers: Writers, primary: str, witness: str) -
     assert herd.status()["epoch"] == term, "a lease that comes back costs no term"
 
 
+@pytest.mark.fault(54, 70)
 def test_a_lease_runs_out(own: LocalHerd) -> None:
     """With a voter writes go on. Without, they wait until the lease is renewed, and none is lost.
 

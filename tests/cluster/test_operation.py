@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from pgherd.proof.herd import LocalHerd
 
 
@@ -38,6 +40,7 @@ def test_a_stopped_node_stops_its_server_and_hands_the_lead_on(herd: LocalHerd) 
     herd.wait_stable(60)
 
 
+@pytest.mark.fault(22)
 def test_a_second_daemon_is_refused(herd: LocalHerd) -> None:
     """Another daemon on the same directory ends with 2 and a next step; the first goes on."""
     name = str(herd.primary())

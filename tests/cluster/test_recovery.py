@@ -50,6 +50,7 @@ def pgherd_raft(herd: LocalHerd, name: str, *words: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.fault(54)
 def test_one_of_three_goes_on_alone(own: LocalHerd) -> None:
     """Two loud steps; then it leads by itself, and what it had acknowledged is there.
 

@@ -6,6 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 
+import pytest
+
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.trials import WRITES_BACK_S, conclude
@@ -58,6 +60,7 @@ def test_a_replica_without_data_is_rebuilt(
     count(rebuilds=1)
 
 
+@pytest.mark.fault(54, 70)
 def test_quorum_lost_and_regained(herd: LocalHerd, start_writers: StartWriters) -> None:
     """With both replicas gone no write is acknowledged; with one back, writes go on."""
     first, second = replicas(herd)

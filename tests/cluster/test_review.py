@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from pgherd.proof import processes
 from pgherd.proof.asking import HerdError
 from pgherd.proof.client import NoAnswer
@@ -56,6 +58,7 @@ def test_data_directory_of_a_replica_moved_away(
     survive(herd, writers)
 
 
+@pytest.mark.fault(4)
 def test_agent_of_the_primary_stopped_and_woken(
     herd: LocalHerd, start_writers: StartWriters
 ) -> None:
@@ -70,6 +73,7 @@ def test_agent_of_the_primary_stopped_and_woken(
     survive(herd, writers)
 
 
+@pytest.mark.fault(16)
 def test_postmaster_of_the_primary_stopped(herd: LocalHerd, start_writers: StartWriters) -> None:
     """Its backends go on working and nobody can connect: it is seen, and another leads."""
     primary = herd.wait_primary()
@@ -116,6 +120,7 @@ def test_everything_killed_at_once(herd: LocalHerd, start_writers: StartWriters)
     survive(herd, writers)
 
 
+@pytest.mark.fault(54)
 def test_agent_restarted_without_a_quorum(herd: LocalHerd, start_writers: StartWriters) -> None:
     """It knows an old ledger only, so it changes nothing: same set, and writes go on."""
     primary = herd.wait_primary()

@@ -19,7 +19,7 @@ from pgherd.model.errors import PgherdError
 from pgherd.model.ids import CLOSED_NAMES
 from pgherd.pki.files import write_private
 from pgherd.proof.client import NoAnswer, ask
-from pgherd.proof.layout import HOST, Place, Secrets
+from pgherd.proof.layout import Place, Secrets
 from pgherd.proof.writers import dsn_of
 
 T = TypeVar("T")
@@ -70,8 +70,10 @@ class HerdView:
         trouble = NoAnswer(0, "no node runs")
         for one in [name] if name else set_aside(self.nodes, self.silent | self.removed):
             try:
-                port = self.places[one].ports.api
-                return ask(HOST, port, f"/api/v1{path}", token=self.secrets.token, **more)
+                place = self.places[one]
+                return ask(
+                    place.host, place.ports.api, f"/api/v1{path}", token=self.secrets.token, **more
+                )
             except NoAnswer as error:
                 trouble = error
         raise trouble
@@ -179,23 +181,34 @@ class HerdView:
 
     def dsn_direct(self) -> str:
         """All servers in one string; libpq finds the primary."""
-        return self._dsn([self.places[name].ports.postgres for name in self.data])
+        return self._dsn([self.server_of(name) for name in self.data])
 
     def dsn_proxy(self) -> str:
         """All proxies' primary listeners in one string; any of them leads to the primary."""
-        ports = [self.places[name].ports.proxy_primary for name in self.data]
-        return self._dsn(ports, read_write=False)
+        return self._dsn([self.proxy_of(name) for name in self.data], read_write=False)
+
+    def dsn_proxies(self) -> list[str]:
+        """The primary listener of every proxy, each in a string of its own."""
+        return [self._dsn([self.proxy_of(name)], read_write=False) for name in self.data]
 
     def dsn_node(self, name: str) -> str:
         """One server, whatever its role."""
-        return self._dsn([self.places[name].ports.postgres], read_write=False)
+        return self._dsn([self.server_of(name)], read_write=False)
+
+    def server_of(self, name: str) -> tuple[str, int]:
+        """Where a node's PostgreSQL listens."""
+        return self.places[name].host, self.places[name].ports.postgres
+
+    def proxy_of(self, name: str) -> tuple[str, int]:
+        """Where a node's proxy takes connections for the primary."""
+        return self.places[name].host, self.places[name].ports.proxy_primary
 
     def psql_line(self, program: str = "psql") -> str:
         """What a person types to get to the primary through the proxies, without a password."""
         file = self.directory / "pgpass"
         write_private(file, f"*:*:*:postgres:{self.secrets.superuser}\n".encode())
         ports = ",".join(str(place.ports.proxy_primary) for place in self.places.values())
-        hosts = ",".join(HOST for _ in self.places)
+        hosts = ",".join(place.host for place in self.places.values())
         target = f"host={hosts} port={ports} user=postgres dbname=postgres"
         return f'PGPASSFILE={file} {program} "{target}"'
 
@@ -211,9 +224,9 @@ class HerdView:
             ends += [f"--- {place.name} ({place.log})", *lines[-LOG_TAIL_LINES:]]
         return "\n".join(ends)
 
-    def _dsn(self, ports: list[int], *, read_write: bool = True) -> str:
+    def _dsn(self, hosts: list[tuple[str, int]], *, read_write: bool = True) -> str:
         return dsn_of(
-            hosts=[(HOST, port) for port in ports],
+            hosts=hosts,
             user="postgres",
             password=self.secrets.superuser,
             read_write=read_write,

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +44,7 @@ class LocalHerd(HerdView):
         postgres_bin: str | Path = "auto",
         python: str = sys.executable,
         overrides: dict[str, Any] | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
         if not 1 <= nodes <= layout.NODES_MAX:
             raise OperatorError(f"a local herd has 1 to {layout.NODES_MAX} nodes, not {nodes}")
@@ -58,7 +60,13 @@ class LocalHerd(HerdView):
         self.places = {
             place.name: place
             for place in (
-                layout.make_place(self.directory, number=number + 1, ports=mine, user=user)
+                layout.make_place(
+                    self.directory,
+                    number=number + 1,
+                    ports=mine,
+                    user=user,
+                    host=hosts[number] if hosts else layout.HOST,
+                )
                 for number, mine in enumerate(ports)
             )
         }
@@ -98,13 +106,17 @@ class LocalHerd(HerdView):
         guard = [keeper, "--pdeathsig", "TERM"] if keeper else []
         with place.log.open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [*guard, *command],
+                [*guard, *self._wrap(name), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=place.directory,
                 start_new_session=True,
             )
+
+    def _wrap(self, name: str) -> list[str]:
+        """What a node's command line begins with: nothing, where nodes share this machine."""
+        return []
 
     def stop(self, *, graceful: bool = True) -> None:
         """End everything that was started: asked first when graceful, killed in any case."""

@@ -15,6 +15,8 @@ sequence number that this transaction could see, and `lsn`, the WAL insert posit
   - of two writes of any writers, one acknowledged before the other began, the earlier has the lower
     `lsn`, also across failovers, because a new reign begins at or behind the end of everything
     acknowledged.
+A write whose client gave up may be done later than its successors: a network that was cut delivers
+the statement when it heals. Then it sees numbers above its own, which is no fault of anybody.
 A row acknowledged later than a seal is no fault (PROTOCOL.md 6, L3): only these orders count, never
 wall time against terms.
 """
@@ -48,13 +50,17 @@ class WriteId(NamedTuple):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One write as its client saw it. Times are seconds of one monotonic clock for all writers."""
+    """One write as its client saw it. Times are seconds of one monotonic clock for all writers.
+
+    reply: what the server returned with its success.
+    """
 
     id: WriteId
     started: float
     finished: float
     outcome: Outcome
     detail: str = ""
+    reply: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -187,6 +193,7 @@ def _wrong_predecessor(
 ) -> set[WriteId]:
     """Rows that missed an acknowledged write of their writer, or that stand on a hole."""
     acknowledged: dict[int, list[int]] = {}
+    late = {id for id, attempt in attempts.items() if attempt.outcome is Outcome.INDETERMINATE}
     for id, attempt in attempts.items():
         if attempt.outcome is Outcome.ACKNOWLEDGED:
             acknowledged.setdefault(id.writer, []).append(id.seq)
@@ -198,7 +205,7 @@ def _wrong_predecessor(
         before = bisect_left(earlier, row.id.seq)
         lowest = earlier[before - 1] if before else 0
         hole = row.after > 0 and WriteId(row.id.writer, row.after) not in present
-        if not lowest <= row.after < row.id.seq or hole:
+        if row.after < lowest or hole or (row.after >= row.id.seq and row.id not in late):
             wrong.add(row.id)
     return wrong
 

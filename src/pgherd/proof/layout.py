@@ -69,12 +69,13 @@ class Ports(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One node's name, directory and ports."""
+    """One node's name, directory, ports and address."""
 
     name: str
     directory: Path
     ports: Ports
     socket_directory: Path
+    host: str = HOST
 
     @property
     def config(self) -> Path:
@@ -169,13 +170,13 @@ def choose_ports(nodes: int, *, base: int | None, preferred: int | None = None) 
     raise OperatorError("no free block of ports was found", "name one with --base-port")
 
 
-def make_place(root: Path, *, number: int, ports: Ports, user: str) -> Place:
+def make_place(root: Path, *, number: int, ports: Ports, user: str, host: str = HOST) -> Place:
     """Make one node's directories, with those of PostgreSQL in its user's hands."""
     directory = root / f"n{number}"
     sockets = directory / "run"
     if len(os.fsencode(sockets)) > SOCKET_PATH_BYTES_MAX:
         sockets = Path("/tmp") / f"pgherd-{ports.base}"
-    place = Place(f"n{number}", directory, ports, sockets)
+    place = Place(f"n{number}", directory, ports, sockets, host)
     directory.mkdir(exist_ok=True)
     directory.chmod(0o755)
     for owned in (place.data.parent, sockets):
@@ -192,7 +193,7 @@ def make_certificates(root: Path, herd: list[Place]) -> None:
         return
     authority = make_ca("local")
     for place in herd:
-        issued = make_node_certificate(authority, NodeId(place.name), [HOST])
+        issued = make_node_certificate(authority, NodeId(place.name), [place.host])
         write_private(place.directory / "node.crt", issued.certificate_pem)
         write_private(place.directory / "node.key", issued.key_pem)
     write_private(root / "ca.key", authority.key_pem)
@@ -204,15 +205,16 @@ def settings(
 ) -> dict[str, Any]:
     """One node's configuration as data."""
     ports = place.ports
+    clients = f"{HOST}/32" if place.host == HOST else "all"
     admin = {"name": "local", "role": "admin", "sha256": sha256(token.encode()).hexdigest()}
     return {
         "version": 1,
         "cluster": {"name": "local"},
-        "node": {"name": place.name, "address": HOST},
+        "node": {"name": place.name, "address": place.host},
         "raft": {
             "port": ports.raft,
             "data_dir": str(place.directory / "raft"),
-            "members": [f"{one.name}={HOST}:{one.ports.raft}" for one in herd],
+            "members": [f"{one.name}={one.host}:{one.ports.raft}" for one in herd],
             "tls": {
                 "ca": str(root / "ca.crt"),
                 "cert": str(place.directory / "node.crt"),
@@ -225,7 +227,7 @@ def settings(
             "port": ports.postgres,
             "socket_dir": str(place.socket_directory),
             "user": user,
-            "hba": [f"host all all {HOST}/32 scram-sha-256"],
+            "hba": [f"host all all {clients} scram-sha-256"],
             "superuser": {"username": "postgres", "password": f"file:{root}/superuser.secret"},
             "replication": {
                 "username": "pgherd_replication",
@@ -238,7 +240,7 @@ def settings(
                 {"port": ports.proxy_replica, "route": "replica"},
             ]
         },
-        "api": {"port": ports.api, "bind": HOST, "tokens": [admin]},
+        "api": {"port": ports.api, "bind": place.host, "tokens": [admin]},
     }
 
 

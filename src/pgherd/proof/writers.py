@@ -22,7 +22,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self, TypeVar
 
 import msgspec
@@ -55,11 +55,15 @@ READ = f"SELECT writer, seq, after, (lsn - '0/0')::bigint FROM {TABLE}"
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How fast the writers go and how long they wait; per writer."""
+    """How fast the writers go and how long they wait; per writer.
+
+    looks_elsewhere: whether a read-only server is left for another of the same string.
+    """
 
     writes_per_second: float = 40.0
     statement_deadline_s: float = 2.0
     connect_deadline_s: float = 1.0
+    looks_elsewhere: bool = True
 
 
 def dsn_of(
@@ -87,13 +91,18 @@ def dsn_of(
     )
 
 
+def insert(id: WriteId) -> str:
+    """The statement of one write."""
+    return INSERT.format(writer=id.writer, seq=id.seq)
+
+
 def create_table(dsn: str, *, deadline_s: float = 30.0) -> None:
     """Make an empty table for a run; the one of an earlier run is dropped."""
 
     def create(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {TABLE}; {CREATE}".encode())
 
-    _retry(dsn, create, deadline_s=deadline_s)
+    retry(dsn, create, deadline_s=deadline_s)
 
 
 def read_rows(dsn: str, *, deadline_s: float = 30.0) -> list[Row]:
@@ -108,18 +117,28 @@ def read_rows(dsn: str, *, deadline_s: float = 30.0) -> list[Row]:
             for w, s, after, lsn in found
         ]
 
-    return _retry(dsn, read, deadline_s=deadline_s)
+    return retry(dsn, read, deadline_s=deadline_s)
 
 
 class Writers:
-    """N writers against one connection string: `start`, any number of `mark`s, `stop`."""
+    """N writers against connection strings in turn: `start`, any number of `mark`s, `stop`."""
 
     def __init__(
-        self, dsn: str, *, count: int = 4, pace: Pace | None = None, first: int = 1
+        self,
+        dsn: str | Sequence[str],
+        *,
+        count: int = 4,
+        pace: Pace | None = None,
+        first: int = 1,
+        statement: Callable[[WriteId], str] = insert,
     ) -> None:
         """first: the number of the first writer, where others write into the same table."""
         self._pace = pace or Pace()
-        self._writers = [_Writer(dsn, number=first + n, pace=self._pace) for n in range(count)]
+        dsns = [dsn] if isinstance(dsn, str) else dsn
+        self._writers = [
+            _Writer(dsns[n % len(dsns)], number=first + n, pace=self._pace, statement=statement)
+            for n in range(count)
+        ]
         self._marks: list[Mark] = []
         self._began = 0.0
         self._thread: threading.Thread | None = None
@@ -132,12 +151,17 @@ class Writers:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def start(self, *, deadline_s: float = 30.0) -> None:
-        """Begin to write; return when every writer has its first acknowledgement."""
+    def begin(self) -> None:
+        """Begin to write, whatever comes of it."""
         assert self._thread is None, "writers are started once"
         self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="proof-writers", daemon=True)
         self._thread.start()
+
+    def start(self, *, deadline_s: float = 30.0) -> None:
+        """Begin to write; return when every writer has its first acknowledgement."""
+        self.begin()
+        assert self._thread is not None
         until = self._began + deadline_s
         while not all(writer.acknowledged for writer in self._writers):
             if time.monotonic() > until or not self._thread.is_alive():
@@ -196,7 +220,10 @@ class Writers:
 class _Writer:
     """One client: connects, inserts, waits for its turn; reconnects after any loss."""
 
-    def __init__(self, dsn: str, *, number: int, pace: Pace) -> None:
+    def __init__(
+        self, dsn: str, *, number: int, pace: Pace, statement: Callable[[WriteId], str]
+    ) -> None:
+        self._statement = statement
         self._parameters = conninfo_to_dict(dsn)
         self._number = number
         self._pace = pace
@@ -206,7 +233,7 @@ class _Writer:
         self.acknowledged = 0
         self.last_acknowledged = time.monotonic()
         self.connect_failures = 0
-        self._hung_port = ""
+        self._hung = ("", "")
         self.trouble = ""
 
     async def run(self, stopping: threading.Event) -> None:
@@ -248,21 +275,21 @@ class _Writer:
         """
         hosts, ports = (str(self._parameters.get(key, "")).split(",") for key in ("host", "port"))
         pairs = list(zip(hosts, ports, strict=False))
-        hung = [pair for pair in pairs if pair[1] == self._hung_port] or pairs[:1]
+        hung = [pair for pair in pairs if pair == self._hung] or pairs[:1]
         pairs = [pair for pair in pairs if pair not in hung] + hung
         self._parameters["host"] = ",".join(host for host, _ in pairs)
         self._parameters["port"] = ",".join(port for _, port in pairs)
 
     async def _write(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> Attempt:
         id = WriteId(self._number, len(self.attempts) + 1)
-        statement = INSERT.format(writer=id.writer, seq=id.seq).encode()
+        statement = self._statement(id).encode()
         loop = asyncio.get_running_loop()
-        deadline = loop.call_later(self._pace.statement_deadline_s, _cut, connection)
-        outcome, detail = Outcome.INDETERMINATE, ""
+        deadline = loop.call_later(self._pace.statement_deadline_s, cut, connection)
+        outcome, detail, reply = Outcome.INDETERMINATE, "", ""
         started = time.monotonic()
         try:
-            await connection.execute(statement, prepare=False)
-            outcome = Outcome.ACKNOWLEDGED
+            cursor = await connection.execute(statement, prepare=False)
+            outcome, reply = Outcome.ACKNOWLEDGED, await _reply(cursor)
         except psycopg.Error as error:
             outcome, detail = classify(error)
         finally:
@@ -271,14 +298,17 @@ class _Writer:
         if outcome is Outcome.ACKNOWLEDGED:
             self.acknowledged += 1
             self.last_acknowledged = finished
-        elif outcome is Outcome.INDETERMINATE or detail.startswith("25006"):
+        elif outcome is Outcome.INDETERMINATE or self._is_elsewhere(detail):
             if finished - started >= self._pace.statement_deadline_s:
-                self._hung_port = str(connection.info.port)
+                self._hung = connection.info.host, str(connection.info.port)
                 self._rotate_hosts()
             await self._drop()
         if detail:
             self.trouble = detail
-        return Attempt(id, started, finished, outcome, detail)
+        return Attempt(id, started, finished, outcome, detail, reply)
+
+    def _is_elsewhere(self, detail: str) -> bool:
+        return self._pace.looks_elsewhere and detail.startswith("25006")
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -298,7 +328,15 @@ def classify(error: psycopg.Error) -> tuple[Outcome, str]:
     return (Outcome.INDETERMINATE if unknown else Outcome.REFUSED), text
 
 
-def _cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+async def _reply(cursor: psycopg.AsyncCursor[tuple[object, ...]]) -> str:
+    """What the server returned with its success, if the statement asked for anything."""
+    if not cursor.description:
+        return ""
+    row = await cursor.fetchone()
+    return " ".join(map(str, row or ()))
+
+
+def cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
     """End the conversation without a word: the other side sees a closed connection."""
     try:
         with socket.socket(fileno=os.dup(connection.fileno())) as end:
@@ -307,7 +345,7 @@ def _cut(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
         pass  # it is closed already
 
 
-def _retry(
+def retry(
     dsn: str,
     work: Callable[[psycopg.Connection[tuple[object, ...]]], T],
     *,

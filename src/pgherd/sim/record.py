@@ -1,7 +1,7 @@
-"""The soak record: what was simulated and explored beyond CI, by commit, and the sums of seeds.
+"""The soak record: what was simulated, explored and attacked beyond CI, by commit, and its sums.
 
 Owns docs/reference/soak.md: it is read, one line is added, the sums are made anew. Fresh seeds are
-those behind the last recorded one, so that no run repeats another. Leaves running to the two
+those behind the last recorded one, so that no run repeats another. Leaves running to the
 command lines.
 """
 
@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 PAGE = Path("docs", "reference", "soak.md")
 """Relative to the repository, where ./dev runs everything."""
+LINE = re.compile(r"\d{4}-\d\d-\d\d|[a-z_]+(\.[a-z_]+)+|switchover|failover")
+"""How the lines that are kept begin: with a day, or with a kind of fault."""
 FRESH_FROM = 1_000_001
 """Seeds below belong to CI and to people."""
 SIMULATORS = ("raft", "herd")
@@ -50,6 +54,25 @@ left to visit.
 
 | day | commit | scopes | exhausted | states | failures |
 |---|---|---:|---:|---:|---:|
+"""
+ATTACKED = """
+## Chaos on real clusters
+
+Written by `./dev chaos --minutes N --record`: faults on real PostgreSQL, in network namespaces or
+on loopback ([the catalogue](faults.md)). acknowledged: writes, changes of registers and probes;
+wrong: what any checker said.
+
+| day | commit | ground | PostgreSQL | seed | minutes | faults | kinds | double | failovers \
+| acknowledged | probes refused | lost | wrong |
+|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
+STRUCK = """
+## Kinds of chaos
+
+How often each kind struck in those runs ([what they are](faults.md)).
+
+| kind | struck |
+|---|---:|
 """
 RUNS = """
 ## Runs
@@ -85,6 +108,32 @@ class Explored(msgspec.Struct, frozen=True, kw_only=True):
     exhausted: int
     states: int
     failures: int
+
+
+class Attacked(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of chaos on a real cluster. double: faults that came in pairs count once here."""
+
+    day: str
+    commit: str
+    ground: str
+    postgres: str
+    seed: int
+    minutes: float
+    faults: int
+    kinds: int
+    double: int
+    failovers: int
+    acknowledged: int
+    refused: int
+    lost: int
+    wrong: int
+
+
+class Struck(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a kind of chaos struck, in all recorded runs."""
+
+    kind: str
+    times: int
 
 
 Line = TypeVar("Line", bound=msgspec.Struct)
@@ -137,12 +186,18 @@ def next_seed(simulator: str, page: Path = PAGE) -> int:
 
 def record(run: Run, page: Path = PAGE) -> None:
     """Add a run to the page."""
-    page.write_text(text_of([*read(page), run], read_explored(page)), encoding="utf-8")
+    _write(page, runs=[*read(page), run])
 
 
 def record_explored(line: Explored, page: Path = PAGE) -> None:
     """Add a line of the explorer to the page."""
-    page.write_text(text_of(read(page), [*read_explored(page), line]), encoding="utf-8")
+    _write(page, explored=[*read_explored(page), line])
+
+
+def record_attacked(line: Attacked, struck: Mapping[str, int], page: Path = PAGE) -> None:
+    """Add a line of chaos to the page, and how often each kind struck."""
+    sums = Counter(read_struck(page)) + Counter(struck)
+    _write(page, attacked=[*read_attacked(page), line], struck=sums)
 
 
 def read(page: Path = PAGE) -> list[Run]:
@@ -155,6 +210,38 @@ def read_explored(page: Path = PAGE) -> list[Explored]:
     return _rows(page, "## Explorer", Explored)
 
 
+def read_attacked(page: Path = PAGE) -> list[Attacked]:
+    """The lines of chaos of a page."""
+    return _rows(page, "## Chaos on real clusters", Attacked)
+
+
+def read_struck(page: Path = PAGE) -> dict[str, int]:
+    """How often each kind of chaos struck in the runs of a page."""
+    return {one.kind: one.times for one in _rows(page, "## Kinds of chaos", Struck)}
+
+
+def made_anew(page: Path = PAGE) -> str:
+    """The page as it would be written now, from its own lines."""
+    return text_of(read(page), read_explored(page), read_attacked(page), read_struck(page))
+
+
+def _write(
+    page: Path,
+    *,
+    runs: Sequence[Run] | None = None,
+    explored: Sequence[Explored] | None = None,
+    attacked: Sequence[Attacked] | None = None,
+    struck: Mapping[str, int] | None = None,
+) -> None:
+    text = text_of(
+        read(page) if runs is None else runs,
+        read_explored(page) if explored is None else explored,
+        read_attacked(page) if attacked is None else attacked,
+        read_struck(page) if struck is None else struck,
+    )
+    page.write_text(text, encoding="utf-8")
+
+
 def _rows(page: Path, heading: str, kind: type[Line]) -> list[Line]:
     if not page.exists():
         return []
@@ -163,11 +250,16 @@ def _rows(page: Path, heading: str, kind: type[Line]) -> list[Line]:
     return [
         msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind, strict=False)
         for row in cells
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", row[0])
+        if len(row) == len(kind.__struct_fields__) and LINE.fullmatch(row[0])
     ]
 
 
-def text_of(runs: Sequence[Run], explored: Sequence[Explored] = ()) -> str:
+def text_of(
+    runs: Sequence[Run],
+    explored: Sequence[Explored] = (),
+    attacked: Sequence[Attacked] = (),
+    struck: Mapping[str, int] | None = None,
+) -> str:
     """The page."""
     sums = "".join(
         _sum_line(name, [run for run in runs if run.simulator == name]) for name in SIMULATORS
@@ -182,7 +274,34 @@ def text_of(runs: Sequence[Run], explored: Sequence[Explored] = ()) -> str:
         f"| {one.failures} |\n"
         for one in explored
     )
-    return f"{HEAD}{SUMS}{sums}{EXPLORED}{visited}{RUNS}{rows}"
+    lines = "".join(_attacked_line(one) for one in [*attacked, *_attacked_sum(attacked)])
+    kinds = "".join(f"| {kind} | {times} |\n" for kind, times in sorted((struck or {}).items()))
+    return f"{HEAD}{SUMS}{sums}{EXPLORED}{visited}{ATTACKED}{lines}{STRUCK}{kinds}{RUNS}{rows}"
+
+
+def _attacked_line(one: Attacked) -> str:
+    cells = [f"{value:g}" if isinstance(value, float) else value for value in astuple(one)]
+    return f"| {' | '.join(map(str, cells))} |\n"
+
+
+def _attacked_sum(attacked: Sequence[Attacked]) -> list[Attacked]:
+    """All lines together, as one; kinds: the most of any run."""
+    if not attacked:
+        return []
+    summed = ("faults", "double", "failovers", "acknowledged", "refused", "lost", "wrong")
+    sums = {field: sum(getattr(one, field) for one in attacked) for field in summed}
+    return [
+        Attacked(
+            day="together",
+            commit="",
+            ground="",
+            postgres="",
+            seed=0,
+            minutes=sum(one.minutes for one in attacked),
+            kinds=max(one.kinds for one in attacked),
+            **sums,
+        )
+    ]
 
 
 def _sum_line(name: str, runs: Sequence[Run]) -> str:

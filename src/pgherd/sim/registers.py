@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import TYPE_CHECKING
 
+from pgherd.proof.registers import Change, problem
 from pgherd.sim.clock import MS
 
 if TYPE_CHECKING:
@@ -24,45 +25,15 @@ LOCKED_FOR = 25 * MS
 PATIENCE = 2000 * MS
 
 
-class Change:
-    """One change of one register. read: the change that was there, 0 = none · times in us."""
-
-    __slots__ = ("acked_at", "asked_at", "key", "read", "row")
-
-    def __init__(self, *, row: int, key: int, read: int, asked_at: int) -> None:
-        self.row = row
-        self.key = key
-        self.read = read
-        self.asked_at = asked_at
-        self.acked_at: int | None = None
-
-
 class Registers:
-    """All changes of one run, and what they must have been."""
+    """All changes of one run, and what they must have been. Times in microseconds."""
 
     def __init__(self) -> None:
         self.changes: dict[int, Change] = {}
 
     def problem(self, rows: Iterable[int]) -> str:
         """What is wrong with the changes, in the order of the final WAL; "" when nothing is."""
-        last: dict[int, int] = {}
-        latest: dict[int, Change] = {}
-        for row in rows:
-            change = self.changes.get(row)
-            if change is None:
-                continue
-            key, before = change.key, last.get(change.key, 0)
-            if change.read != before:
-                return f"register {key}: {row} read {change.read}, but {before} was there"
-            last[key] = row
-            newest = latest.get(key)
-            if change.acked_at is None:
-                continue
-            if newest is not None and change.acked_at < newest.asked_at:
-                return f"register {key}: {row} was acknowledged before {newest.row} was asked for"
-            if newest is None or change.asked_at > newest.asked_at:
-                latest[key] = change
-        return ""
+        return problem(self.changes, rows)
 
 
 class Writer:

@@ -67,6 +67,8 @@ class StoreDirectory:
             os.close(mark)
         lock, self._lock = self._lock, -1
         if lock >= 0:
+            # A child between fork and exec holds the handle too, so closing ours is not enough.
+            fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
 

@@ -80,6 +80,7 @@ def test_a_directory_that_is_not_ours_is_refused_and_left_alone(lab, play):
     play(story())
 
 
+@pytest.mark.fault(20)
 def test_a_pid_file_that_names_a_stranger_harms_nobody(lab, play):
     """A re-used pid (same user, and root) is neither adopted nor killed, and does not block."""
     server = lab.server("a")
@@ -128,6 +129,7 @@ def test_a_shell_that_stands_in_the_directory_is_no_server(lab, play):
     play(story())
 
 
+@pytest.mark.fault(19)
 def test_no_second_server_beside_the_processes_of_a_dead_one(lab, play):
     """An orphan of a killed postmaster blocks the start until the tree is killed."""
 
@@ -156,6 +158,7 @@ def test_no_second_server_beside_the_processes_of_a_dead_one(lab, play):
     play(story())
 
 
+@pytest.mark.fault(76)
 def test_a_taken_port_and_a_bad_parameter_are_told_in_words(lab, play):
     """The postmaster's own last words reach the operator, with a next command."""
     server = lab.server("a")

@@ -83,6 +83,7 @@ def test_a_seal_freezes_a_standby_while_its_primary_writes_and_loses_nothing(lab
     play(story())
 
 
+@pytest.mark.fault(68)
 def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
     """kill -9 -> seen at once -> seal -> promote; the diverged old primary rewinds and follows."""
 
@@ -153,6 +154,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
     play(story())
 
 
+@pytest.mark.fault(67)
 def test_a_rewind_says_when_it_is_not_required_and_when_it_cannot(lab, play):
     """The same history: not required. Not shut down in order, or no source: failed, with why."""
 
@@ -232,6 +234,7 @@ def test_a_rebuild_keeps_the_old_directory_and_removes_only_what_is_settled(lab,
     play(story())
 
 
+@pytest.mark.fault(78)
 def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until):
     """Startup stopped, paused, or in conflict with a reader: the seal still ends with all WAL."""
 

@@ -210,6 +210,7 @@ def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
     play(story())
 
 
+@pytest.mark.fault(16)
 def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
     """SIGSTOP: the probe says hung in its time; no free connection: full, which is alive."""
 

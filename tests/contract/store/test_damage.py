@@ -131,6 +131,7 @@ def commits_within(wal: bytes, size: int) -> int:
 
 
 @pytest.mark.timeout(280)
+@pytest.mark.fault(47)
 def test_every_cut_of_the_log_is_whole_transactions_or_refused(
     desk: Desk, tmp_path: Path, count: Callable[..., None]
 ) -> None:
@@ -176,6 +177,7 @@ def store_end(one: Content) -> tuple[int, int]:
 
 
 @pytest.mark.timeout(200 + FLIPS // 50)
+@pytest.mark.fault(48, 49, 50)
 def test_no_flipped_bit_is_believed(desk: Desk, tmp_path: Path, count: Callable[..., None]) -> None:
     """A bit in any file, of a crashed or a closed store: refused, or every byte is there."""
     written = Written(tmp_path / "live", wal_bytes_min=CUTS)

@@ -85,6 +85,7 @@ def save_entries(store: SqliteStore, done: list[int], *, last: int) -> None:
         done.append(index)
 
 
+@pytest.mark.fault(44)
 def test_a_failed_fsync_is_never_written_over(device: Device) -> None:
     """What was acknowledged is there afterwards, in order; nothing came after the failure."""
     store = SqliteStore(device.path / "raft")

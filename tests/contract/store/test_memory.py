@@ -9,6 +9,7 @@ from pgherd.store.base import StoreDamaged, StoreFailed
 from pgherd.store.memory import MemoryDisk, MemoryStore
 
 
+@pytest.mark.fault(51)
 def test_a_crash_loses_exactly_what_was_not_synced() -> None:
     """With manual_sync the order is write, sync, remember; a crash before sync takes it back."""
     disk = MemoryDisk()

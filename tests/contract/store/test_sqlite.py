@@ -75,6 +75,7 @@ def test_a_lost_database_is_noticed(closed: tuple[Path, list[object]]) -> None:
         SqliteStore(source)
 
 
+@pytest.mark.fault(52)
 def test_an_older_copy_of_the_database_is_noticed(tmp_path: Path) -> None:
     """A restored database file beside a newer mark is behind it; the hint says what to do."""
     store = SqliteStore(tmp_path / "live")
@@ -170,6 +171,27 @@ def test_a_live_process_is_named_in_the_refusal(tmp_path: Path) -> None:
         process.communicate()
 
 
+def test_a_child_that_has_not_started_yet_holds_no_closed_store(tmp_path: Path) -> None:
+    """Between fork and exec a child has every handle; found by chaos, on a busy machine.
+
+    A re-admitted node closes its store and opens another while it starts programs.
+    """
+    store = SqliteStore(tmp_path / "s")
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(read_end, 1)
+        os._exit(0)
+    try:
+        store.close()
+        SqliteStore(tmp_path / "s").close()
+    finally:
+        os.write(write_end, b"x")
+        os.waitpid(child, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+
 FULL = """
 import resource, signal, sys
 from pgherd.raft.types import Entry, Hard
@@ -192,6 +214,7 @@ except StoreFailed:
 """
 
 
+@pytest.mark.fault(43)
 def test_a_write_error_of_the_system_stops_the_store(tmp_path: Path) -> None:
     """A file that may not grow: StoreFailed, no further write; what was acknowledged is there."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "s")]
@@ -203,6 +226,7 @@ def test_a_write_error_of_the_system_stops_the_store(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.fault(42)
 def test_a_full_disk_is_told_apart_and_ends(tmp_path: Path) -> None:
     """StoreFailed.full; opened again when there is room the store goes on where it was."""
     store = SqliteStore(tmp_path / "s")

@@ -29,6 +29,7 @@ def test_the_smallest_file_has_every_default() -> None:
     assert [listener.port for listener in settings.proxy.listeners] == [5432, 5433]
 
 
+@pytest.mark.fault(87)
 def test_all_problems_come_at_once_with_their_lines() -> None:
     found = problems(
         "cluster: {name: x}\n"
@@ -138,6 +139,7 @@ def test_plain_words_stay_words() -> None:
     "text",
     ["a: [", "a: &x 1\nb: *x", "- 1", "\tx: 1", "? [1]\n: 2", "a: !!python/name:os.system x"],
 )
+@pytest.mark.fault(87)
 def test_what_is_not_our_yaml_ends_in_one_sentence(text: str) -> None:
     found = problems(text)
     assert found

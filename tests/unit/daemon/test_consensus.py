@@ -172,6 +172,7 @@ def slow(stores: Sequence[SlowStore], *, seconds: float = SLOW_S) -> Iterator[No
 
 
 @pytest.mark.parametrize("who", ["leader", "followers", "all"])
+@pytest.mark.fault(45)
 def test_a_slow_disk_makes_no_election(who: str) -> None:
     """A save takes six election timeouts: the same leader leads, and the entry is committed."""
 
@@ -318,6 +319,7 @@ def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) ->
     play(story)
 
 
+@pytest.mark.fault(60)
 def test_a_retry_to_the_next_leader_is_applied_once() -> None:
     """The answer is lost with the leader; who asks the next one hears of the first attempt."""
 

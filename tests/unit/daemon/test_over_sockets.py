@@ -278,6 +278,7 @@ def praise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("leader", [A, C])
+@pytest.mark.fault(85)
 def test_one_node_of_the_next_version(leader: NodeId, praise: None) -> None:
     """Whoever leads: commands are committed by all, what is unknown is counted and dropped.
 
@@ -389,6 +390,7 @@ def test_a_new_field_is_never_skipped_and_its_default_never_sent() -> None:
         read.decode(frames.encode(replace(same, purpose="backup")))
 
 
+@pytest.mark.fault(85)
 def test_protocols_that_do_not_overlap_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

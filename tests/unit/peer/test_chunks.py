@@ -55,6 +55,7 @@ def test_any_size_comes_as_it_was(size: int) -> None:
 
 
 @pytest.mark.parametrize("cut", range(6))
+@pytest.mark.fault(58)
 def test_after_every_cut_it_goes_on_where_it_was(cut: int) -> None:
     """The first chunk asks how far it is; those that had come are not sent again."""
     assembly, of = Assembly(), parcel(snap())
@@ -81,6 +82,7 @@ def test_a_beginning_of_another_snapshot_is_noticed() -> None:
     assert (message, sent) == (snap(), 3 + 6)
 
 
+@pytest.mark.fault(58)
 def test_chunks_may_be_lost_doubled_delayed_or_spoilt() -> None:
     """Whatever the line does, what is handed over is what was sent, or there is nothing yet."""
     for seed in range(300):
@@ -153,6 +155,7 @@ def test_what_cannot_be_a_chunk_is_refused(changes: dict[str, Any], why: str) ->
     assert assembly.held_bytes == 0
 
 
+@pytest.mark.fault(58)
 def test_a_cut_transfer_is_told_and_goes_on(tls_herd: Any, tell: Any, wait: Any) -> None:
     """The line breaks in the middle: the sender hears it, sends again, and not all of it."""
     big = snap(data=DATA * 20)

@@ -272,6 +272,7 @@ def test_a_callback_that_fails_is_told_and_does_not_cut_the_connection(
     tell(story(), plain_herd)
 
 
+@pytest.mark.fault(76)
 def test_a_taken_port_is_a_clear_error(plain_herd: Any, tell: Any) -> None:
     """Start fails with the address in the message and what to do."""
 

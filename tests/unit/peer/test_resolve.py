@@ -10,6 +10,7 @@ import pytest
 from pgherd.peer.resolve import Resolver
 
 
+@pytest.mark.fault(35)
 def test_the_last_good_answer_serves_while_names_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """First an error, then silence: the known address is given; an unknown host is an error."""
     monkeypatch.setattr("pgherd.peer.resolve.LOOKUP_S_MAX", 0.05)

@@ -8,6 +8,7 @@ import ssl
 import time
 from typing import Any
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
@@ -50,6 +51,7 @@ def test_another_clusters_ca_is_refused(tls_herd: Any, tell: Any, wait: Any) -> 
     )
 
 
+@pytest.mark.fault(75)
 def test_another_nodes_certificate_is_refused(tls_herd: Any, tell: Any, wait: Any) -> None:
     """c's certificate does not make its holder b, neither dialled nor dialling."""
     files = tls_herd.files("c")
@@ -69,6 +71,7 @@ def test_a_host_name_does_not_make_a_node(tls_herd: Any, tell: Any, wait: Any) -
     meet(tls_herd, tell, wait, files=files, dialler="is of c", listener="is of c")
 
 
+@pytest.mark.fault(75)
 def test_an_expired_certificate_is_named(tls_herd: Any, tell: Any, wait: Any) -> None:
     """Both sides' logs say that it has expired."""
     long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30)
@@ -126,6 +129,7 @@ def test_the_wrong_node_at_an_address_is_noticed(plain_herd: Any, tell: Any, wai
     tell(story(), plain_herd)
 
 
+@pytest.mark.fault(22)
 def test_a_second_daemon_of_the_same_name_is_noticed(tls_herd: Any, tell: Any, wait: Any) -> None:
     """A daemon that dials us under our own name is refused."""
 

@@ -102,6 +102,15 @@ def test_a_row_that_saw_its_own_future_is_reordered() -> None:
     assert ids(1)[0] in verdict.reordered
 
 
+def test_a_write_that_was_given_up_may_be_done_after_its_successors() -> None:
+    """The network delivers its statement when it heals; found by chaos on real clusters."""
+    run = history(attempt(1), attempt(2, U), attempt(3))
+    there = [row(1), row(2, after=3, lsn=400), row(3, after=1)]
+    assert check(run, there).clean
+    told = history(attempt(1), attempt(2), attempt(3))
+    assert WriteId(1, 2) in check(told, there).reordered
+
+
 def test_a_hole_behind_an_unknown_write_is_reordered() -> None:
     """Number 3 saw number 2; that 2 was unknown to its client does not allow it to vanish."""
     run = history(attempt(1), attempt(2, U), attempt(3))

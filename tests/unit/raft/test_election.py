@@ -333,6 +333,7 @@ def test_votes_are_given_once_the_leader_is_silent() -> None:
     assert network.node(3).role == "leader"
 
 
+@pytest.mark.fault(27)
 def test_partial_partition_keeps_electing_someone() -> None:
     """M21: every node but one is cut from the leader; the one in between can lead."""
     network = Network.of(5, **SAFE)

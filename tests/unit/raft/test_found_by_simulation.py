@@ -34,6 +34,7 @@ def led_by_1_with_a_busy_disk(network: Network) -> tuple[RaftNode, Ready]:
     return leader, leader.ready()
 
 
+@pytest.mark.fault(45)
 def test_heartbeats_leave_while_the_disk_is_busy() -> None:
     """Seed 14: a leader whose fsync took seconds was silent and lost its followers."""
     leader, ready = led_by_1_with_a_busy_disk(Network.of(3))

@@ -93,6 +93,7 @@ def test_validation_can_be_left_to_the_caller() -> None:
     assert conf_of(network, 1).learners == (4, 5)
 
 
+@pytest.mark.fault(56)
 def test_a_removed_leader_steps_down_and_the_rest_goes_on() -> None:
     """M10: it keeps no power and disturbs nobody."""
     network = Network.of(3, **SAFE)
@@ -296,6 +297,7 @@ def test_a_removed_node_told_to_stand_does_not() -> None:
 # -- snapshots -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(59)
 def test_a_follower_behind_the_log_gets_a_snapshot() -> None:
     """State and configuration arrive, then the rest of the log."""
     network = Network.of(3)

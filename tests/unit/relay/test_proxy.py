@@ -359,6 +359,7 @@ def test_the_proxy_goes_with_its_parent_when_told_to(rig: Any) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.fault(76)
 def test_a_taken_port_is_named_with_its_owner(rig: Any) -> None:
     """Exit code 1, one line on stderr, and the same line at the agent."""
 

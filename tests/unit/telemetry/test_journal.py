@@ -7,6 +7,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from pgherd.model.event import Event
 from pgherd.model.ids import NodeId, Term
 from pgherd.telemetry.journal import Journal, read_file
@@ -79,6 +81,7 @@ class Stuck:
     def close(self) -> None: ...
 
 
+@pytest.mark.fault(89)
 def test_a_stuck_disk_costs_lines_and_counts_them() -> None:
     disk = Stuck()
     writer = LineWriter(disk, name="test", lines_max=10)
