@@ -15,13 +15,13 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import LiteralString, assert_never
+from typing import assert_never
 
 import msgspec
 
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term
-from pgherd.postgres import admin, conf, datadir, launch, look, processes, sealing, tree
+from pgherd.postgres import admin, conf, datadir, launch, live, look, processes, sealing, tree
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.admin import SlotChange, WaitingCommit
 from pgherd.postgres.binaries import Binaries
@@ -37,8 +37,6 @@ from pgherd.postgres.statement import compose, identifier
 
 START_POLL_S = 0.015
 PROMOTE_POLL_S = 0.005
-VERIFY_POLL_S = 0.003
-VERIFY_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 10.0
 LEFTOVERS_TIMEOUT_S = 2.0
 SETTINGS_CHECK_S = 5.0
@@ -89,7 +87,7 @@ class PostgresServer:
         """Whether we ended this server: its death is no accident."""
         self.control: ControlData | None = None
         """What pg_control said before the running server was started, or taken over."""
-        self.live: dict[str, str] = _live(CLOSED_NAMES, None, None)
+        self.live: dict[str, str] = live.parameters_of(CLOSED_NAMES, None, None)
         login = Login(str(socket_dir), port, settings.superuser, settings.database)
         self.login = login
         self.watching = Session(login)
@@ -130,7 +128,7 @@ class PostgresServer:
         """Start as a standby and wait until it takes connections, dies, or time is up."""
         self.control = await self._must_be_startable()
         self._demanded = self.control.demanded
-        self.live = _live(names, conninfo, slot)
+        self.live = live.parameters_of(names, conninfo, slot)
         effective = self._effective()
         await self._forget_sessions()
         purged, offset = await asyncio.to_thread(self._prepare, effective.values)
@@ -155,7 +153,7 @@ class PostgresServer:
             )
         written = conf.parse(await asyncio.to_thread(_read_conf, self.data_dir))
         known = {name: written[name] for name in parameters.RELOADABLE if name in written}
-        self.live = {**_live(CLOSED_NAMES, None, None), **known}
+        self.live = {**live.parameters_of(CLOSED_NAMES, None, None), **known}
         self.control = state.control
         self._demanded = state.control.demanded if state.control is not None else {}
         self.pid, self.ending = state.pid, False
@@ -235,12 +233,14 @@ class PostgresServer:
 
     async def set_upstream(self, conninfo: str | None, slot: str | None) -> None:
         """Name the upstream; None: none, and nothing that would hold replay back."""
-        await self._apply(_live(self.live["synchronous_standby_names"], conninfo, slot))
+        await self._apply(
+            live.parameters_of(self.live["synchronous_standby_names"], conninfo, slot)
+        )
 
     async def borrow_upstream(self, conninfo: str, slot: str) -> None:
         """Name an upstream for a moment: what makes a sealed standby quick to drain stays."""
         names = self.live["synchronous_standby_names"]
-        await self._apply(_live(names, None, None) | _upstream(conninfo, slot))
+        await self._apply(live.parameters_of(names, None, None) | live.upstream(conninfo, slot))
 
     async def set_names(self, text: str) -> None:
         """Set synchronous_standby_names."""
@@ -261,8 +261,8 @@ class PostgresServer:
         """What is wrong with the parameters that safety rests on; "" when nothing is."""
         wanted = self._effective().values
         names = sorted({*parameters.RELOADABLE, *CHECKED} & set(wanted))
-        rows = await self.watching.rows(SETTINGS_SQL, [names])
-        wrong = [_wrong(row, wanted) for row in rows]
+        rows = await self.watching.rows(live.SETTINGS_SQL, [names])
+        wrong = [live.wrong(row, wanted) for row in rows]
         return "; ".join(text for text in wrong if text)
 
     # Questions
@@ -417,38 +417,23 @@ class PostgresServer:
             await asyncio.sleep(START_POLL_S)
         return False
 
-    async def _apply(self, live: dict[str, str]) -> None:
+    async def _apply(self, wanted: dict[str, str]) -> None:
         async with self._conf_lock:
-            self.live = live
+            self.live = wanted
             values = self._effective().values
             await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)
             self._signal_reload()
-            problem = await self._verified(values, alert=conf.AUTO_CONF)
+            problem = await live.verified(self.acting, values, alert=conf.AUTO_CONF)
             if conf.AUTO_CONF in problem:
                 await self._reset_alter_system()
                 self._signal_reload()
-                problem = await self._verified(values)
+                problem = await live.verified(self.acting, values)
             if problem:
                 raise PostgresError(f"reload did not take effect: {problem}")
 
     def _signal_reload(self) -> None:
         if not self.pid or not processes.send(self.pid, signal.SIGHUP, data_dir=self.data_dir):
             raise PostgresError("there is no server to reload")
-
-    async def _verified(self, wanted: dict[str, str], *, alert: str = "") -> str:
-        """Read the live parameters back until they are as wanted; else say what is wrong.
-
-        alert: a word in what is wrong for which waiting longer is no use.
-        """
-        names = sorted(parameters.RELOADABLE & set(wanted))
-        deadline = asyncio.get_running_loop().time() + VERIFY_TIMEOUT_S
-        while True:
-            rows = await self.acting.rows(SETTINGS_SQL, [names])
-            wrong = [text for text in (_wrong(row, wanted) for row in rows) if text]
-            late = asyncio.get_running_loop().time() > deadline
-            if not wrong or late or (alert and any(alert in text for text in wrong)):
-                return "; ".join(wrong)
-            await asyncio.sleep(VERIFY_POLL_S)
 
     async def _reset_alter_system(self) -> None:
         """Take back what somebody set by ALTER SYSTEM behind our back."""
@@ -467,31 +452,6 @@ class PostgresServer:
 
 
 CHECKED = ("restart_after_crash", "wal_level", "restore_command", "fsync", "full_page_writes")
-SETTINGS_SQL: LiteralString = """
-SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE name = ANY($1)
-"""
-
-
-def _live(names: str, conninfo: str | None, slot: str | None) -> dict[str, str]:
-    """The live parameters of a server with this upstream; without one it is told to drain."""
-    quiet = {} if conninfo else parameters.sealed()
-    return {"synchronous_standby_names": names, **quiet, **_upstream(conninfo, slot)}
-
-
-def _upstream(conninfo: str | None, slot: str | None) -> dict[str, str]:
-    return {"primary_conninfo": conninfo or "", "primary_slot_name": slot or ""}
-
-
-def _wrong(row: tuple[str, str, str, str], wanted: dict[str, str]) -> str:
-    """What is wrong with one row of pg_settings; "" when it is ours."""
-    name, setting, source, file = row
-    if source == "configuration file" and Path(file).name != conf.CONF:
-        return f"{name} is set in {Path(file).name}"
-    if source not in ("configuration file", "command line"):
-        return f"{name} comes from {source}"
-    value = wanted[name]
-    has_unit = value[:1].isdigit() and not value.isdigit()
-    return "" if has_unit or setting == value else f"{name} is {setting!r}, not {value!r}"
 
 
 def _read_conf(data_dir: Path) -> str:
