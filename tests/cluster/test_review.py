@@ -122,7 +122,10 @@ def test_everything_killed_at_once(herd: LocalHerd, start_writers: StartWriters)
 
 @pytest.mark.fault(54)
 def test_agent_restarted_without_a_quorum(herd: LocalHerd, start_writers: StartWriters) -> None:
-    """It knows an old ledger only, so it changes nothing: same set, and writes go on."""
+    """It knows an old ledger only, so it changes nothing: same set, and writes go on.
+
+    It ended by a fatal signal, which leaves its stack in the log.
+    """
     primary = herd.wait_primary()
     writers = start_writers()
     time.sleep(1)
@@ -131,12 +134,15 @@ def test_agent_restarted_without_a_quorum(herd: LocalHerd, start_writers: StartW
     pids = [pid for pid in others if pid is not None]
     processes.send(pids, signal.SIGSTOP)
     try:
-        killed = herd.kill_agent(primary)
+        aborted = herd.part_pid(primary, "agent")
+        assert aborted is not None
+        processes.send([aborted], signal.SIGABRT)
         herd.wait_for(
-            lambda: herd.part_pid(primary, "agent") not in (None, killed),
+            lambda: herd.part_pid(primary, "agent") not in (None, aborted),
             "new agent",
             deadline_s=WRITES_BACK_S,
         )
+        assert "Fatal Python error: Aborted" in herd.places[primary].log.read_text(), "no stack"
         time.sleep(3)
         assert herd.query(primary, "SHOW synchronous_standby_names") == names
         assert writers.idle_s() < 1.0

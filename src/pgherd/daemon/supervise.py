@@ -112,10 +112,9 @@ def run(config: str, arguments: list[str]) -> int:
     for name, end in ((LIFELINE, lifeline), (PROXY_WANTED, say), (WARDEN, charges)):
         os.set_inheritable(end, True)
         os.environ[name] = str(end)
-    agent = Child("agent", [python, "-m", "pgherd.daemon.main", "--config", config, *arguments])
-    proxy = Child(
-        "proxy", [python, "-m", "pgherd.relay.main", "--control", control, "--with-parent"]
-    )
+    start = [python, "-X", "faulthandler", "-m"]  # a fatal signal leaves its stack in the log
+    agent = Child("agent", [*start, "pgherd.daemon.main", "--config", config, *arguments])
+    proxy = Child("proxy", [*start, "pgherd.relay.main", "--control", control, "--with-parent"])
     children = [agent, proxy]
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

@@ -223,7 +223,7 @@ class LocalHerd(HerdView):
         found = [
             process.pid
             for process in self._processes_of(name).values()
-            if not process.is_postgres and module in process.arguments[1:4]
+            if not process.is_postgres and module in process.arguments[1:6]
         ]
         return min(found, default=None)
 
