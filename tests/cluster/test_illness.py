@@ -46,6 +46,7 @@ def failed_over(herd: LocalHerd, writers: Writers, old: str, *, within_ms: int) 
     herd.wait_for(lambda: writers.idle_s() < 0.5, "write", deadline_s=GENEROUS_S)
 
 
+@pytest.mark.fault(16)
 def test_a_hung_server_with_an_open_port(
     herd: LocalHerd, start_writers: StartWriters, count: Count
 ) -> None:
@@ -119,6 +120,7 @@ def move_wal(herd: LocalHerd, name: str, disk: LoopDisk) -> None:
 
 
 @pytest.mark.parametrize("own", [3], indirect=True)
+@pytest.mark.fault(17)
 def test_a_frozen_wal_disk(wal_disk: LoopDisk, own: LocalHerd, count: Count) -> None:
     """The primary answers every read and takes every connection, and no write ever ends."""
     herd = own

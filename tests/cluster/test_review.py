@@ -73,16 +73,6 @@ def test_agent_of_the_primary_stopped_and_woken(
     survive(herd, writers)
 
 
-@pytest.mark.fault(16)
-def test_postmaster_of_the_primary_stopped(herd: LocalHerd, start_writers: StartWriters) -> None:
-    """Its backends go on working and nobody can connect: it is seen, and another leads."""
-    primary = herd.wait_primary()
-    writers = start_writers()
-    time.sleep(1)
-    stopped(herd.postmaster_pid(primary), 6)
-    survive(herd, writers)
-
-
 def test_candidate_killed_during_its_switchover(
     herd: LocalHerd, start_writers: StartWriters
 ) -> None:

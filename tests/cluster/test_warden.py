@@ -172,6 +172,7 @@ def loses_its_supervisor(herd: LocalHerd, told: dict[str, Prober], primary: str)
     assert herd.postmaster_pid(primary) == postmaster, "adopted, not restarted"
 
 
+@pytest.mark.fault(3, 4)
 def test_an_agent_stands_still(alone: LocalHerd) -> None:
     """Nobody else is there to close its server: the warden ends it at the end of its lease."""
     herd = alone

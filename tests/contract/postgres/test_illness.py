@@ -100,6 +100,7 @@ def no_more_processes(pid: int) -> Iterator[bool]:
     yield False
 
 
+@pytest.mark.fault(14, 15, 16)
 def test_exhausted_is_no_death_and_hung_is(lab, play, monkeypatch):
     """All connections taken, even ours; no process to be had; then a stopped postmaster."""
     monkeypatch.setattr(watching, "UNANSWERED_MS", 500)
@@ -149,6 +150,7 @@ def test_exhausted_is_no_death_and_hung_is(lab, play, monkeypatch):
     play(story())
 
 
+@pytest.mark.fault(18)
 def test_a_long_recovery_is_measured_and_a_death_is_counted(lab, play, wait_until, monkeypatch):
     """From redo point, page headers and the process title; the end is what replay reaches."""
     monkeypatch.setattr("pgherd.observe.recovering.EVERY_MS", 100)
@@ -200,6 +202,7 @@ def test_a_long_recovery_is_measured_and_a_death_is_counted(lab, play, wait_unti
     play(story())
 
 
+@pytest.mark.fault(13)
 def test_without_means_to_look_a_dead_server_is_still_dead(lab, play):
     """We get no process and no thread: its directory tells nothing, its death is certain."""
 
