@@ -60,7 +60,7 @@ ATTACKED = """
 
 Written by `./dev chaos --minutes N --record`: faults on real PostgreSQL, in network namespaces or
 on loopback ([the catalogue](faults.md)). acknowledged: writes, changes of registers and probes;
-wrong: what any checker said.
+wrong: what any checker said; together: sums, and the most kinds of any run.
 
 | day | commit | ground | PostgreSQL | seed | minutes | faults | kinds | double | failovers \
 | acknowledged | probes refused | lost | wrong |
