@@ -296,7 +296,10 @@ def refused_start(herd: DiskHerd, name: str) -> str:
     herd.start_node(name)
     assert herd._running[name].wait(30) == 2
     del herd._running[name]
-    return herd.places[name].log.read_bytes()[since:].decode()
+    said = herd.places[name].log.read_bytes()[since:].decode()
+    assert "agent ended with 2" in said
+    assert "starts again" not in said, "nobody is told of a start that does not come"
+    return said
 
 
 def raft_peer(herd: DiskHerd, name: str) -> dict[str, Any]:

@@ -34,10 +34,11 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
-    """One process that should run."""
+    """One process that should run. refusal: with this exit code it wants no other start."""
 
-    def __init__(self, name: str, argv: list[str]) -> None:
+    def __init__(self, name: str, argv: list[str], *, refusal: int | None = None) -> None:
         self.name = name
+        self.refusal = refusal
         self.argv = argv
         self.pid = 0
         self.started = 0.0
@@ -68,8 +69,8 @@ class Child:
             except ProcessLookupError:
                 pass
 
-    def reaped(self, status: int) -> int:
-        """Take the exit status, and decide when to start again."""
+    def reaped(self, status: int, *, stopping: bool) -> int:
+        """Take the exit status, and decide when to start again, if at all."""
         self.pid = 0
         lived = time.monotonic() - self.started
         self.failures = 0 if lived > QUICK_S else self.failures + 1
@@ -77,6 +78,9 @@ class Child:
         code = os.waitstatus_to_exitcode(status)
         if not self.wanted:
             tell(f"{self.name} ended with {code}; it is not needed here")
+            return code
+        if stopping or code == self.refusal:
+            tell(f"{self.name} ended with {code} after {lived:.1f} s; the node ends")
             return code
         self.start_at = time.monotonic() + pause
         tell(f"{self.name} ended with {code} after {lived:.1f} s; starts again in {pause:g} s")
@@ -113,7 +117,8 @@ def run(config: str, arguments: list[str]) -> int:
         os.set_inheritable(end, True)
         os.environ[name] = str(end)
     start = [python, "-X", "faulthandler", "-m"]  # a fatal signal leaves its stack in the log
-    agent = Child("agent", [*start, "pgherd.daemon.main", "--config", config, *arguments])
+    argv = [*start, "pgherd.daemon.main", "--config", config, *arguments]
+    agent = Child("agent", argv, refusal=AGENT_REFUSED)
     proxy = Child("proxy", [*start, "pgherd.relay.main", "--control", control, "--with-parent"])
     children = [agent, proxy]
     wake_read, wake_write = os.pipe()
@@ -150,7 +155,7 @@ def run(config: str, arguments: list[str]) -> int:
             for child in children:
                 if child.pid != pid:
                     continue
-                ended = child.reaped(status)
+                ended = child.reaped(status, stopping=bool(stopping))
                 if child is agent and (ended == AGENT_REFUSED or stopping):
                     stopping = stopping or time.monotonic() + STOP_S
                     code = ended if ended == AGENT_REFUSED else 0
