@@ -29,9 +29,6 @@ async def init_db(hands: Hands, a: act.InitDb) -> None:
 async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     """Start under closed names and without upstream."""
     await _end_ghosts(hands)
-    if hands.promises().adopted_leader == hands.me:
-        # A primary from here on is one that somebody else made.
-        await hands.change(adopted_leader=None)
     left = (await hands.server.state()).leftovers
     if left:
         log.warning("server.leftovers", pids=left)
@@ -39,6 +36,10 @@ async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     started = await hands.server.start(
         names=CLOSED_NAMES, conninfo=None, slot=None, deadline_s=hands.start_deadline_s
     )
+    if hands.promises().adopted_leader == hands.me:
+        # A primary from here on is one that somebody else made. Not before: until the server has
+        # begun to recover, pg_control has it as the primary that it was (rule 75).
+        await hands.change(adopted_leader=None)
     log.info(
         "server.started",
         pid=started.pid,

@@ -76,7 +76,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     timeline_begins: of a server whose adopted reign the ledger does not know, where its last
     timeline begins; else 0 · crashes: how often in a row it died by itself soon after its
     start · recovery: while it replays WAL and takes no session yet, as far as that is known ·
-    writes_hang: hung in nothing but that no WAL becomes durable.
+    writes_hang: hung in nothing but that no WAL becomes durable · was_primary: of a stopped server,
+    whether it ran as a primary last.
     """
 
     state: Server = Server.NONE
@@ -103,6 +104,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     timeline_begins: Lsn = Lsn(0)
     pid: int = 0
     clean: bool = False
+    was_primary: bool = False
     healthy: bool = True
     probe_failures: int = 0
     slots: tuple[str, ...] = ()

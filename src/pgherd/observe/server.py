@@ -27,7 +27,7 @@ from pgherd.observe.disk import FreeSpace
 from pgherd.observe.progress import WriteProgress
 from pgherd.observe.recovering import Recovering
 from pgherd.postgres import branch, lending
-from pgherd.postgres.datadir import DirKind, DirState
+from pgherd.postgres.datadir import DirKind, DirState, is_whole
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
@@ -290,9 +290,16 @@ class ServerWatch:
             major=self.server.binaries.major if control else 0,
             timeline=control.timeline if control else Timeline(0),
             clean=state.clean,
+            was_primary=self._was_primary(state),
             problem=problem,
             crashes=self._deaths.in_a_row,
         )
+
+    def _was_primary(self, state: DirState) -> bool:
+        """A copy that was never started has pg_control of its source, and the copy's label."""
+        control, whole = state.control, is_whole(state, self.server.data_dir)
+        stopped = state.kind is DirKind.STOPPED
+        return stopped and whole and control is not None and control.was_primary
 
     async def _probe_if_due(self) -> None:
         now = now_ms()

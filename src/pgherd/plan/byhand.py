@@ -1,4 +1,4 @@
-"""Rules 73 and 74: a server that somebody else promoted (docs/adr/0031).
+"""Rules 73 to 75: a server that somebody else promoted (docs/adr/0031).
 
 What it wrote since is of no term: in an epoch that another primary writes too, perhaps under the
 same timeline number. It was acknowledged to nobody under the promise, and must not be mixed with
@@ -29,6 +29,19 @@ def promoted_by_hand(s: Self) -> Answer | None:
     return text, act.Disown(text)
 
 
+def was_promoted(s: Self) -> Answer | None:
+    """The same, found stopped. A directory that initdb made was never anybody's to promote.
+
+    Its timelines may look as they should: where it was promoted at the very point where a leader
+    was that it had adopted and not reached yet.
+    """
+    if s.server.state is not Server.STOPPED or not s.server.was_primary or s.promises.dirty_rewind:
+        return None
+    if s.promises.adopted_leader == s.me or not s.promises.adopted or s.facts.leader == my_key(s):
+        return None
+    return f"{BY_SOMEBODY} while this agent was away", act.Disown(BY_SOMEBODY)
+
+
 def strays(s: Self) -> Answer | None:
     """The same, found afterwards: this agent did not run, or did not look, when it happened."""
     stray = s.server.stray
@@ -42,5 +55,6 @@ PROMOTED = MemberRule(
     73, "A server that somebody else promoted is marked, and stopped.", promoted_by_hand
 )
 RULES: tuple[MemberRule, ...] = (
+    MemberRule(75, "A stopped server that somebody else promoted is marked.", was_promoted),
     MemberRule(74, "A server whose timelines no term opened is marked, and stopped.", strays),
 )

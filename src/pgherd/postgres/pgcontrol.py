@@ -17,6 +17,7 @@ from pgherd.postgres.tools import run_tool
 
 SHUT_DOWN = "shut down"
 SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
+PRIMARY_STATES = (SHUT_DOWN, "shutting down", "in production")
 READ_TIMEOUT_S = 10.0
 ATTEMPTS = 3
 AGAIN_AFTER_S = 0.02
@@ -56,6 +57,11 @@ class ControlData(msgspec.Struct, frozen=True):
     def clean(self) -> bool:
         """Whether the server that ran here last was shut down in order."""
         return self.state in (SHUT_DOWN, SHUT_DOWN_IN_RECOVERY)
+
+    @property
+    def was_primary(self) -> bool:
+        """Whether the server that ran here last was out of recovery."""
+        return self.state in PRIMARY_STATES
 
 
 def parse(text: str) -> ControlData:

@@ -428,9 +428,9 @@ def reigns_no_more(agent: Agent) -> None:
 
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
     server = agent.server
+    server.start()
     if agent.promises.adopted_leader == agent.node:
         reigns_no_more(agent)
-    server.start()
     yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
 
 

@@ -31,6 +31,7 @@ def see_server(agent: Agent | Forgetful) -> ServerSeen:
             system_id=directory.system_id,
             major=MAJOR,
             clean=server.clean,
+            was_primary=state is Server.STOPPED and directory.production,
             since=memory.since,
         )
     primary = state is Server.PRIMARY

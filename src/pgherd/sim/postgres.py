@@ -121,6 +121,7 @@ class Server(Commits):
         self.hung_since = 0
         self.upstream, self.receiver = upstream, None
         self.replayed = self.dir.last_checkpoint(len(self.dir.wal))
+        self.dir.production = False
         self._replaying = self._connecting = self._reconfigure = False
         self.start_commits(CLOSED)
         slow = 6 if self.rng.random() < 0.05 else 1
@@ -365,7 +366,7 @@ class Server(Commits):
         self.upstream = None
         timeline = Timeline(max(directory.known, directory.timeline) + 1)
         directory.known = timeline
-        self.primary = True
+        self.primary = directory.production = True
         self.promotions += 1
         self.append("timeline", timeline=timeline)
         directory.flushed = len(directory.wal)

@@ -39,8 +39,9 @@ class Directory:
 
     flushed = records that are durable · branches = the timeline history (timeline, first depth) ·
     known = the highest timeline whose history file was ever seen · control = the timeline in
-    pg_control, as of the last checkpoint · needs = records to replay before it takes connections ·
-    half_rewound = files of two histories lie in it.
+    pg_control, as of the last checkpoint · production = what that says the server was last: a
+    primary · needs = records to replay before it takes connections · half_rewound = files of two
+    histories lie in it.
     """
 
     def __init__(self, system_id: str, incarnation: str) -> None:
@@ -55,6 +56,7 @@ class Directory:
         self.needs = 0
         self.oldest = 0
         self.half_rewound = False
+        self.production = False
         self.slots: tuple[str, ...] = ()
 
     @property

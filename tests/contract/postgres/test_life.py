@@ -44,6 +44,10 @@ def test_a_cluster_is_born_as_a_standby_and_opened_by_promotion(lab, play):
         assert await server.probe() is Probe.ALIVE
         sealed = await server.seal(5.0)
         assert sealed == before.position
+        assert (await server.state()).control.state == "in archive recovery"
+        await server.stop()
+        assert not (await server.state()).control.was_primary
+        await server.start()
         await server.promote()
         end = await server.write_epoch(Term(1), NodeId("a"))
         after = await server.look()
@@ -60,6 +64,7 @@ def test_a_cluster_is_born_as_a_standby_and_opened_by_promotion(lab, play):
         assert await server.stop() == "fast"
         stopped = await server.state()
         assert (stopped.kind, stopped.clean) == (DirKind.STOPPED, True)
+        assert stopped.control.was_primary
         assert await server.probe() is Probe.REFUSED
 
     play(story())

@@ -73,6 +73,8 @@ YOUNG_NEW = report(2, primary()).report
 DIRTY = promises(2, dirty_rewind=True)
 LONG_AGO = Instant(0)
 HANDMADE = primary()
+ONCE_PRIMARY = replace(STOPPED, was_primary=True)
+OF_N1 = promises(2, adopted=Term(2), adopted_leader=NodeId("n1"))
 ASTRAY = parked(pos(3, 4500), stray=Fork(Timeline(4), Lsn(4000)))
 ASLEEP = {"promises": promises(2), "caught_up": False}
 FENCING = Policy(fence=FenceOrder(command=("/bin/fence",), deadline_ms=5000, required=True))
@@ -403,6 +405,35 @@ CASES = (
     Case("found on a timeline of no term", 74, act.Disown, me(2, facts(), ASTRAY)),
     Case("the same in an election", 74, act.Disown, me(2, electing(), ASTRAY)),
     Case("the last leader there", 36, act.Seal, me(1, electing(), ASTRAY)),
+    Case(
+        "found stopped as a primary", 75, act.Disown, me(2, facts(), ONCE_PRIMARY, promises=OF_N1)
+    ),
+    Case(
+        "the same in an election", 75, act.Disown, me(2, electing(), ONCE_PRIMARY, promises=OF_N1)
+    ),
+    Case(
+        "it was a primary by its own promotion",
+        53,
+        act.StartStandby,
+        me(
+            2,
+            facts(),
+            ONCE_PRIMARY,
+            promises=promises(2, adopted=Term(2), adopted_leader=NodeId("n2")),
+        ),
+    ),
+    Case(
+        "what initdb made was nobody's",
+        53,
+        act.StartStandby,
+        me(2, facts(), ONCE_PRIMARY, promises=promises(2, adopted=Term(0), adopted_leader=None)),
+    ),
+    Case(
+        "the last leader may have everything",
+        35,
+        act.StartStandby,
+        me(1, electing(), ONCE_PRIMARY, promises=promises(1, adopted_leader=NodeId("n2"))),
+    ),
     Case(
         "a primary of another cluster",
         13,

@@ -49,6 +49,7 @@ def test_pg_controldata_is_read_whole():
     assert found.demanded["max_wal_senders"] == 12
     stopped = pgcontrol.parse(CONTROL.replace("in production", "shut down in recovery"))
     assert stopped.clean
+    assert (found.was_primary, stopped.was_primary) == (True, False)
 
 
 @pytest.mark.parametrize(

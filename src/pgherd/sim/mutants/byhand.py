@@ -1,4 +1,4 @@
-"""Planted errors about servers that somebody else promoted (rules 73 and 74)."""
+"""Planted errors about servers that somebody else promoted (rules 73 to 75)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgherd.sim.agent import Agent
 from pgherd.sim.clock import Task
 from pgherd.sim.mutants.kind import LOST, Mutant, plant_act
 from pgherd.sim.planting import attribute
-from pgherd.sim.plants import member_rule
+from pgherd.sim.plants import member_rule, without_member_rule
 
 HANDS = ("promoted.by.hand", "promoted.by.hand.unseen")
 
@@ -40,6 +40,10 @@ def only_stopped(stack: ExitStack) -> None:
     timelines_not_compared(stack)
 
 
+def state_not_read(stack: ExitStack) -> None:
+    without_member_rule(stack, 75)
+
+
 ROWS: dict[str, Mutant] = {
     "by-hand-no-mark": Mutant(
         "What somebody else promoted is not marked before it is stopped.",
@@ -58,6 +62,13 @@ ROWS: dict[str, Mutant] = {
         "What was promoted while its agent was away is not told by its timelines.",
         timelines_not_compared,
         ("plot.by.hand",),
+        ("I18", *LOST),
+        count=3,
+    ),
+    "by-hand-at-the-fork": Mutant(
+        "What was promoted unseen, at the point where the winner was, is not told by pg_control.",
+        state_not_read,
+        ("plot.by.hand.at.fork",),
         ("I18", *LOST),
         count=3,
     ),

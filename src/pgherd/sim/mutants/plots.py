@@ -351,6 +351,26 @@ def by_hand(chaos: Chaos) -> bool:
     return True
 
 
+def by_hand_at_the_fork(chaos: Chaos) -> bool:
+    """A failover; who is about to follow is promoted where the winner is, before it reaches it."""
+    leader, others = chaos.leader(), standbys(chaos)
+    if leader is None or len(others) < 2 or any(not byhand.is_whole(node) for node in others):
+        return False
+
+    def strike(node: Node) -> None:
+        if node.agent is None or node.server.state is not Server.STANDBY:
+            return
+        node.kill_agent()
+        byhand.promote(chaos, node)
+        then(chaos, 1_500, node.server.stop_fast)
+        then(chaos, 2_000, lambda: leader_goes(chaos))
+        then(chaos, 3_000 + chaos.rng.randrange(3_000), node.boot)
+
+    when(chaos, (act.Follow,), strike, after_ms=(2, 12))
+    put_away(chaos, leader)
+    return True
+
+
 # --- the ledger is one of before ------------------------------------------------------------------
 
 
@@ -393,6 +413,7 @@ PLOTS: dict[str, Strike] = {
     "plot.promise": crash_promising,
     "plot.restored": restored_ledger,
     "plot.by.hand": by_hand,
+    "plot.by.hand.at.fork": by_hand_at_the_fork,
     "plot.alone": lambda chaos: few(chaos, left=0),
 }
 """name -> strike, like `faults.KINDS`."""
