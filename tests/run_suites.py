@@ -51,7 +51,7 @@ SUITES = (
     Suite(
         "check",
         paths=("tests/tidy",),
-        budget_seconds=120,
+        budget_seconds=90,
         floors={"passed": 25},
         tools=(
             ("ruff", "check", "--quiet", "src", "tests", "bench", "docs"),
@@ -70,7 +70,7 @@ SUITES = (
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=240,
+        budget_seconds=270,
         floors={"passed": 140, "store_cuts": 65_536, "store_flips": 20_000},
     ),
     Suite(
