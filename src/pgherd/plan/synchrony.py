@@ -27,8 +27,8 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 def stable_leader(s: Situation, *, weaker: bool = False) -> Observation | None:
     """The leader's report when the set may change now.
 
-    weaker: by a step in the ledger alone, which ends no walsender; any other would end the stream
-    of the candidate that a switchover waits for.
+    weaker: by a step that a switchover would wait for, or in the ledger alone, which ends no
+    walsender; any other would end the stream of the candidate that a switchover waits for.
     """
     if s.facts.phase is not Phase.STABLE or (s.facts.switchover is not None and not weaker):
         return None
@@ -128,8 +128,11 @@ def is_outlived(s: Situation) -> bool:
 
 
 def undo(s: Situation) -> Decision | None:
-    """A barrier that cannot complete: PostgreSQL goes back to what the store has."""
-    report, sync = stable_leader(s), s.facts.sync
+    """A barrier that cannot complete: PostgreSQL goes back to what the store has.
+
+    Also while a switchover waits: the primary checkpoints for it only when the barrier is done.
+    """
+    report, sync = stable_leader(s, weaker=True), s.facts.sync
     if report is None or not half_done(sync):
         return None
     if not is_outlived(s) and not barrier_is_hopeless(s, report):

@@ -298,10 +298,9 @@ class Server(Commits):
     def holds_slot_of(self, node: NodeId) -> bool:
         """Whether a walsender, perhaps of a lost host, still uses the slot: nobody else may then.
 
-        Else one member could be counted twice. First storms do without: they stay as they were.
+        Else one member could be counted twice.
         """
-        held = any(stream.down.node == node for stream in self.streams)
-        return held and not self.world.restless
+        return any(stream.down.node == node for stream in self.streams)
 
     def accepts_standby(self) -> bool:
         """Whether a replication connection would be served."""

@@ -344,6 +344,15 @@ CASES = (
         look(facts(sync=OUTLIVED), report(1, primary(settled=5, names_generation=5))),
     ),
     Case(
+        "the barrier cannot end, and a switchover waits for it",
+        508,
+        cmd.ChangeSync,
+        look(
+            facts(sync=replace(GONE, names=WERE[:1]), switchover=WISH),
+            report(1, primary(settled=4, names_generation=5)),
+        ),
+    ),
+    Case(
         "nobody streams any more",
         502,
         cmd.ChangeSync,
