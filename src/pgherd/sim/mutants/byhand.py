@@ -25,8 +25,9 @@ def no_mark(stack: ExitStack) -> None:
     plant_act(stack, act.Disown, disown)
 
 
-def timelines_not_compared(stack: ExitStack) -> None:
+def not_found_out(stack: ExitStack) -> None:
     stack.enter_context(attribute(look, "strayed", lambda *_: None))
+    state_not_read(stack)
 
 
 def only_stopped(stack: ExitStack) -> None:
@@ -37,7 +38,7 @@ def only_stopped(stack: ExitStack) -> None:
         return ("stops", act.StopServer(byhand.BY_SOMEBODY)) if by_hand else None
 
     member_rule(stack, 73, stops)
-    timelines_not_compared(stack)
+    not_found_out(stack)
 
 
 def state_not_read(stack: ExitStack) -> None:
@@ -59,8 +60,8 @@ ROWS: dict[str, Mutant] = {
         count=4,
     ),
     "by-hand-unseen": Mutant(
-        "What was promoted while its agent was away is not told by its timelines.",
-        timelines_not_compared,
+        "What was promoted unseen is told neither by its timelines nor by pg_control.",
+        not_found_out,
         ("plot.by.hand",),
         ("I18", *LOST),
         count=3,
