@@ -21,7 +21,7 @@ from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.processes import Process
 
-DATA_MB = 2048
+DATA_MB = 6144
 STORE_MB = 64
 
 
