@@ -59,6 +59,14 @@ class Person:
 
         self._herd.wait_for(started, "server by hand", deadline_s=20)
 
+    def standby_again(self) -> None:
+        """For a moment: what pg_control says of the last start is not that it was a primary."""
+        signal = self.data / "standby.signal"
+        signal.touch()
+        os.chown(signal, self.data.stat().st_uid, self.data.stat().st_gid)
+        self.start()
+        self.run("pg_ctl", "stop", "-m", "fast")
+
     def write(self) -> None:
         """Rows that no standby has to acknowledge."""
         with psycopg.connect(self._herd.dsn_node(self._name), autocommit=True) as connection:
@@ -137,8 +145,13 @@ def test_split_brain_seen_is_split_brain_stopped(
 
 
 @pytest.mark.fault(21, 68)
-def test_promoted_while_its_agent_is_away(herd: LocalHerd, stable: Any) -> None:
-    """Stopped again before anybody saw it, on a timeline number that the next reign has too."""
+def test_promoted_while_its_agent_is_away(
+    herd: LocalHerd, stable: Any, request: pytest.FixtureRequest
+) -> None:
+    """Stopped again before anybody saw it, on a timeline number that the next reign has too.
+
+    On 18 it has been a standby once more since then: only where that timeline begins tells.
+    """
     primary = herd.wait_primary()
     victim = next(name for name in herd.nodes if name != primary)
     person = Person(herd, victim, stable.postgres_bin)
@@ -151,13 +164,17 @@ def test_promoted_while_its_agent_is_away(herd: LocalHerd, stable: Any) -> None:
         person.promote()
         person.write()
         person.run("pg_ctl", "stop", "-m", "fast")
+        said = "while this agent was away"
+        if "wheel" in request.node.name:
+            person.standby_again()
+            said = "is of no term"
         before = herd.status()["epoch"]
         herd.kill_postmaster(primary)
         herd.silent.add(victim)
         herd.wait_for(lambda: herd.status()["epoch"] > before, "next term", deadline_s=30)
         herd.silent.clear()
         herd.restart_node(victim)
-        back_to_normal(herd, victim, said="is of no term")
+        back_to_normal(herd, victim, said=said)
     finally:
         history = writers.stop()
     verdict = judge(herd, history)

@@ -39,7 +39,8 @@ def was_promoted(s: Self) -> Answer | None:
         return None
     if s.promises.adopted_leader == s.me or not s.promises.adopted or s.facts.leader == my_key(s):
         return None
-    return f"{BY_SOMEBODY} while this agent was away", act.Disown(BY_SOMEBODY)
+    text = f"{BY_SOMEBODY} while this agent was away"
+    return text, act.Disown(text)
 
 
 def strays(s: Self) -> Answer | None:
