@@ -78,12 +78,14 @@ def renewal(facts: Facts, report: Observation | None) -> cmd.RenewLease | None:
     if early and alone_at <= lease.alone_at:
         return None
     position = report.server.position
+    # A server that was restarted is behind what it has told of until it has replayed its WAL.
+    end = lease.flush_lsn if position is None else max(position.lsn, lease.flush_lsn)
     return cmd.RenewLease(
         id=lease.id,
         term=lease.term,
         holder=lease.holder,
         ask=ask,
-        flush_lsn=position.lsn if position is not None else lease.flush_lsn,
+        flush_lsn=end,
         alone_at=alone_at,
     )
 

@@ -108,7 +108,9 @@ def ask(node: Node) -> None:
     if node.forgetful is None:
         node.forgetful = Forgetful(node)
     if leader is not None and not leader.proc.paused and reaches(node, leader.node):
-        member = leader.replica.facts.members[node.name]
+        member = leader.replica.facts.members.get(node.name)
+        if member is None:
+            return  # it was removed while it had no memory, and nobody answers it
         if member.store == node.asks and not node.forgetful.acting:
             begin_anew(node, leader.replica.facts, member)
             return

@@ -19,7 +19,7 @@ from plan_values import (
 )
 
 from pgherd.model.facts import Facts
-from pgherd.model.ids import Instant, Term
+from pgherd.model.ids import Instant, Lsn, Term
 from pgherd.model.lease import (
     DRIFT_PERCENT,
     LAG_MS_MAX,
@@ -123,6 +123,11 @@ def test_renewals_are_due_by_the_holders_clock() -> None:
     assert ask_of(renewed(1000), 3499) is None
     assert ask_of(renewed(1000), 3500) == (3500, 700)
     assert ask_of(renewed(9000), 10, by="next") == (10, 700)
+
+
+def test_what_was_told_of_is_never_less() -> None:
+    """A leader's server that was restarted has replayed less at first than it had written."""
+    assert ask_of(renewed(1000, flush_lsn=Lsn(800)), 3500) == (3500, 800)
 
 
 def test_nothing_is_renewed_for_who_does_not_hold_it() -> None:
