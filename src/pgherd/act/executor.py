@@ -95,6 +95,10 @@ class Executor:
     def is_busy(self) -> bool:
         return self._task is not None and not self._task.done()
 
+    def doing(self) -> Action | None:
+        """The act that runs now."""
+        return self.current.action if self.is_busy and self.current is not None else None
+
     def may_start(self, action: Action) -> bool:
         """Whether an act may begin now: none runs, and it did not fail just now."""
         if self.is_busy:

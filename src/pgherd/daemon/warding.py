@@ -23,7 +23,7 @@ from pgherd.model.action import Action
 from pgherd.model.demotion import WARDEN_MS
 from pgherd.model.ids import Instant
 from pgherd.model.observation import ServerSeen
-from pgherd.plan.wardship import writes_alone
+from pgherd.plan.wardship import is_closing, writes_alone
 from pgherd.postgres import tree
 from pgherd.telemetry import logs
 
@@ -59,6 +59,8 @@ class Warding:
         tell: Callable[[str, str], None],
         wake: Callable[[], None],
     ) -> None:
+        self.doing: Callable[[], Action | None] = lambda: None
+        """What the agent's executor is at."""
         self._pipe = pipe
         self._data_dir = data_dir
         self._verdict = verdict
@@ -94,7 +96,8 @@ class Warding:
         """
         self._look(now)
         if not writes_alone(server, planned):
-            if self.watched:
+            closing = is_closing(server, planned) or is_closing(server, self.doing())
+            if self.watched and not closing:
                 self.at_rest()
             if self._watchdog is not None:
                 self._watchdog.calm(ttl_ms=ttl_ms)
@@ -201,6 +204,7 @@ def attach(node: Node, control: Path) -> Warding:
     )
     if node.executor is not None:
         node.executor.hands.at_rest = made.at_rest
+        made.doing = node.executor.doing
     return made
 
 

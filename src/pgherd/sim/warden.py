@@ -12,7 +12,7 @@ from pgherd.model import action as act
 from pgherd.model.demotion import WARDEN_MS
 from pgherd.model.ids import Instant
 from pgherd.model.observation import ServerSeen
-from pgherd.plan.wardship import writes_alone
+from pgherd.plan.wardship import is_closing, writes_alone
 from pgherd.sim.clock import MS, Proc
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Warden:
     def before(self, agent: Agent, seen: ServerSeen, planned: act.Action | None) -> None:
         """Whenever the agent looks, and before a server opens."""
         if not writes_alone(seen, planned):
-            self.rest()
+            if not is_closing(seen, planned):
+                self.rest()
             return
         deadline = agent.lease_deadline()
         if deadline is None or deadline <= agent.now or deadline == self._deadline:

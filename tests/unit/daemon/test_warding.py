@@ -103,6 +103,22 @@ def test_the_warden_knows_before_a_server_opens_alone(pair: Pair) -> None:
     play(story)
 
 
+def test_closed_names_end_no_deadline_before_they_count(pair: Pair) -> None:
+    """They are written, and the act that proves them still runs: seed 58 of the simulator."""
+
+    async def story() -> None:
+        pair.before(OPEN, ends_in=4000)
+        assert len(pair.words()) == 1
+        pair.warding.doing = act.HoldWrites
+        pair.before(CLOSED, ends_in=4000)
+        assert pair.words() == []
+        pair.warding.doing = lambda: None
+        pair.before(CLOSED, ends_in=4000)
+        assert pair.words() == [b"rest"]
+
+    play(story)
+
+
 def test_a_lease_that_is_over_adds_nothing(pair: Pair) -> None:
     """Whoever knows no lease, as with amnesia, leaves the deadline of before in force."""
 
