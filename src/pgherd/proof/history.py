@@ -169,9 +169,14 @@ def check(history: History, rows: Iterable[Row]) -> Verdict:
 
 
 def outages(history: History) -> tuple[Outage, ...]:
-    """One outage per mark, in the order of the marks."""
+    """One outage per mark, in the order of the marks.
+
+    The last window ends with the first acknowledgement after the run, where one came: a pause that
+    the end of the run cut is no outage that never ended.
+    """
     marks = sorted(history.marks, key=attrgetter("at"))
-    last = Mark("", history.ended)
+    told = (a.finished for a in history.attempts if a.outcome is Outcome.ACKNOWLEDGED)
+    last = Mark("", min((at for at in told if at >= history.ended), default=history.ended))
     return tuple(_outage(history, one, until=next.at) for one, next in pairwise([*marks, last]))
 
 

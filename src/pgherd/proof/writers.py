@@ -195,7 +195,7 @@ class Writers:
         )
 
     def stop(self) -> History:
-        """End the writes that are under way, or give them up at their deadline."""
+        """End with a last write of each, or give it up at its deadline."""
         history = self.history()
         self._stopping.set()
         if self._thread is not None:
@@ -237,15 +237,18 @@ class _Writer:
         self.trouble = ""
 
     async def run(self, stopping: threading.Event) -> None:
-        """Write until told to stop."""
+        """Write until told to stop, and then once more: it ends a gap, or shows that none ended."""
         turn = time.monotonic()
         try:
-            while not stopping.is_set():
+            while True:
                 connection = self._connection or await self._connect()
+                if connection is not None:
+                    self.attempts.append(await self._write(connection))
+                if stopping.is_set():
+                    return
                 if connection is None:
                     await asyncio.sleep(self._random.uniform(*BACK_OFF_S))
                     continue
-                self.attempts.append(await self._write(connection))
                 turn = max(turn + 1 / self._pace.writes_per_second, time.monotonic())
                 await asyncio.sleep(turn - time.monotonic())
         finally:

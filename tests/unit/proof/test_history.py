@@ -208,6 +208,13 @@ def test_writes_that_never_come_back_are_an_outage_without_end() -> None:
     assert outage.seconds == 27.0
 
 
+def test_the_end_of_a_run_cuts_no_pause_in_two() -> None:
+    """The writes after the run are what tells a pause from an outage without end."""
+    done = [attempt(n, at=n - 0.5) for n in (1, 2, 3, 6)]
+    [outage] = outages(history(*done, marks=(Mark("kill", 2.5),), ended=5.5))
+    assert (outage.begin, outage.end, outage.ended) == (3.0, 6.0, True)
+
+
 def test_one_stuck_writer_shows_beside_the_outage_of_all() -> None:
     """Writer 2 stands still for 8 s while writer 1 goes on: no outage, and still to be seen."""
     done = [attempt(n, at=n - 0.5) for n in range(1, 20)]
