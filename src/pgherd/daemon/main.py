@@ -20,6 +20,7 @@ from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
 from pgherd.daemon.supervise import CONTROL, LIFELINE, PROXY_WANTED, UNWANTED, WANTED
+from pgherd.daemon.threads import have_threads
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.telemetry import logs, sdnotify
 
@@ -66,6 +67,7 @@ async def run(make: Callable[[], Node]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    have_threads(loop)
     node = make()
     loop.add_signal_handler(signal.SIGHUP, node.reload)
     tell_supervisor(has_proxy=node.control is not None)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pgherd.daemon.threads import have_threads
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Instant
 from pgherd.model.observation import Server
@@ -207,6 +208,7 @@ def test_without_means_to_look_a_dead_server_is_still_dead(lab, play):
     """We get no process and no thread: its directory tells nothing, its death is certain."""
 
     async def story():
+        have_threads(asyncio.get_running_loop())
         server = await lab.primary("a")
         watched = Watched(server)
         await watched.watch.look()
@@ -218,7 +220,7 @@ def test_without_means_to_look_a_dead_server_is_still_dead(lab, play):
             os.kill(server.pid, signal.SIGKILL)
             await server.wait_death()
             seen = await watched.watch.look()
-            await server.stop("fast")  # signals need no process
+            await server.stop("fast")  # needs no process, and no thread but those there are
         assert (await watched.watch.look()).state is Server.STOPPED
         assert seen.state in (Server.STOPPED, Server.UNUSABLE)  # both end its reign
         assert (seen.pid, seen.crashes) == (0, 1)
