@@ -56,6 +56,9 @@ def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> No
         assert (await server.look()).names == CLOSED_NAMES
         assert (await server.state()).kind is DirKind.RUNNING
         await server.set_names("")
+        async with asyncio.timeout(10):  # a commit waits until the checkpointer has read it
+            await server.acting.rows("SET synchronous_commit = on")
+            await server.acting.rows("CREATE TABLE public.seen ()")
         [(pid,)] = await server.acting.rows(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
         )
