@@ -42,7 +42,7 @@ class SplitBrain(Notebook):
             node: heard.report for node, heard in reports.items() if now - heard.at < self._fresh_ms
         }
         found = contradictions(facts, fresh, applied=applied)
-        if not found and not self.noticed:
+        if not found and self.is_blank:
             return
         begun, ended = self.look(found, now=now, unix_ms=unix_ms())
         for one in begun:

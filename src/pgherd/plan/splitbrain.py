@@ -137,6 +137,11 @@ class Notebook:
         self.noticed: tuple[Noticed, ...] = ()
 
     @property
+    def is_blank(self) -> bool:
+        """Whether nothing is written down, not even what does not count yet."""
+        return not self._since
+
+    @property
     def nodes(self) -> frozenset[NodeId]:
         """The nodes that nobody may be led to."""
         return frozenset(one.about.node for one in self.noticed)

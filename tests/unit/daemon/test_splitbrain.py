@@ -10,6 +10,8 @@ from pgherd.model.facts import Address, Facts, Kind, Member, Phase, Reign
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Heard, Observation, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.plan.splitbrain import DEPOSED_MS
+from pgherd.postgres.settings import CLOSED_NAMES
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 NOW = Instant(10_000)
@@ -59,13 +61,15 @@ def heard(node: NodeId, state: Server, *, mine: bool, at: int = NOW) -> Heard:
     return Heard(report, Instant(at))
 
 
+OLD_PROMISES = Promises(adopted=Term(1), adopted_leader=N2, incarnation=key(N2).incarnation)
 SOUND = {N1: heard(N1, Server.PRIMARY, mine=True), N2: heard(N2, Server.STANDBY, mine=True)}
 
 
 class Told:
     """What a node says of itself, and how often it spoke to its proxy."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Facts = FACTS) -> None:
+        self.facts = facts
         self.events: list[str] = []
         self.published = 0
         self.eye = SplitBrain(
@@ -78,7 +82,7 @@ class Told:
         self.published += 1
 
     def look(self, reports: dict[NodeId, Heard], *, now: int = NOW) -> frozenset[NodeId]:
-        self.eye.watch(FACTS, reports, applied=0, now=Instant(now))
+        self.eye.watch(self.facts, reports, applied=0, now=Instant(now))
         return self.eye.nodes
 
 
@@ -126,3 +130,19 @@ def test_what_is_no_longer_heard_says_nothing() -> None:
     assert told.look({**SOUND, N2: old}) == frozenset()
     fresh = replace(old, at=NOW)
     assert told.look({**SOUND, N2: fresh}) == {N2}
+
+
+def test_what_was_over_before_it_counted_is_not_remembered() -> None:
+    """An old primary that is back has its own time to stop after each failover."""
+    first = replace(FACTS.history[0], leader=key(N2))
+    second = replace(FACTS.history[0], term=Term(2), start=Position(Term(1), Lsn(900)))
+    told = Told(replace(FACTS, term=Term(2), history=(first, second)))
+    old = replace(heard(N2, Server.PRIMARY, mine=True).report, promises=OLD_PROMISES)
+    old = replace(old, server=replace(old.server, names=CLOSED_NAMES))
+    for at in (NOW, NOW + 60_000):
+        assert told.look({N2: Heard(old, Instant(at))}, now=at) == frozenset()
+        assert told.look({}, now=at + 10) == frozenset()
+    last = NOW + 60_000 + FRESH_MS
+    reports = {N2: Heard(old, Instant(last))}
+    told.look(reports, now=last)
+    assert told.look({N2: Heard(old, Instant(last + DEPOSED_MS))}, now=last + DEPOSED_MS) == {N2}
