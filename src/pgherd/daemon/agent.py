@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING
 
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
+from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.ledger.commands import (
     AnyCommand,
     Begin,
-    Done,
-    Outcome,
     Refused,
     RenewLease,
-    UpdateMember,
 )
 from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
-from pgherd.model.facts import Facts, Member, Phase
+from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import (
     Asking,
@@ -64,7 +62,7 @@ STALL_MS = 1000
 """A loop that was late by this much was stopped: it has to hear the others anew first."""
 
 PROPOSAL_S = 3.0
-RECORD_RETRY_S = 2.0
+CATCH_UP_RETRY_S = 2.0
 NO_SERVER = ServerSeen()
 
 
@@ -76,7 +74,7 @@ class Agent:
         *,
         me: NodeId,
         policy: Policy,
-        own_record: Member,
+        own_record: OwnRecord,
         consensus: Consensus,
         reports: Reports,
         leasing: Leasing,
@@ -85,7 +83,6 @@ class Agent:
         watch: ServerWatch | None,
         executor: Executor | None,
         send_report: Callable[[Observation], None],
-        submit: Callable[[AnyCommand], Awaitable[Outcome]],
         on_facts: Callable[[Facts], None],
         on_applied: Callable[[Applied], None],
         consistent: Callable[[], Awaitable[bool]],
@@ -114,7 +111,6 @@ class Agent:
         self._upstream_seen: object = None
         self._told: tuple[int, str] = (0, "")
         self._send_report = send_report
-        self._submit = submit
         self._on_facts = on_facts
         self._on_applied = on_applied
         self._consistent = consistent
@@ -129,7 +125,6 @@ class Agent:
         self._decided_at = Instant(0)
         self._proposal: asyncio.Task[None] | None = None
         self._renewal: asyncio.Task[None] | None = None
-        self._record: asyncio.Task[None] | None = None
         self._catching: asyncio.Task[None] | None = None
         self._reported_at = Instant(0)
         self._looped_at = now_ms()
@@ -230,7 +225,7 @@ class Agent:
                 self.caught_up = await self._consistent()
             except Exception as error:
                 log.error("ledger.unknown", exc_info=error)
-                await asyncio.sleep(RECORD_RETRY_S)
+                await asyncio.sleep(CATCH_UP_RETRY_S)
         log.info("ledger.caught-up", term=self.facts.term, phase=self.facts.phase.value)
         self._stir()
 
@@ -251,7 +246,8 @@ class Agent:
             self._member_step()
             self._herd_step()
             self._watch_step()
-            self._record_step()
+            if not self.removed:
+                self.own_record.look(self.facts)
             self._tell()
 
     def _notice_stall(self) -> None:
@@ -422,36 +418,6 @@ class Agent:
     def _watch_step(self) -> None:
         applied = self.consensus.replica.node.applied
         self.split_brain.watch(self.facts, self.reports.newest, applied=applied, now=now_ms())
-
-    def _record_step(self) -> None:
-        """Keep this node's own record in the ledger as its file and its program say."""
-        mine = self.facts.members.get(self.me)
-        own = self.own_record
-        if (
-            self.removed
-            or mine is None
-            or (mine.kind, mine.address, mine.tags, mine.level)
-            == (
-                own.kind,
-                own.address,
-                own.tags,
-                own.level,
-            )
-        ):
-            return
-        if self._record is None or self._record.done():
-            self._record = asyncio.create_task(self._update_record(), name="record")
-
-    async def _update_record(self) -> None:
-        own = self.own_record
-        command = UpdateMember(self.me, own.kind, own.address, own.tags, own.level)
-        try:
-            outcome = await self._submit(command)
-            if isinstance(outcome, Done):
-                return
-        except Exception as error:
-            log.debug("record.waits", reason=str(error))
-        await asyncio.sleep(RECORD_RETRY_S)
 
     # --- telling ---------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ Owns the order of construction, start and stop. Holds no logic of its own beyond
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pgherd import __version__
-from pgherd.config.fields import Change
-from pgherd.config.load import load
-from pgherd.config.problems import ConfigError
-from pgherd.config.reload import diff
 from pgherd.config.settings import Settings
-from pgherd.daemon import translate, warding
+from pgherd.daemon import reloading, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
+from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.port import Port, Requests
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
@@ -159,7 +155,10 @@ class Node:
         return Agent(
             me=self.me,
             policy=translate.policy(self.settings),
-            own_record=translate.own_record(self.settings),
+            own_record=OwnRecord(
+                translate.own_record(self.settings),
+                submit=lambda command: self.port.submit(command, timeout_s=5.0),
+            ),
             consensus=self.consensus,
             reports=Reports(self.me, started=now_ms()),
             leasing=Leasing(self.me, boot=boot(), tell=self._tell),
@@ -170,7 +169,6 @@ class Node:
             watch=self.watch,
             executor=self.executor,
             send_report=self.peers.send_report,
-            submit=lambda command: self.port.submit(command, timeout_s=5.0),
             on_facts=self._on_facts,
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
@@ -423,44 +421,8 @@ class Node:
         await LoopLag(self.metrics.loop_lagged).run()
 
     def reload(self) -> None:
-        """SIGHUP: read the file again and say per key what became of it."""
-        try:
-            new = load(self.config, os.environ)
-        except ConfigError as error:
-            log.error("config.rejected", reason=str(error), kept="the settings in force")
-            return
-        for change in diff(self.settings, new):
-            effect = "needs a restart" if change.change is Change.RESTART else "applied"
-            log.info("config.changed", key=change.key, effect=effect)
-        self.agent.policy = translate.policy(new)
-        self.agent.own_record = msgspec.structs.replace(
-            translate.own_record(new), address=translate.address(self.settings)
-        )
-        logs.set_level(new.log.level)
-        self.guard.replace(translate.tokens(new))
-        if self.control is not None:
-            listeners = translate.proxy_settings(self.settings).listeners
-            self.control.configure(
-                msgspec.structs.replace(translate.proxy_settings(new), listeners=listeners)
-            )
-        self._reloading = asyncio.create_task(self._reload_server(new))
-
-    async def _reload_server(self, new: Settings) -> None:
-        """PostgreSQL's own part; what the server cannot take up alone waits for its restart."""
-        if self.server is None:
-            return
-        place = self.server.settings
-        wanted = msgspec.structs.replace(
-            translate.server_settings(new), listen=place.listen, passfile=place.passfile
-        )
-        try:
-            if self.server.is_running():
-                waits = await self.server.reconfigure(wanted)
-                log.info("server.reloaded", needs_restart=waits)
-            else:
-                self.server.settings = wanted
-        except PgherdError as error:
-            log.error("server.reload_failed", reason=str(error))
+        """SIGHUP: the file is read again."""
+        self._reloading = reloading.reload(self) or self._reloading
 
     async def stop(self, *, stop_server: bool, orphaned: bool = False) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
