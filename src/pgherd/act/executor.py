@@ -115,7 +115,7 @@ class Executor:
 
     def overtaken(self, term: Term) -> None:
         """Cut short an act of an earlier term, where that is safe."""
-        action = self.current.action if self.current is not None else None
+        action = self.doing()
         mine = getattr(action, "term", None)
         late = mine is not None and mine < term
         if late and self._may_cut(action):
@@ -126,7 +126,7 @@ class Executor:
 
         Writes that have to be held wait for nothing that can be cut at all.
         """
-        now = self.current.action if self.current is not None else None
+        now = self.doing()
         if isinstance(action, act.HoldWrites) and self._may_cut(now):
             self._cut()
         if isinstance(now, act.Checkpoint) and not isinstance(action, act.Checkpoint):

@@ -1,4 +1,4 @@
-"""Rules 11-22, 73, 74: whether there is anything to do here, and the time before a first term."""
+"""Rules 11-22, 73-75: whether there is anything to do here, and the time before a first term."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ def read(data_dir: Path, timeline: Timeline) -> tuple[Fork, ...]:
     if timeline == FIRST.timeline:
         return (FIRST,)
     try:
-        text = (data_dir / "pg_wal" / f"{timeline:08X}.history").read_text(errors="replace")
-        return parse(text, timeline)
+        return _of_file(data_dir, timeline)
     except (OSError, ValueError):
         return ()
 
@@ -36,11 +35,15 @@ def newest_begins(data_dir: Path) -> Lsn:
     newest = max((int(name[1], 16) for name in names if name), default=FIRST.timeline)
     if newest == FIRST.timeline:
         return FIRST.begins
-    text = (data_dir / "pg_wal" / f"{newest:08X}.history").read_text(errors="replace")
     try:
-        return parse(text, Timeline(newest))[-1].begins
+        return _of_file(data_dir, Timeline(newest))[-1].begins
     except ValueError as error:
         raise OSError("a history file without the end of a timeline") from error
+
+
+def _of_file(data_dir: Path, timeline: Timeline) -> tuple[Fork, ...]:
+    text = (data_dir / "pg_wal" / f"{timeline:08X}.history").read_text(errors="replace")
+    return parse(text, timeline)
 
 
 def parse(text: str, timeline: Timeline) -> tuple[Fork, ...]:
