@@ -32,13 +32,19 @@ def joint_problems(settings: Settings) -> Found:
     yield from _trust(settings)
     yield from _timings(settings)
     yield from _members(settings)
+    yield from _pools(settings)
     yield from _places(settings)
     yield from _parameters(settings)
 
 
 def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
     """Secrets and certificates that cannot be read here and now."""
-    for section, tls in (("raft", settings.raft.tls), ("api", settings.api.tls)):
+    sections = (
+        ("raft", settings.raft.tls),
+        ("api", settings.api.tls),
+        ("proxy", settings.proxy.tls),
+    )
+    for section, tls in sections:
         for name in ("ca", "cert", "key") if tls is not None else ():
             file = getattr(tls, name, None)
             if file is None:
@@ -161,6 +167,16 @@ def _members(settings: Settings) -> Found:
     if seats and settings.node.name not in {seat.name for seat in seats}:
         hint = f"add {settings.node.name}=ADDRESS:{settings.raft.port}"
         yield ("raft", "members"), f"does not list this node, {settings.node.name}", hint
+
+
+def _pools(settings: Settings) -> Found:
+    ends_tls = any(listener.pool == "session" for listener in settings.proxy.listeners)
+    if settings.proxy.tls is not None and not ends_tls:
+        yield (
+            ("proxy", "tls"),
+            "has no effect: with pool: none TLS is between client and PostgreSQL",
+            "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
+        )
 
 
 def _places(settings: Settings) -> Found:
