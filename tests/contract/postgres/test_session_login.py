@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import msgspec
 import psycopg
 import pytest
+
+from pgherd.relay.messages import ProxyTls
+from pgherd.wire.answer import Refusal, error_response
+from pgherd.wire.startup import SSL_REQUEST
 
 ROLES = """
 CREATE ROLE ann LOGIN PASSWORD 'right';
@@ -74,3 +79,139 @@ def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, pl
             assert "right" not in it.log
 
     play(story())
+
+
+def test_a_new_password_counts_at_once_and_waiting_ends_with_the_reason(lab, play, way):
+    """Nothing is cached; without an agent's answer or a primary a client waits, then hears why."""
+
+    async def story():
+        server = await lab.primary("a")
+        await roles(lab, server)
+        async with way(server, connect_timeout_ms=1500) as it:
+            for password in ("second", "third"):
+                await (await psycopg.AsyncConnection.connect(it.dsn("ann", "right"))).close()
+                async with await psycopg.AsyncConnection.connect(
+                    lab.dsn(server), autocommit=True
+                ) as agent:
+                    await agent.execute(f"ALTER ROLE ann PASSWORD '{password}'")
+                await (await psycopg.AsyncConnection.connect(it.dsn("ann", password))).close()
+                assert (await refusal(it.dsn("ann", "right")))[0] is None  # libpq keeps no code
+                async with await psycopg.AsyncConnection.connect(
+                    lab.dsn(server), autocommit=True
+                ) as agent:
+                    await agent.execute("ALTER ROLE ann PASSWORD 'right'")
+            it.problem = "its store is being rebuilt"
+            _, said = await refusal(it.dsn("ann", "right"))
+            assert "passwords cannot be checked now: its store is being rebuilt" in said
+            it.problem = ""
+            it.publish(term=2, away=True)
+            _, said = await refusal(it.dsn("ann", "right"))
+            assert "no primary" in said
+            late = asyncio.create_task(psycopg.AsyncConnection.connect(it.dsn("ann", "right")))
+            await asyncio.sleep(0.4)
+            assert not late.done()
+            it.publish(term=3)
+            await (await late).close()
+
+    play(story())
+
+
+def test_a_server_that_is_starting_is_waited_for(lab, play, way):
+    """57P03 of a server is not the client's business while there is time."""
+
+    async def story():
+        server = await lab.primary("a")
+        await roles(lab, server)
+        starting = error_response(Refusal("57P03", "the database system is starting up"))
+        refused = 0
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal refused
+            assert await reader.readexactly(8) == SSL_REQUEST
+            writer.write(b"N")
+            await reader.read(1)
+            writer.write(starting)
+            writer.close()
+            refused += 1
+
+        place = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with way(server, connect_timeout_ms=15_000) as it:
+            it.publish(term=2, port=place.sockets[0].getsockname()[1])
+            await it.counted("it knows the stand-in", lambda seen: seen.term == 2)
+            late = asyncio.create_task(psycopg.AsyncConnection.connect(it.dsn("ann", "right")))
+            while refused < 2:
+                await asyncio.sleep(0.02)
+            assert not late.done()
+            it.publish(term=3)
+            await (await late).close()
+        place.close()
+
+    play(story())
+
+
+def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(lab, play, way, certificate):
+    """Channel binding with the proxy's certificate, which is read again when it changes."""
+
+    async def story():
+        files = certificate("server")
+        has_tls = lab.binaries.major == 15
+        ssl = {"ssl": "on", "ssl_cert_file": str(files.cert), "ssl_key_file": str(files.key)}
+        server = await lab.primary("a", parameters=ssl if has_tls else {})
+        await roles(lab, server)
+        own = certificate("proxy")
+        async with way(server, tls=own.tls, startup_ms=20_000) as it:
+
+            def dsn(**more: str) -> str:
+                return it.dsn("ann", "right", **more)
+
+            async def encrypted(**more: str) -> bool:
+                async with await psycopg.AsyncConnection.connect(dsn(**more)) as one:
+                    assert one.pgconn.ssl_in_use == (more.get("sslmode") != "disable")
+                    sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+                    (found,) = await (await one.execute(sql)).fetchone()
+                    return found
+
+            binding = {"sslmode": "require", "channel_binding": "require"}
+            assert await encrypted(**binding) == has_tls
+            assert await encrypted(sslmode="disable") == has_tls
+            other = await asyncpg.connect(
+                host="127.0.0.1", port=it.port, user="ann", password="right",
+                database="postgres", ssl="require",
+            )  # fmt: skip
+            assert await other.fetchval("SELECT 1") == 1
+            await other.close()
+
+            verified = {"sslmode": "verify-full", "sslrootcert": str(own.cert)}
+            assert await encrypted(**verified) == has_tls
+            kept = own.cert.read_bytes()
+            own.cert.write_bytes(b"nonsense")
+            copy = lab.base / "copy.crt"
+            copy.write_bytes(kept)
+            first = {**verified, "sslrootcert": str(copy)}
+            assert await encrypted(**first) == has_tls
+            assert "certificate.kept" in it.log
+            own.renew("second")
+            assert await encrypted(**verified, channel_binding="require") == has_tls
+            _, said = await refusal(dsn(**first))
+            assert "certificate verify failed" in said
+            wrong = it.dsn("ann", "wrong", sslmode="require")
+            assert "password authentication failed" in (await refusal(wrong))[1]
+
+            needed = ProxyTls(str(own.cert), str(own.key), required=True)
+            it.control.configure(msgspec.structs.replace(it.settings, tls=needed))
+            await wait_refused(dsn(sslmode="disable"), "without TLS")
+            assert await encrypted(sslmode="require") == has_tls
+
+    play(story())
+
+
+async def wait_refused(dsn: str, words: str) -> None:
+    """Until a connection is refused with these words."""
+    for _ in range(100):
+        try:
+            await (await psycopg.AsyncConnection.connect(dsn)).close()
+        except psycopg.OperationalError as error:
+            assert words in str(error)
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"never refused: {words}")

@@ -26,7 +26,7 @@ from pgherd.ledger.apply import HANDLERS
 from pgherd.ledger.levels import CommandTooNew, TooOld
 from pgherd.ledger.machine import Ledger
 from pgherd.ledger.outcome import note
-from pgherd.model.errors import PostgresError, PgherdError
+from pgherd.model.errors import PgherdError, PostgresError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation, ServerSeen
