@@ -82,10 +82,12 @@ async def tour(dsn: str) -> list[object]:
             await copy.write_row((number, "x" * 1000))
     found = await one.execute("SELECT count(*), sum(id), sum(length(note)) FROM public.filled")
     seen.append(await found.fetchone())
-    with pytest.raises(psycopg.errors.QueryCanceled):
+    with pytest.raises(RuntimeError):
         async with one.cursor() as cursor, cursor.copy("COPY public.filled FROM STDIN") as copy:
             await copy.write_row((1, "never"))
             raise RuntimeError("given up")
+    found = await one.execute("SELECT count(*) FROM public.filled")
+    seen.append(await found.fetchone())
     await one.execute("TRUNCATE public.filled")
     await one.close()
     return seen
