@@ -133,7 +133,7 @@ class Tracker:
             elif kind in b"cf":
                 self._copy_ended()
             elif kind == ord("F"):
-                self._blame("a function call")
+                self._blame("a function call", self._cycle())
             if kind in OPENS_CYCLE:
                 self._cycles.append(kind)
                 self._is_outside = False
@@ -155,7 +155,7 @@ class Tracker:
                 case 0x45:  # E
                     self._failed()
                 case 0x57:  # W
-                    self._blame("replication")
+                    self._blame("replication", self._done + 1)
                 case _:
                     pass  # key data, NoData, suspended portals: nothing that stays
 
@@ -163,8 +163,8 @@ class Tracker:
         """The number of the cycle that the client's next ending message belongs to."""
         return self._done + len(self._cycles) + 1
 
-    def _blame(self, why: str) -> None:
-        self._reasons[why] = self._cycle()
+    def _blame(self, why: str, cycle: int) -> None:
+        self._reasons[why] = cycle
 
     def _statement(self, frame: Frame) -> None:
         body, cycle = frame.body, self._cycle()
@@ -173,12 +173,12 @@ class Tracker:
             if name and len(self._prepared) < PREPARED_MAX:
                 self._prepared[name] = cycle
             elif name:
-                self._blame(f"more than {PREPARED_MAX} prepared")
+                self._blame(f"more than {PREPARED_MAX} prepared", cycle)
         if not frame.is_whole:
-            self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes")
+            self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
             return
         if _MARKS_HINT.search(body) and (mark := _MARKS.search(body)):
-            self._blame(mark[1].decode("ascii").lower())
+            self._blame(mark[1].decode("ascii").lower(), cycle)
         names = [name.decode("ascii", "replace").lower() for name in _SETS.findall(body)]
         if names:
             self._set_names.setdefault(cycle, []).extend(names)
@@ -198,7 +198,7 @@ class Tracker:
     def _failed(self) -> None:
         if self._copies_in:
             self._copies_in = False
-            self._blame("a COPY that failed")
+            self._blame("a COPY that failed", self._done + 1)
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
@@ -215,7 +215,7 @@ class Tracker:
             self._reasons = {why: at for why, at in self._reasons.items() if at >= now}
             self._prepared = {name: at for name, at in self._prepared.items() if at >= now}
         else:
-            self._blame(tag)
+            self._blame(tag, self._done + 1)
 
     def _ready(self, body: bytes) -> None:
         self.status = body[0] if body else 0
@@ -227,11 +227,11 @@ class Tracker:
         if self._cycles:
             self._cycles.popleft()
         else:
-            self._blame("an answer to nothing")
+            self._blame("an answer to nothing", self._done)
 
     def _judge_sets(self, names: list[str]) -> None:
         tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | {_LOCAL}
         unknown = [name for name in names if _ALIASES.get(name, name) not in tracked]
         if unknown or len(names) != self._sets:
-            self._blame(f"SET {unknown[0]}" if unknown else "SET")
+            self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)
         self._sets = 0
