@@ -15,11 +15,19 @@ import msgspec
 from pgherd.model.errors import PeerError, PgherdError, PostgresError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
-from pgherd.postgres.passwords import Passwords, Stored
+from pgherd.postgres.passwords import Stored
 from pgherd.relay.messages import Verifiers
 
 VERIFIERS = "verifiers"
 ASK_S = 2.0
+
+
+class Reads(Protocol):
+    """A server's own word (`postgres.passwords.Passwords`)."""
+
+    async def read(self, roles: tuple[str, ...]) -> Stored: ...
+
+    async def close(self) -> None: ...
 
 
 class Ask(Protocol):
@@ -38,7 +46,7 @@ class VerifierSource:
         *,
         me: NodeId,
         facts: Callable[[], Facts],
-        passwords: Passwords | None,
+        passwords: Reads | None,
         ask: Ask,
     ) -> None:
         self._me = me
