@@ -104,12 +104,7 @@ class Node:
         )
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
-        self.verifiers = VerifierSource(
-            me=self.me,
-            facts=lambda: self.agent.facts,
-            passwords=Passwords(self.server) if self.server is not None else None,
-            ask=self.peers.request,
-        )
+        self.verifiers = self._make_verifiers()
         wanted = translate.proxy_settings(settings)
         self.control = (
             ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
@@ -138,6 +133,14 @@ class Node:
             failover_enabled=lambda: self.agent.policy.failover_enabled,
         )
         self._facts_seen: Facts | None = None
+
+    def _make_verifiers(self) -> VerifierSource:
+        return VerifierSource(
+            me=self.me,
+            facts=lambda: self.agent.facts,
+            passwords=Passwords(self.server) if self.server is not None else None,
+            ask=self.peers.request,
+        )
 
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings

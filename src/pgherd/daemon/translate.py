@@ -127,9 +127,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     host, tls = settings.node.address.bound("proxy"), settings.proxy.tls
     return ProxySettings(
         listeners=tuple(
-            ListenerSettings(
-                host=host, port=one.port, route=Route(one.route), pool=Pool(one.pool)
-            )
+            ListenerSettings(host=host, port=one.port, route=Route(one.route), pool=Pool(one.pool))
             for one in settings.proxy.listeners
         ),
         connect_timeout_ms=settings.proxy.connect_timeout_ms,

@@ -46,7 +46,7 @@ class Passwords:
         rows = await self._session.rows(READ_SQL, [list(roles)], timeout_s=READ_S, again=True)
         control = self._server.control
         nonce = bytes.fromhex(control.mock_nonce) if control is not None else b""
-        return Stored({role: stored for role, stored in rows}, nonce)
+        return Stored(dict(rows), nonce)
 
     async def close(self) -> None:
         """End the session."""

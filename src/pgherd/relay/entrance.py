@@ -26,7 +26,7 @@ from typing import Protocol, cast
 
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
-from pgherd.relay.dial import RETRY_S_MAX, Attempt, Dialled, Router, dial
+from pgherd.relay.dial import RETRY_S_MAX, Dialled, Router, dial
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared

@@ -1,8 +1,8 @@
 """Walk over a stream of typed messages without keeping it: a type byte, a length, a body.
 
 A relay passes bytes on as they come and shows them here. Most bytes of a session are rows and COPY
-data: of these kinds nothing is handed out, and their bodies are stepped over without a copy, however
-they are cut. Of the kinds that matter at most `keep_bytes` of a body are kept.
+data: of these kinds nothing is handed out, and their bodies are stepped over without a copy,
+however they are cut. Of the kinds that matter at most `keep_bytes` of a body are kept.
 """
 
 from __future__ import annotations

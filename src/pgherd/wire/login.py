@@ -52,7 +52,7 @@ _EXTENSION = "_pq_."
 
 
 class BeginTls(msgspec.Struct, frozen=True):
-    """Send ACCEPT_TLS, do the handshake, call `tls_began`, and feed decrypted bytes from then on."""
+    """Send ACCEPT_TLS, do the handshake, call `tls_began`; from then on feed what it decrypts."""
 
 
 class Say(msgspec.Struct, frozen=True):

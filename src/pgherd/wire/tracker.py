@@ -6,10 +6,10 @@ the oldest one. A session is idle when no cycle is open, nothing was sent outsid
 is cut, and the last ReadyForQuery said "outside a transaction".
 
 It is clean when its server process keeps nothing of it that a new one would not have, once it got
-the startup parameters and `settings` (what ParameterStatus reports). Everything is taken for unclean
-that is not known to be harmless: command tags are on a list, statements are searched for words, and
-a SET counts as tracked only if the server reports that parameter. What the bytes do
-not show is a function that keeps something by itself: users of such functions must not let their
+the startup parameters and `settings` (what ParameterStatus reports). Everything is taken for
+unclean that is not known to be harmless: command tags are on a list, statements are searched for
+words, and a SET counts as tracked only if the server reports that parameter. What the bytes do not
+show is a function that keeps something by itself: users of such functions must not let their
 sessions be moved. DISCARD ALL makes a session clean again.
 
 Pure. Costs a step per message that is neither a row nor COPY data.
@@ -31,20 +31,22 @@ _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
 
 HARMLESS = frozenset(
-    """BEGIN;START TRANSACTION;COMMIT;ROLLBACK;SAVEPOINT;RELEASE;PREPARE TRANSACTION;COMMIT PREPARED
-    ROLLBACK PREPARED;SET CONSTRAINTS;SELECT;INSERT;UPDATE;DELETE;MERGE;COPY;FETCH;MOVE;SHOW;EXPLAIN
-    DECLARE CURSOR;CLOSE CURSOR;CLOSE CURSOR ALL;LOCK TABLE;TRUNCATE TABLE;NOTIFY;UNLISTEN;CALL
-    VACUUM;ANALYZE;REINDEX;CLUSTER;CHECKPOINT;DEALLOCATE;DEALLOCATE ALL;RESET;REFRESH MATERIALIZED VIEW
-    DISCARD TEMP;DISCARD PLANS;DISCARD SEQUENCES;CREATE TABLE;CREATE TABLE AS;SELECT INTO;CREATE INDEX
-    CREATE VIEW;CREATE SEQUENCE;CREATE SCHEMA;CREATE FUNCTION;CREATE TYPE;CREATE EXTENSION
-    ALTER TABLE;ALTER INDEX;ALTER SEQUENCE;ALTER SCHEMA;ALTER FUNCTION;ALTER TYPE;DROP TABLE;DROP INDEX
-    DROP VIEW;DROP SEQUENCE;DROP SCHEMA;DROP FUNCTION;DROP TYPE;GRANT;REVOKE;COMMENT""".replace(
-        "\n", ";"
-    )
-    .replace("    ", "")
-    .split(";")
+    {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
+    | {"PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED", "SET CONSTRAINTS"}
+    | {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "FETCH", "MOVE", "SHOW", "EXPLAIN"}
+    | {"DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL", "LOCK TABLE", "TRUNCATE TABLE"}
+    | {"NOTIFY", "UNLISTEN", "CALL", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "CHECKPOINT"}
+    | {"DEALLOCATE", "DEALLOCATE ALL", "RESET", "DISCARD TEMP", "DISCARD PLANS"}
+    | {"DISCARD SEQUENCES", "CREATE TABLE AS", "SELECT INTO", "REFRESH MATERIALIZED VIEW"}
+    | {"GRANT", "REVOKE", "COMMENT"}
+    | {
+        f"{verb} {what}"
+        for verb in ("CREATE", "ALTER", "DROP")
+        for what in ("TABLE", "INDEX", "VIEW", "SEQUENCE", "SCHEMA", "FUNCTION", "TYPE")
+    }
 )
-"""Command tags after which the server process keeps nothing, unless a word in the statement says so."""
+"""Command tags after which the server process keeps nothing, unless a word of the statement says
+so."""
 
 _MARKS = re.compile(
     rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b",

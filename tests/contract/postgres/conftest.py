@@ -221,9 +221,12 @@ class Way:
         await self.control.start()
         self.publish()
         argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        self._launch(argv)
+        await self.counted("it knows the primary", lambda seen: seen.term == 1)
+
+    def _launch(self, argv: list[str]) -> None:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
-        await self.counted("it knows the primary", lambda seen: seen.term == 1)
 
     async def counted(self, what: str, holds: Callable[[ProxyCounters], bool]) -> None:
         """Wait until the proxy's counters say so."""

@@ -1,12 +1,12 @@
-"""What a proxy that ends SCRAM gives to clients that are slow, rude, or too many: no server session."""
+"""What a proxy that ends SCRAM gives to clients that are slow, rude or too many: no server."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from base64 import b64decode
 import socket
 import struct
+from base64 import b64decode
 
 import psycopg
 import pytest

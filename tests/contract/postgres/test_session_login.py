@@ -116,7 +116,7 @@ def test_a_new_password_counts_at_once_and_waiting_ends_with_the_reason(lab, pla
     play(story())
 
 
-def test_a_server_that_is_starting_is_waited_for(lab, play, way):
+def test_a_server_that_is_starting_is_waited_for(lab, play, way, wait_until):
     """57P03 of a server is not the client's business while there is time."""
 
     async def story():
@@ -134,13 +134,15 @@ def test_a_server_that_is_starting_is_waited_for(lab, play, way):
             writer.close()
             refused += 1
 
+        async def asked_again() -> bool:
+            return refused >= 2
+
         place = await asyncio.start_server(refuse, "127.0.0.1", 0)
         async with way(server, connect_timeout_ms=15_000) as it:
             it.publish(term=2, port=place.sockets[0].getsockname()[1])
             await it.counted("it knows the stand-in", lambda seen: seen.term == 2)
             late = asyncio.create_task(psycopg.AsyncConnection.connect(it.dsn("ann", "right")))
-            while refused < 2:
-                await asyncio.sleep(0.02)
+            await wait_until("the stand-in was asked twice", asked_again)
             assert not late.done()
             it.publish(term=3)
             await (await late).close()
@@ -149,7 +151,9 @@ def test_a_server_that_is_starting_is_waited_for(lab, play, way):
     play(story())
 
 
-def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(lab, play, way, certificate):
+def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(
+    lab, play, way, certificate, wait_until
+):
     """Channel binding with the proxy's certificate, which is read again when it changes."""
 
     async def story():
@@ -199,19 +203,15 @@ def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(lab, play, way, ce
 
             needed = ProxyTls(str(own.cert), str(own.key), required=True)
             it.control.configure(msgspec.structs.replace(it.settings, tls=needed))
-            await wait_refused(dsn(sslmode="disable"), "without TLS")
+
+            async def is_needed() -> bool:
+                try:
+                    await (await psycopg.AsyncConnection.connect(dsn(sslmode="disable"))).close()
+                except psycopg.OperationalError as error:
+                    return "without TLS" in str(error)
+                return False
+
+            await wait_until("TLS is needed", is_needed)
             assert await encrypted(sslmode="require") == has_tls
 
     play(story())
-
-
-async def wait_refused(dsn: str, words: str) -> None:
-    """Until a connection is refused with these words."""
-    for _ in range(100):
-        try:
-            await (await psycopg.AsyncConnection.connect(dsn)).close()
-        except psycopg.OperationalError as error:
-            assert words in str(error)
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"never refused: {words}")

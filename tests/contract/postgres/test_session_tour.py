@@ -1,4 +1,4 @@
-"""What clients do in a session, through a proxy that ends SCRAM and TLS, as with the server itself."""
+"""What clients do in a session, through a proxy that ends SCRAM and TLS, as with a server."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ async def prepared(lab, **wishes):
 
 async def connect(dsn: str) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+
+async def give_up(one: psycopg.AsyncConnection) -> None:
+    """Begin a COPY and think better of it."""
+    async with one.cursor() as cursor, cursor.copy("COPY public.filled FROM STDIN") as copy:
+        await copy.write_row((1, "never"))
+        raise RuntimeError("given up")
 
 
 async def tour(dsn: str) -> list[object]:
@@ -62,7 +69,9 @@ async def tour(dsn: str) -> list[object]:
         await named.scroll(100)
         seen.append(await named.fetchone())
     async with one.transaction():
-        (number,) = await (await one.execute("SELECT lo_from_bytea(0, %s)", [b"big" * 9999])).fetchone()
+        (number,) = await (
+            await one.execute("SELECT lo_from_bytea(0, %s)", [b"big" * 9999])
+        ).fetchone()
         content = await (await one.execute("SELECT lo_get(%s)", [number])).fetchone()
         seen.append(hashlib.md5(content[0]).hexdigest())
         await one.execute("SELECT lo_unlink(%s)", [number])
@@ -83,9 +92,7 @@ async def tour(dsn: str) -> list[object]:
     found = await one.execute("SELECT count(*), sum(id), sum(length(note)) FROM public.filled")
     seen.append(await found.fetchone())
     with pytest.raises(RuntimeError):
-        async with one.cursor() as cursor, cursor.copy("COPY public.filled FROM STDIN") as copy:
-            await copy.write_row((1, "never"))
-            raise RuntimeError("given up")
+        await give_up(one)
     found = await one.execute("SELECT count(*) FROM public.filled")
     seen.append(await found.fetchone())
     await one.execute("TRUNCATE public.filled")

@@ -1,4 +1,4 @@
-"""Proves where an agent looks up what passwords are checked with, and what it says when it cannot."""
+"""Proves where an agent looks up what passwords are checked with, and what it says if it cannot."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ def test_the_primary_is_asked_and_else_the_copy_here(
         (N2, Server(None), "n2: no link; n1: starts up"),
     ],
 )
-def test_a_problem_is_an_answer(
-    leader: NodeId | None, server: Server | None, problem: str
-) -> None:
+def test_a_problem_is_an_answer(leader: NodeId | None, server: Server | None, problem: str) -> None:
     """It names everybody who was asked, so that the client's error says it."""
     found = asyncio.run(source(leader, server, None).of(USERS))
     assert found == Verifiers(USERS, problem=problem)

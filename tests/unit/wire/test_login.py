@@ -174,7 +174,11 @@ def test_a_server_that_asks_for_something_else_gets_nothing(kind: int, asked: st
 
 def test_a_server_that_proves_nothing_is_left() -> None:
     """It began the exchange and then would skip its end, or signs with other keys."""
-    for rest in (authentication(0), authentication(12, b"v=AAAA"), authentication(11, b"r=x,s=,i=1")):
+    for rest in (
+        authentication(0),
+        authentication(12, b"v=AAAA"),
+        authentication(11, b"r=x,s=,i=1"),
+    ):
         entry = ServerEntry(ANN, KEYS, nonce="abc")
         assert entry.feed(authentication(10, b"SCRAM-SHA-256\0\0")).startswith(b"p")
         with pytest.raises(ProtocolViolation):
@@ -233,10 +237,12 @@ def test_bad_bytes_of_a_client_only_violate(said: list[bytes], offers_tls: bool)
     st.lists(
         st.one_of(
             st.binary(max_size=40),
-            st.tuples(st.sampled_from([b"R", b"S", b"N", b"K", b"Z", b"E"]), st.binary(max_size=40))
-            .map(lambda pair: message(*pair)),
-            st.tuples(st.sampled_from([0, 10, 11, 12]), st.binary(max_size=40))
-            .map(lambda pair: authentication(*pair)),
+            st.tuples(
+                st.sampled_from([b"R", b"S", b"N", b"K", b"Z", b"E"]), st.binary(max_size=40)
+            ).map(lambda pair: message(*pair)),
+            st.tuples(st.sampled_from([0, 10, 11, 12]), st.binary(max_size=40)).map(
+                lambda pair: authentication(*pair)
+            ),
         ),
         max_size=6,
     )
