@@ -40,8 +40,9 @@ FLUSH_LIMIT_S = 30.0
 CUT_FLUSH_LIMIT_S = 0.8
 
 _TAIL_BYTES = 6
-shared_buffer = bytearray(READ_BYTES)  # it is emptied before the loop reads another socket
-shared_view = memoryview(shared_buffer)
+shared_view = memoryview(bytearray(READ_BYTES))
+"""What all sockets are read into: it is emptied before the loop reads another. A view, because
+asyncio's TLS fills it in pieces by slicing, and a slice of a bytearray is a copy."""
 
 
 class Totals:
@@ -285,8 +286,8 @@ class ClientSide(asyncio.BufferedProtocol):
         self._session.client = prepared(transport)
         self._host.session_began(self._session)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return shared_buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session
@@ -334,8 +335,8 @@ class ServerSide(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = prepared(transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return shared_buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session

@@ -33,11 +33,11 @@ from pgherd.wire.tracker import Tracker
 class Inbox:
     """What a side said while somebody logs in, for one reader."""
 
-    __slots__ = ("_bytes", "_ended", "_news")
+    __slots__ = ("_bytes", "_ended", "_reader")
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         self._ended = False
 
     def __len__(self) -> int:
@@ -46,12 +46,12 @@ class Inbox:
     def put(self, data: bytes) -> None:
         """Something was said."""
         self._bytes += data
-        self._news.set()
+        self._wake()
 
     def end(self) -> None:
         """Nothing more will be."""
         self._ended = True
-        self._news.set()
+        self._wake()
 
     def take(self) -> bytes:
         """All that is there now."""
@@ -64,9 +64,13 @@ class Inbox:
         while not self._bytes:
             if self._ended:
                 raise ConnectionResetError("closed the connection")
-            self._news.clear()
-            await self._news.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         return self.take()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 class Terminated(Session):

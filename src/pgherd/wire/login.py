@@ -211,8 +211,7 @@ class ClientLogin:
 
     def _ask(self) -> Step:
         self._state = _State.NAMED
-        cut = self.user.encode("utf-8", "surrogateescape")[:USER_BYTES_MAX]
-        return AskVerifier(cut.decode("utf-8", "ignore"))
+        return AskVerifier(_looked_up(self.user))
 
     def _first(self) -> Step | None:
         body = self._take_response()
@@ -282,6 +281,14 @@ def startup_packet(parameters: tuple[tuple[str, str], ...], *, minor: int = 0) -
     pairs = (_encoded(name) + b"\0" + _encoded(value) + b"\0" for name, value in parameters)
     body = (PROTOCOL_MAJOR << 16 | minor).to_bytes(4, "big") + b"".join(pairs) + b"\0"
     return (4 + len(body)).to_bytes(4, "big") + body
+
+
+def _looked_up(user: str) -> str:
+    """A name as PostgreSQL looks for it; one that is no text is nobody's."""
+    encoded = user.encode("utf-8", "surrogateescape")
+    if encoded.decode("utf-8", "ignore") != user:
+        return encoded[:USER_BYTES_MAX].decode("utf-8", "replace")
+    return encoded[:USER_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _known(message: StartupMessage) -> tuple[tuple[str, str], ...]:

@@ -18,17 +18,24 @@ Pure. Costs a step per message that is neither a row nor COPY data.
 from __future__ import annotations
 
 import re
-from collections import deque
+import sys
 
 from pgherd.wire.frames import Frame, Frames
 
 STATEMENT_BYTES_MAX = 64 * 1024
 """A longer statement is not searched, and taken for unclean."""
 
+SERVER_BYTES_MAX = 4096
+"""Of a command tag or a reported parameter."""
+
 PREPARED_MAX = 1000
 OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
+_BULK = frozenset(b"d")
+_NOT_READ = frozenset(b"DdTt123nsAN")
+_READ_CLIENT = frozenset(b"QPC")
+_READ_SERVER = frozenset(b"CSZ")
 
 HARMLESS = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
@@ -82,9 +89,9 @@ class Tracker:
         self.settings: dict[str, str] = {}
         """What ParameterStatus said last."""
         self.status = ord("I")
-        self._client = Frames(skip=b"d", keep=b"QPC", keep_bytes=STATEMENT_BYTES_MAX)
-        self._server = Frames(skip=b"DdTt123nsAN", keep=b"CSZ", keep_bytes=STATEMENT_BYTES_MAX)
-        self._cycles: deque[int] = deque()
+        self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
+        self._server = Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
+        self._cycles = bytearray()
         self._done = 0
         self._is_outside = False
         self._copies_in = False
@@ -194,7 +201,7 @@ class Tracker:
         if not self._copies_in:
             return
         self._copies_in = False
-        self._cycles = deque(kind for kind in self._cycles if kind != ord("S"))
+        self._cycles = self._cycles.replace(b"S", b"")
         self._is_outside = not self._cycles
 
     def _failed(self) -> None:
@@ -204,7 +211,7 @@ class Tracker:
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
-        self.settings[name] = value.rstrip("\0")
+        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
 
     def _completed(self, body: bytes) -> None:
         tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
@@ -227,7 +234,7 @@ class Tracker:
         if self._sets:
             self._judge_sets(names)
         if self._cycles:
-            self._cycles.popleft()
+            del self._cycles[0]
         else:
             self._blame("an answer to nothing", self._done)
 

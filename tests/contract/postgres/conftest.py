@@ -220,7 +220,9 @@ class Way:
         """Until it listens and knows the primary."""
         await self.control.start()
         self.publish()
+        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
         argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        argv += ["--loop", loop]
         self._launch(argv)
         await self.counted("it knows the primary", lambda seen: seen.term == 1)
 

@@ -18,6 +18,7 @@ from pgherd.wire.startup import SSL_REQUEST
 
 PASSWORD = "right"
 SETUP = "CREATE ROLE ann LOGIN PASSWORD 'right'"
+ONE_VERSION = pytest.mark.parametrize("lab", ["15"], indirect=True)
 COUNT = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann'"
 ANN = (("user", "ann"), ("database", "postgres"))
 
@@ -109,6 +110,7 @@ def test_whoever_proves_nothing_gets_no_server(lab, play, way, certificate):
             (b"\x16\x03\x01\x02\x00\x01", "08P01"),
             (SSL_REQUEST + first, "08P01"),
             (first + b"Q" + (9).to_bytes(4, "big") + b"hello", "08P01"),
+            (startup_packet((("user", "ann\udcff"),)) + b"Q", "08P01"),
             (first + b"p" + (1 << 20).to_bytes(4, "big"), "08P01"),
             (first + b"p" + (14).to_bytes(4, "big") + b"NONE\0" + bytes(5), "08P01"),
         ):
@@ -156,6 +158,7 @@ def test_ends_of_every_kind_reach_the_server(lab, play, way, wait_until):
     play(story_of(lab, way, story))
 
 
+@ONE_VERSION
 def test_too_many_are_told_so_in_their_own_words(lab, play, way, certificate):
     """53300 in the place where PostgreSQL says it, in TLS too; the server is not asked."""
 
@@ -171,6 +174,7 @@ def test_too_many_are_told_so_in_their_own_words(lab, play, way, certificate):
     play(story_of(lab, way, story, sessions_max=1, tls=certificate("proxy").tls))
 
 
+@ONE_VERSION
 def test_versions_are_negotiated(lab, play, way):
     """A version and options of the future are answered with what there is, and then work."""
 
@@ -188,6 +192,7 @@ def test_versions_are_negotiated(lab, play, way):
     play(story_of(lab, way, story))
 
 
+@ONE_VERSION
 def test_a_server_that_wants_a_clear_password_gets_none(lab, play, way):
     """Its access rules are at fault: the client is told, and the log says what to do."""
 

@@ -116,6 +116,7 @@ def test_a_new_password_counts_at_once_and_waiting_ends_with_the_reason(lab, pla
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
 def test_a_server_that_is_starting_is_waited_for(lab, play, way, wait_until):
     """57P03 of a server is not the client's business while there is time."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import psycopg
 import pytest
 
 SETUP = """
-CREATE ROLE ann LOGIN PASSWORD 'right';
+CREATE ROLE ann LOGIN REPLICATION PASSWORD 'right';
 GRANT ALL ON SCHEMA public TO ann;
 CREATE TABLE public.filled (id int, note text);
 ALTER TABLE public.filled OWNER TO ann;
@@ -18,9 +19,11 @@ BULK = "COPY (SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 40000) 
 GROWTH_BYTES_MAX = 16 << 20
 
 
-async def prepared(lab, **wishes):
-    """A server with a role and a table, whose commits wait for nobody."""
-    server = await lab.primary("a", **wishes)
+async def prepared(lab, certificate):
+    """A server with a role and a table, whose commits wait for nobody; 15 with TLS."""
+    files = certificate("server")
+    ssl = {"ssl": "on", "ssl_cert_file": str(files.cert), "ssl_key_file": str(files.key)}
+    server = await lab.primary("a", parameters=ssl if lab.binaries.major == 15 else {})
     await server.set_names("")
     async with await psycopg.AsyncConnection.connect(lab.dsn(server), autocommit=True) as agent:
         await agent.execute(SETUP)
@@ -48,6 +51,12 @@ async def tour(dsn: str) -> list[object]:
     seen += [status("server_version"), status("standard_conforming_strings"), status("TimeZone")]
     await one.execute("SET TimeZone TO 'Asia/Tokyo'; SET application_name TO 'tour'")
     seen += [status("TimeZone"), status("application_name")]
+    options = await psycopg.AsyncConnection.connect(dsn, options="-c geqo=off", autocommit=True)
+    seen.append(await (await options.execute("SHOW geqo")).fetchone())
+    await options.close()
+    walsender = await psycopg.AsyncConnection.connect(dsn, replication="database", autocommit=True)
+    seen.append((await (await walsender.execute("IDENTIFY_SYSTEM")).fetchone())[0])
+    await walsender.close()
 
     many = ", ".join(["%s"] * 1000)
     cursor = await one.execute(f"SELECT sum(v) FROM unnest(ARRAY[{many}]) v", list(range(1000)))
@@ -104,7 +113,7 @@ def test_a_tour_ends_as_with_a_direct_connection(lab, play, way, certificate):
     """Results, errors, notices, parameters, cursors, large objects, pipelines, COPY: all alike."""
 
     async def story():
-        server = await prepared(lab)
+        server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
             direct = await tour(it.dsn("ann", "right", direct=True))
             assert await tour(it.dsn("ann", "right", sslmode="disable")) == direct
@@ -130,7 +139,7 @@ def test_a_reader_that_pauses_costs_no_memory(lab, play, way, certificate):
     """40 MB of COPY, plain and in TLS: nothing is lost, and the proxy holds none of it."""
 
     async def story():
-        server = await prepared(lab)
+        server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
             await (await connect(it.dsn("ann", "right", sslmode="require"))).close()
             before = it.control.counters().rss_bytes
@@ -155,12 +164,12 @@ def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(lab, play
     """Keys are the proxy's own, of both lengths; an unknown one hits nobody."""
 
     async def story():
-        server = await prepared(lab)
+        server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
             for more in ({}, {"sslmode": "disable"}, {"max_protocol_version": "latest"}):
                 dsn = it.dsn("ann", "right", **more)
                 hit, spared = await connect(dsn), await connect(dsn)
-                other = asyncio.create_task(spared.execute("SELECT pg_sleep(1.5)"))
+                other = asyncio.create_task(spared.execute("SELECT pg_sleep(1)"))
                 running = asyncio.create_task(hit.execute("SELECT pg_sleep(60)"))
                 await asyncio.sleep(0.3)
                 await hit.cancel_safe()
@@ -189,7 +198,7 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
     """57P01 where nothing ran, 08007 where something did; then a new session is possible."""
 
     async def story():
-        server = await prepared(lab)
+        server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
             dsn = it.dsn("ann", "right", sslmode="require")
             idle, busy = await connect(dsn), await connect(dsn)
@@ -203,5 +212,40 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
                 await idle.execute("SELECT 1")
             async with await connect(dsn) as again:
                 assert (await (await again.execute("SELECT 1")).fetchone()) == (1,)
+
+    play(story())
+
+
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
+def test_pgbench_and_psql_notice_nothing(lab, play, way, certificate):
+    """Programs nobody here wrote, each with TLS on the way in."""
+    programs = Path("/usr/lib/postgresql/15/bin")
+    if not (programs / "pgbench").exists():
+        pytest.skip("needs Debian's pgbench")
+
+    async def run(it, program: str, *more: str) -> str:
+        command = [str(programs / program), "-h", "127.0.0.1", "-p", str(it.port), "-U", "ann"]
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            *more,
+            env={"PGPASSWORD": "right", "PGSSLMODE": "require", "PGCHANNELBINDING": "require"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await child.communicate()
+        assert child.returncode == 0, out.decode()
+        return out.decode()
+
+    async def story():
+        server = await prepared(lab, certificate)
+        async with way(server, tls=certificate("proxy").tls) as it:
+            await run(it, "pgbench", "-i", "-q", "postgres")
+            for words in (["-C"], ["-M", "extended"], ["-M", "prepared", "-S"]):
+                said = await run(it, "pgbench", "-n", "-c", "4", "-t", "10", *words, "postgres")
+                assert "number of transactions actually processed: 40/40" in said
+            said = await run(
+                it, "psql", "-At", "-c", "SELECT count(*) FROM pgbench_accounts", "postgres"
+            )
+            assert said.strip() == "100000"
 
     play(story())

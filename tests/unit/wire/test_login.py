@@ -146,6 +146,9 @@ def test_versions_and_options_of_the_future_are_negotiated() -> None:
 def test_names_are_looked_up_as_postgresql_does() -> None:
     """Cut at 63 bytes, between characters; the last of two counts; and none is an error."""
     long = "ü" * 40
+    body = b"user\0ann\xff\0\0"
+    packet = (8 + len(body)).to_bytes(4, "big") + (3 << 16).to_bytes(4, "big") + body
+    assert opened(packet) == [AskVerifier("ann\ufffd")]
     assert opened(startup_packet((("user", long),))) == [AskVerifier("ü" * 31)]
     assert opened(startup_packet((("user", "a"), ("user", "b")))) == [AskVerifier("b")]
     with pytest.raises(ProtocolViolation, match="no PostgreSQL user name") as caught:
