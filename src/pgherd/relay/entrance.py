@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import ssl
 from base64 import b64encode
 from typing import Protocol, cast
@@ -360,4 +359,4 @@ def _join(
 
 
 def _nonce() -> str:
-    return b64encode(secrets.token_bytes(scram.NONCE_BYTES)).decode()
+    return b64encode(os.urandom(scram.NONCE_BYTES)).decode()

@@ -26,6 +26,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     is_whole: bool = True
 
 
+_BARE = [Frame(kind) for kind in range(256)]
+
+
 class Frames:
     """One direction of a session.
 
@@ -79,7 +82,7 @@ class Frames:
 
     def _frame(self, kind: int, data: bytes, start: int, end: int) -> Frame:
         if kind not in self._keep:
-            return Frame(kind)
+            return _BARE[kind]
         kept = data[start : min(end, start + self._keep_bytes)]
         return Frame(kind, kept, len(kept) == end - start)
 

@@ -160,7 +160,7 @@ class ClientLogin:
     def give(self, known: Verifier | None, *, mock_nonce: bytes) -> Say:
         """Answer `AskVerifier`; None where the user has none. The request for its proof."""
         assert self._state is _State.NAMED, self._state
-        user = self.user.encode("utf-8", "surrogateescape")
+        user = self.user.encode("utf-8", "surrogateescape")[:USER_BYTES_MAX]
         self._has_verifier = known is not None
         self._scram = ScramServer(
             known or scram.mock(user, mock_nonce), nonce=self._nonce, end_point=self._end_point

@@ -28,6 +28,7 @@ STATEMENT_BYTES_MAX = 64 * 1024
 SERVER_BYTES_MAX = 4096
 """Of a command tag or a reported parameter."""
 
+TAGS_MAX = 1000
 PREPARED_MAX = 1000
 OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
@@ -56,11 +57,11 @@ HARMLESS = frozenset(
 so."""
 
 _MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b",
-    re.IGNORECASE,
+    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b"
 )
-_MARKS_HINT = re.compile(rb"temp|hold|set_config|advisory_lock|dblink", re.IGNORECASE)
-_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)", re.IGNORECASE)
+"""What a statement keeps beyond its transaction, in small letters."""
+
+_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
 _ALIASES = {"names": "client_encoding", "time": "timezone"}
 _LOCAL = "local"
 _NOT_SET_AGAIN = {"session_authorization"}
@@ -186,11 +187,15 @@ class Tracker:
         if not frame.is_whole:
             self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
             return
-        if _MARKS_HINT.search(body) and (mark := _MARKS.search(body)):
-            self._blame(mark[1].decode("ascii").lower(), cycle)
-        names = [name.decode("ascii", "replace").lower() for name in _SETS.findall(body)]
-        if names:
-            self._set_names.setdefault(cycle, []).extend(names)
+        lower = body.lower()
+        if (
+            b"temp" in lower or b"hold" in lower or b"set_config" in lower
+            or b"advisory_lock" in lower or b"dblink" in lower
+        ) and (mark := _MARKS.search(lower)):  # fmt: skip
+            self._blame(mark[1].decode("ascii"), cycle)
+        if b"set" in lower and (names := _SETS.findall(lower)):
+            found = self._set_names.setdefault(cycle, [])
+            found += [name.decode("ascii", "replace") for name in names]
 
     def _close(self, body: bytes) -> None:
         if body[:1] == b"S":
@@ -214,7 +219,7 @@ class Tracker:
         self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
 
     def _completed(self, body: bytes) -> None:
-        tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
+        tag = _tags.get(body) or _tag(body)
         if tag in HARMLESS:
             return
         if tag == "SET":
@@ -244,3 +249,14 @@ class Tracker:
         if unknown or len(names) != self._sets:
             self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)
         self._sets = 0
+
+
+_tags: dict[bytes, str] = {}
+"""What command tags say without their counts; the same few come again and again."""
+
+
+def _tag(body: bytes) -> str:
+    tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
+    if len(_tags) < TAGS_MAX:
+        _tags[body] = tag
+    return tag

@@ -192,16 +192,44 @@ def test_versions_are_negotiated(lab, play, way):
     play(story_of(lab, way, story))
 
 
+def test_nobody_learns_which_users_there_are(lab, play, way):
+    """The proxy asks strangers exactly what PostgreSQL asks them, salt included."""
+
+    async def asked(port: int, user: str) -> bytes:
+        one = await Raw.connect(port, startup_packet((("user", user), ("database", "postgres"))))
+        await one.until(b"R")
+        one.respond(MECHANISM.encode() + b"\0" + (10).to_bytes(4, "big") + b"n,,n=,r=ab")
+        answer = await one.until(b"R")
+        one.writer.close()
+        return answer.partition(b",s=")[2]
+
+    async def story(it, sessions):
+        for user in ("ann", "nobody", "x" * 70):
+            through = await asked(it.port, user)
+            assert through == await asked(it.server.port, user), user
+            assert through.endswith(b",i=4096")
+
+    play(story_of(lab, way, story))
+
+
 @ONE_VERSION
 def test_a_server_that_wants_a_clear_password_gets_none(lab, play, way):
-    """Its access rules are at fault: the client is told, and the log says what to do."""
+    """Its access rules are at fault: the client is told, and the log says what to do. Other rules
+    work, and `trust` there does not mean that the proxy lets everybody in."""
 
     async def story():
-        server = await lab.primary("a", hba=("host all ann 127.0.0.1/32 password",))
+        ways = {"ann": "password", "bea": "md5", "cid": "trust"}
+        hba = tuple(f"host all {user} 127.0.0.1/32 {method}" for user, method in ways.items())
+        server = await lab.primary("a", hba=hba)
         await server.set_names("")
         async with await psycopg.AsyncConnection.connect(lab.dsn(server), autocommit=True) as agent:
-            await agent.execute(SETUP)
+            for user in ways:
+                await agent.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")
         async with way(server) as it:
+            for user in ("bea", "cid"):
+                await (await psycopg.AsyncConnection.connect(it.dsn(user, PASSWORD))).close()
+                with pytest.raises(psycopg.OperationalError, match="authentication failed"):
+                    await psycopg.AsyncConnection.connect(it.dsn(user, "wrong"))
             with pytest.raises(psycopg.OperationalError, match="asks for a clear password"):
                 await psycopg.AsyncConnection.connect(it.dsn("ann", PASSWORD))
             assert "entry.impossible" in it.log
