@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.files import make_directory
-from pgherd.postgres.passwords import Passwords
+from pgherd.postgres.passwords import read_passwords
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
@@ -138,7 +139,7 @@ class Node:
         return VerifierSource(
             me=self.me,
             facts=lambda: self.agent.facts,
-            passwords=Passwords(self.server) if self.server is not None else None,
+            read=partial(read_passwords, self.server) if self.server is not None else None,
             ask=self.peers.request,
         )
 
@@ -452,7 +453,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.api.stop()
-        await self.verifiers.close()
         if self.server is not None:
             await self.server.close()
         if self.control is not None:

@@ -73,9 +73,10 @@ class Gate(Router, Protocol):
 class _Refused(Exception):
     """The client is told this, and that is all."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, result: Result = Result.REFUSED) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+        self.result = result
 
 
 class _RefusedByServer(Exception):
@@ -106,10 +107,10 @@ async def admit(gate: Gate, session: Terminated) -> None:
         gate.session_violated(session, why)
     except _Refused as why:
         if session.turned_away is None:
-            gate.tally.note(session.listener, Result.REFUSED)
+            gate.tally.note(session.listener, why.result)
         session.refuse(why.refusal)
     except _RefusedByServer as why:
-        gate.tally.note(session.listener, Result.REFUSED)
+        gate.tally.note(session.listener, Result.DENIED)
         session.say(authentication(0) + why.said)
         session.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
     except TimeoutError:
@@ -175,7 +176,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
         client = session.client.get_extra_info("peername") if session.client is not None else None
         address = client[0] if client else "unknown"
         say("login.refused", user=login.user, client=address, why=reason, next=advice)
-        raise _Refused(Refusal(why.sqlstate, str(why))) from why
+        raise _Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
 
 
 def _why(stored: str | None) -> tuple[str, str]:
@@ -287,7 +288,8 @@ async def _try(
         return bound
     except EntryImpossible as why:
         say("entry.impossible", server=name, why=why, next=why.hint)
-        raise _Refused(Refusal("28000", f"pgherd: {name}: {why}", why.hint)) from why
+        refusal = Refusal("28000", f"pgherd: {name}: {why}", why.hint)
+        raise _Refused(refusal, Result.DENIED) from why
     except (OSError, ProtocolViolation) as why:
         gate.note_error("entry_failed")
         return NoBackend(CANNOT_CONNECT_NOW, f"{name} broke off a login: {why}")

@@ -14,6 +14,8 @@ import asyncio
 
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import (
+    CUT_LINGER_S,
+    LINGER_S,
     PENDING_BYTES_MAX,
     ClientSide,
     Host,
@@ -148,7 +150,7 @@ class Terminated(Session):
         try:
             tracker.client(data)
         except ProtocolViolation as why:
-            self._host.session_violated(self, why)
+            self._violated(why)
             return
         server.write(data)
 
@@ -158,9 +160,16 @@ class Terminated(Session):
         try:
             self.tracker.server(data)
         except ProtocolViolation as why:
-            self._host.session_violated(self, why)
+            self._violated(why)
             return
         self.say(data)
+
+    def _violated(self, why: ProtocolViolation) -> None:
+        """Somebody says what is no message: told where the client can tell it from the rest."""
+        if self.can_be_told:
+            self._host.session_violated(self, why)
+        else:
+            self.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
 
     def client_finished(self) -> None:
         """The client will say nothing more, but may still read."""

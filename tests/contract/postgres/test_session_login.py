@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 import pytest
 
+from pgherd.postgres.passwords import read_passwords
 from pgherd.relay.messages import ProxyTls
 from pgherd.wire.answer import Refusal, error_response
 from pgherd.wire.startup import SSL_REQUEST
@@ -77,6 +78,11 @@ def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, pl
             assert 'why="there is no such role"' in it.log
             assert 'why="the role has no password"' in it.log
             assert "right" not in it.log
+            reader = server.reading.backend_pid
+            await server.close_gate()
+            assert server.reading.backend_pid == reader, "the gate waits for whoever asks again"
+            found = await read_passwords(server, ("ann", "nobody", "bare"))
+            assert set(found.stored) == {"ann", "bare"}
 
     play(story())
 

@@ -16,6 +16,7 @@ CREATE TABLE public.filled (id int, note text);
 ALTER TABLE public.filled OWNER TO ann;
 """
 BULK = "COPY (SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 40000) i) TO STDOUT"
+END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
 GROWTH_BYTES_MAX = 16 << 20
 
 
@@ -195,7 +196,8 @@ def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(lab, play
 
 
 def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
-    """57P01 where nothing ran, 08007 where something did; then a new session is possible."""
+    """57P01 where nothing ran, 08007 where something did; then a new session is possible. So are
+    PostgreSQL's own end of a session, and the proxy's."""
 
     async def story():
         server = await prepared(lab, certificate)
@@ -210,8 +212,17 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
             assert caught.value.sqlstate == "08007"
             with pytest.raises(psycopg.errors.AdminShutdown):
                 await idle.execute("SELECT 1")
-            async with await connect(dsn) as again:
-                assert (await (await again.execute("SELECT 1")).fetchone()) == (1,)
+            ended, left = await connect(dsn), await connect(dsn)
+            running = asyncio.create_task(ended.execute("SELECT pg_sleep(60)"))
+            await asyncio.sleep(0.3)
+            async with await connect(lab.dsn(server)) as agent:
+                await agent.execute(END)
+            with pytest.raises(psycopg.errors.AdminShutdown):
+                await running
+            it.process.terminate()
+            await asyncio.to_thread(it.process.wait, 15)
+            with pytest.raises(psycopg.errors.AdminShutdown):
+                await left.execute("SELECT 1")
 
     play(story())
 

@@ -26,16 +26,12 @@ class Server:
 
     def __init__(self, answer: Stored | None) -> None:
         self.answer = answer
-        self.is_closed = False
 
     async def read(self, roles: tuple[str, ...]) -> Stored:
         assert roles == USERS
         if self.answer is None:
             raise PostgresError("starts up")
         return self.answer
-
-    async def close(self) -> None:
-        self.is_closed = True
 
 
 def source(leader: NodeId | None, server: Server | None, there: bytes | None) -> VerifierSource:
@@ -50,7 +46,10 @@ def source(leader: NodeId | None, server: Server | None, there: bytes | None) ->
 
     key = MemberKey(leader, "aaaaaa") if leader is not None else None
     return VerifierSource(
-        me=N1, facts=lambda: Facts(cluster="c", leader=key), passwords=server, ask=ask
+        me=N1,
+        facts=lambda: Facts(cluster="c", leader=key),
+        read=server.read if server is not None else None,
+        ask=ask,
     )
 
 
