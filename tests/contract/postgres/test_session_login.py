@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import msgspec
 import psycopg
 import pytest
@@ -40,7 +39,7 @@ async def refusal(dsn: str) -> tuple[str | None, str]:
 
 
 def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, play, way):
-    """psycopg and asyncpg with a right password; a refusal has the words of a direct one."""
+    """A right password is enough; a refusal has the words of a direct one."""
 
     async def story():
         server = await lab.primary("a")
@@ -50,11 +49,6 @@ def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, pl
                 async with await psycopg.AsyncConnection.connect(it.dsn(user, "right")) as one:
                     cursor = await one.execute("SELECT current_user")
                     assert await cursor.fetchone() == (user,)
-            other = await asyncpg.connect(
-                host="127.0.0.1", port=it.port, user="ann", password="right", database="postgres"
-            )
-            assert await other.fetchval("SELECT current_user") == "ann"
-            await other.close()
             for user, password in (
                 ("ann", "wrong"),
                 ("nobody", "right"),
@@ -69,10 +63,6 @@ def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, pl
             assert "password authentication failed" in said
             no_base = it.dsn("ann", "right", dbname="nowhere")
             assert "does not exist" in (await refusal(no_base))[1]
-            with pytest.raises(asyncpg.InvalidPasswordError):
-                await asyncpg.connect(
-                    host="127.0.0.1", port=it.port, user="ann", password="x", database="postgres"
-                )
             assert "user=old" in it.log
             assert "not kept as SCRAM-SHA-256" in it.log
             assert 'why="there is no such role"' in it.log
@@ -185,13 +175,6 @@ def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(
             binding = {"sslmode": "require", "channel_binding": "require"}
             assert await encrypted(**binding) == has_tls
             assert await encrypted(sslmode="disable") == has_tls
-            other = await asyncpg.connect(
-                host="127.0.0.1", port=it.port, user="ann", password="right",
-                database="postgres", ssl="require",
-            )  # fmt: skip
-            assert await other.fetchval("SELECT 1") == 1
-            await other.close()
-
             verified = {"sslmode": "verify-full", "sslrootcert": str(own.cert)}
             assert await encrypted(**verified) == has_tls
             kept = own.cert.read_bytes()
@@ -220,5 +203,44 @@ def test_tls_ends_at_the_proxy_and_begins_again_to_the_server(
 
             await wait_until("TLS is needed", is_needed)
             assert await encrypted(sslmode="require") == has_tls
+
+    play(story())
+
+
+def test_asyncpg_notices_nothing(lab, play, way, certificate):
+    """A driver with a protocol of its own: prepared statements, COPY, LISTEN, a cancelled query."""
+    asyncpg = pytest.importorskip("asyncpg")
+
+    async def tour(it, port: int, ssl: str) -> list[object]:
+        login = {"host": "127.0.0.1", "port": port, "user": "ann", "database": "postgres"}
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(**login, password="wrong", ssl=ssl)
+        one = await asyncpg.connect(**login, password="right", ssl=ssl)
+        seen: list[object] = [await one.fetchval("SELECT current_user")]
+        for number in range(5):
+            seen.append(await one.fetchval("SELECT $1::int + 1", number))
+        await one.execute("CREATE TEMP TABLE t (i int, note text)")
+        rows = [(number, "x" * 100) for number in range(2000)]
+        seen.append(await one.copy_records_to_table("t", records=rows))
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        await one.add_listener("news", lambda *said: heard.put_nowait(said[3]))
+        await one.execute("NOTIFY news, 'of the day'")
+        seen.append(await asyncio.wait_for(heard.get(), 10))
+        with pytest.raises(TimeoutError):
+            await one.fetchval("SELECT pg_sleep(60)", timeout=0.3)
+        seen.append(await one.fetchval("SELECT count(*) FROM t"))
+        async with one.transaction():
+            seen += [row["i"] async for row in one.cursor("SELECT i FROM t LIMIT 60", prefetch=7)]
+        await one.close()
+        return seen
+
+    async def story():
+        server = await lab.primary("a")
+        await roles(lab, server)
+        async with way(server, tls=certificate("proxy").tls) as it:
+            direct = await tour(it, it.server.port, "prefer")
+            assert await tour(it, it.port, "disable") == direct
+            assert await tour(it, it.port, "require") == direct
+            await it.counted("its cancels came through", lambda seen: seen.cancels_total == 2)
 
     play(story())
