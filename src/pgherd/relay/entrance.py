@@ -25,7 +25,7 @@ from typing import Protocol, cast
 
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
-from pgherd.relay.dial import RETRY_S_MAX, Dialled, Router, dial
+from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
@@ -55,7 +55,6 @@ ENTRY_S_MIN = 1.0
 
 KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
 MINOR_OF_LONG_KEYS = 2
-HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 _PASSWORD_ADVICE = "set it anew with password_encryption = scram-sha-256 (psql: \\password NAME)"
 
 

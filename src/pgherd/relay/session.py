@@ -100,6 +100,9 @@ class Session:
         "wants",
     )
 
+    ends_here = False
+    """Whether TLS and SCRAM end at this proxy (`terminated`)."""
+
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
         self._host = host
         self.listener = listener

@@ -83,6 +83,8 @@ class Terminated(Session):
 
     __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker", "turned_away")
 
+    ends_here = True
+
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
         super().__init__(host, listener)
         self.opening = None
