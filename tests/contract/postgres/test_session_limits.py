@@ -126,7 +126,7 @@ def test_whoever_proves_nothing_gets_no_server(lab, play, way, certificate):
             await one.end()
         await it.counted("all are gone", lambda seen: not seen.sessions)
 
-    play(story_of(lab, way, story, startup_ms=3000, tls=certificate("proxy").tls))
+    play(story_of(lab, way, story, startup_ms=5000, tls=certificate("proxy").tls))
 
 
 def test_ends_of_every_kind_reach_the_server(lab, play, way, wait_until):

@@ -83,7 +83,7 @@ def test_a_new_password_counts_at_once_and_waiting_ends_with_the_reason(lab, pla
     async def story():
         server = await lab.primary("a")
         await roles(lab, server)
-        async with way(server, connect_timeout_ms=1500) as it:
+        async with way(server, connect_timeout_ms=2500) as it:
             for password in ("second", "third"):
                 await (await psycopg.AsyncConnection.connect(it.dsn("ann", "right"))).close()
                 async with await psycopg.AsyncConnection.connect(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,9 @@ CREATE TABLE public.filled (id int, note text);
 ALTER TABLE public.filled OWNER TO ann;
 """
 BULK = "COPY (SELECT i, repeat(md5(i::text), 30) FROM generate_series(1, 40000) i) TO STDOUT"
-END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+SLEEP = "SELECT pg_sleep(60)"
+ASLEEP = f"SELECT pid FROM pg_stat_activity WHERE query = '{SLEEP}' AND state = 'active'"
+END = f"SELECT pg_terminate_backend(pid, 10000) FROM ({ASLEEP}) found"
 GROWTH_BYTES_MAX = 16 << 20
 
 
@@ -33,6 +36,16 @@ async def prepared(lab, certificate):
 
 async def connect(dsn: str) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+
+async def until_asleep(lab, server, wait_until) -> None:
+    """Wait until the server runs what a client is to be torn out of."""
+    async with await connect(lab.dsn(server)) as agent:
+
+        async def runs() -> bool:
+            return bool(await (await agent.execute(ASLEEP)).fetchall())
+
+        await wait_until("the server sleeps", runs)
 
 
 async def give_up(one: psycopg.AsyncConnection) -> None:
@@ -161,18 +174,21 @@ def test_a_reader_that_pauses_costs_no_memory(lab, play, way, certificate):
     play(story())
 
 
-def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(lab, play, way, certificate):
+def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(
+    lab, play, way, certificate, wait_until
+):
     """Keys are the proxy's own, of both lengths; an unknown one hits nobody."""
 
     async def story():
         server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
+            sleeping = partial(until_asleep, lab, server, wait_until)
             for more in ({}, {"sslmode": "disable"}, {"max_protocol_version": "latest"}):
                 dsn = it.dsn("ann", "right", **more)
                 hit, spared = await connect(dsn), await connect(dsn)
                 other = asyncio.create_task(spared.execute("SELECT pg_sleep(1)"))
-                running = asyncio.create_task(hit.execute("SELECT pg_sleep(60)"))
-                await asyncio.sleep(0.3)
+                running = asyncio.create_task(hit.execute(SLEEP))
+                await sleeping()
                 await hit.cancel_safe()
                 with pytest.raises(psycopg.errors.QueryCanceled):
                     await running
@@ -195,7 +211,7 @@ def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(lab, play
     play(story())
 
 
-def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
+def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait_until):
     """57P01 where nothing ran, 08007 where something did; then a new session is possible. So are
     PostgreSQL's own end of a session, and the proxy's."""
 
@@ -204,8 +220,8 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
         async with way(server, tls=certificate("proxy").tls) as it:
             dsn = it.dsn("ann", "right", sslmode="require")
             idle, busy = await connect(dsn), await connect(dsn)
-            running = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
-            await asyncio.sleep(0.3)
+            running = asyncio.create_task(busy.execute(SLEEP))
+            await until_asleep(lab, server, wait_until)
             it.publish(term=2)
             with pytest.raises(psycopg.OperationalError) as caught:
                 await running
@@ -213,9 +229,10 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate):
             with pytest.raises(psycopg.errors.AdminShutdown):
                 await idle.execute("SELECT 1")
             ended, left = await connect(dsn), await connect(dsn)
-            running = asyncio.create_task(ended.execute("SELECT pg_sleep(60)"))
-            await asyncio.sleep(0.3)
             async with await connect(lab.dsn(server)) as agent:
+                await agent.execute(END)  # of the one that was cut: it sleeps on
+                running = asyncio.create_task(ended.execute(SLEEP))
+                await until_asleep(lab, server, wait_until)
                 await agent.execute(END)
             with pytest.raises(psycopg.errors.AdminShutdown):
                 await running
