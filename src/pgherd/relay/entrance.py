@@ -122,6 +122,9 @@ async def admit(gate: Gate, session: Terminated) -> None:
         if session.client is None and session.tracker is None:
             gate.tally.note(session.listener, Result.LEFT)
         raise
+    finally:
+        if session.in_handshake:
+            _give_up(session)
 
 
 # The client
@@ -222,7 +225,10 @@ async def _ask(gate: Gate, user: str) -> Verifiers:
 
 
 def _give_up(session: Terminated) -> None:
-    """Leave a client whose connection is in no state to say anything on."""
+    """Leave a client whose connection is in no state to say anything on.
+
+    asyncio tells nobody of a connection that ends during its handshake: we have to.
+    """
     client = session.client
     if client is not None:
         client.abort()
