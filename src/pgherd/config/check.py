@@ -6,6 +6,8 @@ Yields (path, message, hint); leaves reporting to `load`.
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterator, Mapping
 
 from pgherd.config import detection
@@ -32,13 +34,19 @@ def joint_problems(settings: Settings) -> Found:
     yield from _trust(settings)
     yield from _timings(settings)
     yield from _members(settings)
+    yield from _pools(settings)
     yield from _places(settings)
     yield from _parameters(settings)
 
 
 def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
     """Secrets and certificates that cannot be read here and now."""
-    for section, tls in (("raft", settings.raft.tls), ("api", settings.api.tls)):
+    sections = (
+        ("raft", settings.raft.tls),
+        ("api", settings.api.tls),
+        ("proxy", settings.proxy.tls),
+    )
+    for section, tls in sections:
         for name in ("ca", "cert", "key") if tls is not None else ():
             file = getattr(tls, name, None)
             if file is None:
@@ -51,6 +59,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                     "make it readable by the user that pgherd runs as, or run pgherd init or join"
                 )
                 yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
+    yield from _pair(settings)
     for role in ("superuser", "replication", "rewind"):
         secret: Secret | None = getattr(settings.postgresql, role).password
         if secret is not None:
@@ -58,6 +67,22 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                 secret.reveal(env)
             except OperatorError as error:
                 yield ("postgresql", role, "password"), error.message, error.hint
+
+
+def _pair(settings: Settings) -> Found:
+    """What clients of the proxy are shown; the peers' own files are checked where they are made."""
+    tls = settings.proxy.tls
+    if tls is None or not all(os.access(file, os.R_OK) for file in (tls.cert, tls.key)):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key)
+    except ssl.SSLError as error:
+        yield (
+            ("proxy", "tls", "key"),
+            f"{tls.key} is not the key of {tls.cert}, or one of them is no PEM file"
+            f" ({error.reason or error})",
+            "write the files that were issued together",
+        )
 
 
 def _addresses(settings: Settings) -> Found:
@@ -161,6 +186,16 @@ def _members(settings: Settings) -> Found:
     if seats and settings.node.name not in {seat.name for seat in seats}:
         hint = f"add {settings.node.name}=ADDRESS:{settings.raft.port}"
         yield ("raft", "members"), f"does not list this node, {settings.node.name}", hint
+
+
+def _pools(settings: Settings) -> Found:
+    ends_tls = any(listener.pool == "session" for listener in settings.proxy.listeners)
+    if settings.proxy.tls is not None and not ends_tls:
+        yield (
+            ("proxy", "tls"),
+            "has no effect: with pool: none TLS is between client and PostgreSQL",
+            "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
+        )
 
 
 def _places(settings: Settings) -> Found:

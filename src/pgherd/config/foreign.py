@@ -123,7 +123,6 @@ COMES_LATER: dict[str, str] = {
     "proxy.drain_timeout": "",
     "proxy.hold_timeout": "",
     "proxy.read_timeout": "",
-    "proxy.tls": "TLS passes through to PostgreSQL: set its ssl parameters",
     "proxy.write_timeout": "",
     "replication.slots": "every member has its slot",
     "replication.synchronous_commit": "it is on; postgresql.parameters may say remote_apply",

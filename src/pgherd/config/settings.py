@@ -107,6 +107,12 @@ class ServerTls(Section):
     key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
 
 
+class ProxyTls(ServerTls):
+    """Certificate files of listeners with pool: session, and whether clients must use them."""
+
+    required: Annotated[Flag, Key("Refuse clients without TLS.", RELOAD)] = False
+
+
 class Raft(Section):
     """Consensus between the nodes."""
 
@@ -359,8 +365,12 @@ class Listener(Section):
         Key("Where its connections go.", later=("auto",)),
     ]
     pool: Annotated[
-        Literal["none"],
-        Key("none: bytes pass from client to server untouched.", later=("session", "transaction")),
+        Literal["none", "session"],
+        Key(
+            "none: bytes pass from client to server untouched; session: TLS and SCRAM end at the"
+            " proxy, which logs in to the server with the client's own keys.",
+            later=("transaction",),
+        ),
     ] = "none"
 
 
@@ -383,6 +393,10 @@ class Proxy(Section):
             why="shorter refuses clients during an ordinary failover",
         ),
     ] = 5000
+    tls: Annotated[
+        ProxyTls | None,
+        Key("What listeners with pool: session offer: {cert, key, required}.", RELOAD),
+    ] = None
     max_replica_lag_bytes: Annotated[
         Bytes,
         Key(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import snapshot
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
+from pgherd.daemon.verifiers import VerifierSource
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId, RaftId, Term
@@ -37,6 +39,7 @@ from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.files import make_directory
+from pgherd.postgres.passwords import read_passwords
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
@@ -88,7 +91,7 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(lambda: self.agent)
+        self.requests = Requests(lambda: self.agent, lambda body: self.verifiers.answer(body))
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -102,9 +105,10 @@ class Node:
         )
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
-        has_proxy = bool(settings.proxy.listeners)
+        self.verifiers = self._make_verifiers()
+        wanted = translate.proxy_settings(settings)
         self.control = (
-            ProxyControl(control, translate.proxy_settings(settings)) if has_proxy else None
+            ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
         )
         self.agent = self._make_agent()
         self.port = Port(
@@ -130,6 +134,14 @@ class Node:
             failover_enabled=lambda: self.agent.policy.failover_enabled,
         )
         self._facts_seen: Facts | None = None
+
+    def _make_verifiers(self) -> VerifierSource:
+        return VerifierSource(
+            me=self.me,
+            facts=lambda: self.agent.facts,
+            read=partial(read_passwords, self.server) if self.server is not None else None,
+            ask=self.peers.request,
+        )
 
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -28,8 +28,9 @@ from pgherd.daemon import readmitting
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
+from pgherd.daemon.verifiers import VERIFIERS
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
-from pgherd.model.errors import OperatorError, PeerError
+from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
@@ -59,8 +60,11 @@ class Answer(msgspec.Struct, frozen=True):
 class Requests:
     """What this node answers to its peers."""
 
-    def __init__(self, agent: Callable[[], Agent]) -> None:
+    def __init__(
+        self, agent: Callable[[], Agent], verifiers: Callable[[bytes], Awaitable[bytes]]
+    ) -> None:
         self._agent = agent
+        self._verifiers = verifiers
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -75,6 +79,8 @@ class Requests:
             if kind == TRANSFER:
                 consensus.hand_to(NodeId(msgspec.msgpack.decode(body, type=str)))
                 return b""
+            if kind == VERIFIERS:
+                return await self._verifiers(body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -84,7 +90,7 @@ class Requests:
                 return msgspec.msgpack.encode(consensus.replica.node.applied)
         except NotLeader as error:
             raise PeerRefused(f"{NOT_LEADER}: {error}") from error
-        except OperatorError as error:
+        except (OperatorError, PostgresError) as error:
             raise PeerRefused(str(error)) from error
         except msgspec.ValidationError as error:
             raise PeerRefused(f"this node's pgherd does not understand it: {error}") from error

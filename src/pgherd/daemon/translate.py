@@ -20,7 +20,7 @@ from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
-from pgherd.relay.messages import ListenerSettings, ProxySettings
+from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
 from pgherd.route.choose import Route
 from pgherd.telemetry.metrics import Metrics
 
@@ -124,13 +124,14 @@ def server_settings(settings: Settings) -> ServerSettings:
 
 def proxy_settings(settings: Settings) -> ProxySettings:
     """How the proxy works."""
-    host = settings.node.address.bound("proxy")
+    host, tls = settings.node.address.bound("proxy"), settings.proxy.tls
     return ProxySettings(
         listeners=tuple(
-            ListenerSettings(host=host, port=one.port, route=Route(one.route))
+            ListenerSettings(host=host, port=one.port, route=Route(one.route), pool=Pool(one.pool))
             for one in settings.proxy.listeners
         ),
         connect_timeout_ms=settings.proxy.connect_timeout_ms,
+        tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
     )
 
 

@@ -15,12 +15,12 @@ import msgspec
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Term, parse_lsn
-from pgherd.postgres import scram
 from pgherd.postgres.look import EPOCH_SQL, SenderSeen
 from pgherd.postgres.sealing import end_backends
 from pgherd.postgres.session import Session
 from pgherd.postgres.settings import CLOSED_NAMES
 from pgherd.postgres.statement import compose, identifier, literal
+from pgherd.wire import scram
 
 if TYPE_CHECKING:
     from pgherd.postgres.server import PostgresServer

@@ -37,7 +37,9 @@ class ControlData(msgspec.Struct, frozen=True):
     state: PostgreSQL's own words, e.g. "in production" · checkpoint, redo = of the last checkpoint
     · min_recovery_end = a standby is consistent from here on; 0 when it was a primary ·
     backup_start = where a base backup or a rewind began whose end has not been replayed yet; else 0
-    · demanded = parameters a standby needs at least this much of, since its primary had so much.
+    · demanded = parameters a standby needs at least this much of, since its primary had so much ·
+    mock_nonce = in hex, the same on all copies: what users without a password are asked is made of
+    it.
     """
 
     system_id: str
@@ -52,6 +54,7 @@ class ControlData(msgspec.Struct, frozen=True):
     wal_log_hints: bool
     wal_segment_bytes: int
     demanded: dict[str, int] = {}
+    mock_nonce: str = ""
 
     @property
     def clean(self) -> bool:
@@ -85,6 +88,7 @@ def parse(text: str) -> ControlData:
             wal_log_hints=fields["wal_log_hints setting"] == "on",
             wal_segment_bytes=int(fields["Bytes per WAL segment"]),
             demanded={name: int(fields[words]) for name, words in DEMANDED.items()},
+            mock_nonce=fields.get("Mock authentication nonce", ""),
         )
     except (KeyError, ValueError) as error:
         raise PostgresError(f"pg_controldata said something unexpected: {error}") from error

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pgherd.relay.messages import (
@@ -19,8 +20,9 @@ from pgherd.relay.messages import (
     ProxyFailed,
     ProxyHello,
     ProxySettings,
-    ToAgent,
     ToProxy,
+    Verifiers,
+    VerifiersAsked,
     frame,
     read_to_agent,
 )
@@ -36,6 +38,10 @@ SOCKET_PATH_BYTES_MAX = 107
 """sun_path of Linux, less its closing zero."""
 
 
+Source = Callable[[tuple[str, ...]], Awaitable[Verifiers]]
+"""Who knows what users' passwords are checked with; problems are part of the answer."""
+
+
 class ControlError(Exception):
     """The operator's arrangement of the control socket cannot work."""
 
@@ -43,10 +49,11 @@ class ControlError(Exception):
 class _Link:
     """One connected proxy and what it said last."""
 
-    __slots__ = ("at_s", "counters", "hello", "task", "was_well")
+    __slots__ = ("answering", "at_s", "counters", "hello", "task", "was_well")
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
+        self.answering: asyncio.Task[None] | None = None
         self.hello: ProxyHello | None = None
         self.counters: ProxyCounters | None = None
         self.at_s = 0.0
@@ -56,8 +63,11 @@ class _Link:
 class ProxyControl:
     """Talk to the proxy of this node. Everything runs in the agent's event loop."""
 
-    def __init__(self, path: Path, settings: ProxySettings) -> None:
+    def __init__(
+        self, path: Path, settings: ProxySettings, verifiers: Source | None = None
+    ) -> None:
         self._path = path
+        self._verifiers = verifiers
         self._settings = settings
         self._snapshot: Snapshot | None = None
         self._server: asyncio.Server | None = None
@@ -137,15 +147,35 @@ class ProxyControl:
         sending = asyncio.create_task(self._send(writer))
         try:
             while (message := await read_to_agent(reader)) is not None:
-                self._take(link, message)
+                if isinstance(message, VerifiersAsked):
+                    self._begin_answer(link, message.users, writer)
+                else:
+                    self._take(link, message)
         except (FrameError, asyncio.CancelledError):
             pass  # one that speaks wrongly is left and will connect again; or we stop
         finally:
             sending.cancel()
+            if link.answering is not None:
+                link.answering.cancel()
             writer.close()
             self._links.remove(link)
 
-    def _take(self, link: _Link, message: ToAgent) -> None:
+    def _begin_answer(
+        self, link: _Link, users: tuple[str, ...], writer: asyncio.StreamWriter
+    ) -> None:
+        """Find out in a task of its own: counters go on. A proxy asks one question at a time."""
+        if link.answering is not None and not link.answering.done():
+            raise FrameError("a question before the last one was answered")
+        link.answering = asyncio.create_task(self._answer(users, writer))
+
+    async def _answer(self, users: tuple[str, ...], writer: asyncio.StreamWriter) -> None:
+        if self._verifiers is None:
+            answer = Verifiers(users, problem="this agent knows no users")
+        else:
+            answer = await self._verifiers(users)
+        writer.write(frame(answer))
+
+    def _take(self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters) -> None:
         match message:
             case ProxyHello():
                 link.hello = message

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.messages import ProxySettings
@@ -20,20 +20,23 @@ from pgherd.route.choose import Backend, Bound, NoBackend, Route
 
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.4
+HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 
 Connecting = asyncio.Task[tuple[asyncio.Transport, ServerSide]]
+Attempt = asyncio.Task[Any]
+"""A connection under way, or a login on it."""
 
 
 class Router(Host, Protocol):
     """What dialling needs of the proxy: its snapshot's answers and the counts behind them.
 
-    attempts: connections under way with what they are for; the router cancels the task of one whose
-    choice does not hold any more.
+    attempts: what is under way, and what it is for; the router cancels the task of one whose choice
+    does not hold any more.
     """
 
     settings: ProxySettings
     news: asyncio.Event
-    attempts: dict[Connecting, Bound]
+    attempts: dict[Attempt, Bound]
 
     def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
         """The server for a new session now."""
@@ -58,10 +61,15 @@ class Dialled:
         self.transport = transport
 
 
-async def dial(router: Router, session: Session) -> Dialled | NoBackend:
-    """Wait for a server and connect to it; the last reason when the time is over."""
+async def dial(
+    router: Router, session: Session, *, deadline_s: float | None = None
+) -> Dialled | NoBackend:
+    """Wait for a server and connect to it; the last reason when the time is over.
+
+    deadline_s: of the loop's clock, where the wait began earlier.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + router.settings.connect_timeout_ms / 1000
+    deadline = deadline_s or loop.time() + router.settings.connect_timeout_ms / 1000
     refused: dict[NodeId, NoBackend] = {}
     pause_s = RETRY_S_MIN
     while True:
@@ -115,7 +123,7 @@ async def _attempt(
 
 
 def _connect(router: Router, session: Session, backend: Backend) -> Connecting:
-    reaching = connect(lambda: ServerSide(router, session), backend.host, backend.port)
+    reaching = connect(session.server_side, backend.host, backend.port)
     return asyncio.get_running_loop().create_task(reaching)
 
 

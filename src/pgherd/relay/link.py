@@ -17,6 +17,7 @@ from pgherd.relay.messages import (
     ProxyFailed,
     ProxyHello,
     ProxySettings,
+    Verifiers,
     frame,
     read_to_proxy,
 )
@@ -60,8 +61,10 @@ class Link:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reporting = asyncio.create_task(self._report(writer))
+        asker = self._proxy.asker
         try:
             writer.write(frame(ProxyHello(os.getpid(), __version__)))
+            asker.connected(lambda question: writer.write(frame(question)))
             while (message := await read_to_proxy(reader)) is not None:
                 match message:
                     case ProxySettings():
@@ -69,11 +72,14 @@ class Link:
                     case Snapshot():
                         if self._proxy.apply(message):
                             self._report_now.set()
+                    case Verifiers():
+                        asker.answered(message)
         except FrameError as error:
             say("agent.misspoke", why=error)
         except ConnectionError:
             pass
         finally:
+            asker.lost()
             reporting.cancel()
 
     async def _configure(self, settings: ProxySettings, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ agent's side, `link` in the proxy.
 from __future__ import annotations
 
 import asyncio
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -17,17 +18,33 @@ FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
 
 
+class Pool(StrEnum):
+    """What the proxy does with a session. NONE: bytes pass · SESSION: it ends TLS and SCRAM."""
+
+    NONE = "none"
+    SESSION = "session"
+
+
 class ListenerSettings(msgspec.Struct, frozen=True):
     """One way in. host: an address to bind, "" or "*" for all."""
 
     host: str
     port: int
     route: Route
+    pool: Pool = Pool.NONE
 
     @property
     def label(self) -> str:
         """How counters and logs call it."""
         return f"{self.route}:{self.port}"
+
+
+class ProxyTls(msgspec.Struct, frozen=True):
+    """The files of listeners that end TLS. required: a client without TLS is refused."""
+
+    cert: str
+    key: str
+    required: bool = False
 
 
 class ProxySettings(msgspec.Struct, frozen=True, tag=True):
@@ -46,6 +63,29 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     drain_ms: int = 0
     sessions_max: int = 2_000
     dead_peer_ms: int = 30_000
+    tls: ProxyTls | None = None
+
+
+class VerifiersAsked(msgspec.Struct, frozen=True, tag=True):
+    """A proxy needs to know what these users' passwords are checked with."""
+
+    users: tuple[str, ...]
+
+
+class Verifiers(msgspec.Struct, frozen=True, tag=True):
+    """The answer. stored: user -> what PostgreSQL keeps (SCRAM, md5, "" for none); a user that is
+    not there does not exist · mock_nonce: of the cluster, for `wire.scram.mock` · problem: why
+    nothing could be found out; then the rest says nothing.
+    """
+
+    users: tuple[str, ...]
+    stored: dict[str, str] = {}
+    mock_nonce: bytes = b""
+    problem: str = ""
+
+    def __repr__(self) -> str:
+        """Without what is stored: a repr ends up in logs."""
+        return f"Verifiers(users={self.users!r}, problem={self.problem!r})"
 
 
 class ProxyHello(msgspec.Struct, frozen=True, tag=True):
@@ -65,7 +105,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     """What the proxy did so far and holds now.
 
     sessions: listener label -> server name -> open now · held: clients that wait for a server ·
-    opened: listener label -> result (opened, refused, cancelled, rejected, violated) -> total ·
+    opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report.
     """
@@ -89,8 +129,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     lag_ms: int = 0
 
 
-ToProxy = ProxySettings | Snapshot
-ToAgent = ProxyHello | ProxyFailed | ProxyCounters
+ToProxy = ProxySettings | Snapshot | Verifiers
+ToAgent = ProxyHello | ProxyFailed | ProxyCounters | VerifiersAsked
 
 _T = TypeVar("_T")
 

@@ -17,13 +17,16 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Collection
+from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
+from pgherd.relay.asking import Asker
 from pgherd.relay.cancel import cancel_on
-from pgherd.relay.dial import Connecting, Dialled, dial
+from pgherd.relay.certificates import CertificateError, Certificates
+from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
 from pgherd.relay.journal import say
-from pgherd.relay.listeners import Listeners
-from pgherd.relay.messages import ProxyCounters, ProxySettings
+from pgherd.relay.listeners import ListenError, Listeners
+from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
 from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
@@ -54,6 +57,9 @@ from pgherd.wire.startup import (
     SslRequest,
 )
 
+if TYPE_CHECKING:
+    from pgherd.relay.terminated import Terminated
+
 LAST_WORD_S = 2.0
 """How long a refused client has for its next packet after a refusal of encryption."""
 
@@ -61,10 +67,12 @@ CANCELS_AT_ONCE_MAX = 64
 SPARE_FILES = 64
 """Descriptors kept for everything that is not a session; a session takes two."""
 
+TURNED_AWAY_MAX = 32
+"""Clients over the limit that get as far as their startup packet, so that TLS ones are told why."""
+
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
-_HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 _HINT_CUT = "Connect again: the new session reaches the primary of now."
 
 
@@ -74,18 +82,28 @@ class Proxy:
     def __init__(self, *, turn: int = 0) -> None:
         self.settings = ProxySettings(listeners=())
         self.news = asyncio.Event()
-        self.attempts: dict[Connecting, Bound] = {}
+        self.attempts: dict[Attempt, Bound] = {}
         self.totals = Totals()
         self.tally = Tally()
         self.snapshot: Snapshot | None = None
-        self.listeners = Listeners(lambda one: ClientSide(self, one))
+        self.asker = Asker()
+        self.certificates = Certificates()
+        self.listeners = Listeners(self._client_side)
         self._sessions: set[Session] = set()
         self._counts: Counter[NodeId] = Counter()
         self._keys: dict[CancelKey, Backend] = {}
+        self._own_keys: dict[CancelKey, Terminated] = {}
         self._cancels: set[asyncio.Task[None]] = set()
         self._offers_tls: bool | None = None
         self._turn = turn
         self._sessions_max = 0
+
+    def _client_side(self, listener: ListenerSettings) -> ClientSide:
+        if listener.pool is Pool.NONE:
+            return ClientSide(self, listener)
+        from pgherd.relay.terminated import TerminatedClient  # a proxy without them stays lean
+
+        return TerminatedClient(self, listener)
 
     # What the agent says
 
@@ -95,6 +113,10 @@ class Proxy:
         Only the first time it is patient with a port that is taken: later a snapshot may wait
         behind it, and snapshots cut sessions.
         """
+        try:
+            self.certificates.configure(settings.tls)
+        except CertificateError as error:
+            raise ListenError(str(error)) from error
         self.settings = settings
         self._sessions_max = min(settings.sessions_max, (_files_max() - SPARE_FILES) // 2)
         if self.listeners.labels():
@@ -176,13 +198,29 @@ class Proxy:
         """Take a client in, or turn it away when there are too many."""
         if len(self._sessions) >= self._sessions_max:
             self.tally.note(session.listener, Result.REJECTED)
-            limit = self._sessions_max
-            session.refuse(
-                Refusal(TOO_MANY_CONNECTIONS, f"pgherd: {limit} sessions are open already")
-            )
-            return
+            text = f"pgherd: {self._sessions_max} sessions are open already"
+            refusal = Refusal(TOO_MANY_CONNECTIONS, text)
+            if not _is_terminated(session) or self._is_beyond():
+                session.refuse(refusal)
+                return
+            session.turned_away = refusal
         self._sessions.add(session)
-        session.task = asyncio.get_running_loop().create_task(self._open(session))
+        opening = self._admit(session) if _is_terminated(session) else self._open(session)
+        session.task = asyncio.get_running_loop().create_task(opening)
+
+    async def _admit(self, session: Terminated) -> None:
+        from pgherd.relay.entrance import admit
+
+        await admit(self, session)
+
+    def _is_beyond(self) -> bool:
+        """Whether there is no room even for those that are told so in the proper place."""
+        return len(self._sessions) >= self._sessions_max + TURNED_AWAY_MAX
+
+    def session_joined(self, session: Terminated) -> None:
+        """Remember whose a cancel key of ours is."""
+        assert session.own_key is not None
+        self._own_keys[session.own_key] = session
 
     def session_learned(self, session: Session, opening: Opening) -> None:
         """Remember which server knows a cancel key."""
@@ -195,7 +233,7 @@ class Proxy:
         """Pass a CancelRequest on, to the one server that knows its key or else to all."""
         self.tally.note(session.listener, Result.CANCELLED)
         self.tally.cancels += 1
-        if session.task is not None:
+        if session.task is not None and session.task is not asyncio.current_task():
             session.task.cancel()
         session.leave_server()
         if len(self._cancels) >= CANCELS_AT_ONCE_MAX:
@@ -216,7 +254,10 @@ class Proxy:
         self._sessions.discard(session)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
-        if session.key is not None:
+        if _is_terminated(session):
+            if session.own_key is not None:
+                self._own_keys.pop(session.own_key, None)
+        elif session.key is not None:
             self._keys.pop(session.key, None)
 
     # How a session opens
@@ -259,7 +300,7 @@ class Proxy:
 
     async def _refuse(self, session: Session, why: NoBackend) -> None:
         """Refuse encryption as often as it is asked for, then say why; see the module's text."""
-        refusal = Refusal(why.sqlstate, f"pgherd: {why.message}", _HINT_REFUSED)
+        refusal = Refusal(why.sqlstate, f"pgherd: {why.message}", HINT_REFUSED)
         while not session.is_gone:
             last, opening = session.packets[-1], session.opening
             if isinstance(last, DirectTls) or opening is None:
@@ -281,8 +322,12 @@ class Proxy:
                 session.close(linger_s=0, flush_s=LINGER_S)
 
     async def _cancel(self, session: Session, key: CancelKey) -> None:
+        own = self._own_keys.get(key)
         try:
-            await cancel_on(self._may_know(key), key)
+            if own is not None and own.bound is not None and own.key is not None:
+                await cancel_on([own.bound.backend], own.key)
+            elif not _is_terminated(session):
+                await cancel_on(self._may_know(key), key)
         finally:
             session.close(linger_s=0, flush_s=LINGER_S)
 
@@ -362,6 +407,10 @@ class Proxy:
                 counter = found.setdefault(session.listener.label, Counter())
                 counter[session.bound.backend.name] += 1
         return {label: dict(counter) for label, counter in found.items()}
+
+
+def _is_terminated(session: Session) -> TypeGuard[Terminated]:
+    return session.ends_here
 
 
 def _files_max() -> int:

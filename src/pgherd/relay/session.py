@@ -40,8 +40,9 @@ FLUSH_LIMIT_S = 30.0
 CUT_FLUSH_LIMIT_S = 0.8
 
 _TAIL_BYTES = 6
-_buffer = bytearray(READ_BYTES)  # shared: it is emptied before the loop reads another socket
-_view = memoryview(_buffer)
+shared_view = memoryview(bytearray(READ_BYTES))
+"""What all sockets are read into: it is emptied before the loop reads another. A view, because
+asyncio's TLS fills it in pieces by slicing, and a slice of a bytearray is a copy."""
 
 
 class Totals:
@@ -99,6 +100,9 @@ class Session:
         "wants",
     )
 
+    ends_here = False
+    """Whether TLS and SCRAM end at this proxy (`terminated`)."""
+
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
         self._host = host
         self.listener = listener
@@ -129,6 +133,20 @@ class Session:
         """Whether nothing runs and no transaction is open, as far as a relay can see."""
         return not self.opaque and not self.client_spoke_last and ends_idle(self.tail)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client said something that has no answer yet."""
+        return self.client_spoke_last
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether the client would take bytes of ours for a message."""
+        return not self.opaque and self.opening is None and ends_ready(self.tail)
+
+    def server_side(self) -> ServerSide:
+        """What listens to a server that this session is being connected to."""
+        return ServerSide(self._host, self)
+
     def relay(self, server: asyncio.Transport) -> None:
         """Join both sockets: from here on bytes pass."""
         self.server = server
@@ -155,9 +173,9 @@ class Session:
         """End a running session now; see the module's text for what the client is told."""
         if self.closing:
             return
-        if not self.opaque and self.opening is None and ends_ready(self.tail):
-            code = OUTCOME_UNKNOWN if self.client_spoke_last else ADMIN_SHUTDOWN
-            if self.client_spoke_last:
+        if self.can_be_told:
+            code = OUTCOME_UNKNOWN if self.is_busy else ADMIN_SHUTDOWN
+            if self.is_busy:
                 message += "; whether the running statement took effect is not known"
             self.say(error_response(Refusal(code, message, hint)))
         self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
@@ -178,8 +196,8 @@ class Session:
         if self.client_ended or client.is_closing():
             client.close()
             return
-        _end_of_data(client)
-        _resume(client)
+        end_of_data(client)
+        resume(client)
         self._later(linger_s, self._close_flushed)
 
     def _close_flushed(self) -> None:
@@ -260,24 +278,26 @@ class ClientSide(asyncio.BufferedProtocol):
 
     __slots__ = ("_host", "_session", "_totals")
 
-    def __init__(self, host: Host, listener: ListenerSettings) -> None:
+    def __init__(
+        self, host: Host, listener: ListenerSettings, session: Session | None = None
+    ) -> None:
         self._host = host
-        self._session = Session(host, listener)
+        self._session = session or Session(host, listener)
         self._totals = host.totals
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._session.client = _prepared(transport)
+        self._session.client = prepared(transport)
         self._host.session_began(self._session)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return _buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session
         if session.closing:
             return
         self._totals.from_clients += nbytes
-        data = bytes(_view[:nbytes])
+        data = bytes(shared_view[:nbytes])
         session.client_spoke_last = True
         if session.opening is None:
             if session.server is not None:
@@ -291,14 +311,14 @@ class ClientSide(asyncio.BufferedProtocol):
         if session.closing or session.server is None:
             return False  # nothing is owed to it any more, or it gave up waiting
         if not session.server.is_closing():
-            _end_of_data(session.server)
+            end_of_data(session.server)
         return True
 
     def pause_writing(self) -> None:
-        _pause(self._session.server)
+        pause(self._session.server)
 
     def resume_writing(self) -> None:
-        _resume(self._session.server)
+        resume(self._session.server)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._session.client_lost()
@@ -316,10 +336,10 @@ class ServerSide(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = _prepared(transport)
+        self.transport = prepared(transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return _buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session
@@ -327,7 +347,7 @@ class ServerSide(asyncio.BufferedProtocol):
         if session.closing or client is None:
             return
         self._totals.from_servers += nbytes
-        data = bytes(_view[:nbytes])
+        data = bytes(shared_view[:nbytes])
         session.client_spoke_last = False
         session.tail = data[-_TAIL_BYTES:]
         if session.opening is not None:
@@ -338,10 +358,10 @@ class ServerSide(asyncio.BufferedProtocol):
         return False  # PostgreSQL never half-closes: flush the client and leave
 
     def pause_writing(self) -> None:
-        _pause(self._session.client)
+        pause(self._session.client)
 
     def resume_writing(self) -> None:
-        _resume(self._session.client)
+        resume(self._session.client)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._session.server is self.transport and self.transport is not None:
@@ -351,7 +371,7 @@ class ServerSide(asyncio.BufferedProtocol):
         self.transport = None
 
 
-def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
+def prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
     transport = cast(asyncio.Transport, base)
     transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH, low=WRITE_BYTES_LOW)
     sock = transport.get_extra_info("socket")
@@ -363,20 +383,25 @@ def _prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
     return transport
 
 
-def _pause(sender: asyncio.Transport | None) -> None:
+def pause(sender: asyncio.Transport | None) -> None:
     if sender is not None and not sender.is_closing() and sender.is_reading():
         sender.pause_reading()
 
 
-def _end_of_data(transport: asyncio.Transport) -> None:
-    """Say that nothing more comes; the peer may be gone before we know (asyncio raises then)."""
+def end_of_data(transport: asyncio.Transport) -> None:
+    """Say that nothing more comes; the peer may be gone before we know (asyncio raises then).
+
+    TLS has no half-closed state: what is owed is flushed, and the end waits for the peer's answer.
+    """
     try:
         if transport.can_write_eof():
             transport.write_eof()
+        else:
+            transport.close()
     except OSError:
         transport.abort()
 
 
-def _resume(sender: asyncio.Transport | None) -> None:
+def resume(sender: asyncio.Transport | None) -> None:
     if sender is not None and not sender.is_closing() and not sender.is_reading():
         sender.resume_reading()

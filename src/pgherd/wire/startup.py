@@ -23,6 +23,9 @@ PROTOCOL_MAJOR = 3
 _TLS_HANDSHAKE = 0x16
 _HEADER_BYTES = 8
 
+SSL_REQUEST = _HEADER_BYTES.to_bytes(4, "big") + SSL_CODE.to_bytes(4, "big")
+"""What a client says that would like TLS."""
+
 
 class ProtocolViolation(Exception):
     """The peer does not speak PostgreSQL's protocol. sqlstate: what to answer it."""
@@ -126,7 +129,7 @@ def _read_parameters(body: bytes) -> tuple[tuple[str, str], ...]:
     parts = body.split(b"\0")
     if len(parts) < 2 or parts[-1] or parts[-2]:
         raise ProtocolViolation("startup packet without its terminator")
-    texts = [part.decode("utf-8", "replace") for part in parts[:-2]]
+    texts = [part.decode("utf-8", "surrogateescape") for part in parts[:-2]]
     names, values = texts[0::2], texts[1::2]
     if len(names) != len(values) or not all(names):
         raise ProtocolViolation("startup packet with an odd parameter list")

@@ -7,26 +7,41 @@ processes of its directories, by what they are, when a test ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 from psycopg.conninfo import make_conninfo
 
-from pgherd.model.ids import NodeId, Term
+from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.postgres import binaries as finding
 from pgherd.postgres import clone, conf, identity, processes
 from pgherd.postgres.binaries import Binaries
+from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
+from pgherd.relay.control import ProxyControl
+from pgherd.relay.messages import (
+    ListenerSettings,
+    Pool,
+    ProxyCounters,
+    ProxySettings,
+    ProxyTls,
+    Verifiers,
+)
+from pgherd.route.choose import Backend, Route, Snapshot
+from pgherd.telemetry.boottime import now_ms
 
 DEADLINE_S = 15.0
 
@@ -154,6 +169,151 @@ class Lab:
                 assert time.monotonic() < deadline, f"{left} do not die"
                 time.sleep(0.02)
         shutil.rmtree(self.base)
+
+
+class Way:
+    """A proxy process with one listener of `pool: session` in front of one server."""
+
+    def __init__(self, server: PostgresServer, folder: Path, options: dict[str, object]) -> None:
+        self.server = server
+        self.port = free_port()
+        self.asked: list[str] = []
+        self.problem = ""
+        listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
+        self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type]
+        self._path = folder / "proxy.sock"
+        self._log = folder / "proxy.log"
+        self.control = ProxyControl(self._path, self.settings, self._verifiers)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """What the proxy wrote so far."""
+        return self._log.read_text()
+
+    def dsn(self, user: str, password: str, *, direct: bool = False, **more: str) -> str:
+        """Where a client connects: through the proxy, or straight to the server."""
+        words = {
+            "host": "127.0.0.1",
+            "port": self.server.port if direct else self.port,
+            "user": user,
+            "password": password,
+            "dbname": "postgres",
+            "connect_timeout": 20,
+        }
+        return make_conninfo(**{**words, **more})
+
+    def publish(self, *, term: int = 1, port: int | None = None, away: bool = False) -> None:
+        """Tell the proxy where the primary is."""
+        backend = Backend(NodeId("a"), "127.0.0.1", port or self.server.port)
+        self.control.publish(
+            Snapshot(
+                generation=term,
+                term=Term(term),
+                expires_at=Instant(now_ms() + 600_000),
+                primary=None if away else backend,
+            )
+        )
+
+    async def start(self) -> None:
+        """Until it listens and knows the primary."""
+        await self.control.start()
+        self.publish()
+        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
+        argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        argv += ["--loop", loop]
+        self._launch(argv)
+        await self.counted("it knows the primary", lambda seen: seen.term == 1)
+
+    def _launch(self, argv: list[str]) -> None:
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+
+    async def counted(self, what: str, holds: Callable[[ProxyCounters], bool]) -> None:
+        """Wait until the proxy's counters say so."""
+
+        async def seen() -> bool:
+            counters = self.control.counters()
+            return self.control.healthy() and counters is not None and holds(counters)
+
+        await until(what, seen)
+
+    async def stop(self) -> None:
+        """End the proxy; it must have nothing to complain of."""
+        await self.control.stop()
+        if self.process is not None:
+            self.process.terminate()
+            await asyncio.to_thread(self.process.wait, 10)
+        assert "proxy.broken" not in self.log, self.log
+        assert "Traceback" not in self.log, self.log
+
+    async def _verifiers(self, users: tuple[str, ...]) -> Verifiers:
+        self.asked += users
+        if self.problem:
+            return Verifiers(users, problem=self.problem)
+        found = await read_passwords(self.server, users)
+        return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
+
+
+@pytest.fixture
+def way(lab: Lab) -> Callable[..., contextlib.AbstractAsyncContextManager[Way]]:
+    """Put a proxy in front of a server: `async with way(server, connect_timeout_ms=...) as it:`."""
+
+    @contextlib.asynccontextmanager
+    async def make(server: PostgresServer, **options: object) -> AsyncIterator[Way]:
+        folder = lab.base / "way"
+        folder.mkdir()
+        made = Way(server, folder, options)
+        try:
+            await made.start()
+            yield made
+        finally:
+            await made.stop()
+
+    return make
+
+
+class Certificate:
+    """A self-signed pair of files, for clients of the proxy or for a server."""
+
+    def __init__(self, folder: Path, owner: int | None = None) -> None:
+        self.cert, self.key = folder / "tls.crt", folder / "tls.key"
+        self._owner = owner
+        folder.mkdir(exist_ok=True)
+        self.renew("first")
+
+    @property
+    def tls(self) -> ProxyTls:
+        """For the proxy's settings."""
+        return ProxyTls(str(self.cert), str(self.key))
+
+    def renew(self, name: str) -> None:
+        """Make another pair in the place of the last."""
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-subj", f"/CN={name}", "-addext",
+             "subjectAltName=IP:127.0.0.1", "-keyout", self.key, "-out", self.cert],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        for file in (self.cert, self.key):
+            file.chmod(0o600)
+            if self._owner is not None:
+                os.chown(file, self._owner, -1)
+
+
+@pytest.fixture
+def certificate(lab: Lab) -> Callable[[str], Certificate]:
+    """Make certificate files that PostgreSQL's user can read."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    owner = lab.user.uid if lab.user is not None else None
+
+    def make(name: str) -> Certificate:
+        made = Certificate(lab.base / name, owner)
+        made.cert.parent.chmod(0o755)
+        return made
+
+    return make
 
 
 def free_port() -> int:

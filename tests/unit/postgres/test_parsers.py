@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from base64 import b64decode
 from pathlib import Path
 
 import pytest
 
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, Position, Term, parse_lsn
-from pgherd.postgres import binaries, clone, datadir, look, pgcontrol, probe, processes, scram
+from pgherd.postgres import binaries, clone, datadir, look, pgcontrol, probe, processes
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.rewind import RewindOutcome, judge
 
@@ -117,19 +116,6 @@ def test_versions_that_lose_commits_or_are_unknown_are_refused():
         with pytest.raises(OperatorError) as refused:
             binaries.check_version(bad, Path("/x"))
         assert refused.value.hint
-
-
-def test_a_scram_verifier_holds_the_keys_of_rfc_7677():
-    """The keys that follow from the RFC's example (user "user", password "pencil")."""
-    text = scram.verifier("pencil", salt=b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))
-    assert text == (
-        "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
-        "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
-    )
-    assert scram.matches(text, "pencil")
-    assert not scram.matches(text, "Pencil")
-    for broken in ["", "md5abc", "SCRAM-SHA-256$x:y$z", text[:-4] + "AAA="]:
-        assert not scram.matches(broken, "pencil")
 
 
 def error(code: str) -> bytes:

@@ -1,0 +1,90 @@
+"""What clients' passwords are checked with, for this node's proxy and for the agents of others.
+
+Owns where it is looked up: in the primary, by its own agent, whoever asks; only while the primary
+cannot be asked in the server of this node, which knows what it has replayed. Nothing is kept. See
+docs/adr/0037-terminated-sessions.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from pgherd.model.errors import PeerError, PgherdError, PostgresError
+from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId
+from pgherd.postgres.passwords import Stored
+from pgherd.relay.messages import Verifiers
+
+VERIFIERS = "verifiers"
+ASK_S = 2.0
+
+
+Read = Callable[[tuple[str, ...]], Awaitable[Stored]]
+"""A server's own word (`postgres.passwords.read_passwords`)."""
+
+
+class Ask(Protocol):
+    """Ask another node's agent."""
+
+    def __call__(
+        self, to: NodeId, kind: str, body: bytes, *, timeout_s: float
+    ) -> Awaitable[bytes]: ...
+
+
+class VerifierSource:
+    """See the module's text. read: asks this node's server; None on a witness."""
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        facts: Callable[[], Facts],
+        read: Read | None,
+        ask: Ask,
+    ) -> None:
+        self._me = me
+        self._facts = facts
+        self._read = read
+        self._ask = ask
+
+    async def of(self, users: tuple[str, ...]) -> Verifiers:
+        """What these users' passwords are checked with, or why that is not known."""
+        leader = self._facts().leader
+        problem = "the cluster has no primary now"
+        if leader is not None:
+            try:
+                return _told(users, await self._at(leader.node, users))
+            except PgherdError as error:
+                problem = f"{leader.node}: {error}"
+        if self._read is not None and (leader is None or leader.node != self._me):
+            try:
+                return _told(users, await self._read(users))
+            except PostgresError as error:
+                problem = f"{problem}; {self._me}: {error}"
+        return Verifiers(users, problem=problem)
+
+    async def answer(self, body: bytes) -> bytes:
+        """Answer another node's agent out of our own server. Raises PostgresError."""
+        users = msgspec.msgpack.decode(body, type=tuple[str, ...])
+        if self._read is None:
+            raise PostgresError(f"{self._me} has no server")
+        return msgspec.msgpack.encode(await self._read(users))
+
+    async def _at(self, node: NodeId, users: tuple[str, ...]) -> Stored:
+        if node == self._me:
+            if self._read is None:
+                raise PostgresError("has no server")
+            return await self._read(users)
+        body = msgspec.msgpack.encode(users)
+        answer = await self._ask(node, VERIFIERS, body, timeout_s=ASK_S)
+        try:
+            return msgspec.msgpack.decode(answer, type=Stored)
+        except msgspec.MsgspecError as error:
+            raise PeerError(f"said something that is not understood: {error}") from error
+
+
+def _told(users: tuple[str, ...], found: Stored) -> Verifiers:
+    return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)

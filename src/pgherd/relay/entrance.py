@@ -1,0 +1,369 @@
+"""How a client gets into a session whose TLS and SCRAM end here, and the session into a server.
+
+Theory of operation.
+
+    1  the client's TLS and startup packet, within `startup_ms`
+    2  its verifier from the agent, within `connect_timeout_ms`
+    3  its proof, within `startup_ms`: a wrong one ends here, and no server was ever touched
+    4  a server, TLS where it offers it, a login there with the client's own keys; all within
+       `connect_timeout_ms`, again and again while servers are away, change, or say that they are
+       still starting up (57P03). What else a server answers is the client's: its own words
+    5  the server's parameters go to the client with a cancel key of ours
+
+Keys are let go at the end of step 4. Owns this order, its deadlines, and what the log says of
+logins that fail. Leaves the exchanges to `wire.login` and `wire.entry`, choosing and connecting to
+`dial`, and what follows to `terminated`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from base64 import b64encode
+from typing import Protocol, cast
+
+from pgherd.relay.asking import Asker
+from pgherd.relay.certificates import Certificates, server_end_point
+from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
+from pgherd.relay.journal import say
+from pgherd.relay.messages import Verifiers
+from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
+from pgherd.relay.tally import Result, Tally
+from pgherd.relay.terminated import Terminated, TerminatedServer
+from pgherd.route.choose import Bound, NoBackend
+from pgherd.wire import scram
+from pgherd.wire.answer import CANNOT_CONNECT_NOW, Refusal
+from pgherd.wire.entry import EntryImpossible, ServerEntry
+from pgherd.wire.login import (
+    ACCEPT_TLS,
+    AskVerifier,
+    Authenticated,
+    BeginTls,
+    Cancels,
+    ClientLogin,
+    LoginRefused,
+    Say,
+    Step,
+    authentication,
+    key_data,
+)
+from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
+
+ENTRY_S_MIN = 1.0
+"""What a login at a server is given at least, however late it begins."""
+
+KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
+MINOR_OF_LONG_KEYS = 2
+_PASSWORD_ADVICE = "set it anew with password_encryption = scram-sha-256 (psql: \\password NAME)"
+
+
+class Gate(Router, Protocol):
+    """What an entrance needs of the proxy."""
+
+    tally: Tally
+    asker: Asker
+    certificates: Certificates
+
+    def session_joined(self, session: Terminated) -> None:
+        """A session got its server and its key."""
+
+
+class _Refused(Exception):
+    """The client is told this, and that is all."""
+
+    def __init__(self, refusal: Refusal, result: Result = Result.REFUSED) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.result = result
+
+
+class _RefusedByServer(Exception):
+    """The client is told what the server said, byte for byte."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__("the server refused")
+        self.said = said
+
+
+class _Entered:
+    """A session at a server, before the client hears of it."""
+
+    __slots__ = ("entry", "transport")
+
+    def __init__(self, entry: ServerEntry, transport: asyncio.Transport) -> None:
+        self.entry = entry
+        self.transport = transport
+
+
+async def admit(gate: Gate, session: Terminated) -> None:
+    """Log a client in and give it a server, or send it away."""
+    try:
+        known = await _authenticate(gate, session)
+        if known is not None:
+            await _enter(gate, session, known)
+    except ProtocolViolation as why:
+        gate.session_violated(session, why)
+    except _Refused as why:
+        if session.turned_away is None:
+            gate.tally.note(session.listener, why.result)
+        session.refuse(why.refusal)
+    except _RefusedByServer as why:
+        gate.tally.note(session.listener, Result.DENIED)
+        session.say(authentication(0) + why.said)
+        session.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
+    except TimeoutError:
+        gate.tally.note(session.listener, Result.SILENT)
+        session.close(linger_s=0, flush_s=LINGER_S)
+    except OSError:  # it left, or broke off its handshake
+        gate.tally.note(session.listener, Result.LEFT)
+        _give_up(session)
+    except asyncio.CancelledError:
+        if session.client is None and session.tracker is None:
+            gate.tally.note(session.listener, Result.LEFT)
+        raise
+    finally:
+        if session.in_handshake:
+            _give_up(session)
+
+
+# The client
+
+
+async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None:
+    """Let the client prove itself; None for a CancelRequest."""
+    certificate = gate.certificates.current()
+    login = ClientLogin(
+        nonce=_nonce(),
+        offers_tls=certificate is not None,
+        needs_tls=gate.certificates.is_needed,
+    )
+    limit_s = gate.settings.startup_ms / 1000
+    stored: str | None = None
+    async with asyncio.timeout(limit_s) as deadline:
+        while True:
+            match _step(login, session, stored):
+                case None:
+                    login.feed(await session.heard())
+                case Say(data):
+                    session.say(data)
+                case BeginTls():
+                    assert certificate is not None
+                    await _begin_tls(session, certificate.context, limit_s)
+                    login.tls_began(certificate.end_point)
+                case Cancels(key):
+                    gate.session_cancels(session, key)
+                    return None
+                case AskVerifier(user):
+                    if session.turned_away is not None:
+                        raise _Refused(session.turned_away)
+                    deadline.reschedule(None)
+                    answer = await _ask(gate, user)
+                    deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
+                    stored = answer.stored.get(user)
+                    known = scram.parse(stored) if stored else None
+                    session.say(login.give(known, mock_nonce=answer.mock_nonce).data)
+                case Authenticated() as proved:
+                    session.inbox.put(login.rest())
+                    session.say(proved.final)
+                    return proved
+
+
+def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step | None:
+    """The next step; a login that fails is logged, since only the log may say why."""
+    try:
+        return login.next()
+    except LoginRefused as why:
+        reason, advice = _why(stored)
+        client = session.client.get_extra_info("peername") if session.client is not None else None
+        address = client[0] if client else "unknown"
+        say("login.refused", user=login.user, client=address, why=reason, next=advice)
+        raise _Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
+
+
+def _why(stored: str | None) -> tuple[str, str]:
+    if stored is None:
+        return "there is no such role", "CREATE ROLE"
+    if not stored:
+        return "the role has no password", _PASSWORD_ADVICE
+    if scram.parse(stored) is None:
+        return "the role's password is not kept as SCRAM-SHA-256", _PASSWORD_ADVICE
+    return "wrong password", "check the client's settings"
+
+
+async def _begin_tls(session: Terminated, context: ssl.SSLContext, limit_s: float) -> None:
+    """Do the handshake. Raises OSError, also for one that fails."""
+    session.say(ACCEPT_TLS)
+    plain = session.client
+    if plain is None:
+        raise ConnectionResetError("left")
+    session.in_handshake = True
+    loop = asyncio.get_running_loop()
+    encrypted = await loop.start_tls(
+        plain, plain.get_protocol(), context, server_side=True, ssl_handshake_timeout=limit_s
+    )
+    if encrypted is None:
+        raise ConnectionResetError("left during its handshake")
+    session.in_handshake, session.is_encrypted = False, True
+    session.client = prepared(encrypted)
+
+
+async def _ask(gate: Gate, user: str) -> Verifiers:
+    """What the agent knows of a user. Asks again while it has no answer and there is time."""
+    problem = "this proxy's agent does not answer"
+    try:
+        async with asyncio.timeout(gate.settings.connect_timeout_ms / 1000):
+            while True:
+                answer = await gate.asker.ask(user)
+                if not answer.problem:
+                    return answer
+                problem = answer.problem
+                await asyncio.sleep(RETRY_S_MAX)
+    except TimeoutError:
+        text = f"pgherd: passwords cannot be checked now: {problem}"
+        raise _Refused(Refusal(CANNOT_CONNECT_NOW, text, HINT_REFUSED)) from None
+
+
+def _give_up(session: Terminated) -> None:
+    """Leave a client whose connection is in no state to say anything on.
+
+    asyncio tells nobody of a connection that ends during its handshake: we have to.
+    """
+    client = session.client
+    if client is not None:
+        client.abort()
+    session.client_lost()
+
+
+# The server
+
+
+async def _enter(gate: Gate, session: Terminated, proved: Authenticated) -> None:
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    deadline_s = began_s + gate.settings.connect_timeout_ms / 1000
+    gate.tally.held += 1
+    try:
+        while True:
+            found = await dial(gate, session, deadline_s=deadline_s)
+            outcome: Bound | NoBackend | None
+            if isinstance(found, Dialled):
+                outcome = await _try(gate, session, proved, found, deadline_s)
+            else:
+                outcome = found
+            if isinstance(outcome, Bound):
+                return
+            if isinstance(outcome, NoBackend) and loop.time() + RETRY_S_MAX >= deadline_s:
+                text = f"pgherd: {outcome.message}"
+                raise _Refused(Refusal(outcome.sqlstate, text, HINT_REFUSED))
+            if isinstance(outcome, NoBackend):
+                await asyncio.sleep(RETRY_S_MAX)
+    finally:
+        gate.tally.held -= 1
+        gate.tally.held_s += loop.time() - began_s
+
+
+async def _try(
+    gate: Gate, session: Terminated, proved: Authenticated, dialled: Dialled, deadline_s: float
+) -> Bound | NoBackend | None:
+    """Log in at one server and join it. None: the choice did not hold; NoBackend: it is not ready.
+
+    Raises _Refused with the server's own words.
+    """
+    loop = asyncio.get_running_loop()
+    bound = dialled.bound
+    name = bound.backend.name
+    login = loop.create_task(_log_in(gate, proved, dialled))
+    gate.attempts[login] = bound
+    is_joined = False
+    try:
+        limit_s = max(deadline_s - loop.time(), ENTRY_S_MIN)
+        await asyncio.wait([login], timeout=limit_s)
+        if not login.done():
+            return NoBackend(CANNOT_CONNECT_NOW, f"{name} does not finish a login")
+        if login.cancelled():
+            return None
+        entered = login.result()
+        if not gate.holds(bound):
+            return None
+        if entered.entry.error is not None:
+            return _refused_by(entered.entry, name)
+        is_joined = True
+        _join(gate, session, bound, proved, entered)
+        return bound
+    except EntryImpossible as why:
+        say("entry.impossible", server=name, why=why, next=why.hint)
+        refusal = Refusal("28000", f"pgherd: {name}: {why}", why.hint)
+        raise _Refused(refusal, Result.DENIED) from why
+    except (OSError, ProtocolViolation) as why:
+        gate.note_error("entry_failed")
+        return NoBackend(CANNOT_CONNECT_NOW, f"{name} broke off a login: {why}")
+    finally:
+        del gate.attempts[login]
+        if not is_joined:
+            login.cancel()
+            dialled.transport.abort()
+            gate.count(bound.backend, -1)
+
+
+def _refused_by(entry: ServerEntry, name: str) -> NoBackend:
+    """What a server's refusal leads to; all but "not yet" goes to the client as it is."""
+    assert entry.error is not None
+    if entry.error.sqlstate == CANNOT_CONNECT_NOW:
+        return NoBackend(CANNOT_CONNECT_NOW, f"{name}: {entry.error}")
+    raise _RefusedByServer(entry.refusal)
+
+
+async def _log_in(gate: Gate, proved: Authenticated, dialled: Dialled) -> _Entered:
+    """TLS where the server offers it, then the exchange. Raises OSError, ProtocolViolation."""
+    transport = dialled.transport
+    side = cast(TerminatedServer, transport.get_protocol())
+    if not dialled.bound.backend.host.startswith("/"):
+        transport = await _server_tls(gate, side, transport)
+    entry = ServerEntry(
+        proved.startup.parameters,
+        proved.keys,
+        nonce=_nonce(),
+        end_point=server_end_point(transport.get_extra_info("ssl_object")),
+    )
+    transport.write(entry.start())
+    while not entry.is_over:
+        if said := entry.feed(await side.inbox.more()):
+            transport.write(said)
+    return _Entered(entry, transport)
+
+
+async def _server_tls(
+    gate: Gate, side: TerminatedServer, plain: asyncio.Transport
+) -> asyncio.Transport:
+    plain.write(SSL_REQUEST)
+    answer = await side.inbox.more()
+    if answer == b"N":
+        return plain
+    if answer != ACCEPT_TLS:
+        raise ProtocolViolation("no answer to a request for TLS")
+    encrypted = await asyncio.get_running_loop().start_tls(
+        plain, side, gate.certificates.for_servers(), server_side=False
+    )
+    if encrypted is None:
+        raise ConnectionResetError("left during the handshake")
+    side.transport = prepared(encrypted)
+    return side.transport
+
+
+def _join(
+    gate: Gate, session: Terminated, bound: Bound, proved: Authenticated, entered: _Entered
+) -> None:
+    entry = entered.entry
+    size = KEY_BYTES_NEW if proved.startup.minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
+    pid = int.from_bytes(os.urandom(4), "big") >> 1
+    session.own_key = CancelKey(pid, os.urandom(size))
+    session.key, session.bound = entry.key, bound
+    gate.tally.note(session.listener, Result.OPENED)
+    gate.session_joined(session)
+    told = authentication(0) + entry.greeting + key_data(session.own_key) + entry.ready
+    session.join(entered.transport, greeting=entry.greeting, begin=told)
+
+
+def _nonce() -> str:
+    return b64encode(os.urandom(scram.NONCE_BYTES)).decode()

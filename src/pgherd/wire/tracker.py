@@ -1,0 +1,262 @@
+"""What can be known of a session from its bytes: whether it is idle, and whether it is clean.
+
+Theory of operation. Both directions are shown to a `Tracker` as they pass. Every message that the
+server answers with ReadyForQuery (Query, Sync, FunctionCall) opens a *cycle*; ReadyForQuery ends
+the oldest one. A session is idle when no cycle is open, nothing was sent outside one, no message
+is cut, and the last ReadyForQuery said "outside a transaction".
+
+It is clean when its server process keeps nothing of it that a new one would not have, once it got
+the startup parameters and `settings` (what ParameterStatus reports). Everything is taken for
+unclean that is not known to be harmless: command tags are on a list, statements are searched for
+words, and a SET counts as tracked only if the server reports that parameter. What the bytes do not
+show is a function that keeps something by itself: users of such functions must not let their
+sessions be moved. DISCARD ALL makes a session clean again.
+
+Pure. Costs a step per message that is neither a row nor COPY data.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from pgherd.wire.frames import Frame, Frames
+
+STATEMENT_BYTES_MAX = 64 * 1024
+"""A longer statement is not searched, and taken for unclean."""
+
+SERVER_BYTES_MAX = 4096
+"""Of a command tag or a reported parameter."""
+
+TAGS_MAX = 1000
+PREPARED_MAX = 1000
+OPENS_CYCLE = frozenset(b"QSF")
+_OUTSIDE = frozenset(b"PBEDCH")
+_TEXTS = frozenset(b"QP")
+_BULK = frozenset(b"d")
+_NOT_READ = frozenset(b"DdTt123nsAN")
+_READ_CLIENT = frozenset(b"QPC")
+_READ_SERVER = frozenset(b"CSZ")
+
+HARMLESS = frozenset(
+    {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
+    | {"PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED", "SET CONSTRAINTS"}
+    | {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "FETCH", "MOVE", "SHOW", "EXPLAIN"}
+    | {"DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL", "LOCK TABLE", "TRUNCATE TABLE"}
+    | {"NOTIFY", "UNLISTEN", "CALL", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "CHECKPOINT"}
+    | {"DEALLOCATE", "DEALLOCATE ALL", "RESET", "DISCARD TEMP", "DISCARD PLANS"}
+    | {"DISCARD SEQUENCES", "CREATE TABLE AS", "SELECT INTO", "REFRESH MATERIALIZED VIEW"}
+    | {"GRANT", "REVOKE", "COMMENT"}
+    | {
+        f"{verb} {what}"
+        for verb in ("CREATE", "ALTER", "DROP")
+        for what in ("TABLE", "INDEX", "VIEW", "SEQUENCE", "SCHEMA", "FUNCTION", "TYPE")
+    }
+)
+"""Command tags after which the server process keeps nothing, unless a word of the statement says
+so."""
+
+_MARKS = re.compile(
+    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b"
+)
+"""What a statement keeps beyond its transaction, in small letters."""
+
+_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
+_ALIASES = {"names": "client_encoding", "time": "timezone"}
+_LOCAL = "local"
+_NOT_SET_AGAIN = {"session_authorization"}
+_COUNT = re.compile(r"[ \d]+$")
+
+
+class Tracker:
+    """One session from its first ReadyForQuery on. See the module's theory of operation."""
+
+    __slots__ = (
+        "_client",
+        "_copies_in",
+        "_cycles",
+        "_done",
+        "_is_outside",
+        "_prepared",
+        "_reasons",
+        "_server",
+        "_set_names",
+        "_sets",
+        "settings",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self.settings: dict[str, str] = {}
+        """What ParameterStatus said last."""
+        self.status = ord("I")
+        self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
+        self._server = Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
+        self._cycles = bytearray()
+        self._done = 0
+        self._is_outside = False
+        self._copies_in = False
+        self._reasons: dict[str, int] = {}
+        self._prepared: dict[bytes, int] = {}
+        self._sets = 0
+        self._set_names: dict[int, list[str]] = {}
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the server's stream stands between two messages."""
+        return self._server.at_boundary
+
+    @property
+    def client_at_boundary(self) -> bool:
+        """Whether the client's stream stands between two messages."""
+        return self._client.at_boundary
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client said something that the server has not answered to the end."""
+        return bool(self._cycles) or self._is_outside or not self._client.at_boundary
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, nothing is under way, and no transaction is open."""
+        return not self.is_busy and self.at_boundary and self.status == ord("I")
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether another server process could stand in for this session's."""
+        return not self._reasons and not self._prepared
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is not clean, for people."""
+        found = tuple(self._reasons)
+        return (*found, f"{len(self._prepared)} prepared") if self._prepared else found
+
+    def client(self, data: bytes) -> None:
+        """Take bytes of the client. Raises ProtocolViolation for what is no message."""
+        for frame in self._client.feed(data):
+            kind = frame.kind
+            if kind in _TEXTS:
+                self._statement(frame)
+            elif kind == ord("C"):
+                self._close(frame.body)
+            elif kind in b"cf":
+                self._copy_ended()
+            elif kind == ord("F"):
+                self._blame("a function call", self._cycle())
+            if kind in OPENS_CYCLE:
+                self._cycles.append(kind)
+                self._is_outside = False
+            elif kind in _OUTSIDE:
+                self._is_outside = True
+
+    def server(self, data: bytes) -> None:
+        """Take bytes of the server. Raises ProtocolViolation for what is no message."""
+        for frame in self._server.feed(data):
+            match frame.kind:
+                case 0x5A:  # Z
+                    self._ready(frame.body)
+                case 0x43:  # C
+                    self._completed(frame.body)
+                case 0x53:  # S
+                    self._parameter(frame.body)
+                case 0x47:  # G
+                    self._copies_in = True
+                case 0x45:  # E
+                    self._failed()
+                case 0x57:  # W
+                    self._blame("replication", self._done + 1)
+                case _:
+                    pass  # key data, NoData, suspended portals: nothing that stays
+
+    def _cycle(self) -> int:
+        """The number of the cycle that the client's next ending message belongs to."""
+        return self._done + len(self._cycles) + 1
+
+    def _blame(self, why: str, cycle: int) -> None:
+        self._reasons[why] = cycle
+
+    def _statement(self, frame: Frame) -> None:
+        body, cycle = frame.body, self._cycle()
+        if frame.kind == ord("P"):
+            name, _, body = body.partition(b"\0")
+            if name and len(self._prepared) < PREPARED_MAX:
+                self._prepared[name] = cycle
+            elif name:
+                self._blame(f"more than {PREPARED_MAX} prepared", cycle)
+        if not frame.is_whole:
+            self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
+            return
+        lower = body.lower()
+        if (
+            b"temp" in lower or b"hold" in lower or b"set_config" in lower
+            or b"advisory_lock" in lower or b"dblink" in lower
+        ) and (mark := _MARKS.search(lower)):  # fmt: skip
+            self._blame(mark[1].decode("ascii"), cycle)
+        if b"set" in lower and (names := _SETS.findall(lower)):
+            found = self._set_names.setdefault(cycle, [])
+            found += [name.decode("ascii", "replace") for name in names]
+
+    def _close(self, body: bytes) -> None:
+        if body[:1] == b"S":
+            self._prepared.pop(body[1:].rstrip(b"\0"), None)
+
+    def _copy_ended(self) -> None:
+        """The server ignored every Sync that it read while it took COPY data (protocol, "COPY")."""
+        if not self._copies_in:
+            return
+        self._copies_in = False
+        self._cycles = self._cycles.replace(b"S", b"")
+        self._is_outside = not self._cycles
+
+    def _failed(self) -> None:
+        if self._copies_in:
+            self._copies_in = False
+            self._blame("a COPY that failed", self._done + 1)
+
+    def _parameter(self, body: bytes) -> None:
+        name, _, value = body.decode("utf-8", "replace").partition("\0")
+        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+
+    def _completed(self, body: bytes) -> None:
+        tag = _tags.get(body) or _tag(body)
+        if tag in HARMLESS:
+            return
+        if tag == "SET":
+            self._sets += 1
+        elif tag == "DISCARD ALL":
+            now = self._done + 1
+            self._reasons = {why: at for why, at in self._reasons.items() if at >= now}
+            self._prepared = {name: at for name, at in self._prepared.items() if at >= now}
+        else:
+            self._blame(tag, self._done + 1)
+
+    def _ready(self, body: bytes) -> None:
+        self.status = body[0] if body else 0
+        self._copies_in = False
+        self._done += 1
+        names = self._set_names.pop(self._done, []) if self._set_names else []
+        if self._sets:
+            self._judge_sets(names)
+        if self._cycles:
+            del self._cycles[0]
+        else:
+            self._blame("an answer to nothing", self._done)
+
+    def _judge_sets(self, names: list[str]) -> None:
+        tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | {_LOCAL}
+        unknown = [name for name in names if _ALIASES.get(name, name) not in tracked]
+        if unknown or len(names) != self._sets:
+            self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)
+        self._sets = 0
+
+
+_tags: dict[bytes, str] = {}
+"""What command tags say without their counts; the same few come again and again."""
+
+
+def _tag(body: bytes) -> str:
+    tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
+    if len(_tags) < TAGS_MAX:
+        _tags[body] = tag
+    return tag
