@@ -16,8 +16,9 @@ import msgspec
 from pgherd.act.vip import Place, VipFailed
 from pgherd.model.ids import Instant
 from pgherd.model.observation import ServerSeen
+from pgherd.model.pace import LOOP_MS
 from pgherd.model.vip import Follow, Vip, VipSeen
-from pgherd.plan.vip import Look, Verdict, decide, is_overtaken
+from pgherd.plan.vip import ASKING, Look, Verdict, decide, is_overtaken
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
@@ -30,8 +31,14 @@ log = logs.get("daemon")
 RENEW_MS = 1000
 """The kernel is told of a later end when it is later by this much."""
 
+STALL_MS = 1000
+"""A loop that was late by this much stood still."""
+
 AGAIN_MS = 2000
 """Until an address that was claimed, or could not be taken, is tried again."""
+
+ASK_MS = 3000
+"""For so long the word of all others is waited for, before it is all tried again."""
 
 CHECK_MS = 5000
 """How often a machine is asked whether it could have an address that it does not have."""
@@ -45,18 +52,22 @@ CLAIMED_MS = 10_000
 ANNOUNCE_MS = (*range(0, 5000, 1000), *range(5000, 60_001, 5000))
 """When after it was taken an address is announced: an announcement may be lost, a switch slow."""
 
+TAKEN, LEFT = "vip.taken", "vip.left"
+
 Tell = Callable[[str, str], None]
 
 
 class Keeper:
-    """One address. tell: an event and its sentence · moved: it was taken or left."""
+    """One address. tell: an event and its sentence · changed: the others should hear of it."""
 
-    def __init__(self, place: Place, *, tell: Tell, moved: Callable[[], None]) -> None:
+    def __init__(self, place: Place, *, tell: Tell, changed: Callable[[], None]) -> None:
         self.place = place
         self.owned = False
+        self.taking: Instant | None = None
+        """Since when it is about to be taken."""
         self.claimed_by, self.claimed_since = "", Instant(0)
         self._tell = tell
-        self._moved = moved
+        self._changed = changed
         self._verdict = Verdict(0, "", stays=True)
         self._until = Instant(0)
         self._work: asyncio.Task[None] | None = None
@@ -137,25 +148,38 @@ class Keeper:
 
     async def _take(self) -> None:
         self._try_at = Instant(now_ms() + AGAIN_MS)
+        self.taking = now_ms()
+        self._changed()
         try:
             claim = await asyncio.to_thread(self.place.probe)
             if claim:
                 self._was_claimed(claim)
                 return
             self.claimed_by = ""
-            until, verdict = self._verdict.until, self._verdict
+            verdict = await self._allowed()
+            until = verdict.until
             if until is None or until <= now_ms():
                 return
             await asyncio.to_thread(self.place.put, seconds_to(until))
             self.owned, self._until = True, until
             self._failure = self._cannot = ""
-            self._say("vip.taken", f"is here now: {verdict.reason}", rule=verdict.rule)
+            self._say(TAKEN, f"is here now: {verdict.reason}", rule=verdict.rule)
             now = now_ms()
             self._announce_at = [now + after for after in ANNOUNCE_MS]
-            self._moved()
             await self._announce(now)
         except VipFailed as failed:
             self._fail(failed)
+        finally:
+            self.taking = None
+            self._changed()
+
+    async def _allowed(self) -> Verdict:
+        """The newest verdict, once it waits for nobody's word any more."""
+        for _ in range(ASK_MS // LOOP_MS):
+            if self._verdict.rule != ASKING:
+                break
+            await asyncio.sleep(LOOP_MS / 1000)
+        return self._verdict
 
     async def _renew(self, until: Instant) -> None:
         try:
@@ -180,8 +204,8 @@ class Keeper:
             return
         self.owned, self._announce_at = False, []
         self._try_at = Instant(0)
-        self._say("vip.left", f"is here no more: {why}", rule=self._verdict.rule)
-        self._moved()
+        self._say(LEFT, f"is here no more: {why}", rule=self._verdict.rule)
+        self._changed()
 
     def _was_claimed(self, claim: str) -> None:
         if claim != self.claimed_by:
@@ -210,35 +234,52 @@ def seconds_to(until: Instant) -> int:
 
 
 class Vips:
-    """All of one node's. see: what the rules look at, without the addresses that are here."""
+    """All of one node's. see: what the rules look at, but for what is remembered here."""
 
     def __init__(self, keepers: Iterable[Keeper], *, see: Callable[[], Look]) -> None:
         self._keepers = tuple(keepers)
         self._see = see
         self._overtaken_since: Instant | None = None
+        self._looked_at = self._awake_since = now_ms()
+        self._stalled_ms = 0
         self._begun = False
 
     async def begin(self) -> None:
         """See what an earlier agent left."""
         for keeper in self._keepers:
             await keeper.begin()
-        self._begun = True
+        self._begun, self._looked_at = True, now_ms()
 
     def look(self) -> None:
         """To be called whenever the agent looks around."""
         if not self._begun:
             return
         seen = self._see()
+        self._notice(seen)
+        since = self._overtaken_since
+        seen = msgspec.structs.replace(
+            seen,
+            awake_since=self._awake_since,
+            stalled_ms=self._stalled_ms,
+            overtaken_ms=seen.now - since if since is not None else 0,
+            owned=frozenset(one.place.vip.address for one in self._keepers if one.owned),
+            taking={
+                one.place.vip.address: one.taking for one in self._keepers if one.taking is not None
+            },
+        )
+        for keeper in self._keepers:
+            keeper.look(decide(seen, keeper.place.vip), seen.now)
+
+    def _notice(self, seen: Look) -> None:
+        """Since when this agent has been awake, and others have been ahead of its ledger."""
+        late_ms = seen.now - self._looked_at
+        if late_ms >= STALL_MS:
+            self._awake_since, self._stalled_ms = seen.now, late_ms
+        self._looked_at = seen.now
         if not is_overtaken(seen.facts, seen.reports):
             self._overtaken_since = None
         elif self._overtaken_since is None:
             self._overtaken_since = seen.now
-        since = self._overtaken_since
-        owned = frozenset(one.place.vip.address for one in self._keepers if one.owned)
-        overtaken_ms = seen.now - since if since is not None else 0
-        seen = msgspec.structs.replace(seen, owned=owned, overtaken_ms=overtaken_ms)
-        for keeper in self._keepers:
-            keeper.look(decide(seen, keeper.place.vip), seen.now)
 
     async def end(self, *, leave: str) -> None:
         """Before the agent ends. leave: why all addresses are given up; "": they are not."""
@@ -254,6 +295,7 @@ class Vips:
                 follow=keeper.place.vip.follow,
                 interface=keeper.place.vip.interface,
                 owned=keeper.owned,
+                taking=keeper.taking is not None,
                 problem=keeper.problem,
                 claimed_by=keeper.claimed_by,
             )
@@ -277,21 +319,17 @@ class Vips:
 
 def attach(node: Node) -> Vips:
     """One node's addresses."""
+
+    def tell(kind: str, text: str) -> None:
+        node.stories.tell(kind, text, term=node.agent.facts.term)
+        if kind in (TAKEN, LEFT):
+            node.metrics.vip_moved()
+
     keepers = (
-        Keeper(
-            Place(vip),
-            tell=lambda kind, text: node.stories.tell(kind, text, term=node.agent.facts.term),
-            moved=lambda: moved(node),
-        )
+        Keeper(Place(vip), tell=tell, changed=lambda: node.agent.observed())
         for vip in wanted(node.settings)
     )
     return Vips(keepers, see=lambda: see(node))
-
-
-def moved(node: Node) -> None:
-    """It is counted, and the others hear of it at once."""
-    node.metrics.vip_moved()
-    node.agent.observed()
 
 
 def wanted(settings: Settings) -> tuple[Vip, ...]:
@@ -319,4 +357,5 @@ def see(node: Node) -> Look:
         takes_part=not (agent.removed or agent.amnesia()),
         caught_up=agent.caught_up,
         now=now,
+        awake_since=now,
     )

@@ -38,14 +38,15 @@ class Vip(msgspec.Struct, frozen=True):
 class VipSeen(msgspec.Struct, frozen=True):
     """One address as a node tells of it in its report.
 
-    owned: whether it is on this node · problem: why this node could not have it, with what to do
-    about it; "" where it could · claimed_by: the link address that answered when it was to be
-    taken.
+    owned, taking: whether it is on this node, or about to be · problem: why this node could not
+    have it, with what to do about it; "" where it could · claimed_by: the link address that
+    answered when it was to be taken.
     """
 
     address: str
     follow: Follow
     interface: str
     owned: bool = False
+    taking: bool = False
     problem: str = ""
     claimed_by: str = ""

@@ -11,9 +11,11 @@ two nodes from having one at a time is time, and a look at the network (`act.vip
   predecessor leaves when its server ends, through which it bids its clients farewell, and at the
   latest when it hears of another leader, or for a moment of a later term, from anybody; cut off it
   leaves in time; and one that hangs still answers the probe, for as long as it has the address.
-- Who takes one that follows a replica or a proxy has heard, itself or through others, no word of
-  its last owner for longer than that owner may have it. Two majorities share a node, whose word
-  binds both; a word that is longer than `SLACK_MS` on its way can break this, not the probe.
+- Who takes one that follows a replica or a proxy hears every member say that it has not got it;
+  or has heard no word of it, itself or through others, for longer than it may have it. Two
+  majorities share a node, whose word binds both. It first says that it is about to take it, and
+  does when all that live have heard so: who has heard it does not begin. A word that is on its way
+  for longer than `SAID_MS` can break this; the probe is there for it.
 
 Owns the table and its sentences. Leaves taking and leaving to `daemon.vips`.
 """
@@ -39,6 +41,12 @@ KERNEL_MS = 1000
 SLACK_MS = KERNEL_MS + 1000
 """Beyond that the next one waits: words take time too."""
 
+SAID_MS = 300
+"""That an address is about to be taken has left this node by then."""
+
+QUEUE_MS = 500
+"""After a stall what is read first has waited as long as the stall: it is that much older."""
+
 OVERTAKEN_MS = 500
 """The ledger says what others have promised a moment later, or does not reach this node."""
 
@@ -52,8 +60,9 @@ class Look(msgspec.Struct, frozen=True):
     takes_part: known to the ledger, which is known here, and not about to stop · caught_up: the
     ledger is known as of this start · voters: who votes in consensus · lease_until: by this node's
     clock, None without a lease · overtaken_ms: for how long others have promised a term that the
-    ledger here does not know · detect_ms: `failover.detect` · owned: addresses that are on this
-    node.
+    ledger here does not know · detect_ms: `failover.detect` · awake_since, stalled_ms: when this
+    agent began, or went on after it had stood still, and for how long it had · owned, taking:
+    addresses that are on this node, and that it is about to take, since when.
     """
 
     me: MemberKey
@@ -67,13 +76,21 @@ class Look(msgspec.Struct, frozen=True):
     takes_part: bool
     caught_up: bool
     now: Instant
+    awake_since: Instant
+    stalled_ms: int = 0
     overtaken_ms: int = 0
     owned: frozenset[str] = frozenset()
+    taking: Mapping[str, Instant] = {}
 
     @property
     def hearing_ms(self) -> int:
         """For how long the word of a majority counts."""
         return HEARING_DETECTS * self.detect_ms
+
+    @property
+    def gone_ms(self) -> int:
+        """After so much silence a node has no address that follows a replica or a proxy."""
+        return self.hearing_ms + SLACK_MS
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -151,7 +168,10 @@ def heard_at(look: Look, node: NodeId) -> int:
         return look.now
     told = look.reports.get(node)
     ago = told.report.heard_ms.get(look.me.node) if told is not None else None
-    return told.at - ago if told is not None and ago is not None else -1
+    if told is None or ago is None:
+        return -1
+    waited = look.stalled_ms if told.at < look.awake_since + QUEUE_MS else 0
+    return told.at - ago - waited
 
 
 # --- for one that follows the primary -----------------------------------------------------------
@@ -217,46 +237,72 @@ def is_unfit(look: Look, vip: Vip) -> str | None:
 
 def another_has_it(look: Look, vip: Vip) -> str | None:
     """Two that have it hear of each other: one stays, the first in the order of all."""
-    mine = vip.address in look.owned
-    for owner in owners(look, vip):
-        quiet = quiet_ms(look, owner)
-        if mine:
-            stays = quiet < look.hearing_ms and is_fit(look, owner, vip)
-            if stays and place(vip, owner) < place(vip, look.me.node):
-                return f"{owner} has it too, and comes first"
-        elif quiet < look.hearing_ms + SLACK_MS:
-            return f"{owner} has it" if quiet < look.hearing_ms else f"{owner} may still have it"
+    mine, own = vip.address in look.owned, place(vip, look.me.node)
+    for node, heard in sorted(look.reports.items()):
+        told = told_of(heard.report, vip)
+        if node == look.me.node or told is None or look.now - heard.at >= look.hearing_ms:
+            continue
+        first = place(vip, node) < own
+        if told.owned and not mine:
+            return f"{node} has it"
+        if told.owned and first and is_fit(look, node, vip):
+            return f"{node} has it too, and comes first"
+        if told.taking and not mine and (first or vip.address not in look.taking):
+            return f"{node} is about to take it"
+    return None
+
+
+def silent_may_have_it(look: Look, vip: Vip) -> str | None:
+    """Who is not heard here may have it as long as anybody hears it, and for a while after."""
+    if vip.address in look.owned:
+        return None
+    for node in look.facts.members:
+        heard = look.reports.get(node)
+        speaks = heard is not None and look.now - heard.at < look.detect_ms
+        if node != look.me.node and not speaks and quiet_ms(look, node) < look.gone_ms:
+            return f"{node} is silent here and may have it"
     return None
 
 
 def another_comes_first(look: Look, vip: Vip) -> str | None:
-    if vip.address in look.owned:
+    if vip.address in look.owned or vip.address in look.taking:
         return None
-    before = [node for node in fit(look, vip) if place(vip, node) < place(vip, look.me.node)]
-    if not before:
-        return None
-    return f"{min(before, key=lambda node: place(vip, node))} comes first"
+    before = [node for node in look.reports if is_fit(look, node, vip)]
+    first = min([*before, look.me.node], key=lambda node: place(vip, node))
+    return None if first == look.me.node else f"{first} comes first"
 
 
-def fit(look: Look, vip: Vip) -> Iterator[NodeId]:
-    """The other nodes that could have it, as they told lately."""
-    for node in look.reports:
-        speaks = node != look.me.node and quiet_ms(look, node) < look.detect_ms
-        if speaks and is_fit(look, node, vip):
-            yield node
+def not_all_know(look: Look, vip: Vip) -> str | None:
+    since = look.taking.get(vip.address)
+    if since is None or vip.address in look.owned:
+        return None
+    for node in look.facts.members:
+        if heard_at(look, node) < since + SAID_MS and quiet_ms(look, node) < look.gone_ms:
+            return f"{node} has not heard yet that it is to be here"
+    return None
 
 
 def is_fit(look: Look, node: NodeId, vip: Vip) -> bool:
-    """Whether a node's last report says that it could have an address."""
-    if node not in look.facts.members:
+    """Whether another node could have an address, and take it, as it told lately."""
+    heard = look.reports[node]
+    if node not in look.facts.members or look.now - heard.at >= look.detect_ms:
         return False
-    report = look.reports[node].report
-    told = told_of(report, vip)
-    if told is None or told.problem:
+    told = told_of(heard.report, vip)
+    if told is None or told.problem or not hears_all(look, heard.report):
         return False
     if vip.follow is Follow.PROXY:
-        return report.proxy_healthy
-    return replicates(look.facts, report.server)
+        return heard.report.proxy_healthy
+    return replicates(look.facts, heard.report.server)
+
+
+def hears_all(look: Look, report: Observation) -> bool:
+    """Whether a node hears every member that may live; else it takes nothing."""
+    return all(
+        report.heard_ms.get(node, look.gone_ms) < look.detect_ms
+        or (node != look.me.node and quiet_ms(look, node) >= look.gone_ms)
+        for node in look.facts.members
+        if node != report.node
+    )
 
 
 def replicates(facts: Facts, server: ServerSeen) -> bool:
@@ -289,8 +335,10 @@ def told_of(report: Observation, vip: Vip) -> VipSeen | None:
 
 
 def quiet_ms(look: Look, node: NodeId) -> int:
-    """For how long nobody, as far as is known here, has heard a node."""
-    ages = [look.now - heard.at for other, heard in look.reports.items() if other == node]
+    """For how long nobody, as far as is known here, has heard a node; at most since we began."""
+    ages = [look.now - look.awake_since]
+    if (own := look.reports.get(node)) is not None:
+        ages = [look.now - own.at]
     for other, heard in look.reports.items():
         ago = heard.report.heard_ms.get(node)
         if other not in (node, look.me.node) and ago is not None:
@@ -321,10 +369,15 @@ PRIMARY: tuple[VipRule, ...] = (
     VipRule(1014, "It leaves before the lease is over.", lease_is_over),
     VipRule(1015, "It waits while another owner speaks, which is about to leave.", owner_lives),
 )
+ASKING = 1025
+"""Forbids only for a moment: who is about to take an address goes on with that."""
+
 SHARED: tuple[VipRule, ...] = (
     VipRule(1021, "Only who has a healthy replica, or proxy, has its address.", is_unfit),
-    VipRule(1022, "It stays with its owner until that may not have it any more.", another_has_it),
-    VipRule(1023, "Without an owner the first in its order takes it.", another_comes_first),
+    VipRule(1022, "It stays with its owner, or with who is about to take it.", another_has_it),
+    VipRule(1023, "It waits until a silent member cannot have it any more.", silent_may_have_it),
+    VipRule(1024, "Without an owner the first in its order takes it.", another_comes_first),
+    VipRule(ASKING, "Who is about to take it does when all that live know so.", not_all_know),
 )
 RULES: dict[Follow, tuple[VipRule, ...]] = {
     Follow.PRIMARY: (*EVERY, *PRIMARY),
@@ -336,3 +389,14 @@ HERE: dict[Follow, tuple[int, str]] = {
     Follow.REPLICA: (1032, "the replica that clients are led to is here"),
     Follow.PROXY: (1033, "the proxy that clients are led to is here"),
 }
+
+
+def rows() -> Iterator[tuple[int, str, str]]:
+    """The table for people: number, which addresses, sentence."""
+    shared = f"{Follow.REPLICA.value}, {Follow.PROXY.value}"
+    yield STARTING[0], "all", STARTING[1]
+    for scope, table in (("all", EVERY), (Follow.PRIMARY.value, PRIMARY), (shared, SHARED)):
+        for rule in table:
+            yield rule.number, scope, rule.sentence
+    for follow, (number, text) in HERE.items():
+        yield number, follow.value, f"{text[0].upper()}{text[1:]}."
