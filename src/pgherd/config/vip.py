@@ -104,8 +104,9 @@ def problems(settings: Settings) -> Iterator[tuple[Path, str, str]]:
                 f"{vip.address.ip} is this node's own address, which cannot move",
                 "choose one that no machine has",
             )
-        yield from _unfit(settings, vip, ("vip", index, "follow"))
-        if not listens(settings, vip):
+        unfit = list(_unfit(settings, vip, ("vip", index, "follow")))
+        yield from unfit
+        if not unfit and not listens(settings, vip):
             yield (
                 path,
                 f"nothing here would listen on {vip.address.ip}",

@@ -240,7 +240,7 @@ class Vips:
         self._keepers = tuple(keepers)
         self._see = see
         self._overtaken_since: Instant | None = None
-        self._looked_at = self._awake_since = now_ms()
+        self._looked_at = self._awake_since = self._began_at = now_ms()
         self._stalled_ms = 0
         self._begun = False
 
@@ -259,6 +259,7 @@ class Vips:
         since = self._overtaken_since
         seen = msgspec.structs.replace(
             seen,
+            began_at=self._began_at,
             awake_since=self._awake_since,
             stalled_ms=self._stalled_ms,
             overtaken_ms=seen.now - since if since is not None else 0,
@@ -357,5 +358,6 @@ def see(node: Node) -> Look:
         takes_part=not (agent.removed or agent.amnesia()),
         caught_up=agent.caught_up,
         now=now,
+        began_at=now,
         awake_since=now,
     )

@@ -41,6 +41,9 @@ KERNEL_MS = 1000
 SLACK_MS = KERNEL_MS + 1000
 """Beyond that the next one waits: words take time too."""
 
+BEGIN_MS = 1500
+"""So long an agent needs after its start until it has heard of the others, server and proxy."""
+
 SAID_MS = 300
 """That an address is about to be taken has left this node by then."""
 
@@ -60,9 +63,10 @@ class Look(msgspec.Struct, frozen=True):
     takes_part: known to the ledger, which is known here, and not about to stop · caught_up: the
     ledger is known as of this start · voters: who votes in consensus · lease_until: by this node's
     clock, None without a lease · overtaken_ms: for how long others have promised a term that the
-    ledger here does not know · detect_ms: `failover.detect` · awake_since, stalled_ms: when this
-    agent began, or went on after it had stood still, and for how long it had · owned, taking:
-    addresses that are on this node, and that it is about to take, since when.
+    ledger here does not know · detect_ms: `failover.detect` · began_at: when this agent did ·
+    awake_since, stalled_ms: the same, or when it went on after it had stood still, and for how long
+    it had · owned, taking: addresses that are on this node, and that it is about to take, since
+    when.
     """
 
     me: MemberKey
@@ -76,6 +80,7 @@ class Look(msgspec.Struct, frozen=True):
     takes_part: bool
     caught_up: bool
     now: Instant
+    began_at: Instant
     awake_since: Instant
     stalled_ms: int = 0
     overtaken_ms: int = 0
@@ -120,7 +125,9 @@ def decide(look: Look, vip: Vip) -> Verdict:
     for rule in RULES[vip.follow]:
         why = rule.forbids(look, vip)
         if why is not None:
-            return Verdict(rule.number, why)
+            return (
+                Verdict(*STARTING, stays=True) if begins(look, vip) else Verdict(rule.number, why)
+            )
     heard_at = heard_by_majority(look)
     until = heard_at + look.hearing_ms if heard_at is not None else look.now
     leads = vip.follow is Follow.PRIMARY and look.facts.phase is Phase.STABLE
@@ -130,7 +137,12 @@ def decide(look: Look, vip: Vip) -> Verdict:
     return Verdict(number, sentence, until=Instant(until))
 
 
-# --- for every address -----------------------------------------------------------------------
+def begins(look: Look, vip: Vip) -> bool:
+    """Whether an earlier agent's address is here, and this one knows too little to judge it."""
+    return vip.address in look.owned and look.now - look.began_at < BEGIN_MS
+
+
+# --- for every address --------------------------------------------------------------------------
 
 
 def stands_apart(look: Look, vip: Vip) -> str | None:
@@ -353,7 +365,7 @@ def place(vip: Vip, node: NodeId) -> tuple[int, NodeId]:
 
 # --- the table ----------------------------------------------------------------------------------
 
-STARTING = (1001, "An agent that does not know the ledger yet takes nothing and keeps nothing on.")
+STARTING = (1001, "An agent that has only just begun leaves what is here to the kernel.")
 EVERY: tuple[VipRule, ...] = (
     VipRule(1002, "A node that takes no part in its cluster, or stops, has none.", stands_apart),
     VipRule(1003, "A node that no majority of the voters has lately heard has none.", is_alone),

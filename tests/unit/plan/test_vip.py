@@ -30,6 +30,7 @@ from pgherd.plan import herd, member
 from pgherd.plan.reference import page
 from pgherd.plan.vip import (
     ASKING,
+    BEGIN_MS,
     HEARING_DETECTS,
     HERE,
     KERNEL_MS,
@@ -77,6 +78,7 @@ def look(number: int = 1, **changes: Any) -> Look:
         takes_part=True,
         caught_up=True,
         now=NOW,
+        began_at=Instant(0),
         awake_since=Instant(0),
     )
     return replace(made, **changes)
@@ -115,6 +117,19 @@ def test_an_agent_that_knows_no_ledger_leaves_all_as_it_is() -> None:
     for follow in Follow:
         verdict = decide(look(caught_up=False, takes_part=False), vip(follow))
         assert (verdict.rule, verdict.stays, verdict.until) == (1001, True, None)
+
+
+@pytest.mark.parametrize("follow", list(Follow))
+def test_an_agent_that_has_just_begun_does_not_judge_what_an_earlier_one_left(
+    follow: Follow,
+) -> None:
+    """What it has not heard yet forbids nothing, what it has heard allows it at once."""
+    number = 2 if follow is Follow.REPLICA else 1
+    begun = look(number, owned=HAS, began_at=Instant(NOW - BEGIN_MS + 1), reports={})
+    assert (rule_of(begun, vip(follow)), decide(begun, vip(follow)).stays) == (1001, True)
+    assert rule_of(replace(begun, began_at=Instant(NOW - BEGIN_MS)), vip(follow)) == 1003
+    assert rule_of(replace(begun, owned=frozenset()), vip(follow)) == 1003
+    assert decide(replace(begun, reports=quiet_reports()), vip(follow)).until is not None
 
 
 @pytest.mark.parametrize("follow", list(Follow))
