@@ -186,13 +186,16 @@ def test_its_time_is_renewed_while_it_belongs_here(segment: Segment) -> None:
 
     async def stay() -> None:
         driven = Driven(V4)
-        await driven.have(for_s=5.0)
+        await driven.have(for_s=4.0)
         assert driven.keeper.owned
         assert segment.has("n1", V4), "longer than it was given at first"
+        segment.run("n1", "ip", "address", "delete", f"{V4}/24", "dev", "eth0")
+        await driven.have(for_s=2.0)
+        assert segment.has("n1", V4), "who removes it by hand sees it again"
         held = place(V4).found()
         assert held is not None
         assert held.seconds is not None
-        time.sleep(5.0)  # noqa: ASYNC251 # the loop is to stand still
+        time.sleep(4.5)  # noqa: ASYNC251 # the loop is to stand still
         assert not segment.has("n1", V4)
         driven.keeper.look(Verdict(1031, "here", until=Instant(now_ms() + STAY_MS)), now_ms())
         await asyncio.sleep(0.3)
