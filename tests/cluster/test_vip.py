@@ -74,14 +74,18 @@ class OnEthernet(LocalHerd):
     def settled(self, address: str, *, on: str) -> bool:
         return self.on(address) == [on] == [self.owner(address)]
 
-    def recovering(self, address: str, *, via_proxy: bool = False) -> bool:
-        """Whether the server that clients find at an address is a replica."""
+    def dsn_at(self, address: str, *, via_proxy: bool = False) -> str:
+        """Where clients of an address connect; the ports of these nodes differ."""
         owner = self.owner(address)
         assert owner is not None
         ports = self.places[owner].ports
         port = ports.proxy_primary if via_proxy else ports.postgres
         dsn = re.sub(r"host=\S+", f"host={address}", self.dsn_node(owner))
-        dsn = re.sub(r"port=\S+", f"port={port}", dsn)
+        return re.sub(r"port=\S+", f"port={port}", dsn)
+
+    def recovering(self, address: str, *, via_proxy: bool = False) -> bool:
+        """Whether the server that clients find at an address is a replica."""
+        dsn = self.dsn_at(address, via_proxy=via_proxy)
         with psycopg.connect(dsn, connect_timeout=5) as session:
             [[found]] = session.execute("SELECT pg_is_in_recovery()").fetchall()
         return bool(found)
@@ -153,6 +157,19 @@ def test_an_agent_that_dies_finds_its_addresses_again(whole: OnEthernet) -> None
     whole.kill_agent(second)
     until(lambda: whole.measured(second).get("vip_transitions_total", moves) < moves, "it is back")
     until(lambda: whole.settled(REPLICA, on=second), "it has it", within_s=20)
+
+
+def test_a_session_hears_through_its_address_that_it_ends(whole: OnEthernet) -> None:
+    """In a switchover the address leaves after PostgreSQL's own farewell, then it is elsewhere."""
+    first, second = leading(whole)
+    with psycopg.connect(whole.dsn_at(PRIMARY), autocommit=True) as session:
+        session.execute("SELECT 1")
+        whole.switchover(second)
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            session.execute("SELECT 1")
+    until(lambda: whole.settled(PRIMARY, on=second), "the address follows", within_s=40)
+    until(lambda: whole.settled(REPLICA, on=first), "they have changed places", within_s=40)
+    assert not whole.recovering(PRIMARY)
 
 
 def test_addresses_follow_when_a_node_dies(whole: OnEthernet) -> None:

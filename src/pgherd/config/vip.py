@@ -1,12 +1,14 @@
 """The keys of one entry of `vip`: an address for clients, and what it follows.
 
-Owns what an entry must be, and what a list of them must not be together with the rest of the file.
-Whether the interface is there is asked on the machine, by `act.vip`.
+Owns what an entry must be, what a list of them must not be together with the rest of the file, and
+whether the interfaces are there: that is asked when a person checks a file, not when an agent reads
+it, for a device may come late, and PostgreSQL need not wait for it.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -111,6 +113,18 @@ def problems(settings: Settings) -> Iterator[tuple[Path, str, str]]:
                 path,
                 f"nothing here would listen on {vip.address.ip}",
                 f"let it listen on every address: {listen_hint(settings, vip)}",
+            )
+
+
+def device_problems(settings: Settings) -> Iterator[tuple[Path, str, str]]:
+    """Interfaces that this machine does not have now."""
+    there = {name for _, name in socket.if_nameindex()}
+    for index, vip in enumerate(settings.vip):
+        if vip.interface not in there:
+            yield (
+                ("vip", index, "interface"),
+                f"there is no interface {vip.interface} now",
+                f"this machine has {', '.join(sorted(there))}",
             )
 
 

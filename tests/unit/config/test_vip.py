@@ -100,6 +100,20 @@ def test_there_has_to_be_something_to_follow() -> None:
     assert "there is no proxy here to follow" in problems(bare)[0]
 
 
+def test_whether_the_interface_is_there_is_asked_of_the_machine() -> None:
+    """By who checks the file; an agent starts without a device that may come late."""
+    text = f"{NODE}vip: [{ONE.replace('eth0', 'no-such-device')}, {{address: 10.0.1.9/24,"
+    text += " interface: lo}]"
+    assert load_text(text).vip
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, file="f", check_devices=True)
+    [problem] = caught.value.problems
+    assert str(problem).startswith(
+        "f:3: vip[0].interface: there is no interface no-such-device now (this machine has "
+    )
+    assert "lo" in problem.hint
+
+
 def test_there_may_not_be_too_many() -> None:
     many = ", ".join(f"{{address: 10.0.1.{n}/24, interface: eth0}}" for n in range(1, 18))
     [problem] = problems(f"{NODE}vip: [{many}]")
