@@ -58,7 +58,7 @@ class Driven:
         self.keeper = Keeper(
             place(address),
             tell=lambda kind, text: self.events.append((kind, text)),
-            moved=self.move,
+            changed=lambda: None,
         )
 
     async def have(self, *, for_s: float, renewed: bool = True) -> None:
@@ -204,6 +204,28 @@ def test_its_time_is_renewed_while_it_belongs_here(segment: Segment) -> None:
 
     with segment.inside("n1"):
         asyncio.run(stay())
+
+
+@BOTH
+def test_sessions_end_with_their_address(segment: Segment, address: str) -> None:
+    """A client that waits for an answer hears of it at once; others keep theirs."""
+    with segment.inside("n1"):
+        place(address).put(60)
+        own = f"{SUBNET6}1" if ":" in address else f"{SUBNET}.1"
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        server = socket.create_server(("", 5555), family=family)
+    with segment.inside("hub"):
+        waits = socket.create_connection((address, 5555), timeout=5)
+        stays = socket.create_connection((own, 5555), timeout=5)
+    ends = [server.accept()[0] for _ in range(2)]
+    with segment.inside("n1"):
+        place(address).remove()
+    with pytest.raises(ConnectionResetError):
+        waits.recv(1)
+    assert stays.send(b"x") == 1
+    assert any(end.getsockname()[0] == own and end.recv(1) == b"x" for end in ends)
+    for end in (*ends, waits, stays, server):
+        end.close()
 
 
 def test_an_agent_that_begins_keeps_what_ends_and_removes_what_does_not(segment: Segment) -> None:

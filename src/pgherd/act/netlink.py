@@ -133,10 +133,13 @@ def held() -> list[Held]:
     return [one for one in found if one is not None]
 
 
-def exchange(request: bytes) -> list[bytes]:
-    """Ask the kernel; the bodies of what it lists. Raises OSError with its own number."""
+def exchange(request: bytes, *, protocol: int = socket.NETLINK_ROUTE) -> list[bytes]:
+    """Ask the kernel; the bodies of what it lists. Raises OSError with its own number.
+
+    protocol: another part of the kernel, which lists under the same number by chance.
+    """
     found: list[bytes] = []
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as channel:
         channel.settimeout(ANSWER_S)
         channel.bind((0, 0))
         channel.send(request)

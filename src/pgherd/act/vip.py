@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 
-from pgherd.act import frames, netlink, rights
+from pgherd.act import frames, netlink, rights, sessions
 from pgherd.model.errors import OperatorError
 from pgherd.model.vip import Vip
 
@@ -100,11 +100,12 @@ class Place:
             raise self._failed("taken", error) from error
 
     def remove(self) -> bool:
-        """Have it here no more; False when it was not. Raises VipFailed."""
+        """Have it here no more, with its sessions; False when it was not. Raises VipFailed."""
         held = self.found()
         if held is None:
             return False
         try:
+            sessions.reset(self._ip)
             return netlink.delete(self._ip, prefix=held.prefix, index=held.index)
         except OSError as error:
             raise self._failed("removed", error) from error

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from pgherd.act.vip import Place, VipFailed
+from pgherd.daemon.threads import running
 from pgherd.model.ids import Instant
 from pgherd.model.observation import ServerSeen
 from pgherd.model.pace import LOOP_MS
 from pgherd.model.vip import Follow, Vip, VipSeen
-from pgherd.plan.vip import ASKING, Look, Verdict, decide, is_overtaken
+from pgherd.plan.vip import ASKING, KERNEL_MS, Look, Verdict, decide, is_overtaken
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
@@ -52,15 +54,30 @@ CLAIMED_MS = 10_000
 ANNOUNCE_MS = (*range(0, 5000, 1000), *range(5000, 60_001, 5000))
 """When after it was taken an address is announced: an announcement may be lost, a switch slow."""
 
+T = TypeVar("T")
 TAKEN, LEFT = "vip.taken", "vip.left"
+
+THREADS = 2
+"""One address is probed, which takes half a second, and others are not kept waiting by that."""
 
 Tell = Callable[[str, str], None]
 
 
 class Keeper:
-    """One address. tell: an event and its sentence · changed: the others should hear of it."""
+    """One address. tell: an event and its sentence · changed: the others should hear of it.
 
-    def __init__(self, place: Place, *, tell: Tell, changed: Callable[[], None]) -> None:
+    pool: threads that nothing else uses, so that a disk that hangs keeps no address here; None: the
+    loop's own.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        tell: Tell,
+        changed: Callable[[], None],
+        pool: Executor | None = None,
+    ) -> None:
         self.place = place
         self.owned = False
         self.taking: Instant | None = None
@@ -68,6 +85,7 @@ class Keeper:
         self.claimed_by, self.claimed_since = "", Instant(0)
         self._tell = tell
         self._changed = changed
+        self._pool = pool
         self._verdict = Verdict(0, "", stays=True)
         self._until = Instant(0)
         self._work: asyncio.Task[None] | None = None
@@ -77,6 +95,13 @@ class Keeper:
         self._checked_at: Instant | None = None
         self._failure, self._failed_at = "", Instant(0)
 
+    async def _aside(self, act: Callable[..., T], *values: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, act, *values)
+
+    def has(self, now: Instant) -> bool:
+        """Whether it is here: what the kernel has taken away is not, whatever is under way."""
+        return self.owned and now < self._until + KERNEL_MS
+
     @property
     def problem(self) -> str:
         """Why this node cannot have it; "" when it can."""
@@ -84,14 +109,13 @@ class Keeper:
 
     async def begin(self) -> None:
         """An earlier agent's address is kept until its end; one without an end is not ours."""
-        held = await asyncio.to_thread(self.place.found)
+        held = await self._aside(self.place.found)
         if held is None:
             return
         self.owned = True
+        self._until = Instant(now_ms() + (held.seconds or 0) * 1000)
         if held.seconds is None or held.prefix != self.place.vip.prefix:
             await self._leave("it was here at the start of this agent, from elsewhere")
-        else:
-            self._until = Instant(now_ms() + held.seconds * 1000)
 
     async def end(self, *, leave: str) -> None:
         """Stop looking; leave: why the address is given up, "" when the next agent may have it."""
@@ -151,7 +175,7 @@ class Keeper:
         self.taking = now_ms()
         self._changed()
         try:
-            claim = await asyncio.to_thread(self.place.probe)
+            claim = await self._aside(self.place.probe)
             if claim:
                 self._was_claimed(claim)
                 return
@@ -160,7 +184,7 @@ class Keeper:
             until = verdict.until
             if until is None or until <= now_ms():
                 return
-            await asyncio.to_thread(self.place.put, seconds_to(until))
+            await self._aside(self.place.put, seconds_to(until))
             self.owned, self._until = True, until
             self._failure = self._cannot = ""
             self._say(TAKEN, f"is here now: {verdict.reason}", rule=verdict.rule)
@@ -183,7 +207,7 @@ class Keeper:
 
     async def _renew(self, until: Instant) -> None:
         try:
-            await asyncio.to_thread(self.place.put, seconds_to(until))
+            await self._aside(self.place.put, seconds_to(until))
             self._until = until
         except VipFailed as failed:
             self._fail(failed)  # the kernel takes it away if this goes on
@@ -192,13 +216,13 @@ class Keeper:
         while self._announce_at and self._announce_at[0] <= now:
             self._announce_at.pop(0)
         try:
-            await asyncio.to_thread(self.place.announce)
+            await self._aside(self.place.announce)
         except VipFailed as failed:
             log.warning("vip.unheard", reason=str(failed), **self._of)
 
     async def _leave(self, why: str) -> None:
         try:
-            await asyncio.to_thread(self.place.remove)
+            await self._aside(self.place.remove)
         except VipFailed as failed:
             self._fail(failed)
             return
@@ -263,7 +287,7 @@ class Vips:
             awake_since=self._awake_since,
             stalled_ms=self._stalled_ms,
             overtaken_ms=seen.now - since if since is not None else 0,
-            owned=frozenset(one.place.vip.address for one in self._keepers if one.owned),
+            owned=frozenset(one.place.vip.address for one in self._keepers if one.has(seen.now)),
             taking={
                 one.place.vip.address: one.taking for one in self._keepers if one.taking is not None
             },
@@ -290,12 +314,13 @@ class Vips:
 
     def seen(self) -> tuple[VipSeen, ...]:
         """For the report."""
+        now = now_ms()
         return tuple(
             VipSeen(
                 address=keeper.place.vip.address,
                 follow=keeper.place.vip.follow,
                 interface=keeper.place.vip.interface,
-                owned=keeper.owned,
+                owned=keeper.has(now),
                 taking=keeper.taking is not None,
                 problem=keeper.problem,
                 claimed_by=keeper.claimed_by,
@@ -326,8 +351,9 @@ def attach(node: Node) -> Vips:
         if kind in (TAKEN, LEFT):
             node.metrics.vip_moved()
 
+    pool = running(THREADS, "vip")
     keepers = (
-        Keeper(Place(vip), tell=tell, changed=lambda: node.agent.observed())
+        Keeper(Place(vip), tell=tell, changed=lambda: node.agent.observed(), pool=pool)
         for vip in wanted(node.settings)
     )
     return Vips(keepers, see=lambda: see(node))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pgherd.act import frames, netlink, rights
+from pgherd.act import frames, netlink, rights, sessions
 from pgherd.act.frames import announcements, checksum, claimed_by, group_mac, probe
 
 MAC, OTHER = bytes.fromhex("02005e100001"), bytes.fromhex("02005e100002")
@@ -177,6 +177,31 @@ def test_the_kernel_says_no_with_its_own_number() -> None:
         netlink.put(V4, prefix=32, index=999_999, seconds=1)
     assert caught.value.errno in (errno.ENODEV, errno.EPERM)
     assert any(one.address == "127.0.0.1" for one in netlink.held())
+
+
+# --- sock_diag(7) ---------------------------------------------------------------------------------
+
+
+def test_sessions_are_asked_for_by_family_and_state() -> None:
+    """struct inet_diag_req_v2: family, TCP, and the states that end; nothing of one socket."""
+    message = sessions.list_message(socket.AF_INET6)
+    assert struct.unpack_from("=IHH", message) == (len(message), 20, 0x1 | 0x300)
+    states = 1 << 1 | 1 << 3 | 1 << 8
+    assert struct.unpack_from("=BBBBI", message, 16) == (socket.AF_INET6, 6, 0, 0, states)
+    assert message[24:] == bytes(48)
+    name = bytes(range(48))
+    assert sessions.destroy_message(socket.AF_INET, name)[24:] == name
+    assert struct.unpack_from("=IHH", sessions.destroy_message(2, name))[1:] == (21, 0x1 | 0x4)
+
+
+def test_the_local_address_of_a_session_is_read() -> None:
+    """struct inet_diag_msg: four bytes, two ports, the local address; mapped IPv4 is IPv4."""
+    before, after = bytes(8), bytes(60)
+    assert sessions.local_address(before + V4.packed + bytes(12) + after, socket.AF_INET) == V4
+    assert sessions.local_address(before + V6.packed + after, socket.AF_INET6) == V6
+    mapped = bytes(10) + b"\xff\xff" + V4.packed
+    assert sessions.local_address(before + mapped + after, socket.AF_INET6) == V4
+    assert sessions.local_address(before, socket.AF_INET) is None
 
 
 # --- capabilities(7) ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pgherd.daemon import vips
 from pgherd.daemon.vips import ANNOUNCE_MS, Keeper, Vips
 from pgherd.model.ids import Instant
 from pgherd.model.vip import Follow, Vip
-from pgherd.plan.vip import ASKING, Verdict
+from pgherd.plan.vip import ASKING, KERNEL_MS, Verdict
 from pgherd.telemetry.boottime import now_ms
 
 VIP = Vip("10.0.1.100", 24, "eth0", Follow.PROXY)
@@ -261,6 +261,20 @@ def test_who_was_not_awake_gives_up_what_the_kernel_may_have_taken() -> None:
         assert not stage.keeper.owned
         await stage.look(later, at=late)
         assert stage.place.done[3:6] == ["remove", "probe", "put 63"]
+
+    asyncio.run(go())
+
+
+def test_what_the_kernel_has_taken_away_is_told_even_while_something_hangs() -> None:
+    """A new primary waits for the word of an old owner that speaks."""
+
+    async def go() -> None:
+        stage = Stage()
+        await stage.look()
+        made = Vips([stage.keeper], see=lambda: pytest.fail("not asked for"))
+        assert made.seen()[0].owned
+        stage.keeper._until = Instant(now_ms() - KERNEL_MS)
+        assert not made.seen()[0].owned
 
     asyncio.run(go())
 
