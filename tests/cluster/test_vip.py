@@ -187,6 +187,7 @@ def test_addresses_follow_when_a_node_dies(whole: OnEthernet) -> None:
     until(lambda: whole.settled(REPLICA, on=first), "the new replica takes it", within_s=60)
 
 
+@pytest.mark.fault(34)
 def test_a_node_that_hangs_loses_its_address(whole: OnEthernet) -> None:
     """No process of its own takes it away, nor can one that wakes up late."""
     first, _ = leading(whole)

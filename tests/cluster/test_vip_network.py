@@ -94,6 +94,7 @@ def placed_and_known(segment: Segment, address: str, name: str) -> None:
     until(lambda: remembered(segment, address, name), f"the client knows {address}")
 
 
+@pytest.mark.fault(34)
 @BOTH
 def test_a_stale_neighbour_learns_the_new_place(segment: Segment, address: str) -> None:
     placed_and_known(segment, address, "n1")
@@ -106,6 +107,7 @@ def test_a_stale_neighbour_learns_the_new_place(segment: Segment, address: str) 
     until(lambda: remembered(segment, address, "n2"), "the announcement is heard")
 
 
+@pytest.mark.fault(34)
 def test_a_lost_announcement_is_repeated(segment: Segment) -> None:
     placed_and_known(segment, V4, "n1")
     with segment.inside("n1"):
@@ -126,6 +128,7 @@ def test_a_lost_announcement_is_repeated(segment: Segment) -> None:
         asyncio.run(take())
 
 
+@pytest.mark.fault(34)
 @BOTH
 def test_an_address_that_somebody_has_is_not_taken(segment: Segment, address: str) -> None:
     """It is said whose it is; when that machine has left, it is taken."""
@@ -154,6 +157,7 @@ def test_an_address_that_somebody_has_is_not_taken(segment: Segment, address: st
         asyncio.run(claim())
 
 
+@pytest.mark.fault(34)
 @BOTH
 def test_who_asks_at_the_same_time_is_noticed(segment: Segment, address: str) -> None:
     """Else both would find the address free."""

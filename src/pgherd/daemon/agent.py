@@ -433,6 +433,7 @@ class Agent:
         server = self.watch.seen if self.watch is not None else None
         facts, promises = self.facts, self.consensus.store.promises()
         alarms = [failure] if failure else []
+        space = self.watch.space.warnings() if self.watch is not None else []
         if server is not None and server.settings_problem:
             alarms.append(server.settings_problem)
         return self.reports.make(
@@ -449,6 +450,7 @@ class Agent:
             warnings=(
                 *self.leasing.warnings(facts, now=now),
                 *self.warding.warnings(now=now),
+                *space,
                 *(vips.warnings(now=now) if vips is not None else ()),
             ),
             vips=vips.seen() if vips is not None else (),
