@@ -18,9 +18,8 @@ from pgherd.act.vip import Place, VipFailed
 from pgherd.daemon.threads import running
 from pgherd.model.ids import Instant
 from pgherd.model.observation import ServerSeen
-from pgherd.model.pace import LOOP_MS
 from pgherd.model.vip import Follow, Vip, VipSeen
-from pgherd.plan.vip import ASKING, KERNEL_MS, Look, Verdict, decide, is_overtaken
+from pgherd.plan.vip import KERNEL_MS, Look, Verdict, decide, is_overtaken
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms
 
@@ -36,11 +35,15 @@ RENEW_MS = 1000
 STALL_MS = 1000
 """A loop that was late by this much stood still."""
 
-AGAIN_MS = 2000
+AGAIN_MS = 1000
 """Until an address that was claimed, or could not be taken, is tried again."""
 
-ASK_MS = 3000
-"""For so long the word of all others is waited for, before it is all tried again."""
+SELDOM_MS = 5000
+"""The same after a while: RFC 5227 wants those to slow down whom others contradict."""
+
+SOON_MS = 3000
+"""For so long what should come in a moment is waited for, before the network is asked again."""
+
 
 CHECK_MS = 5000
 """How often a machine is asked whether it could have an address that it does not have."""
@@ -87,6 +90,7 @@ class Keeper:
         self._changed = changed
         self._pool = pool
         self._verdict = Verdict(0, "", stays=True)
+        self._looked = asyncio.Event()
         self._until = Instant(0)
         self._work: asyncio.Task[None] | None = None
         self._try_at = Instant(0)
@@ -121,6 +125,7 @@ class Keeper:
         """Stop looking; leave: why the address is given up, "" when the next agent may have it."""
         if self._work is not None:
             self._verdict = Verdict(0, leave)
+            self._looked.set()
             await asyncio.gather(self._work, return_exceptions=True)
         if leave and self.owned:
             await self._leave(leave)
@@ -128,20 +133,21 @@ class Keeper:
     def look(self, verdict: Verdict, now: Instant) -> None:
         """Begin what a verdict asks for; what is under way looks at the newest before it counts."""
         self._verdict = verdict
+        self._looked.set()
         if self._work is not None and not self._work.done():
             return
-        until = verdict.until if not verdict.stays else None
+        until = verdict.until if verdict.until is not None and verdict.until > now else None
         if self.owned and now >= self._until:
             self._do(self._leave("its time was over: this agent was not awake to renew it"))
         elif verdict.stays:
             return
-        elif until is None or until <= now:
-            self.claimed_by = ""
-            if self.owned:
-                self._do(self._leave(verdict.reason))
         elif not self.owned:
-            if now >= self._try_at:
+            if until is None and not verdict.soon:
+                self.claimed_by = ""
+            elif now >= self._try_at:
                 self._do(self._take())
+        elif until is None:
+            self._do(self._leave(verdict.reason))
         elif until - self._until >= RENEW_MS:
             self._do(self._renew(until))
         elif self._announce_at and now >= self._announce_at[0]:
@@ -171,8 +177,10 @@ class Keeper:
     # --- what is done -----------------------------------------------------------------------------
 
     async def _take(self) -> None:
-        self._try_at = Instant(now_ms() + AGAIN_MS)
-        self.taking = now_ms()
+        now = now_ms()
+        lasts = self.claimed_by and now - self.claimed_since >= CLAIMED_MS
+        self._try_at = Instant(now + (SELDOM_MS if lasts else AGAIN_MS))
+        self.taking = now
         self._changed()
         try:
             claim = await self._aside(self.place.probe)
@@ -198,11 +206,14 @@ class Keeper:
             self._changed()
 
     async def _allowed(self) -> Verdict:
-        """The newest verdict, once it waits for nobody's word any more."""
-        for _ in range(ASK_MS // LOOP_MS):
-            if self._verdict.rule != ASKING:
-                break
-            await asyncio.sleep(LOOP_MS / 1000)
+        """The newest verdict, once it waits for nothing any more."""
+        try:
+            async with asyncio.timeout(SOON_MS / 1000):
+                while self._verdict.soon:
+                    self._looked.clear()
+                    await self._looked.wait()
+        except TimeoutError:
+            pass  # it is tried again
         return self._verdict
 
     async def _renew(self, until: Instant) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from pgherd.ledger.leases import reigns
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId
 from pgherd.model.observation import Heard, Observation, Server, ServerSeen
@@ -108,6 +109,11 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str
     until: Instant | None = None
     stays: bool = False
+
+    @property
+    def soon(self) -> bool:
+        """Whether it may be here in a moment: who takes it asks the network meanwhile."""
+        return self.rule in (SETTLING, ASKING)
 
 
 class VipRule(msgspec.Struct, frozen=True):
@@ -194,7 +200,7 @@ def leads_not(look: Look, vip: Vip) -> str | None:
     facts = look.facts
     if facts.leader != look.me:
         return f"{facts.leader.node if facts.leader is not None else 'nobody'} leads"
-    if facts.phase is Phase.STABLE or vip.address in look.owned:
+    if reigns(facts) or vip.address in look.owned:
         return None
     return f"epoch {facts.term} is {facts.phase.value}"
 
@@ -222,11 +228,22 @@ def is_no_primary(look: Look, vip: Vip) -> str | None:
 
 
 def lease_is_over(look: Look, vip: Vip) -> str | None:
-    if look.facts.phase is not Phase.STABLE or look.facts.lease is None:
-        return None  # an election bounds it; and an older program knows no leases
+    lease = look.facts.lease
+    if look.facts.phase is not Phase.STABLE or lease is None or lease.asked is None:
+        return None  # an election bounds it, or no renewal yet; and an older program knows none
     if look.lease_until is not None and look.now < look.lease_until - KERNEL_MS:
         return None
     return "the lease runs out"
+
+
+def is_settling(look: Look, vip: Vip) -> str | None:
+    facts = look.facts
+    if vip.address in look.owned:
+        return None
+    if facts.phase is not Phase.STABLE:
+        return f"epoch {facts.term} is {facts.phase.value}"
+    waits = facts.lease is not None and facts.lease.asked is None
+    return "its lease was not renewed yet" if waits else None
 
 
 def owner_lives(look: Look, vip: Vip) -> str | None:
@@ -370,20 +387,23 @@ EVERY: tuple[VipRule, ...] = (
     VipRule(1002, "A node that takes no part in its cluster, or stops, has none.", stands_apart),
     VipRule(1003, "A node that no majority of the voters has lately heard has none.", is_alone),
 )
+SETTLING, ASKING = 1016, 1025
+"""They forbid only for a moment."""
+
 PRIMARY: tuple[VipRule, ...] = (
     VipRule(
         1011,
-        "The leader of a stable term takes the primary's address, and has it until another leads.",
+        "The leader of a term takes the primary's address, and has it until another leads.",
         leads_not,
     ),
     VipRule(1012, "A leader leaves it whom others have overtaken unheard.", was_overtaken),
     VipRule(1013, "It leaves when the server here is no primary any more.", is_no_primary),
     VipRule(1014, "It leaves before the lease is over.", lease_is_over),
     VipRule(1015, "It waits while another owner speaks, which is about to leave.", owner_lives),
+    VipRule(
+        SETTLING, "It is taken when the term is stable and its lease was renewed.", is_settling
+    ),
 )
-ASKING = 1025
-"""Forbids only for a moment: who is about to take an address goes on with that."""
-
 SHARED: tuple[VipRule, ...] = (
     VipRule(1021, "Only who has a healthy replica, or proxy, has its address.", is_unfit),
     VipRule(1022, "It stays with its owner, or with who is about to take it.", another_has_it),

@@ -170,7 +170,7 @@ def test_it_is_taken_when_all_have_heard_that_it_will_be() -> None:
 
 
 def test_nobody_waits_for_ever_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vips, "ASK_MS", 300)
+    monkeypatch.setattr(vips, "SOON_MS", 300)
 
     async def go() -> None:
         stage = Stage()
@@ -185,7 +185,7 @@ def test_an_address_that_is_claimed_is_said_once_and_tried_again() -> None:
     async def go() -> None:
         stage = Stage()
         stage.place.claim = "02:00:00:00:00:07"
-        for after in (0, 500, 2500):
+        for after in (0, 500, 2000):
             await stage.look(at=Instant(now_ms() + after))
         assert stage.place.done == ["probe"] * 2
         assert (stage.kinds(), stage.keeper.owned) == (["vip.claimed"], False)

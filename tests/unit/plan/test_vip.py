@@ -15,6 +15,7 @@ from plan_values import (
     facts,
     key,
     late,
+    lease,
     primary,
     promises,
     quiet_reports,
@@ -23,7 +24,9 @@ from plan_values import (
     standby,
 )
 
+from pgherd.model.facts import Phase
 from pgherd.model.ids import Instant, NodeId, RaftId
+from pgherd.model.lease import Ask
 from pgherd.model.observation import Heard, Observation, Server
 from pgherd.model.vip import Follow, Vip, VipSeen
 from pgherd.plan import herd, member
@@ -38,6 +41,7 @@ from pgherd.plan.vip import (
     QUEUE_MS,
     RULES,
     SAID_MS,
+    SETTLING,
     SLACK_MS,
     STARTING,
     TELLING_MS,
@@ -68,7 +72,7 @@ def look(number: int = 1, **changes: Any) -> Look:
     """What one node of the quiet herd sees, n1 being the primary."""
     made = Look(
         me=key(number),
-        facts=facts(),
+        facts=facts(lease=lease(asked=Ask("boot", NOW))),
         server=primary() if number == 1 else standby(),
         reports=quiet_reports(),
         voters=VOTERS,
@@ -185,7 +189,8 @@ def test_the_primary_has_its_address_as_long_as_it_is_heard_and_holds_its_lease(
     near = decide(look(lease_until=Instant(NOW + 1500)), vip())
     assert near.until == NOW + 1500 - KERNEL_MS, "the kernel's seconds end before the lease does"
     assert rule_of(look(lease_until=Instant(NOW + KERNEL_MS)), vip()) == 1014
-    assert rule_of(look(lease_until=None, owned=HAS), vip()) == 1014
+    ran_out = facts(lease=lease(asked=Ask("boot", NOW)))
+    assert rule_of(look(facts=ran_out, lease_until=None, owned=HAS), vip()) == 1014
     old = decide(look(facts=facts(lease=None), lease_until=None), vip())
     assert old.rule == 1031, "leaders of an older program have no leases"
 
@@ -194,7 +199,21 @@ def test_nobody_else_takes_it() -> None:
     assert rule_of(look(2, owned=HAS), vip()) == 1011
     rebuilt = facts(leader=key(1, "b1"))
     assert rule_of(look(facts=rebuilt, owned=HAS), vip()) == 1011, "an earlier life of n1 led"
-    assert rule_of(look(2, facts=establishing(), server=primary()), vip()) == 1011
+
+
+def test_a_winner_gets_ready_to_take_it_and_does_when_its_term_is_stable() -> None:
+    """The network is asked meanwhile: clients wait."""
+    wins = look(2, facts=establishing(), server=primary())
+    assert (rule_of(wins, vip()), decide(wins, vip()).soon) == (SETTLING, True)
+    stable = replace(wins, facts=replace(establishing(), phase=Phase.STABLE))
+    assert (rule_of(stable, vip()), decide(stable, vip()).soon) == (SETTLING, True)
+    asked = lease(2, id=2, term=TERM + 1, asked=Ask("boot", NOW))
+    has_lease = replace(stable, facts=replace(stable.facts, lease=asked))
+    ready = replace(has_lease, lease_until=Instant(NOW + 9000))
+    assert decide(ready, vip()).until is not None
+    again = replace(stable, owned=HAS)
+    assert decide(again, vip()).until is not None, "a false alarm takes it from nobody"
+    assert not decide(look(2), vip()).soon
 
 
 def test_an_election_moves_it_only_when_another_leads() -> None:
