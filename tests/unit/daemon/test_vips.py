@@ -13,9 +13,12 @@ from pgherd.act.netlink import Held
 from pgherd.act.vip import Place, VipFailed
 from pgherd.daemon import vips
 from pgherd.daemon.vips import ANNOUNCE_MS, Keeper, Vips
-from pgherd.model.ids import Instant
+from pgherd.model.facts import Address, Facts, Kind, Member
+from pgherd.model.ids import Instant, MemberKey, NodeId, RaftId, Term
+from pgherd.model.observation import Heard, Observation, ServerSeen
+from pgherd.model.promises import Promises
 from pgherd.model.vip import Follow, Vip
-from pgherd.plan.vip import ASKING, KERNEL_MS, Verdict
+from pgherd.plan.vip import ASKING, KERNEL_MS, Look, Verdict
 from pgherd.telemetry.boottime import now_ms
 
 VIP = Vip("10.0.1.100", 24, "eth0", Follow.PROXY)
@@ -277,6 +280,61 @@ def test_what_the_kernel_has_taken_away_is_told_even_while_something_hangs() -> 
         assert not made.seen()[0].owned
 
     asyncio.run(go())
+
+
+def test_what_one_look_cannot_know_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For how long this agent stood still, and others have been ahead of its ledger."""
+    stage, looks = Stage(), []
+
+    def note(look: Look, _: Vip) -> Verdict:
+        looks.append(look)
+        return STAYS
+
+    monkeypatch.setattr(vips, "decide", note)
+    began = now_ms()
+    member = Member(NodeId("n2"), RaftId(2), Kind.DATA, Address("h", 1))
+    facts = Facts(cluster="main", members={member.node: member}, term=Term(3))
+    now, promised = began, Term(3)
+
+    def see() -> Look:
+        report = Observation(
+            node=member.node,
+            raft_id=member.raft_id,
+            sequence=1,
+            server=ServerSeen(),
+            promises=Promises(promise=promised),
+        )
+        return Look(
+            me=MemberKey(NodeId("n1"), "a1"),
+            facts=facts,
+            server=ServerSeen(),
+            reports={member.node: Heard(report, now)},
+            voters=(),
+            lease_until=None,
+            detect_ms=1500,
+            proxy_healthy=True,
+            takes_part=True,
+            caught_up=True,
+            now=now,
+            began_at=now,
+            awake_since=now,
+        )
+
+    async def go() -> None:
+        nonlocal now, promised
+        made = Vips([stage.keeper], see=see)
+        made.look()
+        assert looks == [], "not before it has looked for what an earlier agent left"
+        await made.begin()
+        for after, term in ((300, 3), (600, 4), (900, 4), (2400, 4), (2700, 3)):
+            now, promised = Instant(began + after), Term(term)
+            made.look()
+
+    asyncio.run(go())
+    assert [look.overtaken_ms for look in looks] == [0, 0, 300, 1800, 0]
+    assert [look.stalled_ms for look in looks] == [0, 0, 0, 1500, 1500]
+    assert [look.awake_since - began for look in looks][3:] == [2400, 2400]
+    assert all(look.began_at <= began + 100 for look in looks)
 
 
 def test_an_earlier_agents_address_stays_until_the_ledger_is_known() -> None:
