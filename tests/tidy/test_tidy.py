@@ -49,7 +49,14 @@ LEAN = {
     "pgherd.telemetry.logs": ("rich",),
     "pgherd.config.load": ("structlog", "psycopg", "fastapi", "rich"),
     "pgherd.daemon.datamember": ("psycopg", "typer", "rich", "cryptography"),
-    "pgherd.daemon.main": ("pgherd.postgres.server", "psycopg", "typer", "rich", "cryptography"),
+    "pgherd.daemon.main": (
+        "pgherd.daemon.vips",
+        "pgherd.postgres.server",
+        "psycopg",
+        "typer",
+        "rich",
+        "cryptography",
+    ),
 }
 """module -> what it must not import, not even through others (memory of a node, DESIGN.md 1)."""
 

@@ -10,9 +10,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from pgherd.api import leases, schema, stories, views
+from pgherd.api import leases, schema, stories, views, vips
 from pgherd.api.deps import ConsistentDep, SeenDep, ServicesDep, viewer
 from pgherd.api.failures import Problem
+from pgherd.api.vipschema import Vips
 from pgherd.config.fields import join_host_port
 from pgherd.model.facts import Facts, Member
 
@@ -104,6 +105,12 @@ def find(facts: Facts, name: str) -> Member:
         known = ", ".join(sorted(facts.members))
         raise Problem(404, "unknown_node", f"{name} is no member", hint=f"the members: {known}")
     return member
+
+
+@router.get("/api/v1/vip")
+async def all_vips(seen: SeenDep) -> Vips:
+    """Every address that moves, and who has it."""
+    return Vips(vips=vips.shown(views.fresh_reports(seen)))
 
 
 @router.get("/api/v1/history")

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
+from pgherd.api.shape import Model, NodeName
+from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
-NodeName = str
 LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
-
-
-class Model(BaseModel):
-    """The base of what is answered."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Failure(Model):
@@ -31,7 +26,7 @@ class Failure(Model):
     status: Literal["error"] = "error"
     code: str
     message: str
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = Field(default_factory=dict)
     hint: str = ""
 
 
@@ -47,13 +42,17 @@ class Health(Model):
 
 
 class Check(Model):
-    """A health check for load balancers: the status code is the answer, this says why."""
+    """A health check for load balancers: the status code is the answer, this says why.
+
+    vip_owner: the node that has the address that follows the primary, or the first of all.
+    """
 
     status: Literal["ok", "degraded", "split_brain", "no_backends"]
     node: NodeName
     role: str
     state: str
     split_brain: bool
+    vip_owner: NodeName | None
     proxy_healthy: bool | None
     has_quorum: bool
     timeline: int
@@ -114,6 +113,7 @@ class ClusterStatus(Model):
     paused: bool
     synchronous: Synchronous
     lease: Lease | None
+    vips: list[Vip]
     split_brain: bool
     system_id: str
     problems: list[str]
@@ -457,7 +457,7 @@ class JoinBody(Model):
     node: str = Field(max_length=64)
     kind: Literal["data", "witness"] = "data"
     address: dict[str, str | int]
-    tags: dict[str, str | int | bool] = {}
+    tags: dict[str, str | int | bool] = Field(default_factory=dict)
     csr: str = Field(max_length=16_384)
     major: int = 0
     level: int = 1

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import advice, ailing, cautions, leases, promising, schema
+from pgherd.api import advice, ailing, cautions, leases, promising, schema, vips
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
@@ -349,7 +349,13 @@ def problems(seen: Seen) -> list[str]:
     sync = promising.shown(facts)
     if sync.degraded:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
+    found += vips.problems(fresh_reports(seen))
     return [*found, *(one.sentence(iso(one.since_unix_ms)) for one in seen.noticed)]
+
+
+def fresh_reports(seen: Seen) -> list[Observation]:
+    """What the nodes say that are heard now."""
+    return [heard.report for heard in fresh_heard(seen)]
 
 
 def fresh_heard(seen: Seen) -> list[Heard]:
@@ -392,12 +398,13 @@ def status(seen: Seen) -> schema.ClusterStatus:
         paused=facts.paused,
         synchronous=promising.shown(facts),
         lease=lease(seen),
+        vips=vips.shown(fresh_reports(seen)),
         split_brain=split_brain(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=[
             *advice.too_few_to_lose_one(raft_voters(seen)),
-            *cautions.told(heard.report for heard in fresh_heard(seen)),
+            *cautions.told(fresh_reports(seen)),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
@@ -447,6 +454,7 @@ def check(seen: Seen, *, proxy: ProxySeen | None, version: str) -> schema.Check:
         role=role_of(seen.facts, member) if member is not None else "replica",
         state=state_of(seen, member) if member is not None else outside,
         split_brain=split_brain(seen),
+        vip_owner=vips.owner(fresh_reports(seen)),
         proxy_healthy=proxy.healthy if proxy is not None else None,
         has_quorum=has_quorum(seen),
         timeline=report.server.timeline if report is not None else 0,

@@ -33,7 +33,7 @@ def validate(config: ConfigOption = None) -> None:
             f"there is no configuration at {CONFIG_DEFAULT}", "name one: --config FILE"
         )
     try:
-        settings = load(found, os.environ)
+        settings = load(found, os.environ, check_devices=True)
     except ConfigError as error:
         for problem in error.problems:
             say(str(problem))

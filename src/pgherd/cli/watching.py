@@ -74,6 +74,9 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")
     line(f"commits   {promise(sync)}")
     line(f"lease     {lease(found['lease'])}")
+    for vip in found.get("vips", ()):
+        owners = " and ".join(vip["owners"]) or "nobody"
+        line(f"address   {vip['address']}, follows the {vip['follow']}: {owners}")
     if detailed:
         line(f"system    {found['system_id']}, last change {found['last_topology_change']}")
         line(f"failover  {'automatic' if found['auto_failover_enabled'] else 'OFF'}")

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from pgherd.config import detection
+from pgherd.config import detection, vip
 from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
 from pgherd.config.parameters import CHOICES
@@ -37,6 +37,8 @@ def joint_problems(settings: Settings) -> Found:
     yield from _pools(settings)
     yield from _places(settings)
     yield from _parameters(settings)
+    if settings.vip and not any(True for _ in _addresses(settings)):
+        yield from vip.problems(settings)
 
 
 def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:

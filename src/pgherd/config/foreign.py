@@ -77,9 +77,7 @@ FOREIGN: dict[str, str] = {
     "restapi.listen": "api.bind with api.port",
     "scope": "cluster.name",
     "superuser": "postgresql.superuser",
-    "vip.address": "",
-    "vip.interface": "",
-    "vip_manager": "",
+    "vip_manager": "vip: [{address: 10.0.1.100/24, interface: eth0, follow: primary}]",
     "zookeeper": "nothing: consensus is built in, see raft",
 }
 """key of another system -> what takes its place; empty: not available in this version."""
@@ -127,7 +125,6 @@ COMES_LATER: dict[str, str] = {
     "replication.slots": "every member has its slot",
     "replication.synchronous_commit": "it is on; postgresql.parameters may say remote_apply",
     "store": "the built-in store is used: remove the section",
-    "vip": "clients reach the primary through any node's proxy",
 }
 """key of ours that a later version has -> what to do until then."""
 

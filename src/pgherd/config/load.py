@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pgherd.config import vip
 from pgherd.config.check import file_problems, joint_problems
 from pgherd.config.describe import keys_under, walk
 from pgherd.config.foreign import explain
@@ -22,11 +23,16 @@ from pgherd.config.source import Path, Source, dotted, override, read
 
 
 def load(
-    path: FilePath | str, env: Mapping[str, str] | None = None, *, check_files: bool = True
+    path: FilePath | str,
+    env: Mapping[str, str] | None = None,
+    *,
+    check_files: bool = True,
+    check_devices: bool = False,
 ) -> Settings:
     """Read a node's configuration; ConfigError carries every problem found.
 
-    check_files: also ask whether certificates and secrets can be read on this machine.
+    check_files: also ask whether certificates and secrets can be read on this machine ·
+    check_devices: and whether its network interfaces are there.
     """
     file = str(path)
     try:
@@ -36,7 +42,8 @@ def load(
         raise ConfigError([Problem(file, "", f"cannot be read: {error.strerror}", hint)]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([Problem(file, "", "is not UTF-8 text", "save it as UTF-8")]) from error
-    return load_text(text, file=file, env=env or {}, check_files=check_files)
+    checks = {"check_files": check_files, "check_devices": check_devices}
+    return load_text(text, file=file, env=env or {}, **checks)
 
 
 def load_text(
@@ -45,6 +52,7 @@ def load_text(
     file: str = "<text>",
     env: Mapping[str, str] | None = None,
     check_files: bool = False,
+    check_devices: bool = False,
 ) -> Settings:
     """The same for a text that was read already."""
     environment = env or {}
@@ -56,6 +64,9 @@ def load_text(
             source.complain(path, message, hint)
         if check_files:
             for path, message, hint in file_problems(settings, environment):
+                source.complain(path, message, hint)
+        if check_devices:
+            for path, message, hint in vip.device_problems(settings):
                 source.complain(path, message, hint)
     if source.problems or settings is None:
         raise ConfigError(_in_order(source))

@@ -37,6 +37,7 @@ from pgherd.config.fields import (
 from pgherd.config.probing import Probe
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
+from pgherd.config.vip import Vip
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
@@ -461,6 +462,10 @@ class Settings(Section):
     failover: Failover = Failover()
     replication: Replication = Replication()
     proxy: Proxy = Proxy()
+    vip: Annotated[
+        tuple[Vip, ...],
+        Key("Addresses that are on one node at a time: {address, interface, follow}."),
+    ] = ()
     api: Api = Api()
     log: Log = Log()
 

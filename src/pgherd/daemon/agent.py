@@ -48,6 +48,7 @@ from pgherd.telemetry.boottime import now_ms, unix_ms
 
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
+    from pgherd.daemon.vips import Vips
     from pgherd.daemon.warding import Warding
     from pgherd.observe.server import ServerWatch
 
@@ -88,6 +89,7 @@ class Agent:
         on_applied: Callable[[Applied], None],
         consistent: Callable[[], Awaitable[bool]],
         proxy_healthy: Callable[[], bool],
+        vips: Vips | None = None,
         amnesia: Callable[[], str] = lambda: "",
     ) -> None:
         self.me = me
@@ -121,6 +123,7 @@ class Agent:
         self.amnesia = amnesia
         self.asked = Asked()
         self._proxy_healthy = proxy_healthy
+        self.vips = vips
         self._wake = asyncio.Event()
         self._report_due = True
         self._news = True
@@ -258,6 +261,8 @@ class Agent:
             self._watch_step()
             if not self.removed:
                 self.own_record.look(self.facts)
+            if self.vips is not None:
+                self.vips.look()
             self._tell()
 
     def _notice_stall(self) -> None:
@@ -439,7 +444,7 @@ class Agent:
     # --- telling ---------------------------------------------------------------------------------
 
     def _make_report(self, now: Instant) -> Observation:
-        planned, executor = self.planned, self.executor
+        planned, executor, vips = self.planned, self.executor, self.vips
         current = executor.current if executor is not None else None
         failure = executor.failure if executor is not None else ""
         server = self.watch.seen if self.watch is not None else None
@@ -463,7 +468,9 @@ class Agent:
                 *self.leasing.warnings(facts, now=now),
                 *self.warding.warnings(now=now),
                 *space,
+                *(vips.warnings(now=now) if vips is not None else ()),
             ),
+            vips=vips.seen() if vips is not None else (),
             ineligible=self.warding.lacks(),
             disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),

@@ -53,6 +53,7 @@ from pgherd.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
     from pgherd.daemon.amnesia import Amnesia
+    from pgherd.daemon.vips import Vips
     from pgherd.observe.server import ServerWatch
     from pgherd.postgres.server import PostgresServer
 
@@ -105,6 +106,7 @@ class Node:
         )
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
+        self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
         wanted = translate.proxy_settings(settings)
         self.control = (
@@ -185,8 +187,16 @@ class Node:
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
+            vips=self.vips,
             amnesia=lambda: self.amnesia.text() if self.amnesia is not None else "",
         )
+
+    def _make_vips(self) -> Vips | None:
+        if not self.settings.vip:
+            return None
+        from pgherd.daemon import vips
+
+        return vips.attach(self)
 
     def _tell(self, kind: str, text: str) -> None:
         self.stories.tell(kind, text, term=self.agent.facts.term)
@@ -360,6 +370,8 @@ class Node:
         if self.control is not None:
             await self.control.start()
         await self.peers.start()
+        if self.vips is not None:
+            await self.vips.begin()
         if self.watch is not None:
             await asyncio.to_thread(self._write_passfile)
             await self._know_incarnation()
@@ -449,6 +461,9 @@ class Node:
                 await self.watch.look()
             self._tell_goodbye()
             await asyncio.sleep(0.2)
+        if self.vips is not None:
+            await self.vips.end(leave="this node stops" if stop_server or orphaned else "")
+            self._tell_goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -41,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    if settings.vip:
+        from pgherd.act import rights
+
+        rights.keep_to_itself()
     writer = logs.set_up(
         level=options.log_level or settings.log.level,
         form=settings.log.format,

@@ -14,6 +14,7 @@ from pgherd.model.ids import Instant, NodeId
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Heard, Observation, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.model.vip import VipSeen
 
 
 class Reports:
@@ -93,6 +94,7 @@ class Reports:
         disk_free_bytes: int,
         warnings: tuple[str, ...],
         ineligible: str,
+        vips: tuple[VipSeen, ...],
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -124,6 +126,7 @@ class Reports:
             disk_free_bytes=disk_free_bytes,
             warnings=warnings,
             ineligible=ineligible,
+            vips=vips,
         )
         self.newest[self.me] = Heard(report, now)
         return report

@@ -16,9 +16,14 @@ THREADS = 8
 
 def have_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Let `asyncio.to_thread` use threads that run from now on; raises RuntimeError without any."""
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aside")
-    met = threading.Barrier(THREADS + 1)
-    for _ in range(THREADS):
+    loop.set_default_executor(running(THREADS, "aside"))
+
+
+def running(count: int, name: str) -> ThreadPoolExecutor:
+    """So many threads that run from now on; raises RuntimeError without any."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    met = threading.Barrier(count + 1)
+    for _ in range(count):
         pool.submit(met.wait)
     met.wait()
-    loop.set_default_executor(pool)
+    return pool

@@ -10,6 +10,7 @@ from pgherd.model.branch import Fork
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.promises import Promises
+from pgherd.model.vip import VipSeen
 
 
 class Server(StrEnum):
@@ -128,7 +129,8 @@ class Observation(msgspec.Struct, frozen=True):
     to it of the one that it has; None where it holds none · disk_free_bytes: for an ordinary user,
     where data and WAL lie; -1 unknown · fencing: an elected winner that has its
     fencing command to run before it promotes · warnings: what people should know of this node
-    though it works · ineligible: why it must not lead, by its own configuration.
+    though it works · ineligible: why it must not lead, by its own configuration · vips: the
+    addresses that move, as it has them.
     """
 
     node: NodeId
@@ -154,6 +156,7 @@ class Observation(msgspec.Struct, frozen=True):
     fencing: bool = False
     warnings: tuple[str, ...] = ()
     ineligible: str = ""
+    vips: tuple[VipSeen, ...] = ()
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -5,13 +5,13 @@ Pure: gives the text of docs/reference/rules.md; a test compares it with the fil
 
 from __future__ import annotations
 
-from pgherd.plan import herd, member
+from pgherd.plan import herd, member, vip
 
 HEAD = """# Rules
 
 Made from the tables in `src/pgherd/plan` by `pgherd.plan.reference`; do not edit.
 
-Two deciders look at the same facts, each with a table of numbered rules. In each table the first
+Three deciders look at the same facts, each with a table of numbered rules. In each table the first
 rule that applies decides, from top to bottom. A number is never used again. `history`, the journal
 and the logs name the rule of every decision.
 """
@@ -33,13 +33,25 @@ decides is an action of this node on itself.
 | rule | sentence |
 |---:|---|
 """
+VIP = """
+## For an address that moves
+
+Asked by every node for every address in its `vip`, from the ledger, its own server and all reports.
+What is not forbidden is right: the address belongs here (1031 to 1033).
+
+| rule | for | sentence |
+|---:|---|---|
+"""
 
 
 def page() -> str:
     """The whole page."""
     for_herd = "".join(f"| {rule.number} | {rule.sentence} |\n" for rule in herd.RULES)
     for_member = "".join(f"| {rule.number} | {rule.sentence} |\n" for rule in member.RULES)
-    return HEAD + HERD + for_herd + MEMBER + for_member
+    for_vip = "".join(
+        f"| {number} | {scope} | {sentence} |\n" for number, scope, sentence in vip.rows()
+    )
+    return HEAD + HERD + for_herd + MEMBER + for_member + VIP + for_vip
 
 
 if __name__ == "__main__":

@@ -97,6 +97,10 @@ class Metrics:
         """A node began to contradict the ledger."""
         self._counted["pgherd_split_brains_total"].inc()
 
+    def vip_moved(self) -> None:
+        """This node took or left an address that moves."""
+        self._counted["pgherd_vip_transitions_total"].inc()
+
     def promoted(self) -> None:
         """This node's PostgreSQL was promoted."""
         self._counted["pgherd_promotions_total"].inc()
@@ -115,6 +119,7 @@ class Metrics:
         self._set_cluster(facts, reports, raft)
         self._gauges["pgherd_split_brain"].set(split_brain)
         self._set_postgres(reports.get(self._node))
+        self._set_vips(reports.get(self._node))
         self._set_lag(facts, reports)
         self._set_raft(raft)
         self._set_proxy(proxy or ProxySeen())
@@ -152,6 +157,12 @@ class Metrics:
         free.clear()
         if own is not None and own.disk_free_bytes >= 0:
             free.labels(mount="data").set(own.disk_free_bytes)
+
+    def _set_vips(self, own: Observation | None) -> None:
+        owned = self._gauges["pgherd_vip_owned"]
+        owned.clear()
+        for vip in own.vips if own is not None else ():
+            owned.labels(address=vip.address).set(vip.owned)
 
     def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
         lag = self._gauges["pgherd_replication_lag_bytes"]
@@ -205,6 +216,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_raft_voters": ("Members that vote.", ()),
     "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
+    "pgherd_vip_owned": ("Whether this node has an address that moves.", ("address",)),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }
 """name -> help, labels."""
@@ -213,6 +225,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
     "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
+    "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
 }
 """name -> help, labels."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 
+import msgspec
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ from pgherd.api.guard import ApiToken, Role
 from pgherd.ledger import commands as cmd
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
+from pgherd.model.vip import Follow, VipSeen
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -48,6 +50,21 @@ def test_problems_are_shown(herd, served, pgherd):
     herd.report_server(N3, state=Server.HUNG, receiver=None)
     result = pgherd("status", "--api-url", served.url)
     assert "! n3 is hung" in result.out
+
+
+def test_status_says_who_has_an_address_that_moves(herd, served, pgherd):
+    """One line each; an address that nobody has is a problem too."""
+    heard = herd.heard[N1]
+    vips = (
+        VipSeen("10.0.1.100", Follow.PRIMARY, "eth0", owned=True),
+        VipSeen("fd00::64", Follow.REPLICA, "eth0"),
+    )
+    report = msgspec.structs.replace(heard.report, vips=vips)
+    herd.heard[N1] = msgspec.structs.replace(heard, report=report)
+    result = pgherd("status", "--api-url", served.url)
+    assert "address   10.0.1.100, follows the primary: n1\n" in result.out
+    assert "address   fd00::64, follows the replica: nobody\n" in result.out
+    assert "! nobody has the address fd00::64 (follows the replica)" in result.out
 
 
 def test_nodes_history_explain_version(served, pgherd):

@@ -82,13 +82,11 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
 @pytest.mark.parametrize(
     "line",
     [
-        "vip: [{address: 10.0.0.1/24}]",
         "backup: {tool: x}",
         "store: {kind: etcd}",
         "hooks: {}",
         "proxy: {listeners: [{port: 1, route: primary, pool: transaction}]}",
         "proxy: {listeners: [{port: 1, route: auto}]}",
-        "vip.address: 3",
     ],
 )
 def test_what_comes_later_is_refused_and_says_so(line: str) -> None:

@@ -11,6 +11,7 @@ from pgherd.model.facts import Address, Facts, Kind, Member, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Observation, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.model.vip import Follow, VipSeen
 from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -112,6 +113,22 @@ def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
         text = metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy)
         seen.append(samples(text)[name])
     assert seen == [5, 9, 11]
+
+
+def test_addresses_that_move_are_told_by_who_has_them() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    vips = tuple(
+        VipSeen(address, Follow.PRIMARY, "eth0", owned=owned)
+        for address, owned in (("10.0.1.100", True), ("fd00::64", False))
+    )
+    own = msgspec.structs.replace(REPORTS[N1], vips=vips)
+    metrics.vip_moved()
+    found = samples(metrics.render(facts=FACTS, reports={N1: own}, raft=RAFT))
+    assert found["pgherd_vip_owned{address=10.0.1.100}"] == 1
+    assert found["pgherd_vip_owned{address=fd00::64}"] == 0
+    assert found["pgherd_vip_transitions_total"] == 1
+    gone = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+    assert not [name for name in gone if name.startswith("pgherd_vip_owned")]
 
 
 def test_events_and_times_are_counted() -> None:
