@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,7 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from test_forward import tag
 
+from pgherd.proof import processes
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.layout import HOST
 from pgherd.proof.trials import judge
@@ -222,3 +225,46 @@ def replace_data(herd: LocalHerd, person: Person, victim: str) -> None:
     shutil.rmtree(person.data)
     herd.wait_stable(90)
     assert '"split_brain":false' in fetched(herd, victim, "/health")
+
+
+def supervisor_of(herd: LocalHerd, name: str) -> int:
+    """The process that starts a node's agent anew."""
+    agent = herd.part_pid(name, "agent")
+    assert agent is not None
+    return processes.scan()[agent].parent
+
+
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_who_follows_a_leader_that_leads_again_is_not_accused(herd: LocalHerd) -> None:
+    """Its walreceiver goes on without an agent; the next agent sees a timeline of no known term."""
+    primary = herd.wait_primary()
+    other, deaf = (name for name in herd.nodes if name != primary)
+    inode = herd.places[deaf].data.stat().st_ino
+    term = herd.status()["epoch"]
+    tag(herd, other, nofailover=True)
+    supervisor = [supervisor_of(herd, deaf)]
+    processes.send(supervisor, signal.SIGSTOP)
+    herd.kill_agent(deaf)
+    herd.silent.add(deaf)
+    try:
+        herd.kill_postmaster(primary)
+        herd.wait_for(
+            lambda: herd.status()["epoch"] > term and herd.primary() == primary,
+            f"second reign of {primary}",
+            deadline_s=60,
+        )
+        [(timeline,)] = herd.query(primary, "SELECT timeline_id FROM pg_control_checkpoint()")
+        herd.wait_for(
+            lambda: (
+                herd.query(deaf, "SELECT received_tli FROM pg_stat_wal_receiver") == [(timeline,)]
+            ),
+            f"{deaf} on timeline {timeline}",
+            deadline_s=30,
+        )
+    finally:
+        processes.send(supervisor, signal.SIGCONT)
+        herd.silent.discard(deaf)
+    herd.wait_stable()
+    tag(herd, other, nofailover=False)
+    assert not disowned(herd, deaf)
+    assert herd.places[deaf].data.stat().st_ino == inode, "it was copied anew"
