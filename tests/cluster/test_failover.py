@@ -14,8 +14,15 @@ from pgherd.proof.processes import send
 from pgherd.proof.trials import Fault, Report, attempt, conclude
 from pgherd.proof.writers import Writers
 
-OUTAGE_S_MAX = 10.0
-"""Loose: the figures are the bench's, a busy test machine only must not hang."""
+OUTAGE_S_MAX = 60.0
+"""Loose: the figures are the bench's, a busy test machine only must not hang.
+
+More than `failover.minimum_interval`: where load made a node look silent in the test before, its
+death now is waited out.
+"""
+
+UNDISTURBED_S = 5.0
+"""Loose as well; a machine that stalls stalls writes, and an agent that ends does not."""
 
 LOCAL_ROWS = 300_000
 """About 40 MB of WAL: more than the kernel buffers between a walsender and its receiver."""
@@ -78,7 +85,7 @@ def test_agent_killed(herd: LocalHerd, start_writers: StartWriters) -> None:
     """PostgreSQL and the writers do not notice; the new agent adopts the running server."""
     term = herd.status()["epoch"]
     report = run(herd, start_writers(), Fault.AGENT)
-    assert report.outages[0].seconds < 1.0
+    assert report.outages[0].seconds < UNDISTURBED_S
     assert report.outages[0].indeterminate == 0
     assert herd.status()["epoch"] == term
 

@@ -16,7 +16,8 @@ from pgherd.proof import processes
 
 MEMORY_LEFT = 12 << 20
 SWITCH_EVERY_S = 0.2
-HOG_MB = 160
+HOG_MB = 4096
+"""More than there is of page cache in a group, which the kernel takes back before it kills."""
 HOG_SECONDS_MAX = 20
 FIRST_TO_GO = 1000
 """The highest of oom_score_adj; lowering the score of the others would need a capability."""

@@ -1,8 +1,8 @@
 """What a kind of fault is: its name, its rows of the catalogue, how it is done, and to whom.
 
 Owns the words that all kinds share, and the scene in which they strike: the herd, one draw of
-chance, and who is who at that moment. Leaves the table to `kinds` and the doing to each primitive's
-module.
+chance, and who is who at that moment. Leaves the table to `catalogue` and the doing to each
+primitive's module.
 """
 
 from __future__ import annotations

@@ -428,6 +428,7 @@ class Agent:
         server = self.watch.seen if self.watch is not None else None
         facts, promises = self.facts, self.consensus.store.promises()
         alarms = [failure] if failure else []
+        space = self.watch.space.warnings() if self.watch is not None else []
         if server is not None and server.settings_problem:
             alarms.append(server.settings_problem)
         return self.reports.make(
@@ -441,7 +442,11 @@ class Agent:
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
             fencing=planned.rule == FENCES,
-            warnings=(*self.leasing.warnings(facts, now=now), *self.warding.warnings(now=now)),
+            warnings=(
+                *self.leasing.warnings(facts, now=now),
+                *self.warding.warnings(now=now),
+                *space,
+            ),
             ineligible=self.warding.lacks(),
             disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),

@@ -9,6 +9,9 @@ from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import fresh, ineligible, is_full, leader_report, least_room, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
+SHOWS_MS = 3000
+"""So long a standby that streams, by its own word, may be missing in the primary's report."""
+
 
 def refused(s: Situation, rule: int, reason: str) -> Decision:
     assert s.facts.switchover is not None
@@ -32,19 +35,42 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
     if report.server.state is not Server.STANDBY:
         return f"{key.node} runs no standby ({report.server.state.value})"
     if sender is None:
-        return f"{key.node} does not stream from the primary"
+        return unseen(key)
     behind = leader.server.insert_lsn - sender.flush_lsn
     if behind > s.policy.admission_lag_bytes:
         return f"{key.node} is {behind} bytes behind"
     return ""
 
 
+def unseen(key: MemberKey) -> str:
+    return f"{key.node} does not stream from the primary"
+
+
+def shows_soon(s: Situation, leader: Observation, key: MemberKey) -> bool:
+    """Whether nothing but the primary's report speaks against a member, which says it streams.
+
+    One of the two reports is older, or its walsender was just renewed (`act.leading.settle`).
+    """
+    report = fresh(s, key.node)
+    receiver = report.server.receiver if report is not None else None
+    if receiver is None or unfit(s, leader, key) != unseen(key):
+        return False
+    return (receiver.upstream, receiver.term) == (leader.node, s.facts.term)
+
+
+def candidates(s: Situation) -> list[MemberKey]:
+    """Whom a wish allows: the one that was asked for, or everybody but the primary."""
+    wish = s.facts.switchover
+    assert wish is not None
+    keys = [m.key for _, m in sorted(s.facts.members.items()) if m.key != s.facts.leader]
+    return [key for key in keys if key.incarnation and wish.candidate in (None, key.node)]
+
+
 def pick(s: Situation, leader: Observation) -> tuple[MemberKey | None, str]:
     """The asked-for candidate or the best one, and why there is none."""
     wish = s.facts.switchover
     assert wish is not None
-    keys = [m.key for _, m in sorted(s.facts.members.items()) if m.key != s.facts.leader]
-    keys = [k for k in keys if k.incarnation and (wish.candidate in (None, k.node))]
+    keys = candidates(s)
     if not keys:
         return None, f"{wish.candidate or 'no other member'} holds no data"
     fits = [key for key in keys if not unfit(s, leader, key)]
@@ -72,7 +98,12 @@ def find_candidate(s: Situation) -> Decision | None:
     if report is None:
         return Decision(601, "waits for the primary's report")
     candidate, problem = pick(s, report)
-    return refused(s, 601, f"switchover refused: {problem}") if candidate is None else None
+    if candidate is not None:
+        return None
+    is_new = 0 <= s.view.unix_ms - s.facts.switchover.requested_at_ms < SHOWS_MS
+    if is_new and any(shows_soon(s, report, key) for key in candidates(s)):
+        return Decision(601, f"waits for the primary's next report: {problem}")
+    return refused(s, 601, f"switchover refused: {problem}")
 
 
 def checkpoint_first(s: Situation) -> Decision | None:

@@ -133,7 +133,7 @@ class HerdView:
         self.wait_for(self.is_redundant, "full redundancy", deadline_s=deadline_s)
         return time.monotonic() - began
 
-    def wait_primary(self, *, other_than: str | None = None, deadline_s: float = 30.0) -> str:
+    def wait_primary(self, *, other_than: str | None = None, deadline_s: float = 60.0) -> str:
         """Wait until the API names a primary, another one than given; its name."""
 
         def found() -> str | None:

@@ -19,7 +19,8 @@ from pgherd.proof.history import History, Outage, Row, Verdict, check, outages
 from pgherd.proof.writers import Writers, read_rows
 
 REDUNDANT_DEADLINE_S = 90.0
-PRIMARY_DEADLINE_S = 30.0
+PRIMARY_DEADLINE_S = 60.0
+"""More than the least time between two failovers on suspicion of the same node."""
 WRITES_BACK_S = 0.5
 """Writes are back when the last acknowledgement is younger than this."""
 

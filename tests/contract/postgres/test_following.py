@@ -13,6 +13,7 @@ import pytest
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
+from pgherd.observe.disk import FreeSpace
 from pgherd.postgres import clone, conf, processes
 from pgherd.postgres.branch import newest_begins
 from pgherd.postgres.datadir import is_whole
@@ -226,6 +227,9 @@ def test_a_rebuild_keeps_the_old_directory_and_removes_only_what_is_settled(lab,
             b.data_dir.with_name("data.old-2"),  # its position is unknown: it stays
             b.data_dir.with_name("data.old-3"),
         ]
+        space = FreeSpace(b.data_dir)
+        await space.look()
+        assert ["data.old-2, data.old-3" in one for one in space.warnings()] == [True]
         assert conf.read_incarnation(b.data_dir) == "b00004"
         assert "# an operator's own line" in (b.data_dir / "postgresql.conf").read_text()
         assert 100 in told

@@ -70,3 +70,16 @@ def test_it_is_asked_off_the_loop_and_kept(tmp_path: Path) -> None:
         assert (known > 7, space.free_bytes) == (True, 7)
 
     asyncio.run(story())
+
+
+def test_copies_that_pile_up_are_told_of(tmp_path: Path) -> None:
+    """One is kept after every rebuild; a second one waits for a person."""
+    data = tmp_path / "data"
+    space = FreeSpace(data)
+    for number, told in ((1, 0), (2, 1)):
+        (tmp_path / f"data.old-{number}").mkdir()
+        asyncio.run(space.look())
+        assert len(space.warnings()) == told
+    [warning] = space.warnings()
+    assert "data.old-1, data.old-2" in warning
+    assert str(tmp_path) in warning

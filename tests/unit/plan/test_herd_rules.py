@@ -51,7 +51,7 @@ from pgherd.model.facts import (
 )
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Asking, Heard, Server, ServerSeen
+from pgherd.model.observation import Asking, Heard, Receiver, Server, ServerSeen
 from pgherd.plan import herd, readmission, suspicion
 from pgherd.plan.rule import Membership, Situation
 
@@ -67,6 +67,7 @@ class Case(NamedTuple):
 
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
+NEW_WISH = replace(WISH, requested_at_ms=NOW - 1000)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
 ASKS1 = report(1, primary(), ask=Ask("b", Instant(7)))
 FORMER = lease(2, term=Term(2), renew_seq=7)
@@ -396,6 +397,34 @@ CASES = (
         601,
         cmd.EndSwitchover,
         look(facts(switchover=WISH), report(1, ALONE)),
+    ),
+    Case(
+        "the primary's report lacks a candidate that streams by its own word",
+        601,
+        None,
+        look(facts(switchover=NEW_WISH), report(1, ALONE)),
+    ),
+    Case(
+        "it is the one with a tag that is asked for",
+        601,
+        cmd.EndSwitchover,
+        look(
+            facts(
+                switchover=NEW_WISH,
+                members={**facts().members, NodeId("n2"): member(2, tags=Tags(nofailover=True))},
+            ),
+            report(1, ALONE),
+        ),
+    ),
+    Case(
+        "it streams from another one",
+        601,
+        cmd.EndSwitchover,
+        look(
+            facts(switchover=NEW_WISH),
+            report(1, ALONE),
+            report(2, standby(receiver=Receiver(NodeId("n3"), TERM, "streaming", Lsn(5000)))),
+        ),
     ),
     Case("a switchover is asked for", 602, None, look(facts(switchover=WISH))),
     Case(
