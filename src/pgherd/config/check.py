@@ -178,6 +178,14 @@ def _pools(settings: Settings) -> Found:
             "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
         )
 
+    for index, listener in enumerate(settings.proxy.listeners):
+        if listener.fallback is not None and listener.route == "primary":
+            yield (
+                ("proxy", "listeners", index, "fallback"),
+                "has no effect: route: primary knows no other server",
+                "remove it, or write route: replica",
+            )
+
 
 def _places(settings: Settings) -> Found:
     data, store = settings.postgresql.data_dir, settings.raft.data_dir

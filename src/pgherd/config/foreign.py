@@ -122,8 +122,6 @@ COMES_LATER: dict[str, str] = {
     "proxy.allow": "restrict access with postgresql.hba",
     "proxy.drain_timeout": "",
     "proxy.hold_timeout": "",
-    "proxy.read_timeout": "",
-    "proxy.write_timeout": "",
     "replication.slots": "every member has its slot",
     "replication.synchronous_commit": "it is on; postgresql.parameters may say remote_apply",
     "store": "the built-in store is used: remove the section",

@@ -13,6 +13,7 @@ from pgherd.api.herd import Herd, Shared, SharedToken
 from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
+from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
@@ -21,7 +22,7 @@ from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
-from pgherd.route.choose import Route
+from pgherd.route.choose import Balance, Preference, Route
 from pgherd.telemetry.metrics import Metrics
 
 PASSFILE = "pgpass"
@@ -124,16 +125,29 @@ def server_settings(settings: Settings) -> ServerSettings:
 
 def proxy_settings(settings: Settings) -> ProxySettings:
     """How the proxy works."""
-    host, tls = settings.node.address.bound("proxy"), settings.proxy.tls
+    proxy, tls = settings.proxy, settings.proxy.tls
     return ProxySettings(
-        listeners=tuple(
-            ListenerSettings(
-                host=host, port=one.port, route=Route(one.route), pool=Pool(one.pool)
-            )
-            for one in settings.proxy.listeners
-        ),
-        connect_timeout_ms=settings.proxy.connect_timeout_ms,
+        listeners=tuple(_listener(one, settings) for one in proxy.listeners),
+        connect_timeout_ms=proxy.connect_timeout_ms,
+        read_timeout_ms=proxy.read_timeout_ms,
+        write_timeout_ms=proxy.write_timeout_ms,
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
+    )
+
+
+def _listener(one: Listener, settings: Settings) -> ListenerSettings:
+    proxy = settings.proxy
+    return ListenerSettings(
+        host=settings.node.address.bound("proxy"),
+        port=one.port,
+        route=Route(one.route),
+        pool=Pool(one.pool),
+        preference=Preference(
+            balance=Balance(proxy.balance),
+            zone=settings.node.zone if proxy.prefer_zone else "",
+            lag_bytes_max=proxy.max_replica_lag_bytes,
+            falls_back=one.fallback != "none",
+        ),
     )
 
 

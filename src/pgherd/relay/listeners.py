@@ -9,7 +9,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Iterable
 
-from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.messages import ListenerSettings, Place
 from pgherd.relay.sockets import who_listens
 
 BACKLOG = 512
@@ -23,24 +23,25 @@ class ListenError(Exception):
 
 
 class Listeners:
-    """All listeners of this process."""
+    """All listeners of this process. A client gets the settings of the moment it comes."""
 
     def __init__(self, accept: Callable[[ListenerSettings], asyncio.BaseProtocol]) -> None:
         self._accept = accept
-        self._servers: dict[ListenerSettings, asyncio.Server] = {}
+        self._servers: dict[Place, asyncio.Server] = {}
+        self._settings: dict[Place, ListenerSettings] = {}
 
     def labels(self) -> tuple[str, ...]:
         """The listeners that are open now."""
-        return tuple(one.label for one in self._servers)
+        return tuple(self._settings[place].label for place in self._servers)
 
     async def match(self, wanted: Iterable[ListenerSettings], *, tries: int = TRIES_MAX) -> None:
         """Open what is missing, close what is not wanted any more. Raises ListenError."""
-        wanted = tuple(wanted)
-        for gone in [one for one in self._servers if one not in wanted]:
+        self._settings = {one.place: one for one in wanted}
+        for gone in [place for place in self._servers if place not in self._settings]:
             self._servers.pop(gone).close()
-        for one in wanted:
-            if one not in self._servers:
-                self._servers[one] = await self._open(one, tries)
+        for place, one in self._settings.items():
+            if place not in self._servers:
+                self._servers[place] = await self._open(one, tries)
 
     def close(self) -> None:
         """Take no more clients; sessions go on."""
@@ -54,7 +55,10 @@ class Listeners:
         for left in reversed(range(tries)):
             try:
                 return await loop.create_server(
-                    lambda: self._accept(one), host, one.port, backlog=BACKLOG
+                    lambda: self._accept(self._settings.get(one.place, one)),
+                    host,
+                    one.port,
+                    backlog=BACKLOG,
                 )
             except OSError as error:
                 if left == 0 or error.errno != errno.EADDRINUSE:

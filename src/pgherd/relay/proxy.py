@@ -28,6 +28,7 @@ from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
 from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
 from pgherd.relay.terminated import Terminated, TerminatedClient
@@ -94,6 +95,7 @@ class Proxy:
         self._cancels: set[asyncio.Task[None]] = set()
         self._offers_tls: bool | None = None
         self._turn = turn
+        self._silences = Silences()
         self._sessions_max = 0
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
@@ -156,14 +158,15 @@ class Proxy:
 
     # What dialling asks
 
-    def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
+    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
         """The server for a new session now."""
-        self._turn += 1
+        self._turn += listener.route is Route.REPLICA
         return choose(
             self.snapshot,
-            route,
+            listener.route,
             now=now_ms(),
             counts=self._counts,
+            preference=listener.preference,
             exclude=exclude,
             turn=self._turn,
         )
@@ -175,7 +178,7 @@ class Proxy:
             return False
         if not bound.to_primary:
             return True
-        again = self.choose(Route.PRIMARY, ())
+        again = choose(snapshot, Route.PRIMARY, now=now_ms(), counts=self._counts)
         return isinstance(again, Bound) and again.backend == bound.backend
 
     def count(self, backend: Backend, change: int) -> None:
@@ -336,6 +339,13 @@ class Proxy:
         return list(dict.fromkeys(servers))
 
     # Upkeep and end
+
+    def end_silent(self) -> None:
+        """End sessions by `read_timeout` and `write_timeout`; to be called once a second."""
+        now_s = asyncio.get_running_loop().time()
+        for session, limit in self._silences.look(self._sessions, self.settings, now_s=now_s):
+            self.note_error(limit)
+            end(session, limit, self.settings)
 
     def sweep(self, part: int) -> None:
         """Drop the sessions of one part whose peer has vanished with data under way."""

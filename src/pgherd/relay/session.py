@@ -94,6 +94,7 @@ class Session:
         "packets",
         "pending",
         "server",
+        "stirred",
         "tail",
         "task",
         "wants",
@@ -115,6 +116,7 @@ class Session:
         self.client_spoke_last = False
         self.client_ended = False
         self.closing = False
+        self.stirred = True  # bytes came since `silence` looked last
         self._timers: list[asyncio.TimerHandle] = []
         self.task: asyncio.Task[None] | None = None
         self._ended = False
@@ -123,6 +125,20 @@ class Session:
     def is_gone(self) -> bool:
         """Whether the client has left or is being sent away."""
         return self.closing or self.client is None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether bytes pass, the login being over as far as a relay can see."""
+        return self.bound is not None and self.opening is None and not self.closing
+
+    @property
+    def waiting_bytes(self) -> tuple[int, int]:
+        """What client and server have not taken yet."""
+        client, server = self.client, self.server
+        return (
+            client.get_write_buffer_size() if client is not None else 0,
+            server.get_write_buffer_size() if server is not None else 0,
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -165,13 +181,16 @@ class Session:
         self.say(error_response(refusal))
         self.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
 
-    def cut(self, message: str, hint: str) -> None:
-        """End a running session now; see the module's text for what the client is told."""
+    def cut(self, message: str, hint: str, *, code: str = ADMIN_SHUTDOWN) -> None:
+        """End a running session now; see the module's text for what the client is told.
+
+        code: the SQLSTATE where nothing runs.
+        """
         if self.closing:
             return
         if self.can_be_told:
-            code = OUTCOME_UNKNOWN if self.is_busy else ADMIN_SHUTDOWN
             if self.is_busy:
+                code = OUTCOME_UNKNOWN
                 message += "; whether the running statement took effect is not known"
             self.say(error_response(Refusal(code, message, hint)))
         self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
@@ -294,7 +313,7 @@ class ClientSide(asyncio.BufferedProtocol):
             return
         self._totals.from_clients += nbytes
         data = bytes(shared_view[:nbytes])
-        session.client_spoke_last = True
+        session.client_spoke_last = session.stirred = True
         if session.opening is None:
             if session.server is not None:
                 session.server.write(data)
@@ -345,6 +364,7 @@ class ServerSide(asyncio.BufferedProtocol):
         self._totals.from_servers += nbytes
         data = bytes(shared_view[:nbytes])
         session.client_spoke_last = False
+        session.stirred = True
         session.tail = data[-_TAIL_BYTES:]
         if session.opening is not None:
             session.server_said(data)

@@ -81,7 +81,6 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
         "backup: {tool: x}",
         "store: {kind: etcd}",
         "hooks: {}",
-        "proxy: {listeners: [{port: 1, route: primary, pool: session}]}",
         "proxy: {listeners: [{port: 1, route: primary, pool: transaction}]}",
         "proxy: {listeners: [{port: 1, route: auto}]}",
         "vip.address: 3",
