@@ -5,11 +5,12 @@ Owns the keys of `proxy`. What they do is `relay`'s and `route`'s.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, field_validator
 
-from pgherd.config.fields import Bytes, Change, Flag, Key, Millis, Port
+from pgherd.config.fields import Bytes, Change, Flag, Key, Millis, NetworkRef, Port
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
 from pgherd.config.tls import ProxyTls
@@ -17,6 +18,9 @@ from pgherd.config.units import format_duration
 
 LIVE, RELOAD = Change.LIVE, Change.RELOAD
 SILENCE_MS_MIN = 1000
+
+
+Count = Annotated[int, Key("Most sessions at a time; 0: no limit.", LIVE, least=0)]
 
 
 def as_balance(value: Any) -> Any:
@@ -48,13 +52,35 @@ class Listener(Section):
             LIVE,
         ),
     ] = None
+    limit: Annotated[
+        int | None, Key("Most sessions at a time through this listener.", LIVE, least=1)
+    ] = None
+
+
+class Limits(Section):
+    """Most sessions at a time through this node's proxy; one more is refused with 53300."""
+
+    total: Annotated[int, Key("Of all clients together.", LIVE, least=1)] = 2000
+    user: Annotated[int, Key("Of any one user; 0: no limit.", LIVE, least=0)] = 0
+    database: Annotated[int, Key("To any one database; 0: no limit.", LIVE, least=0)] = 0
+    users: Annotated[
+        Mapping[str, Count], Key("Of users by name, in place of proxy.limits.user.", LIVE)
+    ] = {}
+    databases: Annotated[
+        Mapping[str, Count],
+        Key("To databases by name, in place of proxy.limits.database.", LIVE),
+    ] = {}
 
 
 class Proxy(Section):
     """The way in for clients."""
 
     listeners: Annotated[
-        tuple[Listener, ...], Key("Ports and where they lead: {port, route, pool}.")
+        tuple[Listener, ...],
+        Key(
+            "Ports and where they lead: {port, route, pool, fallback, limit}; the last two apply at"
+            " once."
+        ),
     ] = (
         Listener(port=5432, route="primary"),
         Listener(port=5433, route="replica"),
@@ -100,6 +126,11 @@ class Proxy(Section):
             LIVE,
         ),
     ] = True
+    limits: Limits = Limits()
+    allow: Annotated[
+        tuple[NetworkRef, ...],
+        Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),
+    ] = ()
     read_timeout_ms: Annotated[
         Millis,
         Key(

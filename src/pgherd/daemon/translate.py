@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
 from pgherd.route.choose import Balance, Preference, Route
+from pgherd.route.entry import Limits, Network
 from pgherd.telemetry.metrics import Metrics
 
 PASSFILE = "pgpass"
@@ -125,14 +127,22 @@ def server_settings(settings: Settings) -> ServerSettings:
 
 def proxy_settings(settings: Settings) -> ProxySettings:
     """How the proxy works."""
-    proxy, tls = settings.proxy, settings.proxy.tls
+    proxy, tls, limits = settings.proxy, settings.proxy.tls, settings.proxy.limits
     return ProxySettings(
         listeners=tuple(_listener(one, settings) for one in proxy.listeners),
         connect_timeout_ms=proxy.connect_timeout_ms,
         read_timeout_ms=proxy.read_timeout_ms,
         write_timeout_ms=proxy.write_timeout_ms,
+        sessions_max=limits.total,
+        limits=Limits(limits.user, limits.database, dict(limits.users), dict(limits.databases)),
+        allow=tuple(_network(text) for text in proxy.allow),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
     )
+
+
+def _network(text: str) -> Network:
+    found = ipaddress.ip_network(text)
+    return Network(found.network_address.packed, found.prefixlen)
 
 
 def _listener(one: Listener, settings: Settings) -> ListenerSettings:
@@ -148,6 +158,7 @@ def _listener(one: Listener, settings: Settings) -> ListenerSettings:
             lag_bytes_max=proxy.max_replica_lag_bytes,
             falls_back=one.fallback != "none",
         ),
+        limit=one.limit or 0,
     )
 
 

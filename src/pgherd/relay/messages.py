@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
+from pgherd.route.entry import Limits, Network
 
 FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
@@ -29,13 +30,16 @@ Place = tuple[str, int]
 
 
 class ListenerSettings(msgspec.Struct, frozen=True):
-    """One way in. host: an address to bind, "" or "*" for all · preference: how it chooses."""
+    """One way in. host: an address to bind, "" or "*" for all · preference: how it chooses · limit:
+    most sessions at a time through it, 0 = none of its own.
+    """
 
     host: str
     port: int
     route: Route
     pool: Pool = Pool.NONE
     preference: Preference = PREFERENCE
+    limit: int = 0
 
     @property
     def place(self) -> Place:
@@ -64,7 +68,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     busy sessions may go on after SIGTERM · dead_peer_ms: a peer that leaves sent data
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
-    it, 0 = for ever.
+    it, 0 = for ever · allow: whose addresses may come in, () = everybody's.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -76,6 +80,8 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     dead_peer_ms: int = 30_000
     read_timeout_ms: int = 0
     write_timeout_ms: int = 0
+    limits: Limits = Limits()
+    allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
 
 
@@ -118,7 +124,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     """What the proxy did so far and holds now.
 
     sessions: listener label -> server name -> open now · held: clients that wait for a server ·
-    opened: listener label -> result (opened, refused, cancelled, rejected, violated) -> total ·
+    opened: listener label -> result (`tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report.
     """

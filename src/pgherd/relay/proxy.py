@@ -22,6 +22,7 @@ from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
+from pgherd.relay.denials import Denials
 from pgherd.relay.dial import Attempt, Dialled, dial
 from pgherd.relay.entrance import HINT_REFUSED, admit
 from pgherd.relay.journal import say
@@ -43,6 +44,7 @@ from pgherd.route.choose import (
     rebound,
     superseded,
 )
+from pgherd.route.entry import Key, Kind, Places, may_come, named
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import (
     CANNOT_CONNECT_NOW,
@@ -57,6 +59,7 @@ from pgherd.wire.startup import (
     GssEncRequest,
     ProtocolViolation,
     SslRequest,
+    StartupMessage,
 )
 
 LAST_WORD_S = 2.0
@@ -96,6 +99,8 @@ class Proxy:
         self._offers_tls: bool | None = None
         self._turn = turn
         self._silences = Silences()
+        self._places = Places()
+        self._denials = Denials()
         self._sessions_max = 0
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
@@ -194,11 +199,12 @@ class Proxy:
     # What sessions say
 
     def session_began(self, session: Session) -> None:
-        """Take a client in, or turn it away when there are too many."""
-        if len(self._sessions) >= self._sessions_max:
+        """Take a client in, or turn it away when it may not come or there are too many."""
+        if not self._lets_in(session):
+            return
+        refusal = self._full(session)
+        if refusal is not None:
             self.tally.note(session.listener, Result.REJECTED)
-            text = f"pgherd: {self._sessions_max} sessions are open already"
-            refusal = Refusal(TOO_MANY_CONNECTIONS, text)
             if not isinstance(session, Terminated) or self._is_beyond():
                 session.refuse(refusal)
                 return
@@ -209,6 +215,48 @@ class Proxy:
             session.task = loop.create_task(admit(self, session))
         else:
             session.task = loop.create_task(self._open(session))
+
+    def _lets_in(self, session: Session) -> bool:
+        """Whether a client may come in; one that may not is left without a word."""
+        client, allow = session.client, self.settings.allow
+        assert client is not None
+        peer = client.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+        if not allow or may_come(address, allow):
+            return True
+        self.tally.note(session.listener, Result.DENIED)
+        now_s = asyncio.get_running_loop().time()
+        self._denials.note(address, session.listener.label, now_s=now_s)
+        session.closing = True
+        client.abort()
+        return False
+
+    def _full(self, session: Session) -> Refusal | None:
+        """Why there is no place for one more, as far as that is known without its name."""
+        if len(self._sessions) >= self._sessions_max:
+            self.note_error("limit_total")
+            text = f"pgherd: {self._sessions_max} sessions are open already"
+            return Refusal(TOO_MANY_CONNECTIONS, text)
+        listener = session.listener
+        return self._take(session, {(Kind.LISTENER, listener.label): listener.limit})
+
+    def session_named(self, session: Session, startup: StartupMessage) -> bool:
+        """Count a session for its user and its database, or tell it that there are too many."""
+        refusal = self._take(session, named(startup.parameters, self.settings.limits))
+        if refusal is None:
+            return True
+        if session.bound is None:  # else it is counted as opened already
+            self.tally.note(session.listener, Result.REJECTED)
+        session.refuse(refusal)
+        return False
+
+    def _take(self, session: Session, wanted: dict[Key, int]) -> Refusal | None:
+        full = self._places.take(wanted)
+        if full is not None:
+            self.note_error(f"limit_{full.kind}")
+            return full.refusal
+        session.places += tuple(wanted)
+        return None
 
     def _is_beyond(self) -> bool:
         """Whether there is no room even for those that are told so in the proper place."""
@@ -249,6 +297,7 @@ class Proxy:
     def session_ended(self, session: Session) -> None:
         """Forget a session."""
         self._sessions.discard(session)
+        self._places.leave(session.places)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
         if isinstance(session, Terminated):

@@ -26,9 +26,16 @@ from typing import Protocol, cast
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.sockets import tune
 from pgherd.route.choose import Bound
+from pgherd.route.entry import Key
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
 from pgherd.wire.opening import Opening, ends_idle, ends_ready
-from pgherd.wire.startup import CancelKey, CancelRequest, Packet, ProtocolViolation
+from pgherd.wire.startup import (
+    CancelKey,
+    CancelRequest,
+    Packet,
+    ProtocolViolation,
+    StartupMessage,
+)
 
 READ_BYTES = 64 * 1024
 WRITE_BYTES_HIGH = 64 * 1024
@@ -65,6 +72,9 @@ class Host(Protocol):
     def session_learned(self, session: Session, opening: Opening) -> None:
         """The session's opening is over: opacity and cancel key are known."""
 
+    def session_named(self, session: Session, startup: StartupMessage) -> bool:
+        """User and database are known; False: there is no place for it, and it was told so."""
+
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """This is no session but a CancelRequest."""
 
@@ -93,6 +103,7 @@ class Session:
         "opening",
         "packets",
         "pending",
+        "places",
         "server",
         "stirred",
         "tail",
@@ -111,6 +122,7 @@ class Session:
         self.wants = asyncio.Event()  # a first packet is there, or the client has gone
         self.pending = bytearray()
         self.key: CancelKey | None = None
+        self.places: tuple[Key, ...] = ()
         self.opaque = False
         self.tail = b""
         self.client_spoke_last = False
@@ -240,6 +252,8 @@ class Session:
         for packet in packets:
             if isinstance(packet, CancelRequest):
                 self._host.session_cancels(self, packet.key)
+                return
+            if isinstance(packet, StartupMessage) and not self._host.session_named(self, packet):
                 return
         if self.server is not None:
             self.server.write(data)

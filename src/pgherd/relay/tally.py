@@ -18,7 +18,8 @@ _STATM = Path("/proc/self/statm")
 class Result(StrEnum):
     """How a client's connection went.
 
-    OPENED: reached a server · REFUSED: no server in time · REJECTED: over sessions_max ·
+    OPENED: reached a server · REFUSED: no server in time · REJECTED: over a limit ·
+    DENIED: its address may not come in ·
     CANCELLED: was a CancelRequest · VIOLATED: does not speak the protocol · SILENT: said nothing
     in time · LEFT: went away before it reached a server.
     """
@@ -26,6 +27,7 @@ class Result(StrEnum):
     OPENED = "opened"
     REFUSED = "refused"
     REJECTED = "rejected"
+    DENIED = "denied"
     CANCELLED = "cancelled"
     VIOLATED = "violated"
     SILENT = "silent"

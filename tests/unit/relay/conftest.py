@@ -111,19 +111,19 @@ class Rig:
 
     def configure(self, preference: Preference | None = None, **options: Any) -> None:
         """Change settings while the proxy runs."""
-        listeners = self.settings.listeners
         if preference is not None:
-            listeners = tuple(
-                msgspec.structs.replace(one, preference=preference) for one in listeners
+            options["listeners"] = tuple(
+                msgspec.structs.replace(one, preference=preference)
+                for one in self.settings.listeners
             )
-        self.settings = msgspec.structs.replace(self.settings, listeners=listeners, **options)
+        self.settings = msgspec.structs.replace(self.settings, **options)
         self.control.configure(self.settings)
 
-    async def until_refused(self, route: Route, code: str, text: str) -> None:
+    async def until_refused(self, route: Route, code: str, text: str, user: str = "u") -> None:
         """Until new clients are sent away with this error."""
         deadline = time.monotonic() + 8
         while True:
-            client = await RawClient.connect(self.port(route))
+            client = await RawClient.connect(self.port(route), startup(user))
             kind, body = await asyncio.wait_for(client.message(), 8)
             client.close()
             if kind == b"E":

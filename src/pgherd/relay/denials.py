@@ -1,0 +1,32 @@
+"""Tell the log of clients whose address may not come in, but not of each.
+
+Whoever is kept out can try as often as it likes; a line for each try would fill the disk.
+"""
+
+from __future__ import annotations
+
+from pgherd.relay.journal import say
+
+QUIET_S = 10.0
+
+
+class Denials:
+    """The log's share: one line in QUIET_S at most, with how many there were since the last."""
+
+    def __init__(self) -> None:
+        self._said_s = -QUIET_S
+        self._unsaid = 0
+
+    def note(self, address: str, label: str, *, now_s: float) -> None:
+        """One more client was sent away."""
+        self._unsaid += 1
+        if now_s - self._said_s < QUIET_S:
+            return
+        say(
+            "client.denied",
+            address=address,
+            listener=label,
+            since_last=self._unsaid,
+            next="proxy.allow says who may come in",
+        )
+        self._said_s, self._unsaid = now_s, 0
