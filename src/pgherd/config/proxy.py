@@ -131,6 +131,17 @@ class Proxy(Section):
         tuple[NetworkRef, ...],
         Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),
     ] = ()
+    drain_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "How long sessions may go on when their proxy process is replaced, and busy ones when"
+            " the node stops (30s of it at most).",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms cuts everybody at once",
+        ),
+    ] = 30_000
     read_timeout_ms: Annotated[
         Millis,
         Key(

@@ -131,6 +131,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
     return ProxySettings(
         listeners=tuple(_listener(one, settings) for one in proxy.listeners),
         connect_timeout_ms=proxy.connect_timeout_ms,
+        drain_ms=proxy.drain_timeout_ms,
         read_timeout_ms=proxy.read_timeout_ms,
         write_timeout_ms=proxy.write_timeout_ms,
         sessions_max=limits.total,

@@ -65,7 +65,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
 
     connect_timeout_ms: how long a client waits for a server to appear · attempt_ms: limit of one
     TCP connection attempt · startup_ms: limit for a client's first packet · drain_ms: how long
-    busy sessions may go on after SIGTERM · dead_peer_ms: a peer that leaves sent data
+    sessions may go on when this process leaves · dead_peer_ms: a peer that leaves sent data
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
     it, 0 = for ever · allow: whose addresses may come in, () = everybody's.

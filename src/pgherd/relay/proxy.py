@@ -75,6 +75,8 @@ TURNED_AWAY_MAX = 32
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
+DRAIN_LOOK_S = 0.05
+HINT_DRAIN = {False: "Connect to another node.", True: "Connect again."}
 _HINT_CUT = "Connect again: the new session reaches the primary of now."
 
 
@@ -408,10 +410,12 @@ class Proxy:
                     self.note_error("peer_vanished")
                     transport.abort()
 
-    async def drain(self, limit_s: float, hurry: asyncio.Event) -> None:
-        """Take no more clients; let busy sessions end within the limit, then cut the rest.
+    async def drain(self, limit_s: float, hurry: asyncio.Event, *, stays: bool = False) -> None:
+        """Take no more clients; let sessions end within the limit, then cut the rest.
 
-        Returns a second after the limit at most, whoever still reads slowly.
+        stays: a successor is there for new clients, so nobody has to leave before the limit. Else
+        only the busy have until then, and those without a server yet leave at once. Returns a
+        second after the limit at most, whoever still reads slowly.
         """
         self.listeners.close()
         loop = asyncio.get_running_loop()
@@ -421,13 +425,15 @@ class Proxy:
                 deadline = min(deadline, loop.time())
             is_late = loop.time() >= deadline
             for session in list(self._sessions):
+                if stays and not is_late:
+                    continue
                 if session.bound is None and not session.closing:
                     session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
                 elif is_late or session.is_idle:
-                    session.cut("pgherd: this proxy is stopping", "Connect to another node.")
+                    session.cut("pgherd: this proxy is stopping", HINT_DRAIN[stays])
             if loop.time() >= deadline + CUT_FLUSH_LIMIT_S:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     def report(self) -> ProxyCounters:
         """The counters now."""
