@@ -79,7 +79,9 @@ class Stage:
         return {w[9] for w in words if w[3] == "0A" and int(w[1][-4:], 16) == self.port}
 
     def end(self) -> None:
-        children = [one.pid for one in processes.scan().values() if one.parent == self.supervisor.pid]
+        children = [
+            one.pid for one in processes.scan().values() if one.parent == self.supervisor.pid
+        ]
         for pid in [*children, self.supervisor.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -129,7 +131,7 @@ class Callers:
     async def more(self, count: int = 20) -> None:
         """Until so many more came."""
         wanted = self.served + count
-        while self.served < wanted:
+        while self.served < wanted:  # noqa: ASYNC110 -- there is no event to wait for
             await asyncio.sleep(PACE_S)
 
     def stop(self) -> None:
@@ -191,6 +193,29 @@ def test_sessions_outlive_their_proxys_place(
     asyncio.run(scenario())
 
 
+def test_a_succeeded_proxys_time_is_limited(rig: Any, fakes: Any, raw: Any) -> None:
+    """Idle sessions go on, and one that is only beginning gets its server; then 57P01, exit 0."""
+
+    async def scenario() -> None:
+        async with rig(drain_ms=3_000) as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            idle, late = await raw.connect(it.port()), await raw.connect(it.port(), b"")
+            await idle.until_ready()
+            late.writer.write(raw.startup()[:5])
+            await it.until(lambda now: now.bytes_from_clients > len(raw.startup()))
+            it.process.send_signal(signal.SIGUSR1)
+            await it.until(lambda now: not now.listening)
+            late.writer.write(raw.startup()[5:])
+            await late.until_ready()
+            for client in (idle, late):
+                assert (await client.query("who"))[0] == (b"C", b"n1\0")
+            for client in (idle, late):
+                assert raw.fields(await client.rest())["C"] == "57P01"
+            assert await asyncio.to_thread(it.process.wait, 5) == 0
+
+    asyncio.run(scenario())
+
+
 def test_the_ports_belong_to_proxies_and_end_with_the_node(
     raw: Any, fakes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +235,7 @@ def test_the_ports_belong_to_proxies_and_end_with_the_node(
             assert not files(agent) & inodes
             assert files(stage.supervisor.pid) & inodes
             assert files(proxy) & inodes
-            assert LISTENING.encode() not in Path(f"/proc/{agent}/environ").read_bytes()
+            assert LISTENING not in environment(agent)
             stage.supervisor.send_signal(signal.SIGTERM)
             await asyncio.to_thread(stage.supervisor.wait, 15)
             assert not stage.listening()
@@ -222,6 +247,11 @@ def others(stage: Stage, proxy: int) -> list[int]:
     """The supervisor's children but the proxy."""
     children = (one.pid for one in processes.scan().values() if one.parent == stage.supervisor.pid)
     return [pid for pid in children if pid != proxy and processes.is_alive(pid)]
+
+
+def environment(pid: int) -> str:
+    """What a process was started with."""
+    return Path(f"/proc/{pid}/environ").read_text()
 
 
 def files(pid: int) -> set[str]:
