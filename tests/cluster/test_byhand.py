@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,7 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from test_forward import tag
 
+from pgherd.proof import processes
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.layout import HOST
 from pgherd.proof.trials import judge
@@ -222,3 +225,38 @@ def replace_data(herd: LocalHerd, person: Person, victim: str) -> None:
     shutil.rmtree(person.data)
     herd.wait_stable(90)
     assert '"split_brain":false' in fetched(herd, victim, "/health")
+
+
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_who_follows_a_leader_that_leads_again_is_not_accused(herd: LocalHerd) -> None:
+    """Its walreceiver goes on onto the new timeline while its agent has not heard of the term."""
+    primary = herd.wait_primary()
+    other, deaf = (name for name in herd.nodes if name != primary)
+    inode = herd.places[deaf].data.stat().st_ino
+    term = herd.status()["epoch"]
+    tag(herd, other, nofailover=True)
+    agent = [herd.part_pid(deaf, "agent")]
+    processes.send(agent, signal.SIGSTOP)
+    herd.silent.add(deaf)
+    try:
+        herd.kill_postmaster(primary)
+        herd.wait_for(
+            lambda: herd.status()["epoch"] > term and herd.primary() == primary,
+            f"second reign of {primary}",
+            deadline_s=60,
+        )
+        [(timeline,)] = herd.query(primary, "SELECT timeline_id FROM pg_control_checkpoint()")
+        herd.wait_for(
+            lambda: (
+                herd.query(deaf, "SELECT received_tli FROM pg_stat_wal_receiver") == [(timeline,)]
+            ),
+            f"{deaf} on timeline {timeline}",
+            deadline_s=30,
+        )
+    finally:
+        processes.send(agent, signal.SIGCONT)
+        herd.silent.discard(deaf)
+    herd.wait_stable()
+    tag(herd, other, nofailover=False)
+    assert not disowned(herd, deaf)
+    assert herd.places[deaf].data.stat().st_ino == inode, "it was copied anew"

@@ -121,14 +121,14 @@ def test_doors_close_and_proxies_change_without_a_cut(herd: LocalHerd, reads: Re
         reads.configure(limits={"user": 1})
         reads.until_refused('user "postgres" has 1 sessions open already')
         reads.configure(limits={"user": 0}, allow=["192.0.2.0/24"])
-        denied = f'listener="replica:{herd.places[reads.name].ports.proxy_replica}",result="denied"'
+        barred = f'listener="replica:{herd.places[reads.name].ports.proxy_replica}",result="barred"'
 
         def counted() -> bool:
             with contextlib.suppress(psycopg.OperationalError):
                 reads.connect().close()
-            return denied in fetched(herd, reads.name, "/metrics")
+            return barred in fetched(herd, reads.name, "/metrics")
 
-        herd.wait_for(counted, "denied clients in /metrics", deadline_s=DEADLINE_S)
+        herd.wait_for(counted, "barred clients in /metrics", deadline_s=DEADLINE_S)
         reads.configure(allow=["127.0.0.0/8"], drain_timeout="1m")
         near = reads.server_of(held)
         herd.wait_for(lambda: bool(reads.one_by_one(1)), "an open door", deadline_s=DEADLINE_S)

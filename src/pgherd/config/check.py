@@ -6,6 +6,8 @@ Yields (path, message, hint); leaves reporting to `load`.
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Iterator, Mapping
 
 from pgherd.config import detection
@@ -57,6 +59,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                     "make it readable by the user that pgherd runs as, or run pgherd init or join"
                 )
                 yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
+    yield from _pair(settings)
     for role in ("superuser", "replication", "rewind"):
         secret: Secret | None = getattr(settings.postgresql, role).password
         if secret is not None:
@@ -64,6 +67,22 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                 secret.reveal(env)
             except OperatorError as error:
                 yield ("postgresql", role, "password"), error.message, error.hint
+
+
+def _pair(settings: Settings) -> Found:
+    """What clients of the proxy are shown; the peers' own files are checked where they are made."""
+    tls = settings.proxy.tls
+    if tls is None or not all(os.access(file, os.R_OK) for file in (tls.cert, tls.key)):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key)
+    except ssl.SSLError as error:
+        yield (
+            ("proxy", "tls", "key"),
+            f"{tls.key} is not the key of {tls.cert}, or one of them is no PEM file"
+            f" ({error.reason or error})",
+            "write the files that were issued together",
+        )
 
 
 def _addresses(settings: Settings) -> Found:

@@ -24,6 +24,7 @@ from pgherd.ledger.commands import (
 )
 from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
+from pgherd.model.branch import Fork
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import (
@@ -109,6 +110,7 @@ class Agent:
         self._phase_seen: tuple[object, ...] = ()
         self._names_seen = -1
         self._upstream_seen: object = None
+        self._stray_seen: Fork | None = None
         self._told: tuple[int, str] = (0, "")
         self._send_report = send_report
         self._on_facts = on_facts
@@ -218,8 +220,15 @@ class Agent:
 
     # --- the loop --------------------------------------------------------------------------------
 
+    def _learn(self) -> None:
+        """Act on nothing that the ledger says until it is known as of now."""
+        if self._catching is not None:
+            self._catching.cancel()
+        self.caught_up = False
+        self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
+
     async def _catch_up(self) -> None:
-        """Learn the ledger as of this start: our own log may know less than we did before it."""
+        """Read through a quorum: our own log may know less than others, or we ourselves, did."""
         while not self.caught_up:
             try:
                 self.caught_up = await self._consistent()
@@ -233,7 +242,7 @@ class Agent:
         """For ever: see, decide, do, tell."""
         self._looped_at = self.reports.awake_since = now_ms()
         if not self.amnesia():
-            self._catching = asyncio.create_task(self._catch_up(), name="catch-up")
+            self._learn()
         while True:
             try:
                 async with asyncio.timeout(LATE_S):
@@ -243,6 +252,7 @@ class Agent:
             self._wake.clear()
             self._notice_stall()
             self._follow_upstream()
+            self._doubt_timeline()
             self._member_step()
             self._herd_step()
             self._watch_step()
@@ -270,6 +280,13 @@ class Agent:
         upstream = (seen.upstream, seen.upstream_term, seen.pid, reached)
         if upstream != self._upstream_seen:
             self._upstream_seen, self.following_since = upstream, now_ms()
+
+    def _doubt_timeline(self) -> None:
+        """A timeline of no term that is known here: perhaps one that we have not heard of yet."""
+        stray = self.watch.seen.stray if self.watch is not None else None
+        if stray is not None and stray != self._stray_seen:
+            self._stray_seen = stray
+            self._learn()
 
     def _member_step(self) -> None:
         if self.watch is None or self.executor is None or self.stopping:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.files import make_directory
-from pgherd.postgres.passwords import Passwords
+from pgherd.postgres.passwords import read_passwords
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
@@ -104,12 +105,7 @@ class Node:
         )
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
-        self.verifiers = VerifierSource(
-            me=self.me,
-            facts=lambda: self.agent.facts,
-            passwords=Passwords(self.server) if self.server is not None else None,
-            ask=self.peers.request,
-        )
+        self.verifiers = self._make_verifiers()
         wanted = translate.proxy_settings(settings)
         self.control = (
             ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
@@ -138,6 +134,14 @@ class Node:
             failover_enabled=lambda: self.agent.policy.failover_enabled,
         )
         self._facts_seen: Facts | None = None
+
+    def _make_verifiers(self) -> VerifierSource:
+        return VerifierSource(
+            me=self.me,
+            facts=lambda: self.agent.facts,
+            read=partial(read_passwords, self.server) if self.server is not None else None,
+            ask=self.peers.request,
+        )
 
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings
@@ -448,7 +452,6 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.api.stop()
-        await self.verifiers.close()
         if self.server is not None:
             await self.server.close()
         if self.control is not None:

@@ -22,12 +22,8 @@ VERIFIERS = "verifiers"
 ASK_S = 2.0
 
 
-class Reads(Protocol):
-    """A server's own word (`postgres.passwords.Passwords`)."""
-
-    async def read(self, roles: tuple[str, ...]) -> Stored: ...
-
-    async def close(self) -> None: ...
+Read = Callable[[tuple[str, ...]], Awaitable[Stored]]
+"""A server's own word (`postgres.passwords.read_passwords`)."""
 
 
 class Ask(Protocol):
@@ -39,19 +35,19 @@ class Ask(Protocol):
 
 
 class VerifierSource:
-    """See the module's text. passwords: of this node's server; None on a witness."""
+    """See the module's text. read: asks this node's server; None on a witness."""
 
     def __init__(
         self,
         *,
         me: NodeId,
         facts: Callable[[], Facts],
-        passwords: Reads | None,
+        read: Read | None,
         ask: Ask,
     ) -> None:
         self._me = me
         self._facts = facts
-        self._passwords = passwords
+        self._read = read
         self._ask = ask
 
     async def of(self, users: tuple[str, ...]) -> Verifiers:
@@ -63,9 +59,9 @@ class VerifierSource:
                 return _told(users, await self._at(leader.node, users))
             except PgherdError as error:
                 problem = f"{leader.node}: {error}"
-        if self._passwords is not None and (leader is None or leader.node != self._me):
+        if self._read is not None and (leader is None or leader.node != self._me):
             try:
-                return _told(users, await self._passwords.read(users))
+                return _told(users, await self._read(users))
             except PostgresError as error:
                 problem = f"{problem}; {self._me}: {error}"
         return Verifiers(users, problem=problem)
@@ -73,20 +69,15 @@ class VerifierSource:
     async def answer(self, body: bytes) -> bytes:
         """Answer another node's agent out of our own server. Raises PostgresError."""
         users = msgspec.msgpack.decode(body, type=tuple[str, ...])
-        if self._passwords is None:
+        if self._read is None:
             raise PostgresError(f"{self._me} has no server")
-        return msgspec.msgpack.encode(await self._passwords.read(users))
-
-    async def close(self) -> None:
-        """End the session with our own server."""
-        if self._passwords is not None:
-            await self._passwords.close()
+        return msgspec.msgpack.encode(await self._read(users))
 
     async def _at(self, node: NodeId, users: tuple[str, ...]) -> Stored:
         if node == self._me:
-            if self._passwords is None:
+            if self._read is None:
                 raise PostgresError("has no server")
-            return await self._passwords.read(users)
+            return await self._read(users)
         body = msgspec.msgpack.encode(users)
         answer = await self._ask(node, VERIFIERS, body, timeout_s=ASK_S)
         try:

@@ -72,15 +72,30 @@ def forks_of(history: tuple[Reign, ...], term: Term) -> tuple[Fork, ...]:
     return tuple(reversed(found))
 
 
+def kept(history: tuple[Reign, ...], term: Term) -> tuple[Fork, ...]:
+    """The timelines that this term's leader opened later, where it went on from its own reigns."""
+    first = next((reign for reign in history if reign.term == term), None)
+    terms, found = {term}, []
+    for reign in history:
+        if first is None or reign.leader != first.leader or reign.start.epoch not in terms:
+            continue
+        if reign.term > term:
+            terms.add(reign.term)
+            found += [Fork(reign.timeline, reign.start.lsn)] if reign.promoted else []
+    return tuple(found)
+
+
 def strayed(history: tuple[Reign, ...], adopted: Term, branch: tuple[Fork, ...]) -> Fork | None:
     """The timeline by which a server left all that its adopted leaders wrote; None if it did not.
 
     A member takes WAL from leaders that it adopted, and from nobody else: its last timeline is one
-    that a reign on the way to the adopted one opened. What lies before that one its leader has too,
-    however it came about. A timeline without any WAL is of a promotion that was cut short. None
-    also where this cannot be judged: the adopted reign, or its origin, is not in the record.
+    that a reign on the way to the adopted one opened, or that the same leader did in a later reign
+    before this member's agent had heard of it, for the walreceiver needs no agent. What lies before
+    that one its leader has too, however it came about. A timeline without any WAL is of a promotion
+    that was cut short. None also where this cannot be judged: the adopted reign, or its origin, is
+    not in the record.
     """
-    known = forks_of(history, adopted)
+    known = (*forks_of(history, adopted), *kept(history, adopted))
     stray: Fork | None = None
     for place, fork in enumerate(branch):
         is_empty = any(later.begins == fork.begins for later in branch[place + 1 :])

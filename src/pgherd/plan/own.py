@@ -20,8 +20,9 @@ class Self(msgspec.Struct, frozen=True):
     leader_report: the leader's newest report if it is not silent · following_since: since when the
     server has had its present upstream · dead_end: the last attempt to follow or rewind failed for
     good, so that only a new copy helps · caught_up: the facts are at least those of the moment when
-    this agent started, by a quorum read (a restarted agent must not act on what was agreed before)
-    · removed: the others know that this node is no member any more; the facts here are of before
+    this agent started, by a quorum read (a restarted agent must not act on what was agreed before),
+    or when it first saw the timeline that strays · removed: the others know that this node is no
+    member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
     node requires would not guard it, "" when it would, or none is required.

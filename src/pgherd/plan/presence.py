@@ -64,6 +64,8 @@ def behind(s: Self) -> Answer | None:
     """An agent's own log says what was agreed on when it died, not what has been since."""
     if s.caught_up:
         return None
+    if s.server.stray is not None:
+        return "waits until it knows whether a term opened its timeline", None
     return "waits until it knows the ledger as of its own start", None
 
 
@@ -104,7 +106,12 @@ RULES: tuple[MemberRule, ...] = (
     ),
     byhand.PROMOTED,
     MemberRule(14, "A member acts for no term below its promise.", later_promise),
-    MemberRule(16, "After a start a member does nothing until its ledger has caught up.", behind),
+    MemberRule(
+        16,
+        "After a start, and on a timeline that it knows of no term, a member does nothing until its"
+        " ledger has caught up.",
+        behind,
+    ),
     MemberRule(15, "A hung server is stopped, unless its own term has to end first.", hung),
     *byhand.RULES,
     MemberRule(21, "The founder makes the first data directory.", found),

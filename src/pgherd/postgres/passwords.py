@@ -1,7 +1,7 @@
 """What a server keeps of its roles' passwords (pg_authid), read for those who check them.
 
-Owns one session of its own, which is opened by the first question: it must not wait behind a look
-at a busy server, nor make one wait.
+Uses a session that nothing else uses, opened by the first question: it must not wait behind a look
+at a busy server, nor make one wait. It is one of the server's own, which a closing gate spares.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-
-from pgherd.postgres.session import Session
 
 if TYPE_CHECKING:
     from pgherd.postgres.server import PostgresServer
@@ -34,20 +32,8 @@ class Stored(msgspec.Struct, frozen=True):
         return f"Stored({len(self.stored)} roles)"
 
 
-class Passwords:
-    """Of one server."""
-
-    def __init__(self, server: PostgresServer) -> None:
-        self._server = server
-        self._session = Session(server.login, statement_timeout_ms=int(READ_S * 1000))
-
-    async def read(self, roles: tuple[str, ...]) -> Stored:
-        """What is stored now. Raises PostgresError."""
-        rows = await self._session.rows(READ_SQL, [list(roles)], timeout_s=READ_S, again=True)
-        control = self._server.control
-        nonce = bytes.fromhex(control.mock_nonce) if control is not None else b""
-        return Stored({role: stored for role, stored in rows}, nonce)
-
-    async def close(self) -> None:
-        """End the session."""
-        await self._session.close()
+async def read_passwords(server: PostgresServer, roles: tuple[str, ...]) -> Stored:
+    """What is stored now of those roles that exist. Raises PostgresError."""
+    rows = await server.reading.rows(READ_SQL, [list(roles)], timeout_s=READ_S, again=True)
+    nonce = bytes.fromhex(server.control.mock_nonce) if server.control is not None else b""
+    return Stored(dict(rows), nonce)

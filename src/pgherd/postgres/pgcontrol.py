@@ -38,7 +38,8 @@ class ControlData(msgspec.Struct, frozen=True):
     · min_recovery_end = a standby is consistent from here on; 0 when it was a primary ·
     backup_start = where a base backup or a rewind began whose end has not been replayed yet; else 0
     · demanded = parameters a standby needs at least this much of, since its primary had so much ·
-    mock_nonce = in hex, the same on all copies: what users without a password are asked rests on it.
+    mock_nonce = in hex, the same on all copies: what users without a password are asked is made of
+    it.
     """
 
     system_id: str

@@ -92,6 +92,7 @@ class PostgresServer:
         self.login = login
         self.watching = Session(login)
         self.acting = Session(login, statement_timeout_ms=60_000)
+        self.reading = Session(login, statement_timeout_ms=2_000)
         self._demanded: dict[str, int] = {}
         self._child: subprocess.Popen[bytes] | None = None
         self._conf_lock = asyncio.Lock()
@@ -361,7 +362,8 @@ class PostgresServer:
 
     def own_pids(self) -> list[int]:
         """The server processes of our own sessions."""
-        return [pid for pid in (self.watching.backend_pid, self.acting.backend_pid) if pid]
+        sessions = (self.watching, self.acting, self.reading)
+        return [session.backend_pid for session in sessions if session.backend_pid]
 
     async def close(self) -> None:
         """Close our sessions; the server goes on."""
@@ -443,6 +445,7 @@ class PostgresServer:
     async def _forget_sessions(self) -> None:
         await self.watching.close()
         await self.acting.close()
+        await self.reading.close()
         self._checked_at = 0.0
         self._settings_problem = ""
 

@@ -20,6 +20,7 @@ from pgherd.route.choose import Backend, Bound, NoBackend
 
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.4
+HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 
 Connecting = asyncio.Task[tuple[asyncio.Transport, ServerSide]]
 Attempt = asyncio.Task[Any]

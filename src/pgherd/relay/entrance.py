@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import ssl
 from base64 import b64encode
 from typing import Protocol, cast
 
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
-from pgherd.relay.dial import RETRY_S_MAX, Attempt, Dialled, Router, dial
+from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
@@ -56,7 +55,6 @@ ENTRY_S_MIN = 1.0
 
 KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
 MINOR_OF_LONG_KEYS = 2
-HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 _PASSWORD_ADVICE = "set it anew with password_encryption = scram-sha-256 (psql: \\password NAME)"
 
 
@@ -74,9 +72,10 @@ class Gate(Router, Protocol):
 class _Refused(Exception):
     """The client is told this, and that is all."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Refusal, result: Result = Result.REFUSED) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+        self.result = result
 
 
 class _RefusedByServer(Exception):
@@ -107,10 +106,10 @@ async def admit(gate: Gate, session: Terminated) -> None:
         gate.session_violated(session, why)
     except _Refused as why:
         if session.turned_away is None:
-            gate.tally.note(session.listener, Result.REFUSED)
+            gate.tally.note(session.listener, why.result)
         session.refuse(why.refusal)
     except _RefusedByServer as why:
-        gate.tally.note(session.listener, Result.REFUSED)
+        gate.tally.note(session.listener, Result.DENIED)
         session.say(authentication(0) + why.said)
         session.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
     except TimeoutError:
@@ -123,6 +122,9 @@ async def admit(gate: Gate, session: Terminated) -> None:
         if session.client is None and session.tracker is None:
             gate.tally.note(session.listener, Result.LEFT)
         raise
+    finally:
+        if session.in_handshake:
+            _give_up(session)
 
 
 # The client
@@ -176,7 +178,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
         client = session.client.get_extra_info("peername") if session.client is not None else None
         address = client[0] if client else "unknown"
         say("login.refused", user=login.user, client=address, why=reason, next=advice)
-        raise _Refused(Refusal(why.sqlstate, str(why))) from why
+        raise _Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
 
 
 def _why(stored: str | None) -> tuple[str, str]:
@@ -223,7 +225,10 @@ async def _ask(gate: Gate, user: str) -> Verifiers:
 
 
 def _give_up(session: Terminated) -> None:
-    """Leave a client whose connection is in no state to say anything on."""
+    """Leave a client whose connection is in no state to say anything on.
+
+    asyncio tells nobody of a connection that ends during its handshake: we have to.
+    """
     client = session.client
     if client is not None:
         client.abort()
@@ -288,7 +293,8 @@ async def _try(
         return bound
     except EntryImpossible as why:
         say("entry.impossible", server=name, why=why, next=why.hint)
-        raise _Refused(Refusal("28000", f"pgherd: {name}: {why}", why.hint)) from why
+        refusal = Refusal("28000", f"pgherd: {name}: {why}", why.hint)
+        raise _Refused(refusal, Result.DENIED) from why
     except (OSError, ProtocolViolation) as why:
         gate.note_error("entry_failed")
         return NoBackend(CANNOT_CONNECT_NOW, f"{name} broke off a login: {why}")
@@ -360,4 +366,4 @@ def _join(
 
 
 def _nonce() -> str:
-    return b64encode(secrets.token_bytes(scram.NONCE_BYTES)).decode()
+    return b64encode(os.urandom(scram.NONCE_BYTES)).decode()

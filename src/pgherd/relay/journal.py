@@ -23,4 +23,5 @@ def _value(value: object) -> str:
     text = str(value)
     if text and _PLAIN.issuperset(text):
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    shown = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '"' + "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in shown) + '"'

@@ -124,7 +124,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     """What the proxy did so far and holds now.
 
     sessions: listener label -> server name -> open now · held: clients that wait for a server ·
-    opened: listener label -> result (`tally.Result`) -> total ·
+    opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report.
     """

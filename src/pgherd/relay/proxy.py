@@ -17,14 +17,14 @@ import os
 import resource
 from collections import Counter
 from collections.abc import Collection
+from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
-from pgherd.relay.denials import Denials
-from pgherd.relay.dial import Attempt, Dialled, dial
-from pgherd.relay.entrance import HINT_REFUSED, admit
+from pgherd.relay.barred import Barred
+from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
@@ -32,7 +32,6 @@ from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Sessio
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
-from pgherd.relay.terminated import Terminated, TerminatedClient
 from pgherd.route.choose import (
     Backend,
     Bound,
@@ -61,6 +60,9 @@ from pgherd.wire.startup import (
     SslRequest,
     StartupMessage,
 )
+
+if TYPE_CHECKING:
+    from pgherd.relay.terminated import Terminated
 
 LAST_WORD_S = 2.0
 """How long a refused client has for its next packet after a refusal of encryption."""
@@ -102,13 +104,15 @@ class Proxy:
         self._turn = turn
         self._silences = Silences()
         self._places = Places()
-        self._denials = Denials()
+        self._barred = Barred()
         self._sessions_max = 0
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
-        if listener.pool is Pool.SESSION:
-            return TerminatedClient(self, listener)
-        return ClientSide(self, listener)
+        if listener.pool is Pool.NONE:
+            return ClientSide(self, listener)
+        from pgherd.relay.terminated import TerminatedClient  # a proxy without them stays lean
+
+        return TerminatedClient(self, listener)
 
     # What the agent says
 
@@ -207,16 +211,18 @@ class Proxy:
         refusal = self._full(session)
         if refusal is not None:
             self.tally.note(session.listener, Result.REJECTED)
-            if not isinstance(session, Terminated) or self._is_beyond():
+            if not _is_terminated(session) or self._is_beyond():
                 session.refuse(refusal)
                 return
             session.turned_away = refusal
         self._sessions.add(session)
-        loop = asyncio.get_running_loop()
-        if isinstance(session, Terminated):
-            session.task = loop.create_task(admit(self, session))
-        else:
-            session.task = loop.create_task(self._open(session))
+        opening = self._admit(session) if _is_terminated(session) else self._open(session)
+        session.task = asyncio.get_running_loop().create_task(opening)
+
+    async def _admit(self, session: Terminated) -> None:
+        from pgherd.relay.entrance import admit
+
+        await admit(self, session)
 
     def _lets_in(self, session: Session) -> bool:
         """Whether a client may come in; one that may not is left without a word."""
@@ -226,9 +232,9 @@ class Proxy:
         address = str(peer[0]) if peer else "unknown"
         if not allow or may_come(address, allow):
             return True
-        self.tally.note(session.listener, Result.DENIED)
+        self.tally.note(session.listener, Result.BARRED)
         now_s = asyncio.get_running_loop().time()
-        self._denials.note(address, session.listener.label, now_s=now_s)
+        self._barred.note(address, session.listener.label, now_s=now_s)
         session.closing = True
         client.abort()
         return False
@@ -302,7 +308,7 @@ class Proxy:
         self._places.leave(session.places)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
-        if isinstance(session, Terminated):
+        if _is_terminated(session):
             if session.own_key is not None:
                 self._own_keys.pop(session.own_key, None)
         elif session.key is not None:
@@ -374,7 +380,7 @@ class Proxy:
         try:
             if own is not None and own.bound is not None and own.key is not None:
                 await cancel_on([own.bound.backend], own.key)
-            elif not isinstance(session, Terminated):
+            elif not _is_terminated(session):
                 await cancel_on(self._may_know(key), key)
         finally:
             session.close(linger_s=0, flush_s=LINGER_S)
@@ -466,6 +472,10 @@ class Proxy:
                 counter = found.setdefault(session.listener.label, Counter())
                 counter[session.bound.backend.name] += 1
         return {label: dict(counter) for label, counter in found.items()}
+
+
+def _is_terminated(session: Session) -> TypeGuard[Terminated]:
+    return session.ends_here
 
 
 def _files_max() -> int:

@@ -47,8 +47,9 @@ FLUSH_LIMIT_S = 30.0
 CUT_FLUSH_LIMIT_S = 0.8
 
 _TAIL_BYTES = 6
-shared_buffer = bytearray(READ_BYTES)  # it is emptied before the loop reads another socket
-shared_view = memoryview(shared_buffer)
+shared_view = memoryview(bytearray(READ_BYTES))
+"""What all sockets are read into: it is emptied before the loop reads another. A view, because
+asyncio's TLS fills it in pieces by slicing, and a slice of a bytearray is a copy."""
 
 
 class Totals:
@@ -110,6 +111,9 @@ class Session:
         "task",
         "wants",
     )
+
+    ends_here = False
+    """Whether TLS and SCRAM end at this proxy (`terminated`)."""
 
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
         self._host = host
@@ -318,8 +322,8 @@ class ClientSide(asyncio.BufferedProtocol):
         self._session.client = prepared(transport)
         self._host.session_began(self._session)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return shared_buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session
@@ -367,8 +371,8 @@ class ServerSide(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = prepared(transport)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return shared_buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return shared_view
 
     def buffer_updated(self, nbytes: int) -> None:
         session = self._session

@@ -14,6 +14,8 @@ import asyncio
 
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import (
+    CUT_LINGER_S,
+    LINGER_S,
     PENDING_BYTES_MAX,
     ClientSide,
     Host,
@@ -33,11 +35,11 @@ from pgherd.wire.tracker import Tracker
 class Inbox:
     """What a side said while somebody logs in, for one reader."""
 
-    __slots__ = ("_bytes", "_ended", "_news")
+    __slots__ = ("_bytes", "_ended", "_reader")
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._news = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None
         self._ended = False
 
     def __len__(self) -> int:
@@ -46,12 +48,12 @@ class Inbox:
     def put(self, data: bytes) -> None:
         """Something was said."""
         self._bytes += data
-        self._news.set()
+        self._wake()
 
     def end(self) -> None:
         """Nothing more will be."""
         self._ended = True
-        self._news.set()
+        self._wake()
 
     def take(self) -> bytes:
         """All that is there now."""
@@ -64,9 +66,13 @@ class Inbox:
         while not self._bytes:
             if self._ended:
                 raise ConnectionResetError("closed the connection")
-            self._news.clear()
-            await self._news.wait()
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         return self.take()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 class Terminated(Session):
@@ -76,6 +82,8 @@ class Terminated(Session):
     """
 
     __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker", "turned_away")
+
+    ends_here = True
 
     def __init__(self, host: Host, listener: ListenerSettings) -> None:
         super().__init__(host, listener)
@@ -144,7 +152,7 @@ class Terminated(Session):
         try:
             tracker.client(data)
         except ProtocolViolation as why:
-            self._host.session_violated(self, why)
+            self._violated(why)
             return
         server.write(data)
 
@@ -154,9 +162,16 @@ class Terminated(Session):
         try:
             self.tracker.server(data)
         except ProtocolViolation as why:
-            self._host.session_violated(self, why)
+            self._violated(why)
             return
         self.say(data)
+
+    def _violated(self, why: ProtocolViolation) -> None:
+        """Somebody says what is no message: told where the client can tell it from the rest."""
+        if self.can_be_told:
+            self._host.session_violated(self, why)
+        else:
+            self.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
 
     def client_finished(self) -> None:
         """The client will say nothing more, but may still read."""

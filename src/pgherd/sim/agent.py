@@ -25,6 +25,7 @@ from pgherd.plan.rule import Decision
 from pgherd.raft.types import Msg, ProposalDropped
 from pgherd.sim import acts
 from pgherd.sim.clock import MS, Failed, Proc
+from pgherd.sim.current import Current
 from pgherd.sim.disk import Writer
 from pgherd.sim.look import observe, see_server
 from pgherd.sim.memory import Memory
@@ -43,7 +44,6 @@ WHOLE_MS = 1000
 PROPOSAL_PATIENCE_MS = 1500
 RETRY_MS = 300
 SNAPSHOT_TAKES = 1000 * MS
-BOOT = b"boot"
 IMAGE_EVERY = 12
 IMAGE_KEPT = 4
 REPORTS_PER_PROCESS = 1_000_000
@@ -89,7 +89,7 @@ class Agent:
         self._looked_at = self.now
         self.awake_since = self.clock.now
         self._round_open = False
-        self._read_index: int | None = None
+        self._current = Current()
         self._leading_since: Instant | None = None
         self._phase: tuple[object, ...] = ()
         self._phase_since = self._names_since = self.now
@@ -143,15 +143,14 @@ class Agent:
         if self.removed:
             return
         self.replica.node.tick()
-        if self._read_index is None:
-            self.replica.node.read_index(BOOT)
+        self._current.ask(self.replica.node)
         self._pump()
         self.clock.after(TICK, self._tick, proc=self.proc)
 
     @property
     def caught_up(self) -> bool:
-        """Whether the ledger here is at least as new as it was when this process began."""
-        return self._read_index is not None and self.replica.node.applied >= self._read_index
+        """Whether the ledger is as new as when this process began, or its timeline strayed."""
+        return self._current.reached(self.replica.node.applied)
 
     def on_message(self, message: Msg) -> None:
         if not self.removed:
@@ -180,8 +179,7 @@ class Agent:
 
     def _finish(self, done: Round) -> None:
         self._send(done.messages)
-        if done.reads and self._read_index is None:
-            self._read_index = done.reads[0][0]
+        if self._current.answered(done.reads):
             self.poke()
         for applied in done.applied:
             self.world.checks.on_applied(self.node, applied.index, applied.outcome)
@@ -443,6 +441,7 @@ class Agent:
     # -- the member decider ----------------------------------------------------------------------
 
     def _decide_for_me(self, seen: ServerSeen) -> None:
+        self._current.doubt(seen.stray)
         if self._acting is not None or self.now < self._act_again_at:
             return
         facts, now = self.replica.facts, self.now

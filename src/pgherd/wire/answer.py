@@ -37,5 +37,5 @@ def error_response(refusal: Refusal, *, severity: str = "FATAL") -> bytes:
 
 
 def _text(value: str) -> bytes:
-    encoded = value.replace("\0", "").encode()[:TEXT_BYTES_MAX]
+    encoded = value.replace("\0", "").encode("utf-8", "surrogateescape")[:TEXT_BYTES_MAX]
     return encoded.decode("utf-8", "ignore").encode() + b"\0"

@@ -1,8 +1,8 @@
 """Walk over a stream of typed messages without keeping it: a type byte, a length, a body.
 
 A relay passes bytes on as they come and shows them here. Most bytes of a session are rows and COPY
-data: of these kinds nothing is handed out, and their bodies are stepped over without a copy, however
-they are cut. Of the kinds that matter at most `keep_bytes` of a body are kept.
+data: of these kinds nothing is handed out, and their bodies are stepped over without a copy,
+however they are cut. Of the kinds that matter at most `keep_bytes` of a body are kept.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: int
     body: bytes = b""
     is_whole: bool = True
+
+
+_BARE = [Frame(kind) for kind in range(256)]
 
 
 class Frames:
@@ -79,7 +82,7 @@ class Frames:
 
     def _frame(self, kind: int, data: bytes, start: int, end: int) -> Frame:
         if kind not in self._keep:
-            return Frame(kind)
+            return _BARE[kind]
         kept = data[start : min(end, start + self._keep_bytes)]
         return Frame(kind, kept, len(kept) == end - start)
 

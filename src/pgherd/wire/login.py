@@ -52,7 +52,7 @@ _EXTENSION = "_pq_."
 
 
 class BeginTls(msgspec.Struct, frozen=True):
-    """Send ACCEPT_TLS, do the handshake, call `tls_began`, and feed decrypted bytes from then on."""
+    """Send ACCEPT_TLS, do the handshake, call `tls_began`; from then on feed what it decrypts."""
 
 
 class Say(msgspec.Struct, frozen=True):
@@ -160,7 +160,7 @@ class ClientLogin:
     def give(self, known: Verifier | None, *, mock_nonce: bytes) -> Say:
         """Answer `AskVerifier`; None where the user has none. The request for its proof."""
         assert self._state is _State.NAMED, self._state
-        user = self.user.encode("utf-8", "surrogateescape")
+        user = self.user.encode("utf-8", "surrogateescape")[:USER_BYTES_MAX]
         self._has_verifier = known is not None
         self._scram = ScramServer(
             known or scram.mock(user, mock_nonce), nonce=self._nonce, end_point=self._end_point
@@ -211,8 +211,7 @@ class ClientLogin:
 
     def _ask(self) -> Step:
         self._state = _State.NAMED
-        cut = self.user.encode("utf-8", "surrogateescape")[:USER_BYTES_MAX]
-        return AskVerifier(cut.decode("utf-8", "ignore"))
+        return AskVerifier(_looked_up(self.user))
 
     def _first(self) -> Step | None:
         body = self._take_response()
@@ -282,6 +281,14 @@ def startup_packet(parameters: tuple[tuple[str, str], ...], *, minor: int = 0) -
     pairs = (_encoded(name) + b"\0" + _encoded(value) + b"\0" for name, value in parameters)
     body = (PROTOCOL_MAJOR << 16 | minor).to_bytes(4, "big") + b"".join(pairs) + b"\0"
     return (4 + len(body)).to_bytes(4, "big") + body
+
+
+def _looked_up(user: str) -> str:
+    """A name as PostgreSQL looks for it; one that is no text is nobody's."""
+    encoded = user.encode("utf-8", "surrogateescape")
+    if encoded.decode("utf-8", "ignore") != user:
+        return encoded[:USER_BYTES_MAX].decode("utf-8", "replace")
+    return encoded[:USER_BYTES_MAX].decode("utf-8", "ignore")
 
 
 def _known(message: StartupMessage) -> tuple[tuple[str, str], ...]:

@@ -214,7 +214,7 @@ class ScramClient:
         return f"{unproven},p={_text(proof)}".encode()
 
     def check(self, message: bytes) -> None:
-        """Check the server's signature. Raises WrongProof: it does not know this user's verifier."""
+        """Check the server's signature. Raises WrongProof: it has not this user's verifier."""
         answer = message.partition(b",")[0]
         if not self._answer or not hmac.compare_digest(answer, self._answer):
             raise WrongProof

@@ -6,10 +6,10 @@ the oldest one. A session is idle when no cycle is open, nothing was sent outsid
 is cut, and the last ReadyForQuery said "outside a transaction".
 
 It is clean when its server process keeps nothing of it that a new one would not have, once it got
-the startup parameters and `settings` (what ParameterStatus reports). Everything is taken for unclean
-that is not known to be harmless: command tags are on a list, statements are searched for words, and
-a SET counts as tracked only if the server reports that parameter. What the bytes do
-not show is a function that keeps something by itself: users of such functions must not let their
+the startup parameters and `settings` (what ParameterStatus reports). Everything is taken for
+unclean that is not known to be harmless: command tags are on a list, statements are searched for
+words, and a SET counts as tracked only if the server reports that parameter. What the bytes do not
+show is a function that keeps something by itself: users of such functions must not let their
 sessions be moved. DISCARD ALL makes a session clean again.
 
 Pure. Costs a step per message that is neither a row nor COPY data.
@@ -18,40 +18,50 @@ Pure. Costs a step per message that is neither a row nor COPY data.
 from __future__ import annotations
 
 import re
-from collections import deque
+import sys
 
 from pgherd.wire.frames import Frame, Frames
 
 STATEMENT_BYTES_MAX = 64 * 1024
 """A longer statement is not searched, and taken for unclean."""
 
+SERVER_BYTES_MAX = 4096
+"""Of a command tag or a reported parameter."""
+
+TAGS_MAX = 1000
 PREPARED_MAX = 1000
 OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
+_BULK = frozenset(b"d")
+_NOT_READ = frozenset(b"DdTt123nsAN")
+_READ_CLIENT = frozenset(b"QPC")
+_READ_SERVER = frozenset(b"CSZ")
 
 HARMLESS = frozenset(
-    """BEGIN;START TRANSACTION;COMMIT;ROLLBACK;SAVEPOINT;RELEASE;PREPARE TRANSACTION;COMMIT PREPARED
-    ROLLBACK PREPARED;SET CONSTRAINTS;SELECT;INSERT;UPDATE;DELETE;MERGE;COPY;FETCH;MOVE;SHOW;EXPLAIN
-    DECLARE CURSOR;CLOSE CURSOR;CLOSE CURSOR ALL;LOCK TABLE;TRUNCATE TABLE;NOTIFY;UNLISTEN;CALL
-    VACUUM;ANALYZE;REINDEX;CLUSTER;CHECKPOINT;DEALLOCATE;DEALLOCATE ALL;RESET;REFRESH MATERIALIZED VIEW
-    DISCARD TEMP;DISCARD PLANS;DISCARD SEQUENCES;CREATE TABLE;CREATE TABLE AS;SELECT INTO;CREATE INDEX
-    CREATE VIEW;CREATE SEQUENCE;CREATE SCHEMA;CREATE FUNCTION;CREATE TYPE;CREATE EXTENSION
-    ALTER TABLE;ALTER INDEX;ALTER SEQUENCE;ALTER SCHEMA;ALTER FUNCTION;ALTER TYPE;DROP TABLE;DROP INDEX
-    DROP VIEW;DROP SEQUENCE;DROP SCHEMA;DROP FUNCTION;DROP TYPE;GRANT;REVOKE;COMMENT""".replace(
-        "\n", ";"
-    )
-    .replace("    ", "")
-    .split(";")
+    {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
+    | {"PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED", "SET CONSTRAINTS"}
+    | {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "COPY", "FETCH", "MOVE", "SHOW", "EXPLAIN"}
+    | {"DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL", "LOCK TABLE", "TRUNCATE TABLE"}
+    | {"NOTIFY", "UNLISTEN", "CALL", "VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "CHECKPOINT"}
+    | {"DEALLOCATE", "DEALLOCATE ALL", "RESET", "DISCARD TEMP", "DISCARD PLANS"}
+    | {"DISCARD SEQUENCES", "CREATE TABLE AS", "SELECT INTO", "REFRESH MATERIALIZED VIEW"}
+    | {"GRANT", "REVOKE", "COMMENT"}
+    | {
+        f"{verb} {what}"
+        for verb in ("CREATE", "ALTER", "DROP")
+        for what in ("TABLE", "INDEX", "VIEW", "SEQUENCE", "SCHEMA", "FUNCTION", "TYPE")
+    }
 )
-"""Command tags after which the server process keeps nothing, unless a word in the statement says so."""
+"""Command tags after which the server process keeps nothing, unless a word of the statement says
+so."""
 
 _MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b",
-    re.IGNORECASE,
+    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b"
 )
-_MARKS_HINT = re.compile(rb"temp|hold|set_config|advisory_lock|dblink", re.IGNORECASE)
-_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)", re.IGNORECASE)
+"""What a statement keeps beyond its transaction, in small letters."""
+
+_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
 _ALIASES = {"names": "client_encoding", "time": "timezone"}
 _LOCAL = "local"
 _NOT_SET_AGAIN = {"session_authorization"}
@@ -80,9 +90,9 @@ class Tracker:
         self.settings: dict[str, str] = {}
         """What ParameterStatus said last."""
         self.status = ord("I")
-        self._client = Frames(skip=b"d", keep=b"QPC", keep_bytes=STATEMENT_BYTES_MAX)
-        self._server = Frames(skip=b"DdTt123nsAN", keep=b"CSZ", keep_bytes=STATEMENT_BYTES_MAX)
-        self._cycles: deque[int] = deque()
+        self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
+        self._server = Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
+        self._cycles = bytearray()
         self._done = 0
         self._is_outside = False
         self._copies_in = False
@@ -177,11 +187,15 @@ class Tracker:
         if not frame.is_whole:
             self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
             return
-        if _MARKS_HINT.search(body) and (mark := _MARKS.search(body)):
-            self._blame(mark[1].decode("ascii").lower(), cycle)
-        names = [name.decode("ascii", "replace").lower() for name in _SETS.findall(body)]
-        if names:
-            self._set_names.setdefault(cycle, []).extend(names)
+        lower = body.lower()
+        if (
+            b"temp" in lower or b"hold" in lower or b"set_config" in lower
+            or b"advisory_lock" in lower or b"dblink" in lower
+        ) and (mark := _MARKS.search(lower)):  # fmt: skip
+            self._blame(mark[1].decode("ascii"), cycle)
+        if b"set" in lower and (names := _SETS.findall(lower)):
+            found = self._set_names.setdefault(cycle, [])
+            found += [name.decode("ascii", "replace") for name in names]
 
     def _close(self, body: bytes) -> None:
         if body[:1] == b"S":
@@ -192,7 +206,7 @@ class Tracker:
         if not self._copies_in:
             return
         self._copies_in = False
-        self._cycles = deque(kind for kind in self._cycles if kind != ord("S"))
+        self._cycles = self._cycles.replace(b"S", b"")
         self._is_outside = not self._cycles
 
     def _failed(self) -> None:
@@ -202,10 +216,10 @@ class Tracker:
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
-        self.settings[name] = value.rstrip("\0")
+        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
 
     def _completed(self, body: bytes) -> None:
-        tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
+        tag = _tags.get(body) or _tag(body)
         if tag in HARMLESS:
             return
         if tag == "SET":
@@ -225,7 +239,7 @@ class Tracker:
         if self._sets:
             self._judge_sets(names)
         if self._cycles:
-            self._cycles.popleft()
+            del self._cycles[0]
         else:
             self._blame("an answer to nothing", self._done)
 
@@ -235,3 +249,14 @@ class Tracker:
         if unknown or len(names) != self._sets:
             self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)
         self._sets = 0
+
+
+_tags: dict[bytes, str] = {}
+"""What command tags say without their counts; the same few come again and again."""
+
+
+def _tag(body: bytes) -> str:
+    tag = _COUNT.sub("", body.rstrip(b"\0").decode("ascii", "replace"))
+    if len(_tags) < TAGS_MAX:
+        _tags[body] = tag
+    return tag

@@ -28,7 +28,7 @@ from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.postgres import binaries as finding
 from pgherd.postgres import clone, conf, identity, processes
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.passwords import Passwords
+from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.control import ProxyControl
@@ -177,7 +177,6 @@ class Way:
     def __init__(self, server: PostgresServer, folder: Path, options: dict[str, object]) -> None:
         self.server = server
         self.port = free_port()
-        self.passwords = Passwords(server)
         self.asked: list[str] = []
         self.problem = ""
         listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
@@ -220,10 +219,15 @@ class Way:
         """Until it listens and knows the primary."""
         await self.control.start()
         self.publish()
+        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
         argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        argv += ["--loop", loop]
+        self._launch(argv)
+        await self.counted("it knows the primary", lambda seen: seen.term == 1)
+
+    def _launch(self, argv: list[str]) -> None:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
-        await self.counted("it knows the primary", lambda seen: seen.term == 1)
 
     async def counted(self, what: str, holds: Callable[[ProxyCounters], bool]) -> None:
         """Wait until the proxy's counters say so."""
@@ -237,7 +241,6 @@ class Way:
     async def stop(self) -> None:
         """End the proxy; it must have nothing to complain of."""
         await self.control.stop()
-        await self.passwords.close()
         if self.process is not None:
             self.process.terminate()
             await asyncio.to_thread(self.process.wait, 10)
@@ -248,7 +251,7 @@ class Way:
         self.asked += users
         if self.problem:
             return Verifiers(users, problem=self.problem)
-        found = await self.passwords.read(users)
+        found = await read_passwords(self.server, users)
         return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
 
 

@@ -9,6 +9,11 @@ import pytest
 from pgherd.config.load import load, load_text
 from pgherd.config.problems import ConfigError
 from pgherd.config.settings import Settings
+from pgherd.daemon.translate import proxy_settings
+from pgherd.model.ids import NodeId
+from pgherd.pki.authority import make_ca, make_node_certificate
+from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
+from pgherd.route.choose import Route
 
 SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1}\n"
 TLS = "raft: {tls: {ca: /c, cert: /e, key: /k}}\n"
@@ -239,3 +244,32 @@ def test_settings_are_frozen() -> None:
 
 def test_a_section_of_comments_only_has_its_defaults() -> None:
     assert load_text(SMALLEST + "raft:\n  # port: 1\n").raft.port == 8300
+
+
+def test_files_of_the_proxy_are_a_pair_that_is_used(tmp_path: Path) -> None:
+    """Without a listener that ends TLS they would do nothing; a key of another is no key."""
+    tls = "tls: {{cert: {0}/{1}.crt, key: {0}/{2}.key}}"
+    ends = "listeners: [{port: 1, route: primary, pool: session}]"
+    [problem] = problems(SMALLEST + f"proxy: {{{tls.format(tmp_path, 'a', 'a')}}}")
+    assert "proxy.tls: has no effect: with pool: none TLS is between client and" in problem
+    authority = make_ca("test")
+    for name in ("a", "b"):
+        issued = make_node_certificate(authority, NodeId(name), ["127.0.0.1"])
+        (tmp_path / f"{name}.crt").write_bytes(issued.certificate_pem)
+        (tmp_path / f"{name}.key").write_bytes(issued.key_pem)
+    for cert, key, wrong in (
+        ("a", "b", f"proxy.tls.key: {tmp_path}/b.key is not the key of {tmp_path}/a.crt"),
+        ("c", "a", f"proxy.tls.cert: cannot read {tmp_path}/c.crt"),
+    ):
+        text = SMALLEST + f"proxy: {{{ends}, {tls.format(tmp_path, cert, key)}}}"
+        with pytest.raises(ConfigError) as caught:
+            load_text(text, check_files=True)
+        [problem] = [str(each) for each in caught.value.problems]
+        assert wrong in problem
+    text = SMALLEST + f"proxy: {{{ends}, {tls.format(tmp_path, 'a', 'a')}}}"
+    settings = load_text(text, check_files=True)
+    assert settings.proxy.tls is not None
+    assert proxy_settings(settings) == ProxySettings(
+        listeners=(ListenerSettings("127.0.0.1", 1, Route.PRIMARY, Pool.SESSION),),
+        tls=ProxyTls(str(tmp_path / "a.crt"), str(tmp_path / "a.key")),
+    )

@@ -1,4 +1,4 @@
-"""Proves where an agent looks up what passwords are checked with, and what it says when it cannot."""
+"""Proves where an agent looks up what passwords are checked with, and what it says if it cannot."""
 
 from __future__ import annotations
 
@@ -26,16 +26,12 @@ class Server:
 
     def __init__(self, answer: Stored | None) -> None:
         self.answer = answer
-        self.is_closed = False
 
     async def read(self, roles: tuple[str, ...]) -> Stored:
         assert roles == USERS
         if self.answer is None:
             raise PostgresError("starts up")
         return self.answer
-
-    async def close(self) -> None:
-        self.is_closed = True
 
 
 def source(leader: NodeId | None, server: Server | None, there: bytes | None) -> VerifierSource:
@@ -50,7 +46,10 @@ def source(leader: NodeId | None, server: Server | None, there: bytes | None) ->
 
     key = MemberKey(leader, "aaaaaa") if leader is not None else None
     return VerifierSource(
-        me=N1, facts=lambda: Facts(cluster="c", leader=key), passwords=server, ask=ask
+        me=N1,
+        facts=lambda: Facts(cluster="c", leader=key),
+        read=server.read if server is not None else None,
+        ask=ask,
     )
 
 
@@ -85,9 +84,7 @@ def test_the_primary_is_asked_and_else_the_copy_here(
         (N2, Server(None), "n2: no link; n1: starts up"),
     ],
 )
-def test_a_problem_is_an_answer(
-    leader: NodeId | None, server: Server | None, problem: str
-) -> None:
+def test_a_problem_is_an_answer(leader: NodeId | None, server: Server | None, problem: str) -> None:
     """It names everybody who was asked, so that the client's error says it."""
     found = asyncio.run(source(leader, server, None).of(USERS))
     assert found == Verifiers(USERS, problem=problem)

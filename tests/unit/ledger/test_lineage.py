@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from pgherd.ledger.lineage import (
     UNLIMITED,
@@ -107,10 +108,10 @@ def fork(timeline: int, begins: int) -> Fork:
 
 TWO = fork(2, 100)
 TOLD = tuple(
-    Reign(**{**{f: getattr(one, f) for f in one.__struct_fields__}, "timeline": Timeline(timeline)})
+    replace(one, timeline=Timeline(timeline), leader=MemberKey(NodeId(f"n{one.term}"), "a1"))
     for one, timeline in zip(STORY, (2, 3, 0, 4, 0), strict=True)
 )
-"""The same, with the timelines that established reigns have in the record."""
+"""The same, each with a leader of its own, and the timelines that established reigns have."""
 
 
 @pytest.mark.parametrize(
@@ -148,3 +149,24 @@ def test_before_the_oldest_reign_nothing_is_judged() -> None:
     """The record keeps the newest reigns only."""
     assert strayed(TOLD[1:], Term(4), (FIRST, TWO, fork(3, 500), fork(4, 900))) is None
     assert strayed(TOLD[1:], Term(2), (FIRST, fork(7, 300), fork(8, 600))) == fork(8, 600)
+
+
+@pytest.mark.parametrize(
+    ("adopted", "branch", "stray"),
+    [
+        (1, (FIRST, TWO, fork(3, 500)), None),
+        (1, (FIRST, TWO, fork(3, 500), fork(4, 900)), None),
+        (1, (FIRST, TWO, fork(3, 400)), None),  # as far as is known: it lost, and led as well
+        (3, (FIRST, TWO, fork(3, 400), fork(4, 500)), fork(4, 500)),
+        (2, (FIRST, TWO, fork(3, 500), fork(4, 700)), fork(4, 700)),
+    ],
+)
+def test_a_leader_that_leads_again_takes_its_followers_along(
+    adopted: int, branch: tuple[Fork, ...], stray: Fork | None
+) -> None:
+    """A walreceiver goes on with its upstream, before its agent has heard of the new term."""
+    told = tuple(replace(one, leader=LEADER) for one in TOLD)
+    assert strayed(told, Term(adopted), branch) == stray
+    others = (told[0], *TOLD[1:])
+    if adopted == 1:
+        assert strayed(others, Term(adopted), branch) == branch[2]

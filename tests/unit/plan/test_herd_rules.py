@@ -53,6 +53,7 @@ from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, Receiver, Server, ServerSeen
 from pgherd.plan import herd, readmission, suspicion
+from pgherd.plan.look import sealed as sealed_members
 from pgherd.plan.rule import Membership, Situation
 
 
@@ -724,9 +725,17 @@ def test_rebuilt_and_half_rewound_members_are_not_counted() -> None:
 def test_who_was_promoted_by_hand_is_not_counted() -> None:
     """However far its WAL goes; the last leader counts, unless another has more than it had."""
     stray = Fork(Timeline(4), Lsn(3000))
-    far = report(3, parked(pos(3, 9000), stray=stray), sealed(3, pos(3, 9000)))
-    assert act_of(look(electing(), DEAD1, SEAL2, far)) == (304, None)
-    last = report(1, parked(pos(3, 9000), stray=stray), sealed(1, pos(3, 9000)))
+
+    def strayed(number: int) -> Heard:
+        own = replace(sealed(number, pos(3, 9000)), adopted=TERM)
+        return report(number, parked(pos(3, 9000), stray=stray), own)
+
+    assert act_of(look(electing(), DEAD1, SEAL2, strayed(3))) == (304, None)
+    led_again = (*facts().history, replace(reign(4, 1, pos(3, 3000)), established=False))
+    known = electing(term=Term(4), history=led_again)
+    assert key(3) in sealed_members(look(known, DEAD1, SEAL2, strayed(3)))
+    assert key(3) not in sealed_members(look(electing(), DEAD1, SEAL2, strayed(3)))
+    last = strayed(1)
     for lsn, winner in ((3000, key(1)), (3500, None)):
         behind = report(2, parked(pos(3, lsn)), sealed(2, pos(3, lsn)))
         seen = look(electing(sync=sync(2, 3, 4), members=FIVE), last, behind)

@@ -76,6 +76,8 @@ HANDMADE = primary()
 ONCE_PRIMARY = replace(STOPPED, was_primary=True)
 OF_N1 = promises(2, adopted=Term(2), adopted_leader=NodeId("n1"))
 ASTRAY = parked(pos(3, 4500), stray=Fork(Timeline(4), Lsn(4000)))
+FOLLOWED = promises(2, adopted=Term(3), adopted_leader=NodeId("n1"))
+LED_AGAIN = (*facts().history, replace(reign(4, 1, pos(3, 4000)), established=False))
 ASLEEP = {"promises": promises(2), "caught_up": False}
 FENCING = Policy(fence=FenceOrder(command=("/bin/fence",), deadline_ms=5000, required=True))
 
@@ -402,8 +404,25 @@ CASES = (
         me(1, electing(), primary(), promises=promises(1)),
     ),
     Case("before it has caught up", 73, act.Disown, me(2, facts(), HANDMADE, **ASLEEP)),
-    Case("found on a timeline of no term", 74, act.Disown, me(2, facts(), ASTRAY)),
-    Case("the same in an election", 74, act.Disown, me(2, electing(), ASTRAY)),
+    Case(
+        "found on a timeline of no term",
+        74,
+        act.Disown,
+        me(2, facts(), ASTRAY, promises=FOLLOWED),
+    ),
+    Case("the same in an election", 74, act.Disown, me(2, electing(), ASTRAY, promises=FOLLOWED)),
+    Case(
+        "the same, by a ledger that may be older than its timeline",
+        16,
+        None,
+        me(2, facts(), ASTRAY, promises=FOLLOWED, caught_up=False),
+    ),
+    Case(
+        "its leader led again before it heard of that",
+        36,
+        act.Seal,
+        me(2, electing(term=Term(5), history=LED_AGAIN), ASTRAY, promises=FOLLOWED),
+    ),
     Case("the last leader there", 36, act.Seal, me(1, electing(), ASTRAY)),
     Case(
         "found stopped as a primary", 75, act.Disown, me(2, facts(), ONCE_PRIMARY, promises=OF_N1)

@@ -81,13 +81,13 @@ def test_who_may_not_come_gets_no_answer(rig: Any, fakes: Any, raw: Any) -> None
             it.configure(allow=(ELSEWHERE,))
             label = f"primary:{it.port()}"
             while True:
-                denied = await raw.connect(it.port())
-                if await silent(denied):
+                barred = await raw.connect(it.port())
+                if await silent(barred):
                     break
             for _ in range(5):
                 assert await silent(await raw.connect(it.port()))
-            await it.until(lambda now: now.opened[label].get("denied") == 6)
-            told = [line for line in it.log.read_text().splitlines() if "client.denied" in line]
+            await it.until(lambda now: now.opened[label].get("barred") == 6)
+            told = [line for line in it.log.read_text().splitlines() if "client.barred" in line]
             assert len(told) == 1, told
             assert "address=127.0.0.1" in told[0]
             assert (await client.query("who"))[0] == (b"C", b"n1\0")

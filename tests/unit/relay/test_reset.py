@@ -7,10 +7,10 @@ import select
 import socket
 import struct
 
-from pgherd.relay.session import _end_of_data
+from pgherd.relay.session import end_of_data
 
 
-def test_end_of_data_to_a_peer_that_has_reset() -> None:
+def testend_of_data_to_a_peer_that_has_reset() -> None:
     """asyncio raises when it shuts down a reset connection; the session is just aborted."""
 
     async def scenario() -> None:
@@ -23,7 +23,7 @@ def test_end_of_data_to_a_peer_that_has_reset() -> None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
             select.select([dialled], [], [], 5)  # the reset is here, the loop has not seen it
-            _end_of_data(transport)
+            end_of_data(transport)
             assert transport.is_closing()
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,21 +28,17 @@ def expected(kind: int, body: bytes, keep_bytes: int = 20) -> Frame:
     return Frame(kind, body[:keep_bytes], len(body) <= keep_bytes)
 
 
-messages = st.lists(
-    st.tuples(st.sampled_from(b"QZdXC"), st.binary(max_size=50)), max_size=12
-)
+messages = st.lists(st.tuples(st.sampled_from(b"QZdXC"), st.binary(max_size=50)), max_size=12)
 
 
 @settings(max_examples=400)
 @given(messages, st.lists(st.integers(0, 700), max_size=8))
-def test_every_cut_finds_the_same_messages(
-    said: list[tuple[int, bytes]], cuts: list[int]
-) -> None:
+def test_every_cut_finds_the_same_messages(said: list[tuple[int, bytes]], cuts: list[int]) -> None:
     """What is found does not depend on how the bytes come; at the end all is at a boundary."""
     stream = b"".join(message(*each) for each in said)
     places = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
     reader, found = frames(), []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         found += reader.feed(stream[start:end])
     assert found == [expected(*each) for each in said if each[0] not in SKIP]
     assert reader.at_boundary

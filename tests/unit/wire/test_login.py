@@ -146,6 +146,9 @@ def test_versions_and_options_of_the_future_are_negotiated() -> None:
 def test_names_are_looked_up_as_postgresql_does() -> None:
     """Cut at 63 bytes, between characters; the last of two counts; and none is an error."""
     long = "ü" * 40
+    body = b"user\0ann\xff\0\0"
+    packet = (8 + len(body)).to_bytes(4, "big") + (3 << 16).to_bytes(4, "big") + body
+    assert opened(packet) == [AskVerifier("ann\ufffd")]
     assert opened(startup_packet((("user", long),))) == [AskVerifier("ü" * 31)]
     assert opened(startup_packet((("user", "a"), ("user", "b")))) == [AskVerifier("b")]
     with pytest.raises(ProtocolViolation, match="no PostgreSQL user name") as caught:
@@ -174,7 +177,11 @@ def test_a_server_that_asks_for_something_else_gets_nothing(kind: int, asked: st
 
 def test_a_server_that_proves_nothing_is_left() -> None:
     """It began the exchange and then would skip its end, or signs with other keys."""
-    for rest in (authentication(0), authentication(12, b"v=AAAA"), authentication(11, b"r=x,s=,i=1")):
+    for rest in (
+        authentication(0),
+        authentication(12, b"v=AAAA"),
+        authentication(11, b"r=x,s=,i=1"),
+    ):
         entry = ServerEntry(ANN, KEYS, nonce="abc")
         assert entry.feed(authentication(10, b"SCRAM-SHA-256\0\0")).startswith(b"p")
         with pytest.raises(ProtocolViolation):
@@ -233,10 +240,12 @@ def test_bad_bytes_of_a_client_only_violate(said: list[bytes], offers_tls: bool)
     st.lists(
         st.one_of(
             st.binary(max_size=40),
-            st.tuples(st.sampled_from([b"R", b"S", b"N", b"K", b"Z", b"E"]), st.binary(max_size=40))
-            .map(lambda pair: message(*pair)),
-            st.tuples(st.sampled_from([0, 10, 11, 12]), st.binary(max_size=40))
-            .map(lambda pair: authentication(*pair)),
+            st.tuples(
+                st.sampled_from([b"R", b"S", b"N", b"K", b"Z", b"E"]), st.binary(max_size=40)
+            ).map(lambda pair: message(*pair)),
+            st.tuples(st.sampled_from([0, 10, 11, 12]), st.binary(max_size=40)).map(
+                lambda pair: authentication(*pair)
+            ),
         ),
         max_size=6,
     )

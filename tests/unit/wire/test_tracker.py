@@ -1,8 +1,9 @@
-"""Proves what a tracker says of sessions: idle only when nothing is under way, clean only for sure."""
+"""Proves what a tracker says: idle only when nothing is under way, clean only when that is sure."""
 
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -228,7 +229,7 @@ def test_however_it_is_cut_a_pipeline_is_idle_at_its_end_only(
     row = message("D", b"\0\1\0\0\0\6Z\0\0\0\5I")
     answers = b"".join(row + done("SELECT 1") + ready() for _ in said)
     places = sorted({0, *(cut for cut in cuts if cut < len(asked)), len(asked)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         tracker.client(asked[start:end])
     for at in range(len(answers)):
         assert not tracker.is_idle

@@ -10,7 +10,7 @@ from pgherd.relay.journal import say
 QUIET_S = 10.0
 
 
-class Denials:
+class Barred:
     """The log's share: one line in QUIET_S at most, with how many there were since the last."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Denials:
         if now_s - self._said_s < QUIET_S:
             return
         say(
-            "client.denied",
+            "client.barred",
             address=address,
             listener=label,
             since_last=self._unsaid,
