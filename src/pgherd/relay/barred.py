@@ -5,6 +5,8 @@ Whoever is kept out can try as often as it likes; a line for each try would fill
 
 from __future__ import annotations
 
+import socket
+
 from pgherd.relay.journal import say
 
 QUIET_S = 10.0
@@ -30,3 +32,12 @@ class Barred:
             next="proxy.allow says who may come in",
         )
         self._said_s, self._unsaid = now_s, 0
+
+
+def packed(host: str) -> bytes:
+    """An address in network order; b"" for what is none, which no network holds."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.inet_pton(family, host.partition("%")[0])
+    except OSError:
+        return b""

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
+from pgherd.relay.barred import Barred, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
-from pgherd.relay.barred import Barred
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
@@ -230,7 +230,7 @@ class Proxy:
         assert client is not None
         peer = client.get_extra_info("peername")
         address = str(peer[0]) if peer else "unknown"
-        if not allow or may_come(address, allow):
+        if not allow or may_come(packed(address), allow):
             return True
         self.tally.note(session.listener, Result.BARRED)
         now_s = asyncio.get_running_loop().time()

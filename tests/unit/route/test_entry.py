@@ -6,6 +6,7 @@ import ipaddress
 
 import pytest
 
+from pgherd.relay.barred import packed
 from pgherd.route.entry import Full, Key, Kind, Limits, Network, Places, may_come, named
 
 
@@ -36,7 +37,7 @@ def network(text: str) -> Network:
 )
 def test_who_may_come(host: str, allow: tuple[str, ...], expected: bool) -> None:
     """An empty list lets all in; an address that is none is in no network."""
-    assert may_come(host, [network(text) for text in allow]) is expected
+    assert may_come(packed(host), [network(text) for text in allow]) is expected
 
 
 ANN, BOB, APP = (Kind.USER, "ann"), (Kind.USER, "bob"), (Kind.DATABASE, "app")
