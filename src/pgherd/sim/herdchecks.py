@@ -87,9 +87,9 @@ class HerdChecks:
 
     def on_promises(self, node: NodeId, old: Promises, new: Promises) -> None:
         """A server that somebody promoted is disowned, sealed or not."""
-        if self.world.server(node).by_hand and old.frozen is not None and not old.dirty_rewind:
-            if new.dirty_rewind:
-                self._taken[MemberKey(node, old.incarnation)] = old
+        disowned = new.dirty_rewind and not old.dirty_rewind
+        if disowned and old.frozen is not None and self.world.server(node).by_hand:
+            self._taken[MemberKey(node, old.incarnation)] = old
 
     def _on_set_changed(self, old: Facts, new: Facts) -> None:
         """I22: who enters the set in a stable term follows its leader and is above its floor.
