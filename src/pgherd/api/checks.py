@@ -116,7 +116,9 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
     counts = None
     if proxy is not None:
         counts = told.ProxySeen(
-            connections=flat(proxy.sessions), connections_total=flat(proxy.opened)
+            connections=flat(proxy.sessions),
+            connections_total=flat(proxy.opened),
+            errors_total=proxy.errors,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

@@ -199,6 +199,33 @@ def _pools(settings: Settings) -> Found:
             "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
         )
 
+    for index, listener in enumerate(settings.proxy.listeners):
+        if listener.fallback is not None and listener.route == "primary":
+            yield (
+                ("proxy", "listeners", index, "fallback"),
+                "has no effect: route: primary knows no other server",
+                "remove it, or write route: replica",
+            )
+
+    yield from _limits(settings)
+
+
+def _limits(settings: Settings) -> Found:
+    """A limit that every client can step around by asking for TLS would be none."""
+    limits = settings.proxy.limits
+    by_name = limits.user or limits.database or limits.users or limits.databases
+    speaks_tls = settings.postgresql.parameters.get("ssl") in ("on", "true", "yes", "1")
+    if not (by_name and speaks_tls):
+        return
+    for index, listener in enumerate(settings.proxy.listeners):
+        if listener.pool == "none":
+            yield (
+                ("proxy", "listeners", index, "pool"),
+                "none knows neither user nor database of a client that uses TLS, so that"
+                " proxy.limits does not hold for it",
+                "write pool: session, or limit this listener as a whole: limit: 100",
+            )
+
 
 def _places(settings: Settings) -> Found:
     data, store = settings.postgresql.data_dir, settings.raft.data_dir

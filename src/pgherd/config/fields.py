@@ -180,6 +180,23 @@ def parse_host(text: object) -> str:
     return text
 
 
+def parse_network(value: object) -> str:
+    """Addresses that begin alike: 10.0.1.0/24, fd00::/8; one address stands for itself."""
+    if not isinstance(value, str):
+        raise Wrong(f"{value!r} is not a network", "write 10.0.1.0/24, fd00::/8 or one address")
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise Wrong(
+            f"{value!r} is not a network", "write 10.0.1.0/24, fd00::/8 or one address"
+        ) from None
+    raise Wrong(f"{value} has bits behind its prefix", f"write {meant}")
+
+
 def is_wildcard(host: str) -> bool:
     """Whether an address means every interface."""
     try:
@@ -307,6 +324,7 @@ MillisOrAuto = Annotated[int | Literal["auto"], PlainValidator(parse_millis_or_a
 Bytes = Annotated[int, BeforeValidator(_or_wrong(parse_size_bytes))]
 Port = Annotated[int, PlainValidator(parse_port)]
 Host = Annotated[str, PlainValidator(parse_host)]
+NetworkRef = Annotated[str, PlainValidator(parse_network)]
 SecretRef = Annotated[Secret, PlainValidator(parse_secret)]
 FilePath = Annotated[Path, PlainValidator(parse_path)]
 SeatRef = Annotated[Seat, PlainValidator(parse_seat)]

@@ -36,7 +36,9 @@ from pgherd.config.fields import (
 )
 from pgherd.config.probing import Probe
 from pgherd.config.problems import Wrong
+from pgherd.config.proxy import Proxy
 from pgherd.config.section import Section
+from pgherd.config.tls import ServerTls, Tls
 from pgherd.config.vip import Vip
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
@@ -89,29 +91,6 @@ class Node(Section):
                 "a small letter, then small letters, digits or '-', at most 32 characters",
             )
         return value
-
-
-class Tls(Section):
-    """Certificate files in PEM form; they are read again when they change."""
-
-    ca: Annotated[
-        FilePath, Key("Certificates of the authorities that peers are checked against.", RELOAD)
-    ]
-    cert: Annotated[FilePath, Key("This node's certificate, with its chain.", RELOAD)]
-    key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
-
-
-class ServerTls(Section):
-    """Certificate files of a server."""
-
-    cert: Annotated[FilePath, Key("The certificate, with its chain.", RELOAD)]
-    key: Annotated[FilePath, Key("The certificate's private key.", RELOAD)]
-
-
-class ProxyTls(ServerTls):
-    """Certificate files of listeners with pool: session, and whether clients must use them."""
-
-    required: Annotated[Flag, Key("Refuse clients without TLS.", RELOAD)] = False
 
 
 class Raft(Section):
@@ -355,63 +334,6 @@ class Replication(Section):
             why="a shorter stall of a replica must not weaken what commits promise",
         ),
     ] = 3000
-
-
-class Listener(Section):
-    """One port that clients connect to."""
-
-    port: Annotated[Port, Key("Port of this listener.")]
-    route: Annotated[
-        Literal["primary", "replica"],
-        Key("Where its connections go.", later=("auto",)),
-    ]
-    pool: Annotated[
-        Literal["none", "session"],
-        Key(
-            "none: bytes pass from client to server untouched; session: TLS and SCRAM end at the"
-            " proxy, which logs in to the server with the client's own keys.",
-            later=("transaction",),
-        ),
-    ] = "none"
-
-
-class Proxy(Section):
-    """The way in for clients."""
-
-    listeners: Annotated[
-        tuple[Listener, ...], Key("Ports and where they lead: {port, route, pool}.")
-    ] = (
-        Listener(port=5432, route="primary"),
-        Listener(port=5433, route="replica"),
-    )
-    connect_timeout_ms: Annotated[
-        Millis,
-        Key(
-            "How long a client waits for a server to appear.",
-            LIVE,
-            unit="duration",
-            least=500,
-            why="shorter refuses clients during an ordinary failover",
-        ),
-    ] = 5000
-    tls: Annotated[
-        ProxyTls | None,
-        Key("What listeners with pool: session offer: {cert, key, required}.", RELOAD),
-    ] = None
-    max_replica_lag_bytes: Annotated[
-        Bytes,
-        Key(
-            "A replica further behind gets no new connections.",
-            LIVE,
-            unit="size",
-            least=1 << 16,
-            why="less than a few pages of WAL is never reached under load",
-        ),
-    ] = 16 << 20
-    balance: Annotated[
-        Literal["least_connections"],
-        Key("How a replica is chosen.", LIVE, later=("round_robin", "random", "weighted")),
-    ] = "least_connections"
 
 
 class Token(Section):

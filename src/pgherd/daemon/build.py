@@ -352,7 +352,6 @@ class Node:
             self.agent.facts,
             self.agent.reports.newest,
             me=self.me,
-            lag_bytes_max=self.settings.proxy.max_replica_lag_bytes,
             silent_after_ms=self.agent.policy.detect_ms,
             shunned=self.agent.split_brain.nodes,
             now=now_ms(),

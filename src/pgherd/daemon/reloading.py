@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from pgherd.config.settings import Settings
     from pgherd.daemon.build import Node
     from pgherd.postgres.server import PostgresServer
+    from pgherd.relay.messages import ListenerSettings, ProxySettings
 
 log = logs.get("daemon")
+
+LISTENERS = "proxy.listeners"
 
 
 def reload(node: Node) -> asyncio.Task[None] | None:
@@ -34,9 +37,12 @@ def reload(node: Node) -> asyncio.Task[None] | None:
     except ConfigError as error:
         log.error("config.rejected", reason=str(error), kept="the settings in force")
         return None
+    proxy, keeps_places = _proxy_settings(node.settings, new)
     for change in diff(node.settings, new):
-        effect = "needs a restart" if change.change is Change.RESTART else "applied"
-        log.info("config.changed", key=change.key, effect=effect)
+        waits = change.change is Change.RESTART
+        if change.key == LISTENERS:
+            waits = not keeps_places
+        log.info("config.changed", key=change.key, effect="needs a restart" if waits else "applied")
     node.agent.policy = translate.policy(new)
     node.agent.own_record.wanted = msgspec.structs.replace(
         translate.own_record(new), address=translate.address(node.settings)
@@ -44,13 +50,24 @@ def reload(node: Node) -> asyncio.Task[None] | None:
     logs.set_level(new.log.level)
     node.guard.replace(translate.tokens(new))
     if node.control is not None:
-        listeners = translate.proxy_settings(node.settings).listeners
-        node.control.configure(
-            msgspec.structs.replace(translate.proxy_settings(new), listeners=listeners)
-        )
+        node.control.configure(proxy)
     if node.server is None:
         return None
     return asyncio.create_task(_reload_server(node.server, new), name="reload")
+
+
+def _proxy_settings(old: Settings, new: Settings) -> tuple[ProxySettings, bool]:
+    """What the proxy gets, and whether that is all: its ports are the ones that peers know."""
+    before, wanted = translate.proxy_settings(old), translate.proxy_settings(new)
+    if [_bound(one) for one in before.listeners] == [_bound(one) for one in wanted.listeners]:
+        return wanted, True
+    preferred = {_bound(one): one for one in wanted.listeners}
+    kept = tuple(preferred.get(_bound(one), one) for one in before.listeners)
+    return msgspec.structs.replace(wanted, listeners=kept), False
+
+
+def _bound(one: ListenerSettings) -> tuple[str, int, str, str]:
+    return one.host, one.port, one.route, one.pool
 
 
 async def _reload_server(server: PostgresServer, new: Settings) -> None:

@@ -19,7 +19,6 @@ def snapshot(
     reports: dict[NodeId, Heard],
     *,
     me: NodeId,
-    lag_bytes_max: int,
     silent_after_ms: int,
     shunned: frozenset[NodeId] = frozenset(),
     now: Instant,
@@ -44,7 +43,6 @@ def snapshot(
             for backend in _replicas(facts, reports, silent_after_ms=silent_after_ms, now=now)
             if backend.name not in shunned
         ),
-        lag_bytes_max=lag_bytes_max,
     )
 
 
@@ -71,6 +69,7 @@ def _replicas(
                 host=host,
                 port=port,
                 lag_bytes=lag,
+                zone=member.tags.zone,
                 usable=now - heard.at < silent_after_ms and server.healthy,
             )
         )

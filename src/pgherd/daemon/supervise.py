@@ -19,6 +19,7 @@ if __name__ == "__main__":  # a bare interpreter: what follows is found beside t
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from pgherd.daemon.warden import WARDEN, Warden
+from pgherd.relay.keeping import Keeper
 
 QUICK_S = 10.0
 PAUSES_S = (0.0, 0.5, 2.0, 10.0)
@@ -30,15 +31,30 @@ PROXY_WANTED = "PGHERD_PROXY_WANTED"
 """The pipe on which an agent says, once it has read its configuration, whether a proxy is needed:
 WANTED or UNWANTED. Until then one is started, so that clients need not wait for the agent."""
 WANTED, UNWANTED = b"1", b"0"
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+LEAVING_MAX = 4
+"""Proxies that let their sessions end; with one more the oldest is told to hurry."""
+FAILURES_KEPT_MAX = 1
+"""A proxy that dies again and again must not look like one that answers in a moment."""
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Child:
-    """One process that should run. refusal: with this exit code it wants no other start."""
+    """One process that should run. refusal: with this exit code it wants no other start · keeper:
+    who has its listening sockets."""
 
-    def __init__(self, name: str, argv: list[str], *, refusal: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        *,
+        refusal: int | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         self.name = name
         self.refusal = refusal
+        self.keeper = keeper
+        self.leaving: list[int] = []
         self.argv = argv
         self.pid = 0
         self.started = 0.0
@@ -52,22 +68,50 @@ class Child:
             self.start_at = time.monotonic()
         elif not wanted:
             self.start_at = 0.0
-            self.send(signal.SIGTERM)
+            self.end(signal.SIGTERM)
         self.wanted = wanted
 
     def start(self) -> None:
+        environment = self.keeper.open_for_child() if self.keeper is not None else os.environ
         self.pid = os.posix_spawn(
-            self.argv[0], self.argv, os.environ, setsigdef=[signal.SIGTERM, signal.SIGINT]
+            self.argv[0], self.argv, environment, setsigdef=[signal.SIGTERM, signal.SIGINT]
         )
+        if self.keeper is not None:
+            self.keeper.close_to_others()
         self.started = time.monotonic()
         self.start_at = 0.0
 
     def send(self, number: int) -> None:
         if self.pid:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
+            send_to(self.pid, number)
+
+    def end(self, number: int) -> None:
+        """Have it end for good, with those that went before it."""
+        if self.keeper is not None:
+            self.keeper.drop()
+        self.send(number)
+        for pid in self.leaving:
+            send_to(pid, number)
+
+    def is_there(self) -> bool:
+        return bool(self.pid or self.leaving)
+
+    def succeed(self, pid: int) -> None:
+        """It lets its sessions end and takes no more: start another one beside it."""
+        if pid != self.pid or not self.wanted:
+            return
+        tell(f"{self.name} {pid} leaves; another one starts")
+        self.leaving.append(pid)
+        self.pid, self.start_at = 0, time.monotonic()
+        if len(self.leaving) > LEAVING_MAX:
+            send_to(self.leaving[0], signal.SIGTERM)
+
+    def is_gone(self, pid: int) -> bool:
+        """Forget one that had been succeeded."""
+        if pid in self.leaving:
+            self.leaving.remove(pid)
+            return True
+        return False
 
     def reaped(self, status: int, *, stopping: bool) -> int:
         """Take the exit status, and decide when to start again, if at all."""
@@ -83,8 +127,17 @@ class Child:
             tell(f"{self.name} ended with {code} after {lived:.1f} s; the node ends")
             return code
         self.start_at = time.monotonic() + pause
+        if self.keeper is not None and self.failures > FAILURES_KEPT_MAX:
+            self.keeper.drop()
         tell(f"{self.name} ended with {code} after {lived:.1f} s; starts again in {pause:g} s")
         return code
+
+
+def send_to(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def tell(text: str) -> None:
@@ -119,12 +172,14 @@ def run(config: str, arguments: list[str]) -> int:
     start = [python, "-X", "faulthandler", "-m"]  # a fatal signal leaves its stack in the log
     argv = [*start, "pgherd.daemon.main", "--config", config, *arguments]
     agent = Child("agent", argv, refusal=AGENT_REFUSED)
-    proxy = Child("proxy", [*start, "pgherd.relay.main", "--control", control, "--with-parent"])
+    keeper = Keeper()
+    argv = [*start, "pgherd.relay.main", "--control", control, "--with-parent"]
+    proxy = Child("proxy", argv, keeper=keeper)
     children = [agent, proxy]
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
-    for handled in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+    for handled in HANDLED:
         signal.signal(handled, lambda *_: None)
     agent.start()
     proxy.start_at = time.monotonic()
@@ -135,33 +190,37 @@ def run(config: str, arguments: list[str]) -> int:
         for child in children:
             if not stopping and not child.pid and child.start_at and now >= child.start_at:
                 child.start()
-        if stopping and (not any(child.pid for child in children) or now > stopping):
+        if stopping and (now > stopping or not any(child.is_there() for child in children)):
             break
         pause = pause_until(children, bool(stopping), now, warden.pause_s())
-        ready, _, _ = select.select([wake_read, said, charge], [], [], pause)
+        ready, _, _ = select.select([wake_read, said, charge, keeper.fileno()], [], [], pause)
         if charge in ready:
             warden.hear()
         warden.act()
+        if keeper.fileno() in ready and (leaves := keeper.hear()) and not stopping:
+            proxy.succeed(leaves)
         if said in ready:
             proxy.want(os.read(said, 64)[-1:] == WANTED and not stopping)
         for number in os.read(wake_read, 64) if wake_read in ready else b"":
             if number == signal.SIGHUP:
                 agent.send(signal.SIGHUP)
+            elif number == signal.SIGUSR1:
+                proxy.send(signal.SIGUSR1)
             elif number != signal.SIGCHLD and not stopping:
                 notify("STOPPING=1")
                 stopping = time.monotonic() + STOP_S
-                (agent if agent.pid else proxy).send(signal.SIGTERM)
+                (agent.send if agent.pid else proxy.end)(signal.SIGTERM)
         for pid, status in ended_children():
             for child in children:
-                if child.pid != pid:
+                if child.is_gone(pid) or child.pid != pid:
                     continue
                 ended = child.reaped(status, stopping=bool(stopping))
                 if child is agent and (ended == AGENT_REFUSED or stopping):
                     stopping = stopping or time.monotonic() + STOP_S
                     code = ended if ended == AGENT_REFUSED else 0
-                    proxy.send(signal.SIGTERM)
+                    proxy.end(signal.SIGTERM)
     for child in children:
-        child.send(signal.SIGKILL)
+        child.end(signal.SIGKILL)
     warden.see_it_through()
     os.close(keep)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pgherd.api.herd import Herd, Shared, SharedToken
 from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
+from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Kind, Member, Tags
@@ -21,7 +23,8 @@ from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
-from pgherd.route.choose import Route
+from pgherd.route.choose import Balance, Preference, Route
+from pgherd.route.entry import Limits, Network
 from pgherd.telemetry.metrics import Metrics
 
 PASSFILE = "pgpass"
@@ -124,14 +127,39 @@ def server_settings(settings: Settings) -> ServerSettings:
 
 def proxy_settings(settings: Settings) -> ProxySettings:
     """How the proxy works."""
-    host, tls = settings.node.address.bound("proxy"), settings.proxy.tls
+    proxy, tls, limits = settings.proxy, settings.proxy.tls, settings.proxy.limits
     return ProxySettings(
-        listeners=tuple(
-            ListenerSettings(host=host, port=one.port, route=Route(one.route), pool=Pool(one.pool))
-            for one in settings.proxy.listeners
-        ),
-        connect_timeout_ms=settings.proxy.connect_timeout_ms,
+        listeners=tuple(_listener(one, settings) for one in proxy.listeners),
+        connect_timeout_ms=proxy.connect_timeout_ms,
+        drain_ms=proxy.drain_timeout_ms,
+        read_timeout_ms=proxy.read_timeout_ms,
+        write_timeout_ms=proxy.write_timeout_ms,
+        sessions_max=limits.total,
+        limits=Limits(limits.user, limits.database, dict(limits.users), dict(limits.databases)),
+        allow=tuple(_network(text) for text in proxy.allow),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
+    )
+
+
+def _network(text: str) -> Network:
+    found = ipaddress.ip_network(text)
+    return Network(found.network_address.packed, found.prefixlen)
+
+
+def _listener(one: Listener, settings: Settings) -> ListenerSettings:
+    proxy = settings.proxy
+    return ListenerSettings(
+        host=settings.node.address.bound("proxy"),
+        port=one.port,
+        route=Route(one.route),
+        pool=Pool(one.pool),
+        preference=Preference(
+            balance=Balance(proxy.balance),
+            zone=settings.node.zone if proxy.prefer_zone else "",
+            lag_bytes_max=proxy.max_replica_lag_bytes,
+            falls_back=one.fallback != "none",
+        ),
+        limit=one.limit or 0,
     )
 
 

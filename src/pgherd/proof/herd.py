@@ -146,6 +146,10 @@ class LocalHerd(HerdView):
         layout.write_settings(place, layout.merge(layout.read_settings(place), changes))
         self._running[name].send_signal(signal.SIGHUP)
 
+    def replace_proxy(self, name: str) -> None:
+        """Have another proxy process take over, as after an upgrade."""
+        self._running[name].send_signal(signal.SIGUSR1)
+
     def terminate_node(self, name: str, *, within_s: float = STOP_GRACE_S) -> int:
         """Ask a node's daemon to stop, as systemd would; its exit code."""
         daemon = self._running[name]

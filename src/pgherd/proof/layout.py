@@ -238,7 +238,8 @@ def settings(
             "listeners": [
                 {"port": ports.proxy_primary, "route": "primary"},
                 {"port": ports.proxy_replica, "route": "replica"},
-            ]
+            ],
+            "drain_timeout": 0,
         },
         "api": {"port": ports.api, "bind": place.host, "tokens": [admin]},
     }

@@ -11,8 +11,11 @@ import errno
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import msgspec
 
 from pgherd.relay.messages import (
     FrameError,
@@ -98,8 +101,15 @@ class ProxyControl:
         self._wake()
 
     def counters(self) -> ProxyCounters | None:
-        """The last report of any proxy, however old; None before the first."""
-        return self._last
+        """The last report of the newest proxy, however old; None before the first.
+
+        Sessions that earlier ones let end are among the open ones.
+        """
+        last = self._last
+        before = [link.counters.sessions for link in self._links[:-1] if link.counters is not None]
+        if last is None or not any(before):
+            return last
+        return msgspec.structs.replace(last, sessions=_together([*before, last.sessions]))
 
     def hello(self) -> ProxyHello | None:
         """Who connected last and is still there."""
@@ -131,6 +141,11 @@ class ProxyControl:
         age_s = asyncio.get_running_loop().time() - link.at_s
         wanted = {one.label for one in self._settings.listeners}
         return age_s <= COUNTERS_AGE_S_MAX and set(link.counters.listening) == wanted
+
+    def _newest(self) -> _Link | None:
+        """The proxy that came last and has reported."""
+        reported = [link for link in self._links if link.counters is not None]
+        return reported[-1] if reported else None
 
     def _wake(self) -> None:
         for news in self._news:
@@ -182,7 +197,9 @@ class ProxyControl:
             case ProxyFailed():
                 self._failure = message.message
             case ProxyCounters():
-                link.counters = self._last = message
+                link.counters = message
+                if link is self._newest():
+                    self._last = message
                 link.at_s = asyncio.get_running_loop().time()
                 if self._is_well(link) and not link.was_well:
                     link.was_well, self._failure = True, None
@@ -205,6 +222,15 @@ class ProxyControl:
             return
         finally:
             self._news.discard(news)
+
+
+def _together(each: list[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """The sum of several proxies' open sessions."""
+    found: dict[str, Counter[str]] = {}
+    for sessions in each:
+        for label, counts in sessions.items():
+            found.setdefault(label, Counter()).update(counts)
+    return {label: dict(counts) for label, counts in found.items()}
 
 
 def _clear_path(path: Path) -> None:

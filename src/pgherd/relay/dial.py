@@ -13,10 +13,10 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from pgherd.model.ids import NodeId
-from pgherd.relay.messages import ProxySettings
+from pgherd.relay.messages import ListenerSettings, ProxySettings
 from pgherd.relay.session import Host, ServerSide, Session
 from pgherd.relay.sockets import connect
-from pgherd.route.choose import Backend, Bound, NoBackend, Route
+from pgherd.route.choose import Backend, Bound, NoBackend
 
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.4
@@ -38,7 +38,7 @@ class Router(Host, Protocol):
     news: asyncio.Event
     attempts: dict[Attempt, Bound]
 
-    def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
+    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
         """The server for a new session now."""
 
     def holds(self, bound: Bound) -> bool:
@@ -74,7 +74,7 @@ async def dial(
     pause_s = RETRY_S_MIN
     while True:
         news, left_s = router.news, deadline - loop.time()
-        choice = router.choose(session.listener.route, refused)
+        choice = router.choose(session.listener, refused)
         if isinstance(choice, Bound) and left_s > 0:
             outcome = await _attempt(router, session, bound=choice, left_s=left_s)
             if isinstance(outcome, Dialled):

@@ -100,7 +100,7 @@ async def admit(gate: Gate, session: Terminated) -> None:
     """Log a client in and give it a server, or send it away."""
     try:
         known = await _authenticate(gate, session)
-        if known is not None:
+        if known is not None and gate.session_named(session, known.startup):
             await _enter(gate, session, known)
     except ProtocolViolation as why:
         gate.session_violated(session, why)

@@ -122,4 +122,5 @@ async def upkeep(proxy: Proxy) -> None:
         await asyncio.sleep(wait_s)
         proxy.tally.lag_s = max(proxy.tally.lag_s, loop.time() - expected_s)
         proxy.sweep(part)
+        proxy.end_silent()
         part += 1

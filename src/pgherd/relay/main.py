@@ -23,6 +23,8 @@ from pgherd.relay.proxy import Proxy
 from pgherd.telemetry.boottime import until_next
 
 PARENT_CHECK_S = 0.5
+STOP_DRAIN_S_MAX = 30.0
+"""The supervisor waits 60 s for the end of a node, PostgreSQL's included."""
 LOOPS = ("auto", "uvloop", "asyncio")
 
 
@@ -40,13 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def run(control: str, *, with_parent: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once what the first let finish."""
+    """Serve until SIGTERM or SIGINT; a second signal ends at once what the first let finish.
+
+    SIGUSR1: the same, but a successor takes new clients, and nobody has to leave before the limit.
+    """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_broken)
     proxy = Proxy(turn=os.getpid())
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, succeeded = asyncio.Event(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    loop.add_signal_handler(signal.SIGUSR1, _all_of(succeeded, stop))
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     link = loop.create_task(Link(control, proxy).run())
     keeping = loop.create_task(upkeep(proxy))
@@ -56,12 +62,27 @@ async def run(control: str, *, with_parent: bool = False) -> int:
     await asyncio.wait([link, keeping, stopping, alone], return_when=asyncio.FIRST_COMPLETED)
     code = _why_ended(link, keeping)
     if code == 0:
-        say("proxy.draining", limit_ms=proxy.settings.drain_ms)
-        await proxy.drain(proxy.settings.drain_ms / 1000, hurry)
+        await _drain(proxy, hurry, stays=succeeded.is_set())
     for task in (link, keeping, stopping, alone):
         task.cancel()
     say("proxy.stopped", code=code)
     return code
+
+
+def _all_of(*events: asyncio.Event) -> Callable[[], None]:
+    def happen() -> None:
+        for event in events:
+            event.set()
+
+    return happen
+
+
+async def _drain(proxy: Proxy, hurry: asyncio.Event, *, stays: bool) -> None:
+    limit_s = proxy.settings.drain_ms / 1000
+    if not stays:
+        limit_s = min(limit_s, STOP_DRAIN_S_MAX)
+    say("proxy.draining", limit_s=f"{limit_s:g}", successor="yes" if stays else "no")
+    await proxy.drain(limit_s, hurry, stays=stays)
 
 
 def _why_ended(link: asyncio.Task[None], keeping: asyncio.Task[None]) -> int:

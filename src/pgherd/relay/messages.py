@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from pgherd.route.choose import Route, Snapshot
+from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
+from pgherd.route.entry import Limits, Network
 
 FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
@@ -25,13 +26,25 @@ class Pool(StrEnum):
     SESSION = "session"
 
 
+Place = tuple[str, int]
+
+
 class ListenerSettings(msgspec.Struct, frozen=True):
-    """One way in. host: an address to bind, "" or "*" for all."""
+    """One way in. host: an address to bind, "" or "*" for all · preference: how it chooses · limit:
+    most sessions at a time through it, 0 = none of its own.
+    """
 
     host: str
     port: int
     route: Route
     pool: Pool = Pool.NONE
+    preference: Preference = PREFERENCE
+    limit: int = 0
+
+    @property
+    def place(self) -> Place:
+        """What it binds, which is what it is known by."""
+        return self.host, self.port
 
     @property
     def label(self) -> str:
@@ -52,8 +65,10 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
 
     connect_timeout_ms: how long a client waits for a server to appear · attempt_ms: limit of one
     TCP connection attempt · startup_ms: limit for a client's first packet · drain_ms: how long
-    busy sessions may go on after SIGTERM · dead_peer_ms: a peer that leaves sent data
-    unacknowledged for so long is gone.
+    sessions may go on when this process leaves · dead_peer_ms: a peer that leaves sent data
+    unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
+    is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
+    it, 0 = for ever · allow: whose addresses may come in, () = everybody's.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -63,6 +78,10 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     drain_ms: int = 0
     sessions_max: int = 2_000
     dead_peer_ms: int = 30_000
+    read_timeout_ms: int = 0
+    write_timeout_ms: int = 0
+    limits: Limits = Limits()
+    allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
 
 

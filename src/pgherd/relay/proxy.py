@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
+from pgherd.relay.barred import Barred, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
@@ -28,6 +29,7 @@ from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
 from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
 from pgherd.route.choose import (
@@ -41,6 +43,7 @@ from pgherd.route.choose import (
     rebound,
     superseded,
 )
+from pgherd.route.entry import Key, Kind, Places, may_come, named
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import (
     CANNOT_CONNECT_NOW,
@@ -55,6 +58,7 @@ from pgherd.wire.startup import (
     GssEncRequest,
     ProtocolViolation,
     SslRequest,
+    StartupMessage,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +77,8 @@ TURNED_AWAY_MAX = 32
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
+DRAIN_LOOK_S = 0.05
+HINT_DRAIN = {False: "Connect to another node.", True: "Connect again."}
 _HINT_CUT = "Connect again: the new session reaches the primary of now."
 
 
@@ -96,6 +102,9 @@ class Proxy:
         self._cancels: set[asyncio.Task[None]] = set()
         self._offers_tls: bool | None = None
         self._turn = turn
+        self._silences = Silences()
+        self._places = Places()
+        self._barred = Barred()
         self._sessions_max = 0
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
@@ -160,14 +169,15 @@ class Proxy:
 
     # What dialling asks
 
-    def choose(self, route: Route, exclude: Collection[NodeId]) -> Bound | NoBackend:
+    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
         """The server for a new session now."""
-        self._turn += 1
+        self._turn += listener.route is Route.REPLICA
         return choose(
             self.snapshot,
-            route,
+            listener.route,
             now=now_ms(),
             counts=self._counts,
+            preference=listener.preference,
             exclude=exclude,
             turn=self._turn,
         )
@@ -179,7 +189,7 @@ class Proxy:
             return False
         if not bound.to_primary:
             return True
-        again = self.choose(Route.PRIMARY, ())
+        again = choose(snapshot, Route.PRIMARY, now=now_ms(), counts=self._counts)
         return isinstance(again, Bound) and again.backend == bound.backend
 
     def count(self, backend: Backend, change: int) -> None:
@@ -195,11 +205,12 @@ class Proxy:
     # What sessions say
 
     def session_began(self, session: Session) -> None:
-        """Take a client in, or turn it away when there are too many."""
-        if len(self._sessions) >= self._sessions_max:
+        """Take a client in, or turn it away when it may not come or there are too many."""
+        if not self._lets_in(session):
+            return
+        refusal = self._full(session)
+        if refusal is not None:
             self.tally.note(session.listener, Result.REJECTED)
-            text = f"pgherd: {self._sessions_max} sessions are open already"
-            refusal = Refusal(TOO_MANY_CONNECTIONS, text)
             if not _is_terminated(session) or self._is_beyond():
                 session.refuse(refusal)
                 return
@@ -212,6 +223,48 @@ class Proxy:
         from pgherd.relay.entrance import admit
 
         await admit(self, session)
+
+    def _lets_in(self, session: Session) -> bool:
+        """Whether a client may come in; one that may not is left without a word."""
+        client, allow = session.client, self.settings.allow
+        assert client is not None
+        peer = client.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+        if not allow or may_come(packed(address), allow):
+            return True
+        self.tally.note(session.listener, Result.BARRED)
+        now_s = asyncio.get_running_loop().time()
+        self._barred.note(address, session.listener.label, now_s=now_s)
+        session.closing = True
+        client.abort()
+        return False
+
+    def _full(self, session: Session) -> Refusal | None:
+        """Why there is no place for one more, as far as that is known without its name."""
+        if len(self._sessions) >= self._sessions_max:
+            self.note_error("limit_total")
+            text = f"pgherd: {self._sessions_max} sessions are open already"
+            return Refusal(TOO_MANY_CONNECTIONS, text)
+        listener = session.listener
+        return self._take(session, {(Kind.LISTENER, listener.label): listener.limit})
+
+    def session_named(self, session: Session, startup: StartupMessage) -> bool:
+        """Count a session for its user and its database, or tell it that there are too many."""
+        refusal = self._take(session, named(startup.parameters, self.settings.limits))
+        if refusal is None:
+            return True
+        if session.bound is None:  # else it is counted as opened already
+            self.tally.note(session.listener, Result.REJECTED)
+        session.refuse(refusal)
+        return False
+
+    def _take(self, session: Session, wanted: dict[Key, int]) -> Refusal | None:
+        full = self._places.take(wanted)
+        if full is not None:
+            self.note_error(f"limit_{full.kind}")
+            return full.refusal
+        session.places += tuple(wanted)
+        return None
 
     def _is_beyond(self) -> bool:
         """Whether there is no room even for those that are told so in the proper place."""
@@ -252,6 +305,7 @@ class Proxy:
     def session_ended(self, session: Session) -> None:
         """Forget a session."""
         self._sessions.discard(session)
+        self._places.leave(session.places)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):
@@ -343,6 +397,13 @@ class Proxy:
 
     # Upkeep and end
 
+    def end_silent(self) -> None:
+        """End sessions by `read_timeout` and `write_timeout`; to be called once a second."""
+        now_s = asyncio.get_running_loop().time()
+        for session, limit in self._silences.look(self._sessions, self.settings, now_s=now_s):
+            self.note_error(limit)
+            end(session, limit, self.settings)
+
     def sweep(self, part: int) -> None:
         """Drop the sessions of one part whose peer has vanished with data under way."""
         for session in list(self._sessions):
@@ -355,10 +416,12 @@ class Proxy:
                     self.note_error("peer_vanished")
                     transport.abort()
 
-    async def drain(self, limit_s: float, hurry: asyncio.Event) -> None:
-        """Take no more clients; let busy sessions end within the limit, then cut the rest.
+    async def drain(self, limit_s: float, hurry: asyncio.Event, *, stays: bool = False) -> None:
+        """Take no more clients; let sessions end within the limit, then cut the rest.
 
-        Returns a second after the limit at most, whoever still reads slowly.
+        stays: a successor is there for new clients, so nobody has to leave before the limit. Else
+        only the busy have until then, and those without a server yet leave at once. Returns a
+        second after the limit at most, whoever still reads slowly.
         """
         self.listeners.close()
         loop = asyncio.get_running_loop()
@@ -368,13 +431,15 @@ class Proxy:
                 deadline = min(deadline, loop.time())
             is_late = loop.time() >= deadline
             for session in list(self._sessions):
+                if stays and not is_late:
+                    continue
                 if session.bound is None and not session.closing:
                     session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
                 elif is_late or session.is_idle:
-                    session.cut("pgherd: this proxy is stopping", "Connect to another node.")
+                    session.cut("pgherd: this proxy is stopping", HINT_DRAIN[stays])
             if loop.time() >= deadline + CUT_FLUSH_LIMIT_S:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     def report(self) -> ProxyCounters:
         """The counters now."""

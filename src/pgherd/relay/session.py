@@ -26,9 +26,16 @@ from typing import Protocol, cast
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.sockets import tune
 from pgherd.route.choose import Bound
+from pgherd.route.entry import Key
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
 from pgherd.wire.opening import Opening, ends_idle, ends_ready
-from pgherd.wire.startup import CancelKey, CancelRequest, Packet, ProtocolViolation
+from pgherd.wire.startup import (
+    CancelKey,
+    CancelRequest,
+    Packet,
+    ProtocolViolation,
+    StartupMessage,
+)
 
 READ_BYTES = 64 * 1024
 WRITE_BYTES_HIGH = 64 * 1024
@@ -66,6 +73,9 @@ class Host(Protocol):
     def session_learned(self, session: Session, opening: Opening) -> None:
         """The session's opening is over: opacity and cancel key are known."""
 
+    def session_named(self, session: Session, startup: StartupMessage) -> bool:
+        """User and database are known; False: there is no place for it, and it was told so."""
+
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """This is no session but a CancelRequest."""
 
@@ -94,7 +104,9 @@ class Session:
         "opening",
         "packets",
         "pending",
+        "places",
         "server",
+        "stirred",
         "tail",
         "task",
         "wants",
@@ -114,11 +126,13 @@ class Session:
         self.wants = asyncio.Event()  # a first packet is there, or the client has gone
         self.pending = bytearray()
         self.key: CancelKey | None = None
+        self.places: tuple[Key, ...] = ()
         self.opaque = False
         self.tail = b""
         self.client_spoke_last = False
         self.client_ended = False
         self.closing = False
+        self.stirred = True  # bytes came since `silence` looked last
         self._timers: list[asyncio.TimerHandle] = []
         self.task: asyncio.Task[None] | None = None
         self._ended = False
@@ -127,6 +141,20 @@ class Session:
     def is_gone(self) -> bool:
         """Whether the client has left or is being sent away."""
         return self.closing or self.client is None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether bytes pass, the login being over as far as a relay can see."""
+        return self.bound is not None and self.opening is None and not self.closing
+
+    @property
+    def waiting_bytes(self) -> tuple[int, int]:
+        """What client and server have not taken yet."""
+        client, server = self.client, self.server
+        return (
+            client.get_write_buffer_size() if client is not None else 0,
+            server.get_write_buffer_size() if server is not None else 0,
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -169,13 +197,16 @@ class Session:
         self.say(error_response(refusal))
         self.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
 
-    def cut(self, message: str, hint: str) -> None:
-        """End a running session now; see the module's text for what the client is told."""
+    def cut(self, message: str, hint: str, *, code: str = ADMIN_SHUTDOWN) -> None:
+        """End a running session now; see the module's text for what the client is told.
+
+        code: the SQLSTATE where nothing runs.
+        """
         if self.closing:
             return
         if self.can_be_told:
-            code = OUTCOME_UNKNOWN if self.is_busy else ADMIN_SHUTDOWN
             if self.is_busy:
+                code = OUTCOME_UNKNOWN
                 message += "; whether the running statement took effect is not known"
             self.say(error_response(Refusal(code, message, hint)))
         self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
@@ -225,6 +256,8 @@ class Session:
         for packet in packets:
             if isinstance(packet, CancelRequest):
                 self._host.session_cancels(self, packet.key)
+                return
+            if isinstance(packet, StartupMessage) and not self._host.session_named(self, packet):
                 return
         if self.server is not None:
             self.server.write(data)
@@ -298,7 +331,7 @@ class ClientSide(asyncio.BufferedProtocol):
             return
         self._totals.from_clients += nbytes
         data = bytes(shared_view[:nbytes])
-        session.client_spoke_last = True
+        session.client_spoke_last = session.stirred = True
         if session.opening is None:
             if session.server is not None:
                 session.server.write(data)
@@ -349,6 +382,7 @@ class ServerSide(asyncio.BufferedProtocol):
         self._totals.from_servers += nbytes
         data = bytes(shared_view[:nbytes])
         session.client_spoke_last = False
+        session.stirred = True
         session.tail = data[-_TAIL_BYTES:]
         if session.opening is not None:
             session.server_said(data)

@@ -18,15 +18,16 @@ _STATM = Path("/proc/self/statm")
 class Result(StrEnum):
     """How a client's connection went.
 
-    OPENED: reached a server · REFUSED: no server in time · REJECTED: over sessions_max · DENIED:
-    its password, or the server itself, kept it out · CANCELLED: was a CancelRequest · VIOLATED:
-    does not speak the protocol · SILENT: said nothing in time · LEFT: went away before it reached
-    a server.
+    OPENED: reached a server · REFUSED: no server in time · REJECTED: over a limit · BARRED: its
+    address may not come in · DENIED: its password, or the server itself, kept it out · CANCELLED:
+    was a CancelRequest · VIOLATED: does not speak the protocol · SILENT: said nothing in time ·
+    LEFT: went away before it reached a server.
     """
 
     OPENED = "opened"
     REFUSED = "refused"
     REJECTED = "rejected"
+    BARRED = "barred"
     DENIED = "denied"
     CANCELLED = "cancelled"
     VIOLATED = "violated"

@@ -197,6 +197,7 @@ class TerminatedClient(ClientSide):
         session = self._terminated
         if not session.closing:
             self._totals.from_clients += nbytes
+            session.stirred = True
             session.client_said(bytes(shared_view[:nbytes]))
 
     def eof_received(self) -> bool:
@@ -226,6 +227,7 @@ class TerminatedServer(ServerSide):
             self.inbox.put(data)
         elif not session.closing and session.client is not None:
             self._totals.from_servers += nbytes
+            session.stirred = True
             session.server_said(data)
 
     def connection_lost(self, exc: Exception | None) -> None:

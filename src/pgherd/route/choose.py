@@ -1,6 +1,7 @@
 """Choose a server for a session out of the last snapshot the agent gave.
 
-Owns the shape of the snapshot, the choice, and the rule that ends sessions. The snapshot says what
+Owns the shape of the snapshot, how a listener prefers one replica to another, the choice, and the
+rule that ends sessions. The snapshot says what
 the agent knows; `expires_at` is how long that may be believed for writes: past it no session is
 opened to the primary, because another node may have been elected meanwhile. Reads go on with the
 last snapshot: a replica never becomes wrong, only late.
@@ -26,11 +27,35 @@ class Route(StrEnum):
     REPLICA = "replica"
 
 
+class Balance(StrEnum):
+    """Which of the replicas that can take a session gets it."""
+
+    LEAST_CONNECTIONS = "least_connections"
+    ROUND_ROBIN = "round_robin"
+
+
+class Preference(msgspec.Struct, frozen=True):
+    """How a listener of route `replica` chooses, by the operator's word.
+
+    zone: while a replica of this zone can take a session, no other is asked; "" = all are alike ·
+    lag_bytes_max: a replica further behind takes none · falls_back: the primary takes a session
+    that no replica can take.
+    """
+
+    balance: Balance = Balance.LEAST_CONNECTIONS
+    zone: str = ""
+    lag_bytes_max: int = LAG_BYTES_MAX_DEFAULT
+    falls_back: bool = True
+
+
+PREFERENCE = Preference()
+
+
 class Backend(msgspec.Struct, frozen=True):
     """One PostgreSQL server as clients may reach it.
 
     lag_bytes: behind the primary's last known position, None = not known (then it takes no reads) ·
-    usable: the agent's word that it streams, takes sessions, and that no operator keeps it out.
+    usable: the agent's word that it streams and takes sessions.
     """
 
     name: NodeId
@@ -38,14 +63,14 @@ class Backend(msgspec.Struct, frozen=True):
     port: int
     lag_bytes: int | None = 0
     usable: bool = True
+    zone: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):
     """Where sessions may go now, as the local agent knows it.
 
     generation: the agent's count or applied index, for people · term: of the reign that `primary`
-    leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms ·
-    falls_back: a replica session may go to the primary when no replica can take it.
+    leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms.
     """
 
     generation: int
@@ -53,8 +78,6 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     expires_at: Instant
     primary: Backend | None = None
     replicas: tuple[Backend, ...] = ()
-    lag_bytes_max: int = LAG_BYTES_MAX_DEFAULT
-    falls_back: bool = True
 
 
 class NoBackend(msgspec.Struct, frozen=True):
@@ -78,22 +101,24 @@ def choose(
     *,
     now: Instant,
     counts: Mapping[NodeId, int],
+    preference: Preference = PREFERENCE,
     exclude: Collection[NodeId] = (),
     turn: int = 0,
 ) -> Bound | NoBackend:
     """The server for a new session.
 
     counts: open sessions per server · exclude: servers that just refused this client · turn: any
-    number that grows with every choice; it breaks ties in rotation.
+    number that grows by one with every choice of a replica; it keeps the rotation.
     """
     if snapshot is None:
         return _none("this proxy has heard nothing from its agent yet")
     if route is Route.PRIMARY:
         return _primary(snapshot, now=now, exclude=exclude)
-    able = [one for one in snapshot.replicas if _takes_reads(one, snapshot, exclude)]
+    able = [one for one in snapshot.replicas if _takes_reads(one, preference, exclude)]
     if able:
-        return Bound(_least(able, counts, turn), snapshot.term, to_primary=False)
-    if not snapshot.falls_back:
+        best = _balanced(_near(able, preference.zone), preference.balance, counts, turn)
+        return Bound(best, snapshot.term, to_primary=False)
+    if not preference.falls_back:
         return _none("no replica can take a session now")
     found = _primary(snapshot, now=now, exclude=exclude)
     if isinstance(found, NoBackend):
@@ -145,16 +170,24 @@ def _primary(snapshot: Snapshot, *, now: Instant, exclude: Collection[NodeId]) -
     return Bound(primary, snapshot.term, to_primary=True)
 
 
-def _takes_reads(one: Backend, snapshot: Snapshot, exclude: Collection[NodeId]) -> bool:
+def _takes_reads(one: Backend, preference: Preference, exclude: Collection[NodeId]) -> bool:
     if not one.usable or one.name in exclude or one.lag_bytes is None:
         return False
-    return one.lag_bytes <= snapshot.lag_bytes_max
+    return one.lag_bytes <= preference.lag_bytes_max
 
 
-def _least(able: list[Backend], counts: Mapping[NodeId, int], turn: int) -> Backend:
-    fewest = min(counts.get(one.name, 0) for one in able)
-    tied = [one for one in able if counts.get(one.name, 0) == fewest]
-    return tied[turn % len(tied)]
+def _near(able: list[Backend], zone: str) -> list[Backend]:
+    """Those of our own zone, or all where it has none."""
+    return [one for one in able if zone and one.zone == zone] or able
+
+
+def _balanced(
+    able: list[Backend], balance: Balance, counts: Mapping[NodeId, int], turn: int
+) -> Backend:
+    if balance is Balance.LEAST_CONNECTIONS:
+        fewest = min(counts.get(one.name, 0) for one in able)
+        able = [one for one in able if counts.get(one.name, 0) == fewest]
+    return able[turn % len(able)]
 
 
 def _none(message: str) -> NoBackend:

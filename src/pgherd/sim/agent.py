@@ -486,6 +486,7 @@ class Agent:
         """New promises are durable: they count from now on."""
         self.store.remember()
         self.world.checks.on_promises(self.node, self.promises, new)
+        self.world.herd.on_promises(self.node, self.promises, new)
         self.promises = new
 
     def _tell(self, who: str, rule: int, reason: str) -> None:

@@ -30,6 +30,8 @@ class HerdChecks:
     def __init__(self, world: World) -> None:
         self.world = world
         self.evaluated: dict[str, int] = {}
+        self._taken: dict[MemberKey, Promises] = {}
+        """What members had promised whose seals a person has undone since, by a promotion."""
 
     def must(self, name: str, holds: bool, text: str) -> None:
         """Count an evaluation, and fail when it does not hold."""
@@ -66,7 +68,11 @@ class HerdChecks:
 
     def _is_sealed(self, key: MemberKey, facts: Facts) -> bool:
         """Whether a member may be counted in the election of a term, by what is on its disk."""
-        promises, frozen = self._promises(key), self._promises(key).frozen
+        promises = self._promises(key)
+        taken = self._taken.get(key)
+        if taken is not None and taken.promise == promises.promise == facts.term:
+            promises = taken  # it was sealed when it was counted: an election may be on its way
+        frozen = promises.frozen
         if frozen is None and self.world.loans.has(facts.term, key):
             promised = promises.promise, promises.promise_elector
             return (
@@ -78,6 +84,12 @@ class HerdChecks:
         floor = promises.floor
         above = floor is None or frozen.position >= floor.position
         return promised == (facts.term, facts.elector) and frozen.term == facts.term and above
+
+    def on_promises(self, node: NodeId, old: Promises, new: Promises) -> None:
+        """A server that somebody promoted is disowned, sealed or not."""
+        disowned = new.dirty_rewind and not old.dirty_rewind
+        if disowned and old.frozen is not None and self.world.server(node).by_hand:
+            self._taken[MemberKey(node, old.incarnation)] = old
 
     def _on_set_changed(self, old: Facts, new: Facts) -> None:
         """I22: who enters the set in a stable term follows its leader and is above its floor.

@@ -32,23 +32,29 @@ class Warden:
         self._until: Instant | None = None
         self._deadline: Instant | None = None
         self._server: Proc | None = None
+        self._told_by: Agent | None = None
 
     def before(self, agent: Agent, seen: ServerSeen, planned: act.Action | None) -> None:
-        """Whenever the agent looks, and before a server opens."""
+        """Whenever the agent looks, and before a server opens.
+
+        Only the agent that told of a deadline says that it is over: another one, which was started
+        since, does not know whether closed names count.
+        """
         if not writes_alone(seen, planned):
-            if not is_closing(seen, planned):
+            if agent is self._told_by and not is_closing(seen, planned):
                 self.rest()
             return
         deadline = agent.lease_deadline()
         if deadline is None or deadline <= agent.now or deadline == self._deadline:
             return
         self._deadline, self._server = deadline, self.node.server.proc
+        self._told_by = agent
         self._until = Instant(deadline + WARDEN_MS)
         self._wait(self._until)
 
     def rest(self) -> None:
         """Nothing is written alone any more."""
-        self._until = self._deadline = None
+        self._until = self._deadline = self._told_by = None
 
     def _wait(self, until: Instant) -> None:
         clock, boots = self.node.world.clock, self.node.boottime.boots

@@ -42,10 +42,12 @@ class RaftSeen(msgspec.Struct, frozen=True):
 
 
 class ProxySeen(msgspec.Struct, frozen=True):
-    """The proxy's counts: open connections by (listener, backend), ended ones by result."""
+    """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
+    reason."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
+    errors_total: Mapping[str, int] = {}
 
 
 class Metrics:
@@ -62,7 +64,7 @@ class Metrics:
         self._totals = CollectorRegistry(auto_describe=False)
         self._gauges: dict[str, Gauge] = {}
         self._counted: dict[str, Counter] = {}
-        self._proxy_before: dict[tuple[str, str], int] = {}
+        self._proxy_before: dict[tuple[str, ...], int] = {}
         for name, (text, labels) in GAUGES.items():
             self._gauges[name] = Gauge(name, text, labels, registry=self._registry)
         for name, (text, labels) in COUNTERS.items():
@@ -184,14 +186,17 @@ class Metrics:
         open_now.clear()
         for (listener, backend), count in proxy.connections.items():
             open_now.labels(listener=listener, backend=backend).set(count)
-        ended = self._counted["pgherd_proxy_connections_total"]
-        for key, count in proxy.connections_total.items():
-            listener, result = key
-            before = self._proxy_before.get(key, 0)
-            ended.labels(listener=listener, result=result).inc(
-                count - before if count >= before else count  # the proxy was started anew
-            )
-            self._proxy_before[key] = count
+        for (listener, result), count in proxy.connections_total.items():
+            self._grow("pgherd_proxy_connections_total", count, listener=listener, result=result)
+        for reason, count in proxy.errors_total.items():
+            self._grow("pgherd_proxy_routing_errors_total", count, reason=reason)
+
+    def _grow(self, name: str, count: int, **labels: str) -> None:
+        """Bring a counter to what the proxy counted; one that counts less was started anew."""
+        key = (name, *labels.values())
+        before = self._proxy_before.get(key, 0)
+        self._counted[name].labels(**labels).inc(count - before if count >= before else count)
+        self._proxy_before[key] = count
 
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -227,6 +232,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
+    "pgherd_proxy_routing_errors_total": ("What went wrong in the proxy.", ("reason",)),
 }
 """name -> help, labels."""
 

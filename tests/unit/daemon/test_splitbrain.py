@@ -92,7 +92,6 @@ def routes(reports: dict[NodeId, Heard], shunned: frozenset[NodeId]) -> tuple[st
         FACTS,
         reports,
         me=N1,
-        lag_bytes_max=0,
         silent_after_ms=FRESH_MS,
         shunned=shunned,
         now=NOW,

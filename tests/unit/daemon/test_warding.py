@@ -37,10 +37,15 @@ class Pair:
         self.warden = Warden(self.end, str(place / "verdict"), self.said.append)
         self.told: list[tuple[str, str]] = []
         self.woken = 0
-        self.warding = Warding(
-            self.mine if wired else None,
-            data_dir=place,
-            verdict=place / "verdict",
+        self.wired = wired
+        self.warding = self.another_agent()
+
+    def another_agent(self) -> Warding:
+        """One that has told nothing yet."""
+        return Warding(
+            self.mine if self.wired else None,
+            data_dir=self.place,
+            verdict=self.place / "verdict",
             watchdog=None,
             tell=lambda *what: self.told.append(what),
             wake=self._wake,
@@ -131,6 +136,19 @@ def test_a_lease_that_is_over_adds_nothing(pair: Pair) -> None:
         assert pair.warding.watched
         await asyncio.sleep(0.3)
         assert pair.woken == 1
+
+    play(story)
+
+
+def test_the_next_agent_takes_nothing_back(pair: Pair) -> None:
+    """It finds closed names, of which it cannot know whether they count: the deadline stands."""
+
+    async def story() -> None:
+        pair.before(OPEN, ends_in=4000)
+        pair.words()
+        pair.warding = pair.another_agent()
+        pair.before(CLOSED, ends_in=None)
+        assert pair.words() == []
 
     play(story)
 

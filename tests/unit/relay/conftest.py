@@ -17,13 +17,15 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.relay.control import ProxyControl
 from pgherd.relay.messages import ListenerSettings, ProxyCounters, ProxySettings
-from pgherd.route.choose import Backend, Route, Snapshot
+from pgherd.route.choose import PREFERENCE, Backend, Preference, Route, Snapshot
 
 BIN = Path("/usr/lib/postgresql/15/bin")
 AUTH_OK = b"R\x00\x00\x00\x08\x00\x00\x00\x00"
@@ -96,7 +98,6 @@ class Rig:
         term: int = 1,
         replicas: tuple[Backend, ...] = (),
         lives_ms: int = 60_000,
-        falls_back: bool = True,
     ) -> None:
         self.control.publish(
             Snapshot(
@@ -105,9 +106,33 @@ class Rig:
                 expires_at=Instant(boottime_ms() + lives_ms),
                 primary=primary,
                 replicas=replicas,
-                falls_back=falls_back,
             )
         )
+
+    def configure(self, preference: Preference | None = None, **options: Any) -> None:
+        """Change settings while the proxy runs."""
+        if preference is not None:
+            options["listeners"] = tuple(
+                msgspec.structs.replace(one, preference=preference)
+                for one in self.settings.listeners
+            )
+        self.settings = msgspec.structs.replace(self.settings, **options)
+        self.control.configure(self.settings)
+
+    async def until_refused(self, route: Route, code: str, text: str, user: str = "u") -> None:
+        """Until new clients are sent away with this error."""
+        deadline = time.monotonic() + 8
+        while True:
+            client = await RawClient.connect(self.port(route), startup(user))
+            kind, body = await asyncio.wait_for(client.message(), 8)
+            client.close()
+            if kind == b"E":
+                found = fields(b"E\0\0\0\0" + body)
+                assert found["C"] == code, found
+                assert text in found["M"], found
+                return
+            assert time.monotonic() < deadline, "clients are still taken"
+            await asyncio.sleep(0.02)
 
     async def until(
         self, holds: Callable[[ProxyCounters], bool], limit_s: float = 8.0
@@ -268,8 +293,13 @@ def rig() -> Iterator[RigFactory]:
     folder = Path(tempfile.mkdtemp(prefix="pgherd-relay-"))
 
     @contextlib.asynccontextmanager
-    async def make(loop: str = "auto", **options: int) -> AsyncIterator[Rig]:
-        listeners = tuple(ListenerSettings("127.0.0.1", free_port(), route) for route in Route)
+    async def make(
+        loop: str = "auto", preference: Preference = PREFERENCE, **options: Any
+    ) -> AsyncIterator[Rig]:
+        listeners = tuple(
+            ListenerSettings("127.0.0.1", free_port(), route, preference=preference)
+            for route in Route
+        )
         made = Rig(folder, ProxySettings(listeners=listeners, **options))
         made.loop = loop
         made.log.unlink(missing_ok=True)

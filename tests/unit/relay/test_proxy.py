@@ -17,7 +17,7 @@ import pytest
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.messages import ListenerSettings, ProxySettings
-from pgherd.route.choose import Backend, Route
+from pgherd.route.choose import Backend, Preference, Route
 
 
 def test_without_a_primary_a_client_waits_and_is_refused(rig: Any, raw: Any) -> None:
@@ -144,17 +144,17 @@ def test_replicas_share_the_sessions(rig: Any, fakes: Any, raw: Any) -> None:
 def test_without_replicas_reads_go_to_the_primary_if_they_may(
     rig: Any, fakes: Any, raw: Any
 ) -> None:
-    """Fall-back is the snapshot's word."""
+    """Fall-back is the listener's word, and may change while it runs; its sessions go on."""
 
     async def scenario() -> None:
         async with rig(connect_timeout_ms=200) as it, fakes("n1") as (one,):
             it.publish(one.backend)
             client = await raw.connect(it.port(Route.REPLICA))
             await client.until_ready()
-            it.publish(one.backend, term=2, falls_back=False)
-            assert raw.fields(await client.rest())["C"] == "57P01"
-            refused = await raw.connect(it.port(Route.REPLICA))
-            assert "no replica" in raw.fields(await refused.rest())["M"]
+            it.configure(preference=Preference(falls_back=False))
+            await it.until_refused(Route.REPLICA, "57P03", "no replica can take")
+            assert (await client.query("who"))[0] == (b"C", b"n1\0")
+            client.close()
 
     asyncio.run(scenario())
 

@@ -10,8 +10,10 @@ import pytest
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.route.choose import (
     Backend,
+    Balance,
     Bound,
     NoBackend,
+    Preference,
     Route,
     Snapshot,
     choose,
@@ -28,8 +30,8 @@ BASE = Snapshot(
     expires_at=Instant(2_000),
     primary=N1,
     replicas=(N2, N3),
-    lag_bytes_max=100,
 )
+LIMIT = Preference(lag_bytes_max=100)
 
 
 def change(snapshot: Snapshot, **fields: object) -> Snapshot:
@@ -38,7 +40,7 @@ def change(snapshot: Snapshot, **fields: object) -> Snapshot:
 
 def pick(snapshot: Snapshot | None, route: Route, **options: object) -> str:
     """The chosen server, or `CODE message`."""
-    arguments: dict[str, object] = {"now": NOW, "counts": {}, **options}
+    arguments: dict[str, object] = {"now": NOW, "counts": {}, "preference": LIMIT, **options}
     found = choose(snapshot, route, **arguments)  # type: ignore[arg-type]  # a table of options
     match found:
         case Bound(backend=backend):
@@ -50,7 +52,9 @@ def pick(snapshot: Snapshot | None, route: Route, **options: object) -> str:
 LAGGING = Backend(NodeId("n2"), "h", 1, lag_bytes=101)
 AT_LIMIT = Backend(NodeId("n2"), "h", 1, lag_bytes=100)
 UNKNOWN = Backend(NodeId("n2"), "h", 1, lag_bytes=None)
+KEPT_OUT_3 = Backend(NodeId("n3"), "h", 1, usable=False)
 KEPT_OUT = Backend(NodeId("n2"), "h", 1, usable=False)
+ALONE = Preference(lag_bytes_max=100, falls_back=False)
 CLOSED = Backend(NodeId("n1"), "h", 1, usable=False)
 
 
@@ -88,7 +92,8 @@ def test_primary_route(
         (change(BASE, replicas=(UNKNOWN,)), {}, "n1"),
         (change(BASE, replicas=(KEPT_OUT,)), {}, "n1"),
         (change(BASE, replicas=(KEPT_OUT, N3)), {}, "n3"),
-        (change(BASE, replicas=(), falls_back=False), {}, "57P03 no replica can take"),
+        (change(BASE, replicas=()), {"preference": ALONE}, "57P03 no replica can take"),
+        (change(BASE, replicas=(LAGGING,)), {"preference": ALONE}, "57P03 no replica can take"),
         (change(BASE, replicas=()), {"now": Instant(2_000)}, "57P03 no replica"),
         (change(BASE, replicas=(), primary=None), {}, "57P03 no replica"),
         (change(BASE, primary=None), {"turn": 0}, "n2"),
@@ -107,6 +112,51 @@ def test_ties_rotate_evenly() -> None:
     wide = change(BASE, replicas=(N2, N3, N4))
     found = Counter(pick(wide, Route.REPLICA, turn=turn) for turn in range(300))
     assert found == {"n2": 100, "n3": 100, "n4": 100}
+
+
+def test_round_robin_looks_at_no_counts() -> None:
+    """Each in turn, whoever has how many sessions; one that cannot take any is passed over."""
+    wide = change(BASE, replicas=(N2, KEPT_OUT_3, N4))
+    turns = Preference(balance=Balance.ROUND_ROBIN)
+    counts = {NodeId("n2"): 9}
+    found = [
+        pick(wide, Route.REPLICA, turn=turn, preference=turns, counts=counts) for turn in range(6)
+    ]
+    assert found == ["n2", "n4"] * 3
+
+
+NEAR = tuple(
+    Backend(NodeId(f"n{i}"), "h", i, zone=zone, lag_bytes=lag)
+    for i, zone, lag in ((2, "a", 0), (3, "b", 0), (4, "b", 50), (5, "", 0))
+)
+
+
+@pytest.mark.parametrize(
+    ("zone", "lag", "expected"),
+    [
+        ("a", 100, {"n2"}),
+        ("b", 100, {"n3", "n4"}),
+        ("b", 10, {"n3"}),
+        ("c", 100, {"n2", "n3", "n4", "n5"}),
+        ("", 100, {"n2", "n3", "n4", "n5"}),
+    ],
+)
+@pytest.mark.parametrize("balance", list(Balance))
+def test_a_replica_of_the_own_zone_comes_first(
+    zone: str, lag: int, expected: set[str], balance: Balance
+) -> None:
+    """While one is fit the others get nothing; without one, or without a zone, all share."""
+    preference = Preference(balance=balance, zone=zone, lag_bytes_max=lag)
+    wide = change(BASE, replicas=NEAR)
+    found = {pick(wide, Route.REPLICA, turn=turn, preference=preference) for turn in range(8)}
+    assert found == expected
+
+
+def test_the_zone_is_left_when_its_replicas_refuse() -> None:
+    """A client that they just refused goes to another zone, not to the primary."""
+    near = Preference(zone="a")
+    wide = change(BASE, replicas=NEAR)
+    assert pick(wide, Route.REPLICA, preference=near, exclude={"n2"}) == "n3"
 
 
 def test_a_fallen_back_session_counts_as_the_primarys() -> None:

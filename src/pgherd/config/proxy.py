@@ -1,0 +1,171 @@
+"""The way in for clients: listeners, and how their sessions are spread, limited and ended.
+
+Owns the keys of `proxy`. What they do is `relay`'s and `route`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, field_validator
+
+from pgherd.config.fields import Bytes, Change, Flag, Key, Millis, NetworkRef, Port
+from pgherd.config.problems import Wrong
+from pgherd.config.section import Section
+from pgherd.config.tls import ProxyTls
+from pgherd.config.units import format_duration
+
+LIVE, RELOAD = Change.LIVE, Change.RELOAD
+SILENCE_MS_MIN = 1000
+
+
+Count = Annotated[int, Key("Most sessions at a time; 0: no limit.", LIVE, least=0)]
+
+
+def as_balance(value: Any) -> Any:
+    """The name that other systems have for it is understood too."""
+    return "least_connections" if value == "least_connected" else value
+
+
+class Listener(Section):
+    """One port that clients connect to."""
+
+    port: Annotated[Port, Key("Port of this listener.")]
+    route: Annotated[
+        Literal["primary", "replica"],
+        Key("Where its connections go.", later=("auto",)),
+    ]
+    pool: Annotated[
+        Literal["none", "session"],
+        Key(
+            "none: bytes pass from client to server untouched; session: TLS and SCRAM end at the"
+            " proxy, which logs in to the server with the client's own keys.",
+            later=("transaction",),
+        ),
+    ] = "none"
+    fallback: Annotated[
+        Literal["primary", "none"] | None,
+        Key(
+            "Of route: replica, when no replica can take a connection: primary, as unless said, or"
+            " none: it is refused after proxy.connect_timeout.",
+            LIVE,
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, Key("Most sessions at a time through this listener.", LIVE, least=1)
+    ] = None
+
+
+class Limits(Section):
+    """Most sessions at a time through this node's proxy; one more is refused with 53300."""
+
+    total: Annotated[int, Key("Of all clients together.", LIVE, least=1)] = 2000
+    user: Annotated[int, Key("Of any one user; 0: no limit.", LIVE, least=0)] = 0
+    database: Annotated[int, Key("To any one database; 0: no limit.", LIVE, least=0)] = 0
+    users: Annotated[
+        Mapping[str, Count], Key("Of users by name, in place of proxy.limits.user.", LIVE)
+    ] = {}
+    databases: Annotated[
+        Mapping[str, Count],
+        Key("To databases by name, in place of proxy.limits.database.", LIVE),
+    ] = {}
+
+
+class Proxy(Section):
+    """The way in for clients."""
+
+    listeners: Annotated[
+        tuple[Listener, ...],
+        Key(
+            "Ports and where they lead: {port, route, pool, fallback, limit}; the last two apply at"
+            " once."
+        ),
+    ] = (
+        Listener(port=5432, route="primary"),
+        Listener(port=5433, route="replica"),
+    )
+    connect_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "How long a client waits for a server to appear.",
+            LIVE,
+            unit="duration",
+            least=500,
+            why="shorter refuses clients during an ordinary failover",
+        ),
+    ] = 5000
+    tls: Annotated[
+        ProxyTls | None,
+        Key("What listeners with pool: session offer: {cert, key, required}.", RELOAD),
+    ] = None
+    max_replica_lag_bytes: Annotated[
+        Bytes,
+        Key(
+            "A replica further behind gets no new connections.",
+            LIVE,
+            unit="size",
+            least=1 << 16,
+            why="less than a few pages of WAL is never reached under load",
+        ),
+    ] = 16 << 20
+    balance: Annotated[
+        Literal["least_connections", "round_robin"],
+        BeforeValidator(as_balance),
+        Key(
+            "Which replica gets a connection: the one with the fewest through this proxy, or each"
+            " in turn.",
+            LIVE,
+            later=("random", "weighted"),
+        ),
+    ] = "least_connections"
+    prefer_zone: Annotated[
+        Flag,
+        Key(
+            "While a replica of this node's node.zone can take a connection, no other gets it.",
+            LIVE,
+        ),
+    ] = True
+    limits: Limits = Limits()
+    allow: Annotated[
+        tuple[NetworkRef, ...],
+        Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),
+    ] = ()
+    drain_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "How long sessions may go on when their proxy process is replaced, and busy ones when"
+            " the node stops (30s of it at most).",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms cuts everybody at once",
+        ),
+    ] = 30_000
+    read_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "End a session whose client has said nothing for so long, though it is its turn.",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms is never, else at least 1s",
+        ),
+    ] = 0
+    write_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "End a session when client or server takes nothing of what waits for it for so long.",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms is never, else at least 1s",
+        ),
+    ] = 0
+
+    @field_validator("read_timeout_ms", "write_timeout_ms", mode="after")
+    @classmethod
+    def _seen_in_time(cls, value: int) -> int:
+        if 0 < value < SILENCE_MS_MIN:
+            raise Wrong(f"{format_duration(value)} is too little", "at least 1s, or 0 for never")
+        return value

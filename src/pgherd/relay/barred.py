@@ -1,0 +1,43 @@
+"""Tell the log of clients whose address may not come in, but not of each.
+
+Whoever is kept out can try as often as it likes; a line for each try would fill the disk.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from pgherd.relay.journal import say
+
+QUIET_S = 10.0
+
+
+class Barred:
+    """The log's share: one line in QUIET_S at most, with how many there were since the last."""
+
+    def __init__(self) -> None:
+        self._said_s = -QUIET_S
+        self._unsaid = 0
+
+    def note(self, address: str, label: str, *, now_s: float) -> None:
+        """One more client was sent away."""
+        self._unsaid += 1
+        if now_s - self._said_s < QUIET_S:
+            return
+        say(
+            "client.barred",
+            address=address,
+            listener=label,
+            since_last=self._unsaid,
+            next="proxy.allow says who may come in",
+        )
+        self._said_s, self._unsaid = now_s, 0
+
+
+def packed(host: str) -> bytes:
+    """An address in network order; b"" for what is none, which no network holds."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.inet_pton(family, host.partition("%")[0])
+    except OSError:
+        return b""

@@ -1,0 +1,66 @@
+"""Proves what the keys of `proxy` take, refuse and say."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgherd.config.load import load_text
+from pgherd.config.problems import ConfigError
+from pgherd.config.proxy import Proxy
+from pgherd.daemon import translate
+from pgherd.route.choose import Balance
+from pgherd.route.entry import Limits, may_come
+
+SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1, zone: a}\n"
+
+
+def proxy(text: str) -> Proxy:
+    return load_text(f"{SMALLEST}proxy: {{{text}}}").proxy
+
+
+def test_words_of_choosing() -> None:
+    """The name of other systems is understood; what the proxy gets is what was written."""
+    assert proxy("balance: least_connected").balance == "least_connections"
+    text = "balance: round_robin, max_replica_lag: 1MB, prefer_zone: no, listeners:"
+    text += " [{port: 1, route: replica, fallback: none}, {port: 2, route: replica}]"
+    given = translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{{text}}}"))
+    alone, usual = (one.preference for one in given.listeners)
+    assert (alone.balance, alone.zone, alone.lag_bytes_max) == (Balance.ROUND_ROBIN, "", 1 << 20)
+    assert (alone.falls_back, usual.falls_back) == (False, True)
+    assert translate.proxy_settings(load_text(SMALLEST)).listeners[0].preference.zone == "a"
+
+
+def test_limits_and_networks_reach_the_proxy() -> None:
+    text = "limits: {total: 50, user: 5, users: {ann: 0, 'ümit': 2}, databases: {app: 9}},"
+    text += " allow: [10.0.1.0/24, 'fd00::/8', 192.0.2.1],"
+    text += " listeners: [{port: 1, route: primary, limit: 20}]"
+    given = translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{{text}}}"))
+    assert (given.sessions_max, given.listeners[0].limit) == (50, 20)
+    assert given.limits == Limits(user=5, users={"ann": 0, "ümit": 2}, databases={"app": 9})
+    assert [one.bits for one in given.allow] == [24, 8, 32]
+    assert may_come(bytes((192, 0, 2, 1)), given.allow)
+    assert not may_come(bytes((192, 0, 2, 2)), given.allow)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("balance: random", "is not available in this version"),
+        ("balance: fastest", "write least_connections or round_robin"),
+        ("read_timeout: 100ms", "100ms is too little (at least 1s, or 0 for never)"),
+        ("write_timeout: 5", "5 has no unit"),
+        ("listeners: [{port: 1, route: primary, fallback: none}]", "has no effect"),
+        ("listeners: [{port: 1, route: replica, fallback: x}]", "write primary or none"),
+        ("limits: {total: 0}", "0 is too little (at least 1)"),
+        ("limits: {users: {ann: -1}}", "-1 is too little"),
+        ("limits: {users: {ann: many}}", "is not a whole number"),
+        ("limits: {user: 1}}\npostgresql: {parameters: {ssl: on}", "write pool: session"),
+        ("allow: [10.0.1.7/24]", "write 10.0.1.0/24"),
+        ("allow: [example.org]", "is not a network"),
+        ("allow: 10.0.1.0/24", "must be a list"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_write(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        proxy(text)
+    assert why in str(caught.value)

@@ -1,0 +1,82 @@
+"""Proves when `read_timeout` and `write_timeout` end a session, and when they do not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+SHORT_MS = 1_000
+LONG_S = 3.5
+"""Longer than the limit, the pause between two looks, and then some."""
+
+
+def test_a_client_that_says_nothing_on_its_turn_is_ended(rig: Any, fakes: Any, raw: Any) -> None:
+    """57P05 outside a transaction; a statement that runs goes on however long it takes."""
+
+    async def scenario() -> None:
+        async with rig() as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            idle, runs = await raw.connect(it.port()), await raw.connect(it.port())
+            for client in (idle, runs):
+                await client.until_ready()
+            runs.send_query("hang")
+            it.configure(read_timeout_ms=SHORT_MS)
+            error = raw.fields(await idle.rest())
+            assert (error["C"], error["H"]) == ("57P05", "The limit is proxy.read_timeout.")
+            await asyncio.sleep(LONG_S)
+            counters = await it.until(lambda now: now.errors.get("read_timeout") == 1)
+            assert sum(counters.sessions[f"primary:{it.port()}"].values()) == 1
+            runs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_speaks_in_time_stays(rig: Any, fakes: Any, raw: Any) -> None:
+    """The clock begins anew with each word, and 0 is never."""
+
+    async def scenario() -> None:
+        async with rig(read_timeout_ms=3_000) as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            client = await raw.connect(it.port())
+            await client.until_ready()
+            for _ in range(5):
+                await asyncio.sleep(1)
+                assert (await client.query("who"))[0] == (b"C", b"n1\0")
+            it.configure(read_timeout_ms=0)
+            await asyncio.sleep(5.5)
+            assert (await client.query("who"))[0] == (b"C", b"n1\0")
+            client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_takes_nothing_is_ended(rig: Any, fakes: Any, raw: Any) -> None:
+    """It has megabytes waiting for it; one that reads on, slowly, stays."""
+
+    async def scenario() -> None:
+        async with rig(write_timeout_ms=2_000) as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            stopped, slow = await raw.connect(it.port()), await raw.connect(it.port())
+            for client in (stopped, slow):
+                await client.until_ready()
+            body = b"x" * 4_000_000
+            message = b"D" + (len(body) + 4).to_bytes(4, "big") + body
+            for writer in one.writers:
+                for _ in range(8):
+                    writer.write(message)
+            task = asyncio.create_task(read_slowly(slow))
+            await it.until(lambda now: now.errors.get("write_timeout", 0) > 0, 12)
+            await asyncio.sleep(2.5)
+            counters = await it.until(lambda now: bool(now.sessions))
+            assert counters.errors["write_timeout"] == 1
+            assert sum(counters.sessions[f"primary:{it.port()}"].values()) == 1
+            task.cancel()
+            slow.close()
+            stopped.close()
+
+    asyncio.run(scenario())
+
+
+async def read_slowly(client: Any) -> None:
+    while await client.reader.read(200_000):  # noqa: ASYNC110 -- the pause is the point
+        await asyncio.sleep(0.15)
