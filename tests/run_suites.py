@@ -64,14 +64,14 @@ SUITES = (
         "unit",
         paths=("tests/unit",),
         budget_seconds=240,
-        floors={"passed": 1600, "frames": 200_000},
+        floors={"passed": 2000, "frames": 200_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
         budget_seconds=270,
-        floors={"passed": 140, "store_cuts": 65_536, "store_flips": 20_000},
+        floors={"passed": 165, "store_cuts": 65_536, "store_flips": 20_000},
     ),
     Suite(
         "sim",
@@ -105,7 +105,7 @@ SUITES = (
         "cluster",
         paths=("tests/cluster",),
         budget_seconds=960,
-        floors={"passed": 100, "failovers": 18},
+        floors={"passed": 118, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(

@@ -71,6 +71,7 @@ async def dial(
     loop = asyncio.get_running_loop()
     deadline = deadline_s or loop.time() + router.settings.connect_timeout_ms / 1000
     refused: dict[NodeId, NoBackend] = {}
+    known: dict[NodeId, NoBackend] = {}  # what an attempt said that had its time
     pause_s = RETRY_S_MIN
     while True:
         news, left_s = router.news, deadline - loop.time()
@@ -80,7 +81,8 @@ async def dial(
             if isinstance(outcome, Dialled):
                 return outcome
             if outcome is not None:
-                refused[choice.backend.name] = outcome
+                name, is_cut = choice.backend.name, left_s < router.settings.attempt_ms / 1000
+                refused[name] = known.get(name, outcome) if is_cut else outcome
             continue
         if left_s <= 0:
             return _reason(choice, refused)
@@ -89,6 +91,7 @@ async def dial(
         else:
             pause_s = min(pause_s * 2, RETRY_S_MAX)
         if deadline > loop.time():
+            known.update(refused)
             refused.clear()
 
 
