@@ -70,13 +70,13 @@ SUITES = (
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=270,
+        budget_seconds=330,
         floors={"passed": 165, "store_cuts": 65_536, "store_flips": 20_000},
     ),
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=780,
+        budget_seconds=720,
         floors={
             "passed": 130,
             "seeds": 300,
