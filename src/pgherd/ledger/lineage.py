@@ -108,6 +108,11 @@ def strayed(history: tuple[Reign, ...], adopted: Term, branch: tuple[Fork, ...])
     return stray
 
 
+def still_strays(history: tuple[Reign, ...], adopted: Term, stray: Fork | None) -> Fork | None:
+    """What a member said of itself by an older record, or a newer one: as this record has it."""
+    return strayed(history, adopted, (stray,)) if stray is not None else None
+
+
 def granted(fork: Fork, reign: Fork) -> bool:
     """Whether a timeline of a server is the one that a reign opened."""
     return reign.begins == fork.begins and reign.timeline in (Timeline(0), fork.timeline)

@@ -11,7 +11,7 @@ stopped, and counts in the next election if nobody had more than it when it was 
 
 from __future__ import annotations
 
-from pgherd.ledger.lineage import strayed
+from pgherd.ledger.lineage import still_strays
 from pgherd.model import action as act
 from pgherd.model.branch import describe
 from pgherd.model.observation import Server
@@ -50,10 +50,8 @@ def strays(s: Self) -> Answer | None:
     By a ledger that is newer than the server's timeline (rule 16): an older one knows of no later
     term, which this server may have followed into before its agent heard of it.
     """
-    stray = s.server.stray
+    stray = still_strays(s.facts.history, s.promises.adopted, s.server.stray)
     if s.server.state is not Server.STANDBY or stray is None or s.facts.leader == my_key(s):
-        return None
-    if strayed(s.facts.history, s.promises.adopted, (stray,)) is None:
         return None
     text = f"{BY_SOMEBODY}: {describe(stray)}"
     return text, act.Disown(text)

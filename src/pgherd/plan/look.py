@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.ledger.lineage import strayed
-from pgherd.model.branch import Fork
+from pgherd.ledger.lineage import still_strays
 from pgherd.model.facts import Facts, Kind, Member, Mode
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
@@ -122,19 +121,17 @@ def without_strays(s: Situation, done: dict[MemberKey, Position]) -> dict[Member
 
     The last leader has all that it had when it was promoted so, and counts if nobody has more.
     """
-    strays = {key: stray_of(s.facts, s.view.reports[key.node].report) for key in done}
+    reports = {key: s.view.reports[key.node].report for key in done}
+    strays = {
+        key: still_strays(s.facts.history, report.promises.adopted, report.server.stray)
+        for key, report in reports.items()
+    }
     left = {key: position for key, position in done.items() if strays[key] is None}
     last = s.facts.leader
     if last is None or (stray := strays.get(last)) is None:
         return left
     had = Position(done[last].epoch, stray.begins)
     return left if any(at > had for at in left.values()) else {**left, last: done[last]}
-
-
-def stray_of(facts: Facts, report: Observation) -> Fork | None:
-    """The timeline that a member says no term opened, if that is so by what is known here."""
-    stray = report.server.stray
-    return strayed(facts.history, report.promises.adopted, (stray,)) if stray is not None else None
 
 
 def able_to_run(s: Situation, key: MemberKey) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Collection
 
 import msgspec
 
+from pgherd.wire.query import HEADER_BYTES
 from pgherd.wire.startup import ProtocolViolation
 
-HEADER_BYTES = 5
 LENGTH_MAX = 0x3FFFFFFF
 """PostgreSQL sends and takes no longer message (MaxAllocSize)."""
 

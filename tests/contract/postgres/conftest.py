@@ -81,7 +81,7 @@ class Lab:
             passfile=str(home / "passfile"),
             replication_password="replicate-me",
             rewind_password="rewind-me",
-            **wishes,  # type: ignore[arg-type]
+            **wishes,  # type: ignore[arg-type] # a test names what it changes
         )
         server = PostgresServer(
             data_dir=home / "data",
@@ -180,7 +180,7 @@ class Way:
         self.asked: list[str] = []
         self.problem = ""
         listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
-        self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type]
+        self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
         self.control = ProxyControl(self._path, self.settings, self._verifiers)

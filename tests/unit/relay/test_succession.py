@@ -97,7 +97,7 @@ async def staged(raw: Any, fakes: Any, monkeypatch: pytest.MonkeyPatch) -> Async
         await stage.control.start()
         async with fakes("n1") as (one,):
             now_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-            known = Snapshot(1, 1, now_ms + 600_000, primary=one.backend)  # type: ignore[arg-type]
+            known = Snapshot(1, 1, now_ms + 600_000, primary=one.backend)  # type: ignore[arg-type] # a number for an Instant
             stage.control.publish(known)
             await stage.until_another(0)
             yield stage, one

@@ -53,7 +53,9 @@ def test_a_place_is_taken_of_all_keys_or_of_none() -> None:
     assert (full.kind, full.refusal.sqlstate) == (Kind.USER, "53300")
     assert full.refusal.message == 'pgherd: user "ann" has 2 sessions open already'
     assert places.take({BOB: 2, APP: 3}) is None
-    assert places.take({BOB: 2, APP: 3}).kind is Kind.DATABASE  # type: ignore[union-attr]
+    full = places.take({BOB: 2, APP: 3})
+    assert full is not None
+    assert full.kind is Kind.DATABASE
     places.leave((ANN, APP))
     assert places.take({BOB: 2, APP: 3}) is None
 
