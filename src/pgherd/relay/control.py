@@ -69,10 +69,15 @@ class ProxyControl:
     """Talk to the proxy of this node. Everything runs in the agent's event loop."""
 
     def __init__(
-        self, path: Path, settings: ProxySettings, verifiers: Source | None = None
+        self,
+        path: Path,
+        settings: ProxySettings,
+        verifiers: Source | None = None,
+        *,
+        on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
-        self.on_quiet: Callable[[], None] = lambda: None
+        self._on_quiet = on_quiet
         self._verifiers = verifiers
         self._settings = settings
         self._snapshot: Snapshot | None = None
@@ -206,7 +211,7 @@ class ProxyControl:
             case ProxyQuiet():
                 is_news, link.quiet = link.quiet != message.hold, message.hold
                 if is_news:
-                    self.on_quiet()
+                    self._on_quiet()
             case ProxyFailed():
                 self._failure = message.message
             case ProxyCounters():

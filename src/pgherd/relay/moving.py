@@ -26,7 +26,7 @@ from pgherd.wire.renewal import Renewal
 
 
 class Mover:
-    """How a moved session enters a server. left: where it was · farewell: what it was told there."""
+    """How a moved session gets in. left: where it was · farewell: what it was told there."""
 
     def __init__(self, gate: Gate, session: Terminated, left: Bound, farewell: bytes) -> None:
         assert session.tracker is not None
