@@ -184,11 +184,10 @@ class HerdView(msgspec.Struct, frozen=True):
     me: the node that decides (its own report is in `reports` too) · since: when this node became
     Raft leader · phase_since: when it applied the current term and phase · names_since: when it
     applied the current sync generation · held_since: when it applied that clients are held ·
-    raft_voters, raft_learners: the applied configuration ·
-    caught_up: Raft ids whose log is within reach of ours · unanswered_ms: for how long each member
-    has not answered in consensus, which a node with a hung disk does not though it reports ·
-    leases_over: marks of leases whose time is over on this node's clock · asking: who has amnesia
-    and asked lately to be re-admitted.
+    raft_voters, raft_learners: the applied configuration · caught_up: Raft ids whose log is within
+    reach of ours · unanswered_ms: for how long each member has not answered in consensus, which a
+    node with a hung disk does not though it reports · leases_over: marks of leases whose time is
+    over on this node's clock · asking: who has amnesia and asked lately to be re-admitted.
     """
 
     me: NodeId
