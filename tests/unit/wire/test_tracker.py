@@ -137,6 +137,7 @@ def test_what_leaves_nothing_is_clean(statement: str, tag: str) -> None:
         ("SELECT pg_advisory_lock(1)", "SELECT 1"),
         ("select PG_TRY_ADVISORY_LOCK_SHARED(1)", "SELECT 1"),
         ("SELECT set_config('work_mem', '1GB', false)", "SELECT 1"),
+        ("SELECT lastval()", "SELECT 1"),
         ("LISTEN news", "LISTEN"),
         ("PREPARE p AS SELECT 1", "PREPARE"),
         ("LOAD 'auto_explain'", "LOAD"),
