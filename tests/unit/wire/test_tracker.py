@@ -331,7 +331,7 @@ statements = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(statements, st.lists(st.integers(1, 90), max_size=10))
 def test_however_it_is_cut_a_pipeline_is_idle_at_its_end_only(
     said: list[str], cuts: list[int]
@@ -351,7 +351,7 @@ def test_however_it_is_cut_a_pipeline_is_idle_at_its_end_only(
     assert tracker.is_clean
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(
         st.tuples(
