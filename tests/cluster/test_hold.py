@@ -25,6 +25,7 @@ pytestmark = [
 BENCH_S = 16
 CLIENTS = 8
 HOLD_S = 2.0
+SLEEP = "SELECT pg_sleep(60)"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_switchovers_fail_no_transaction(held: LocalHerd) -> None:
 
 
 def test_a_killed_primary_is_noticed_by_those_that_run_something(held: LocalHerd) -> None:
-    """Idle sessions go on elsewhere; a running statement is unknown; nothing acknowledged is lost."""
+    """Idle sessions go on; a running statement is unknown; nothing acknowledged is lost."""
     held.wait_stable(60)
     create_table(held.dsn_proxy())
     idle, busy = connect(held, 0), connect(held, 2)
@@ -140,9 +141,7 @@ def test_a_killed_primary_is_noticed_by_those_that_run_something(held: LocalHerd
     told: list[str] = []
     with Writers(held.dsn_proxies(), count=4) as writers:
         writers.start()
-        sleeping = threading.Thread(
-            target=lambda: told.append(outcome(busy, "SELECT pg_sleep(60)"))
-        )
+        sleeping = threading.Thread(target=lambda: told.append(outcome(busy, SLEEP)))
         sleeping.start()
         time.sleep(1)
         held.kill_postmaster(held.wait_primary())

@@ -109,12 +109,7 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
-        wanted = translate.proxy_settings(settings)
-        self.control = (
-            ProxyControl(control, wanted, self.verifiers.of, on_quiet=lambda: self.agent.observed())
-            if wanted.listeners
-            else None
-        )
+        self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.port = Port(
             self.agent,
@@ -167,6 +162,12 @@ class Node:
         for mark in self.known.marks:
             peers.marks.note(mark)
         return peers
+
+    def _make_control(self, path: Path) -> ProxyControl | None:
+        wanted, on_quiet = translate.proxy_settings(self.settings), lambda: self.agent.observed()
+        if not wanted.listeners:
+            return None
+        return ProxyControl(path, wanted, self.verifiers.of, on_quiet=on_quiet)
 
     def _make_agent(self) -> Agent:
         return Agent(

@@ -73,8 +73,14 @@ class Hold:
         begin(self._gate, session, farewell)
         return True
 
+    def forget(self, session: Session) -> None:
+        """A session is over."""
+        if _ends_here(session):
+            self._held.discard(session)
+        self.settled(session)
+
     def settled(self, session: Session) -> None:
-        """A session's transaction is over, or the session is."""
+        """A session's transaction is over."""
         if session in self._busy:
             self._busy.discard(session)
             self._tell_quiet()

@@ -311,7 +311,7 @@ class Proxy:
         """Forget a session."""
         self._sessions.discard(session)
         self._places.leave(session.places)
-        self.hold.settled(session)
+        self.hold.forget(session)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):

@@ -64,7 +64,8 @@ HARMLESS = frozenset(
 so."""
 
 _MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b"
+    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+"
+    rb"|currval|lastval)\b"
 )
 """What a statement keeps beyond its transaction, in small letters."""
 
@@ -233,6 +234,7 @@ class Tracker:
         if (
             b"temp" in lower or b"hold" in lower or b"set_config" in lower
             or b"advisory_lock" in lower or b"dblink" in lower
+            or b"currval" in lower or b"lastval" in lower
         ) and (mark := _MARKS.search(lower)):  # fmt: skip
             self._blame(mark[1].decode("ascii"), cycle)
         if b"deallocate" in lower:
