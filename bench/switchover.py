@@ -76,7 +76,11 @@ def measure(herd: LocalHerd, protocol: str, options: argparse.Namespace) -> tupl
     """All switchovers under one protocol: a line of the table, and how many transactions failed."""
     with tempfile.TemporaryDirectory(prefix="pgherd-bench-") as folder:
         benches = [_pgbench(herd, node, protocol, Path(folder), options) for node in herd.nodes]
-        time.sleep(REST_S)
+        herd.wait_for(
+            lambda: all(_has_begun(Path(folder), node) for node in herd.nodes),
+            "transaction of every pgbench",
+            deadline_s=START_DEADLINE_S,
+        )
         asked = []
         for number in range(options.rounds):
             before = herd.wait_primary()
@@ -143,6 +147,11 @@ def _pgbench(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _has_begun(folder: Path, node: str) -> bool:
+    """Whether its first block of transactions is written."""
+    return any(path.stat().st_size for path in folder.glob(f"{node}.*"))
 
 
 def _end(bench: subprocess.Popen[str]) -> int:
