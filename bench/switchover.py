@@ -4,8 +4,7 @@ pgbench runs through the proxies of all nodes with `pool: session`, simple and p
 primary changes again and again. What counts is what pgbench says: transactions that failed, and by
 its own log of every transaction the longest that any took during each switchover (the stall). The
 write gap is the longest time in which no client at all was told of a success. One herd on this
-machine, with default settings but for `pool`; nothing is limited, so clients compete with the
-switchover for the same processors.
+machine, with default settings but for `pool`; its clients share the processors with it.
 """
 
 from __future__ import annotations
@@ -29,6 +28,9 @@ from pgherd.proof.history import percentile
 START_DEADLINE_S = 90.0
 AROUND_S = 5.0
 """A transaction that ends so soon after a switchover was asked for may have met it."""
+SCALE = 8
+RATE = 200
+"""Clients that go as fast as they can leave a small machine nothing to switch over with."""
 REST_S = 2.0
 FLUSHED_S = AROUND_S + 4.0
 """pgbench writes its log in blocks, and loses the last of it when it is ended."""
@@ -60,7 +62,7 @@ def main(words: list[str]) -> int:
             layout.end_sessions_at_proxy(place)
         herd.start()
         herd.wait_stable(START_DEADLINE_S)
-        _initialise(herd, scale=options.clients)
+        _initialise(herd)
         for protocol in options.protocols:
             line, failures = measure(herd, protocol, options)
             lines.append(line)
@@ -74,7 +76,11 @@ def measure(herd: LocalHerd, protocol: str, options: argparse.Namespace) -> tupl
     """All switchovers under one protocol: a line of the table, and how many transactions failed."""
     with tempfile.TemporaryDirectory(prefix="pgherd-bench-") as folder:
         benches = [_pgbench(herd, node, protocol, Path(folder), options) for node in herd.nodes]
-        time.sleep(REST_S)
+        herd.wait_for(
+            lambda: all(_has_begun(Path(folder), node) for node in herd.nodes),
+            "transaction of every pgbench",
+            deadline_s=START_DEADLINE_S,
+        )
         asked = []
         for number in range(options.rounds):
             before = herd.wait_primary()
@@ -118,8 +124,8 @@ def _program(herd: LocalHerd) -> str:
     return str(Path(server).with_name("pgbench"))
 
 
-def _initialise(herd: LocalHerd, *, scale: int) -> None:
-    words = [_program(herd), "--initialize", "--quiet", "--scale", str(scale)]
+def _initialise(herd: LocalHerd) -> None:
+    words = [_program(herd), "--initialize", "--quiet", "--scale", str(SCALE)]
     env = _environment(herd, herd.nodes[0])
     subprocess.run(words, env=env, check=True, capture_output=True)
 
@@ -141,6 +147,11 @@ def _pgbench(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def _has_begun(folder: Path, node: str) -> bool:
+    """Whether its first block of transactions is written."""
+    return any(path.stat().st_size for path in folder.glob(f"{node}.*"))
 
 
 def _end(bench: subprocess.Popen[str]) -> int:
@@ -175,7 +186,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="switchovers for each protocol")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument(
-        "--rate", type=int, default=0, help="transactions per second in all; 0: any"
+        "--rate", type=int, default=RATE, help="transactions per second in all; 0: any"
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--postgres-bin", default="auto")
