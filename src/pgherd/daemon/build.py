@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import reloading, translate, warding
+from pgherd.daemon import cancels, reloading, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -92,7 +92,11 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(lambda: self.agent, lambda body: self.verifiers.answer(body))
+        self.requests = Requests(
+            lambda: self.agent,
+            lambda body: self.verifiers.answer(body),
+            lambda body: self.cancels.answer(body),
+        )
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -108,9 +112,12 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
+        self.cancels = cancels.attach(self)
         wanted = translate.proxy_settings(settings)
         self.control = (
-            ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
+            ProxyControl(control, wanted, self.verifiers.of, self.cancels.of)
+            if wanted.listeners
+            else None
         )
         self.agent = self._make_agent()
         self.port = Port(

@@ -5,9 +5,10 @@ Theory of operation.
     1  the client's TLS and startup packet, within `startup_ms`
     2  its verifier from the agent, within `connect_timeout_ms`
     3  its proof, within `startup_ms`: a wrong one ends here, and no server was ever touched
-    4  a server, TLS where it offers it, a login there with the client's own keys; all within
-       `connect_timeout_ms`, again and again while servers are away, change, or say that they are
-       still starting up (57P03). What else a server answers is the client's: its own words
+    4  a server, TLS where it offers it, a login there with the client's own keys, and a look at
+       what the session begins with (`wire.guard`); all within `connect_timeout_ms`, again and
+       again while servers are away, change, or say that they are still starting up (57P03). What
+       else a server answers is the client's: its own words
     5  the server's parameters go to the client with a cancel key of ours
 
 Keys are let go at the end of step 4. Owns this order, its deadlines, and what the log says of
@@ -23,6 +24,8 @@ import ssl
 from base64 import b64encode
 from typing import Protocol, cast
 
+import msgspec
+
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
 from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
@@ -35,6 +38,7 @@ from pgherd.route.choose import Bound, NoBackend
 from pgherd.wire import scram
 from pgherd.wire.answer import CANNOT_CONNECT_NOW, Refusal
 from pgherd.wire.entry import EntryImpossible, ServerEntry
+from pgherd.wire.guard import ASK_SETTINGS, Guard, TooQuiet, check_settings, startup_refusal
 from pgherd.wire.login import (
     ACCEPT_TLS,
     AskVerifier,
@@ -48,6 +52,8 @@ from pgherd.wire.login import (
     authentication,
     key_data,
 )
+from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
+from pgherd.wire.query import Answers, Row, ServerError
 from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
 
 ENTRY_S_MIN = 1.0
@@ -89,11 +95,12 @@ class _RefusedByServer(Exception):
 class _Entered:
     """A session at a server, before the client hears of it."""
 
-    __slots__ = ("entry", "transport")
+    __slots__ = ("entry", "refusal", "transport")
 
     def __init__(self, entry: ServerEntry, transport: asyncio.Transport) -> None:
         self.entry = entry
         self.transport = transport
+        self.refusal: Refusal | None = None
 
 
 async def admit(gate: Gate, session: Terminated) -> None:
@@ -242,13 +249,21 @@ async def _enter(gate: Gate, session: Terminated, proved: Authenticated) -> None
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     deadline_s = began_s + gate.settings.connect_timeout_ms / 1000
+    asked = asked_at_startup(proved.startup.parameters)
+    if gate.settings.sync_floor and (refusal := startup_refusal(asked)) is not None:
+        raise _Refused(refusal, Result.DENIED)
+    if asked.get(MESSAGES) in HIDING:
+        proved = _loud(proved)
     gate.tally.held += 1
     try:
         while True:
             found = await dial(gate, session, deadline_s=deadline_s)
             outcome: Bound | NoBackend | None
             if isinstance(found, Dialled):
-                outcome = await _try(gate, session, proved, found, deadline_s)
+                try:
+                    outcome = await _try(gate, session, proved, found, deadline_s)
+                except TooQuiet:
+                    proved, outcome = _loud(proved), None
             else:
                 outcome = found
             if isinstance(outcome, Bound):
@@ -288,6 +303,8 @@ async def _try(
             return None
         if entered.entry.error is not None:
             return _refused_by(entered.entry, name)
+        if entered.refusal is not None:
+            raise _Refused(entered.refusal, Result.DENIED)
         is_joined = True
         _join(gate, session, bound, proved, entered)
         return bound
@@ -330,7 +347,33 @@ async def _log_in(gate: Gate, proved: Authenticated, dialled: Dialled) -> _Enter
     while not entry.is_over:
         if said := entry.feed(await side.inbox.more()):
             transport.write(said)
-    return _Entered(entry, transport)
+    entered = _Entered(entry, transport)
+    if entry.error is None:
+        has_floor = gate.settings.sync_floor and dialled.bound.to_primary
+        rows = await _settings(side, transport)
+        entered.refusal = check_settings(rows, has_floor=has_floor)
+    return entered
+
+
+async def _settings(side: TerminatedServer, transport: asyncio.Transport) -> list[Row]:
+    """What the session begins with. Raises OSError, ProtocolViolation."""
+    answers = Answers()
+    rows: list[Row] = []
+    transport.write(b"".join(ASK_SETTINGS))
+    try:
+        for _ in ASK_SETTINGS:
+            while not answers.feed(b""):
+                answers.feed(await side.inbox.more())
+            rows += answers.take()
+    except ServerError as error:
+        raise ProtocolViolation(str(error)) from error
+    return rows
+
+
+def _loud(proved: Authenticated) -> Authenticated:
+    parameters = made_loud(proved.startup.parameters)
+    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
+    return msgspec.structs.replace(proved, startup=startup)
 
 
 async def _server_tls(
@@ -362,6 +405,7 @@ def _join(
     gate.tally.note(session.listener, Result.OPENED)
     gate.session_joined(session)
     told = authentication(0) + entry.greeting + key_data(session.own_key) + entry.ready
+    session.guard = Guard(has_floor=gate.settings.sync_floor)
     session.join(entered.transport, greeting=entry.greeting, begin=told)
 
 

@@ -32,6 +32,7 @@ from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Sessio
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
+from pgherd.relay.waits import Waits
 from pgherd.route.choose import (
     Backend,
     Bound,
@@ -91,6 +92,7 @@ class Proxy:
         self.attempts: dict[Attempt, Bound] = {}
         self.totals = Totals()
         self.tally = Tally()
+        self.waits = Waits(self.tally.errors)
         self.snapshot: Snapshot | None = None
         self.asker = Asker()
         self.certificates = Certificates()
@@ -378,8 +380,8 @@ class Proxy:
     async def _cancel(self, session: Session, key: CancelKey) -> None:
         own = self._own_keys.get(key)
         try:
-            if own is not None and own.bound is not None and own.key is not None:
-                await cancel_on([own.bound.backend], own.key)
+            if own is not None:
+                await self.waits.cancel(own)
             elif not _is_terminated(session):
                 await cancel_on(self._may_know(key), key)
         finally:

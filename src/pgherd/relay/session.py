@@ -25,6 +25,7 @@ from typing import Protocol, cast
 
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.sockets import tune
+from pgherd.relay.waits import Waits
 from pgherd.route.choose import Bound
 from pgherd.route.entry import Key
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
@@ -66,6 +67,7 @@ class Host(Protocol):
     """What a session needs of the proxy that it lives in."""
 
     totals: Totals
+    waits: Waits
 
     def session_began(self, session: Session) -> None:
         """A client is there."""

@@ -4,6 +4,8 @@ Theory of operation. Until the login is over on both sides, what each side says 
 `Inbox` that a coroutine (`entrance`) reads. From then on bytes pass as in `session`, and a tracker
 is shown them: so it is known where messages end, whether anything is under way, and an error of our
 own can be said between any two messages, inside TLS too.
+A server that stopped waiting for a standby's word says so in a warning and then reports success:
+neither reaches the client. It is told that the outcome is not known, and that is its end.
 A client that half-closes is ended by a Terminate message of ours behind its last one: the server
 answers what came before and leaves, with TLS on its side as without.
 """
@@ -14,6 +16,7 @@ import asyncio
 
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import (
+    CUT_FLUSH_LIMIT_S,
     CUT_LINGER_S,
     LINGER_S,
     PENDING_BYTES_MAX,
@@ -26,10 +29,17 @@ from pgherd.relay.session import (
     resume,
     shared_view,
 )
-from pgherd.wire.answer import Refusal
+from pgherd.wire.answer import OUTCOME_UNKNOWN, Refusal, error_response
+from pgherd.wire.guard import Guard
 from pgherd.wire.query import TERMINATE
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 from pgherd.wire.tracker import Tracker
+
+_UNCONFIRMED = (
+    "pgherd: the wait for a standby was cancelled; the transaction is committed on the primary,"
+    " and whether a failover would keep it is not known"
+)
+_HINT_UNCONFIRMED = "Connect again and look whether it took effect."
 
 
 class Inbox:
@@ -81,7 +91,15 @@ class Terminated(Session):
     turned_away: what to tell it instead of asking for a password.
     """
 
-    __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker", "turned_away")
+    __slots__ = (
+        "guard",
+        "in_handshake",
+        "inbox",
+        "is_encrypted",
+        "own_key",
+        "tracker",
+        "turned_away",
+    )
 
     ends_here = True
 
@@ -90,6 +108,7 @@ class Terminated(Session):
         self.opening = None
         self.inbox = Inbox()
         self.tracker: Tracker | None = None
+        self.guard = Guard(has_floor=False)
         self.own_key: CancelKey | None = None
         self.in_handshake = False
         self.is_encrypted = False
@@ -98,12 +117,12 @@ class Terminated(Session):
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and no transaction is open."""
-        return self.tracker is not None and self.tracker.is_idle
+        return self.tracker is not None and self.tracker.is_idle and not self.guard.holds
 
     @property
     def is_busy(self) -> bool:
         """Whether the client said something that has no answer yet."""
-        return self.tracker is not None and self.tracker.is_busy
+        return self.tracker is not None and (self.tracker.is_busy or self.guard.holds)
 
     @property
     def can_be_told(self) -> bool:
@@ -150,6 +169,7 @@ class Terminated(Session):
         if server is None:
             return
         try:
+            data = self.guard.client(data)
             tracker.client(data)
         except ProtocolViolation as why:
             self._violated(why)
@@ -158,13 +178,30 @@ class Terminated(Session):
 
     def server_said(self, data: bytes) -> None:
         """Bytes of the server, after its login."""
-        assert self.tracker is not None
+        tracker = self.tracker
+        assert tracker is not None
         try:
-            self.tracker.server(data)
+            tracker.server(data)
         except ProtocolViolation as why:
             self._violated(why)
             return
-        self.say(data)
+        if tracker.wait_cancelled:
+            self._unconfirmed(data, data.rfind(tracker.wait_cancelled))
+        else:
+            self.say(data)
+
+    def _unconfirmed(self, data: bytes, at: int) -> None:
+        """A commit is in the server's own log and perhaps nowhere else: that is no success.
+
+        at: where the server says so. Below 0 it began to say so earlier, and the client is in the
+        middle of that message: then the connection just ends.
+        """
+        self._host.waits.unconfirmed(self.bound)
+        if at >= 0:
+            self.say(data[:at])
+            refusal = Refusal(OUTCOME_UNKNOWN, _UNCONFIRMED, _HINT_UNCONFIRMED)
+            self.say(error_response(refusal))
+        self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
 
     def _violated(self, why: ProtocolViolation) -> None:
         """Somebody says what is no message: told where the client can tell it from the rest."""
@@ -178,7 +215,7 @@ class Terminated(Session):
         server, tracker = self.server, self.tracker
         if server is None or tracker is None or server.is_closing():
             return
-        if tracker.client_at_boundary:
+        if tracker.client_at_boundary and not self.guard.holds:
             server.write(TERMINATE)
         else:
             end_of_data(server)

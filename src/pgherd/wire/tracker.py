@@ -34,9 +34,13 @@ OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
 _BULK = frozenset(b"d")
-_NOT_READ = frozenset(b"DdTt123nsAN")
+_NOT_READ = frozenset(b"DdTt123nsA")
 _READ_CLIENT = frozenset(b"QPC")
-_READ_SERVER = frozenset(b"CSZ")
+_READ_SERVER = frozenset(b"CSZN")
+_WAIT_CANCELLED = re.compile(rb"\AS[^\0]*\0VWARNING\0C01000\0(?:[^\0]+\0)*RSyncRepWaitForLSN\0")
+"""PostgreSQL's warning that it acknowledges a commit that no standby has confirmed (syncrep.c). Its
+words are in the server's language; severity, SQLSTATE and the routine that says it are not. A RAISE
+of somebody's own has another routine."""
 
 HARMLESS = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
@@ -84,12 +88,15 @@ class Tracker:
         "_sets",
         "settings",
         "status",
+        "wait_cancelled",
     )
 
     def __init__(self) -> None:
         self.settings: dict[str, str] = {}
         """What ParameterStatus said last."""
         self.status = ord("I")
+        self.wait_cancelled = b""
+        """The message in which the server says that it stopped waiting for a standby."""
         self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
         self._server = Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
         self._cycles = bytearray()
@@ -164,6 +171,8 @@ class Tracker:
                     self._copies_in = True
                 case 0x45:  # E
                     self._failed()
+                case 0x4E:  # N
+                    self._notice(frame.body)
                 case 0x57:  # W
                     self._blame("replication", self._done + 1)
                 case _:
@@ -217,6 +226,10 @@ class Tracker:
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
         self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+
+    def _notice(self, body: bytes) -> None:
+        if _WAIT_CANCELLED.match(body):
+            self.wait_cancelled = b"N" + (4 + len(body)).to_bytes(4, "big") + body
 
     def _completed(self, body: bytes) -> None:
         tag = _tags.get(body) or _tag(body)
