@@ -97,7 +97,7 @@ class Guard:
             return None
         refusal = self._refusal(found)
         if refusal is not None:
-            text = _failing(refusal)
+            text = _failing(refusal, has_parameters=data[at] == ord("P") and b"$1" in text)
         else:
             louder = _louder(text, found)
             if louder == text:
@@ -159,8 +159,13 @@ def _louder(text: bytes, found: list[Found]) -> bytes:
     return text
 
 
-def _failing(refusal: Refusal) -> bytes:
-    """A statement that fails with these words, in a transaction as outside."""
+def _failing(refusal: Refusal, *, has_parameters: bool) -> bytes:
+    """A statement that fails with these words, in a transaction as outside.
+
+    has_parameters: the client will send values with it, so it has to fail as it is parsed (22P02).
+    """
+    if has_parameters:
+        return f"SELECT '{_quoted(refusal.message)}'::int".encode()
     said = {"ERRCODE": refusal.sqlstate, "MESSAGE": refusal.message, "HINT": refusal.hint}
     options = ", ".join(f"{name} = '{_quoted(text)}'" for name, text in said.items())
     return f"DO $pgherd$BEGIN RAISE EXCEPTION USING {options}; END$pgherd$".encode()
