@@ -30,7 +30,7 @@ def passed(statement: str, *, has_floor: bool = False) -> bytes:
     [
         ("SET client_min_messages = error", "SET client_min_messages = warning"),
         ("set local Client_Min_Messages to 'PANIC'", "set local Client_Min_Messages to 'warning'"),
-        ('SET SESSION "client_min_messages"="fatal"', 'SET SESSION "client_min_messages"="warning"'),
+        ('SET LOCAL "client_min_messages"="fatal"', 'SET LOCAL "client_min_messages"="warning"'),
         (
             "SELECT 1; select pg_catalog.set_config('client_min_messages' , 'error',false), 2",
             "SELECT 1; select pg_catalog.set_config('client_min_messages' , 'warning',false), 2",
@@ -123,7 +123,7 @@ mixed = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(mixed, st.lists(st.integers(1, 400), max_size=9))
 def test_cuts_change_nothing(said: list[bytes], cuts: list[int]) -> None:
     """However the bytes come, the server gets the same, and at the end all of it."""
@@ -139,7 +139,7 @@ def test_cuts_change_nothing(said: list[bytes], cuts: list[int]) -> None:
     assert not guard.holds
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="client_min_messages set=to'\"$/*-e;\\()dox", max_size=200))
 def test_no_text_stops_the_reader(text: str) -> None:
     """What is found stands where it says."""
