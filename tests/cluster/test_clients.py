@@ -99,7 +99,10 @@ def ways() -> Iterator[list[Way]]:
 def run(argv: list[str], **more: str) -> str:
     """What a program prints; it must not fail."""
     env = {**os.environ, **more}
-    done = subprocess.run(argv, env=env, capture_output=True, timeout=LIMIT_S, text=True)
+    try:
+        done = subprocess.run(argv, env=env, capture_output=True, timeout=LIMIT_S, text=True)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"not within {LIMIT_S} s; it said: {late.stdout}") from late
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 

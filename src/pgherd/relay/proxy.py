@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
-from pgherd.relay.barred import Barred, packed
+from pgherd.relay.barred import Barred, address_of, misspoken, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
@@ -107,6 +107,7 @@ class Proxy:
         self._silences = Silences()
         self._places = Places()
         self._barred = Barred()
+        self._misspoken = misspoken()
         self._sessions_max = 0
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
@@ -230,8 +231,7 @@ class Proxy:
         """Whether a client may come in; one that may not is left without a word."""
         client, allow = session.client, self.settings.allow
         assert client is not None
-        peer = client.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
+        address = address_of(client)
         if not allow or may_come(packed(address), allow):
             return True
         self.tally.note(session.listener, Result.BARRED)
@@ -302,6 +302,8 @@ class Proxy:
     def session_violated(self, session: Session, why: ProtocolViolation) -> None:
         """Tell a client that does not speak the protocol, and close."""
         self.tally.note(session.listener, Result.VIOLATED)
+        address, now_s = address_of(session.client), asyncio.get_running_loop().time()
+        self._misspoken.note(address, session.listener.label, now_s=now_s, why=str(why))
         session.refuse(Refusal(why.sqlstate, f"pgherd: {why}"))
 
     def session_ended(self, session: Session) -> None:

@@ -140,7 +140,7 @@ public class Tour {
             one.setAutoCommit(true);
             statement.execute("LISTEN tour");
             statement.execute("NOTIFY tour, 'of the day'");
-            for (org.postgresql.PGNotification said : own.getNotifications(30000)) {
+            for (org.postgresql.PGNotification said : own.getNotifications()) {
                 saw("listen", said.getParameter());
             }
         }

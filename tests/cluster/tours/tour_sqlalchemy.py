@@ -56,7 +56,7 @@ def tour(way: dict[str, Any]) -> None:
         with engine.begin() as one:
             one.execute(sa.text("SELECT * FROM nowhere"))
     except sa.exc.ProgrammingError as error:
-        saw("error", str(error.orig))
+        saw("error", str(error.orig).splitlines()[0])
     if way["writes"]:
         writes(engine, saw)
     engine.dispose()
