@@ -92,11 +92,7 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(
-            lambda: self.agent,
-            lambda body: self.verifiers.answer(body),
-            lambda body: self.cancels.answer(body),
-        )
+        self.requests = self._make_requests()
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -113,12 +109,7 @@ class Node:
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
         self.cancels = cancels.attach(self)
-        wanted = translate.proxy_settings(settings)
-        self.control = (
-            ProxyControl(control, wanted, self.verifiers.of, self.cancels.of)
-            if wanted.listeners
-            else None
-        )
+        self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.port = Port(
             self.agent,
@@ -151,6 +142,19 @@ class Node:
             read=partial(read_passwords, self.server) if self.server is not None else None,
             ask=self.peers.request,
         )
+
+    def _make_requests(self) -> Requests:
+        return Requests(
+            lambda: self.agent,
+            lambda body: self.verifiers.answer(body),
+            lambda body: self.cancels.answer(body),
+        )
+
+    def _make_control(self, path: Path) -> ProxyControl | None:
+        wanted = translate.proxy_settings(self.settings)
+        if not wanted.listeners:
+            return None
+        return ProxyControl(path, wanted, self.verifiers.of, self.cancels.of)
 
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings

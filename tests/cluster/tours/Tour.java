@@ -16,7 +16,7 @@ import org.postgresql.largeobject.LargeObjectManager;
 
 /** The tour by JDBC: `java -cp JAR Tour.java NAME HOST PORT USER PASSWORD TLS WRITES ...`. */
 public class Tour {
-    private static final String BIG = "SELECT i, md5(i::text) FROM generate_series(1, 20000) i";
+    private static final String BIG = "SELECT i, md5(i::text) FROM generate_series(1, 4000) i";
     private final String[] way;
 
     Tour(String[] way) {
@@ -57,10 +57,10 @@ public class Tour {
         try (Connection one = open(way[4]); Statement statement = one.createStatement()) {
             saw("big", digest(statement.executeQuery(BIG)));
             StringBuilder many = new StringBuilder("?::int");
-            for (int i = 1; i < 2000; i++) many.append(", ?::int");
+            for (int i = 1; i < 1000; i++) many.append(", ?::int");
             String sum = "SELECT sum(v) FROM unnest(ARRAY[" + many + "]) v";
             try (PreparedStatement prepared = one.prepareStatement(sum)) {
-                for (int i = 0; i < 2000; i++) prepared.setInt(i + 1, i);
+                for (int i = 0; i < 1000; i++) prepared.setInt(i + 1, i);
                 saw("parameters", digest(prepared.executeQuery()));
             }
             try (PreparedStatement prepared = one.prepareStatement("SELECT ?::int + 1")) {
@@ -115,7 +115,7 @@ public class Tour {
             statement.execute("CREATE TEMP TABLE filled (id int, note text)");
             String row = "1\t" + "x".repeat(900) + "\n";
             saw("copy in", own.getCopyAPI().copyIn(
-                "COPY filled FROM STDIN", new StringReader(row.repeat(3000))));
+                "COPY filled FROM STDIN", new StringReader(row.repeat(1000))));
             String insert = "INSERT INTO filled VALUES (?, ?)";
             try (PreparedStatement batch = one.prepareStatement(insert)) {
                 for (int i = 0; i < 1000; i++) {

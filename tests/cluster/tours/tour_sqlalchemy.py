@@ -45,7 +45,7 @@ def tour(way: dict[str, Any]) -> None:
         saw("wrong password", str(error.orig).rpartition("FATAL:")[2].strip())
     engine = engine_of(way, way["password"])
     with engine.connect() as one:
-        series = sa.func.generate_series(1, 20000).table_valued("i").render_derived()
+        series = sa.func.generate_series(1, 5000).table_valued("i").render_derived()
         found = one.execute(sa.select(series.c.i, sa.func.md5(sa.cast(series.c.i, sa.Text))))
         saw("big", digest([tuple(row) for row in found]))
         streamed = one.execution_options(stream_results=True, yield_per=100)
@@ -66,7 +66,7 @@ def writes(engine: sa.Engine, saw: Any) -> None:
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add_all(Kept(note=f"ünï {i}", data=bytes([i % 256]) * 100) for i in range(2000))
+        session.add_all(Kept(note=f"ünï {i}", data=bytes([i % 256]) * 100) for i in range(300))
         session.commit()
         session.get_one(Kept, 7).note = "changed"
         session.commit()
