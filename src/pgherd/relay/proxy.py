@@ -414,7 +414,8 @@ class Proxy:
             if id(session) // 64 % SWEEP_PARTS != part % SWEEP_PARTS:
                 continue
             for transport in (session.client, session.server):
-                sock = transport.get_extra_info("socket") if transport is not None else None
+                is_open = transport is not None and not transport.is_closing()
+                sock = transport.get_extra_info("socket") if transport and is_open else None
                 if sock is not None and is_dead(sock, dead_peer_ms=self.settings.dead_peer_ms):
                     assert transport is not None
                     self.note_error("peer_vanished")
