@@ -25,6 +25,7 @@ from pgherd.relay.messages import (
     ProxyCounters,
     ProxyFailed,
     ProxyHello,
+    ProxyQuiet,
     ProxySettings,
     ToProxy,
     Verifiers,
@@ -60,7 +61,16 @@ class ControlError(Exception):
 class _Link:
     """One connected proxy and what it said last."""
 
-    __slots__ = ("answering", "at_s", "cancelling", "counters", "hello", "task", "was_well")
+    __slots__ = (
+        "answering",
+        "at_s",
+        "cancelling",
+        "counters",
+        "hello",
+        "quiet",
+        "task",
+        "was_well",
+    )
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
@@ -68,6 +78,7 @@ class _Link:
         self.cancelling: set[asyncio.Task[None]] = set()
         self.hello: ProxyHello | None = None
         self.counters: ProxyCounters | None = None
+        self.quiet = ""
         self.at_s = 0.0
         self.was_well = False
 
@@ -81,8 +92,11 @@ class ProxyControl:
         settings: ProxySettings,
         verifiers: Source | None = None,
         cancel: Cancel | None = None,
+        *,
+        on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
+        self._on_quiet = on_quiet
         self._verifiers = verifiers
         self._cancel = cancel
         self._settings = settings
@@ -132,6 +146,10 @@ class ProxyControl:
     def failure(self) -> str | None:
         """Why a proxy could not do its work, in one line; None once a later one is well."""
         return self._failure
+
+    def is_quiet(self, hold: str) -> bool:
+        """Whether no proxy that is connected has a transaction left that it could hold."""
+        return all(link.quiet == hold for link in self._links)
 
     def healthy(self) -> bool:
         """Whether a proxy is connected, reports in time, and has every listener open."""
@@ -223,10 +241,16 @@ class ProxyControl:
             told = await self._cancel(asked)
         writer.write(frame(told))
 
-    def _take(self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters) -> None:
+    def _take(
+        self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet
+    ) -> None:
         match message:
             case ProxyHello():
                 link.hello = message
+            case ProxyQuiet():
+                is_news, link.quiet = link.quiet != message.hold, message.hold
+                if is_news:
+                    self._on_quiet()
             case ProxyFailed():
                 self._failure = message.message
             case ProxyCounters():

@@ -17,6 +17,7 @@ from pgherd.relay.messages import (
     FrameError,
     ProxyFailed,
     ProxyHello,
+    ProxyQuiet,
     ProxySettings,
     Verifiers,
     frame,
@@ -67,6 +68,7 @@ class Link:
             writer.write(frame(ProxyHello(os.getpid(), __version__)))
             asker.connected(lambda question: writer.write(frame(question)))
             waits.connected(lambda question: writer.write(frame(question)))
+            self._proxy.hold.connected(lambda hold: writer.write(frame(ProxyQuiet(hold))))
             while (message := await read_to_proxy(reader)) is not None:
                 match message:
                     case ProxySettings():
@@ -85,6 +87,7 @@ class Link:
         finally:
             asker.lost()
             waits.lost()
+            self._proxy.hold.connected(None)
             reporting.cancel()
 
     async def _configure(self, settings: ProxySettings, writer: asyncio.StreamWriter) -> None:
