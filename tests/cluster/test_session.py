@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -19,6 +22,8 @@ def terminate(herd: LocalHerd, name: str) -> None:
     place = herd.places[name]
     tls = {"cert": str(place.directory / "node.crt"), "key": str(place.directory / "node.key")}
     layout.end_sessions_at_proxy(place, tls=tls, connect_timeout="30s")
+    changes = {"replication": {"sync_timeout": "60s"}}
+    layout.write_settings(place, layout.merge(layout.read_settings(place), changes))
 
 
 def connect(herd: LocalHerd, port: int, password: str, **more: str) -> psycopg.Connection[Any]:
@@ -54,6 +59,38 @@ def needs_tls(herd: LocalHerd, port: int) -> bool:
     return False
 
 
+def a_commit_waits(herd: LocalHerd, primary: str) -> None:
+    """While no standby receives, a client's cancel spares its commit, which then ends well.
+
+    It goes from another node's proxy through its agent to the primary's; any other is done.
+    """
+    (replica,) = (name for name in herd.nodes[:2] if name != primary)
+    create = "CREATE TABLE public.waited (n int); GRANT ALL ON public.waited TO ann"
+    herd.query(primary, create)
+    [[receiver]] = herd.query(replica, "SELECT pid FROM pg_stat_wal_receiver")
+    waiting = "SELECT pid FROM pg_stat_activity WHERE usename = 'ann' AND wait_event = "
+    port = herd.places[replica].ports.proxy_primary
+    with ThreadPoolExecutor(1) as pool, connect(herd, port, "third") as one:
+        os.kill(int(str(receiver)), signal.SIGSTOP)
+        try:
+            running = pool.submit(one.execute, "INSERT INTO public.waited VALUES (1)")
+            seen = lambda: herd.query(primary, f"{waiting} 'SyncRep'")  # noqa: E731 # asked twice
+            before = herd.wait_for(seen, "a commit that waits", deadline_s=30)
+            one.cancel_safe(timeout=30)
+            assert seen() == before, "it goes on waiting"
+        finally:
+            os.kill(int(str(receiver)), signal.SIGCONT)
+        running.result(timeout=60)
+        assert one.execute("SELECT count(*) FROM public.waited").fetchone() == (1,)
+        running = pool.submit(one.execute, "SELECT pg_sleep(60)")
+        asleep = f"{waiting} 'PgSleep'"
+        herd.wait_for(lambda: herd.query(primary, asleep), "a statement that sleeps", deadline_s=30)
+        one.cancel_safe(timeout=30)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            running.result(timeout=60)
+    assert "cancel.withheld" in herd.places[replica].log.read_text()
+
+
 def test_every_node_lets_the_same_users_in(stable: Any) -> None:
     """A witness's proxy too; a new password counts everywhere at once; a switchover is survived."""
     with LocalHerd(3, witnesses=1, postgres_bin=stable.postgres_bin) as herd:
@@ -74,6 +111,7 @@ def test_every_node_lets_the_same_users_in(stable: Any) -> None:
         with connect(herd, ports[2].proxy_replica, "third") as one:
             assert not is_primary(one)
 
+        a_commit_waits(herd, primary)
         idle = connect(herd, ports[2].proxy_primary, "third")
         herd.switchover()
         assert is_primary(idle)

@@ -141,6 +141,14 @@ class Proxy(Section):
         tuple[NetworkRef, ...],
         Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),
     ] = ()
+    sync_floor: Annotated[
+        Flag,
+        Key(
+            "Refuse sessions of listeners with pool: session, and statements in them, that lower"
+            " synchronous_commit below on: their commits could be lost by a failover.",
+            LIVE,
+        ),
+    ] = False
     drain_timeout_ms: Annotated[
         Millis,
         Key(

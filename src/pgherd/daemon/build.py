@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import reloading, translate, warding
+from pgherd.daemon import cancels, reloading, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -93,7 +93,7 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(lambda: self.agent, lambda body: self.verifiers.answer(body))
+        self.requests = self._make_requests()
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -109,6 +109,7 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
+        self.cancels = cancels.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.port = Port(
@@ -143,6 +144,13 @@ class Node:
             ask=self.peers.request,
         )
 
+    def _make_requests(self) -> Requests:
+        return Requests(
+            lambda: self.agent,
+            lambda body: self.verifiers.answer(body),
+            lambda body: self.cancels.answer(body),
+        )
+
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings
         peers = Peers(
@@ -167,7 +175,7 @@ class Node:
         wanted, on_quiet = translate.proxy_settings(self.settings), lambda: self.agent.observed()
         if not wanted.listeners:
             return None
-        return ProxyControl(path, wanted, self.verifiers.of, on_quiet=on_quiet)
+        return ProxyControl(path, wanted, self.verifiers.of, self.cancels.of, on_quiet=on_quiet)
 
     def _make_agent(self) -> Agent:
         return Agent(

@@ -26,6 +26,7 @@ from pgherd.api.herd import (
 from pgherd.api.joining import Joiner
 from pgherd.daemon import readmitting
 from pgherd.daemon.agent import Agent
+from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.verifiers import VERIFIERS
@@ -61,10 +62,14 @@ class Requests:
     """What this node answers to its peers."""
 
     def __init__(
-        self, agent: Callable[[], Agent], verifiers: Callable[[bytes], Awaitable[bytes]]
+        self,
+        agent: Callable[[], Agent],
+        verifiers: Callable[[bytes], Awaitable[bytes]],
+        cancels: Callable[[bytes], Awaitable[bytes]],
     ) -> None:
         self._agent = agent
         self._verifiers = verifiers
+        self._cancels = cancels
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -81,6 +86,8 @@ class Requests:
                 return b""
             if kind == VERIFIERS:
                 return await self._verifiers(body)
+            if kind == CANCEL:
+                return await self._cancels(body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)

@@ -139,6 +139,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         limits=Limits(limits.user, limits.database, dict(limits.users), dict(limits.databases)),
         allow=tuple(_network(text) for text in proxy.allow),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
+        sync_floor=proxy.sync_floor,
     )
 
 

@@ -18,6 +18,9 @@ from pathlib import Path
 import msgspec
 
 from pgherd.relay.messages import (
+    CancelAsked,
+    Cancelled,
+    CancelTold,
     FrameError,
     ProxyCounters,
     ProxyFailed,
@@ -45,6 +48,11 @@ SOCKET_PATH_BYTES_MAX = 107
 Source = Callable[[tuple[str, ...]], Awaitable[Verifiers]]
 """Who knows what users' passwords are checked with; problems are part of the answer."""
 
+Cancel = Callable[[CancelAsked], Awaitable[CancelTold]]
+"""Who can cancel what a server runs; problems are part of the answer."""
+
+CANCELS_AT_ONCE_MAX = 64
+
 
 class ControlError(Exception):
     """The operator's arrangement of the control socket cannot work."""
@@ -53,11 +61,21 @@ class ControlError(Exception):
 class _Link:
     """One connected proxy and what it said last."""
 
-    __slots__ = ("answering", "at_s", "counters", "hello", "quiet", "task", "was_well")
+    __slots__ = (
+        "answering",
+        "at_s",
+        "cancelling",
+        "counters",
+        "hello",
+        "quiet",
+        "task",
+        "was_well",
+    )
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
         self.answering: asyncio.Task[None] | None = None
+        self.cancelling: set[asyncio.Task[None]] = set()
         self.hello: ProxyHello | None = None
         self.counters: ProxyCounters | None = None
         self.quiet = ""
@@ -73,12 +91,14 @@ class ProxyControl:
         path: Path,
         settings: ProxySettings,
         verifiers: Source | None = None,
+        cancel: Cancel | None = None,
         *,
         on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._on_quiet = on_quiet
         self._verifiers = verifiers
+        self._cancel = cancel
         self._settings = settings
         self._snapshot: Snapshot | None = None
         self._server: asyncio.Server | None = None
@@ -176,6 +196,8 @@ class ProxyControl:
             while (message := await read_to_agent(reader)) is not None:
                 if isinstance(message, VerifiersAsked):
                     self._begin_answer(link, message.users, writer)
+                elif isinstance(message, CancelAsked):
+                    self._begin_cancel(link, message, writer)
                 else:
                     self._take(link, message)
         except (FrameError, asyncio.CancelledError):
@@ -184,6 +206,8 @@ class ProxyControl:
             sending.cancel()
             if link.answering is not None:
                 link.answering.cancel()
+            for task in link.cancelling:
+                task.cancel()
             writer.close()
             self._links.remove(link)
 
@@ -201,6 +225,21 @@ class ProxyControl:
         else:
             answer = await self._verifiers(users)
         writer.write(frame(answer))
+
+    def _begin_cancel(self, link: _Link, asked: CancelAsked, writer: asyncio.StreamWriter) -> None:
+        """Several go on beside each other: none waits for another's server."""
+        if len(link.cancelling) >= CANCELS_AT_ONCE_MAX:
+            raise FrameError("too many cancels at once")
+        task = asyncio.create_task(self._do_cancel(asked, writer))
+        link.cancelling.add(task)
+        task.add_done_callback(link.cancelling.discard)
+
+    async def _do_cancel(self, asked: CancelAsked, writer: asyncio.StreamWriter) -> None:
+        if self._cancel is None:
+            told = CancelTold(asked.number, Cancelled.UNKNOWN, "this agent knows no servers")
+        else:
+            told = await self._cancel(asked)
+        writer.write(frame(told))
 
     def _take(
         self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet

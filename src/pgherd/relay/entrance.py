@@ -5,9 +5,10 @@ Theory of operation.
     1  the client's TLS and startup packet, within `startup_ms`
     2  its verifier from the agent, within `connect_timeout_ms`
     3  its proof, within `startup_ms`: a wrong one ends here, and no server was ever touched
-    4  a server, TLS where it offers it, a login there with the client's own keys; all within
-       `connect_timeout_ms`, again and again while servers are away, change, or say that they are
-       still starting up (57P03). What else a server answers is the client's: its own words
+    4  a server, TLS where it offers it, a login there with the client's own keys, and a look at
+       what the session begins with (`wire.guard`); all within `connect_timeout_ms`, again and
+       again while servers are away, change, or say that they are still starting up (57P03). What
+       else a server answers is the client's: its own words
     5  the server's parameters go to the client with a cancel key of ours
 
 What the client proved is kept with the session, in memory alone, so that it can log in once more
@@ -23,6 +24,8 @@ import os
 import ssl
 from base64 import b64encode
 from typing import Protocol, cast
+
+import msgspec
 
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
@@ -42,6 +45,7 @@ from pgherd.wire.answer import (
     Refusal,
 )
 from pgherd.wire.entry import EntryImpossible, ServerEntry
+from pgherd.wire.guard import ASK_SETTINGS, Guard, TooQuiet, check_settings, startup_refusal
 from pgherd.wire.login import (
     ACCEPT_TLS,
     AskVerifier,
@@ -55,6 +59,8 @@ from pgherd.wire.login import (
     authentication,
     key_data,
 )
+from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
+from pgherd.wire.query import Answers, Row, ServerError
 from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
 
@@ -102,7 +108,7 @@ class RefusedByServer(Exception):
 class Entered:
     """A session at a server, before the client hears of it. renewal: of one that was elsewhere."""
 
-    __slots__ = ("entry", "renewal", "transport")
+    __slots__ = ("entry", "refusal", "renewal", "transport")
 
     def __init__(
         self, entry: ServerEntry, transport: asyncio.Transport, renewal: Renewal | None
@@ -110,6 +116,7 @@ class Entered:
         self.entry = entry
         self.transport = transport
         self.renewal = renewal
+        self.refusal: Refusal | None = None
 
 
 class Comer(Protocol):
@@ -140,6 +147,7 @@ class _Newcomer:
         self._gate.tally.note(session.listener, Result.OPENED)
         self._gate.session_joined(session)
         told = authentication(0) + entry.greeting + key_data(session.own_key) + entry.ready
+        session.guard = Guard(has_floor=self._gate.settings.sync_floor)
         session.join(entered.transport, greeting=entry.greeting, begin=told)
 
 
@@ -292,6 +300,11 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
     """
     loop = asyncio.get_running_loop()
     began_s = loop.time()
+    asked = asked_at_startup(proved.startup.parameters)
+    if gate.settings.sync_floor and (refusal := startup_refusal(asked)) is not None:
+        raise Refused(refusal, Result.DENIED)
+    if asked.get(MESSAGES) in HIDING:
+        proved = _loud(proved)
     gate.tally.held += 1
     try:
         await gate.hold.unheld(session)
@@ -301,7 +314,10 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
             found = await dial(gate, session, deadline_s=deadline_s)
             outcome: Bound | NoBackend | None
             if isinstance(found, Dialled):
-                outcome = await _try(gate, proved, comer, found, deadline_s)
+                try:
+                    outcome = await _try(gate, proved, comer, found, deadline_s)
+                except TooQuiet:
+                    proved, outcome = _loud(proved), None
             else:
                 outcome = found
             if isinstance(outcome, Bound):
@@ -341,6 +357,8 @@ async def _try(
             return None
         if entered.entry.error is not None:
             return _refused_by(entered.entry, name)
+        if entered.refusal is not None:
+            raise Refused(entered.refusal, Result.DENIED)
         comer.joined(bound, entered)
         is_joined = True
         return bound
@@ -391,11 +409,37 @@ async def _log_in(
     while not entry.is_over:
         if said := entry.feed(await side.inbox.more()):
             transport.write(said)
+    entered = Entered(entry, transport, renewal)
+    if entry.error is None:
+        has_floor = gate.settings.sync_floor and dialled.bound.to_primary
+        rows = await _settings(side, transport)
+        entered.refusal = check_settings(rows, has_floor=has_floor)
     if renewal is not None and entry.error is None:
         transport.write(renewal.start(entry.greeting))
         while not renewal.is_over:
             renewal.feed(await side.inbox.more())
-    return Entered(entry, transport, renewal)
+    return entered
+
+
+async def _settings(side: TerminatedServer, transport: asyncio.Transport) -> list[Row]:
+    """What the session begins with. Raises OSError, ProtocolViolation."""
+    answers = Answers()
+    rows: list[Row] = []
+    transport.write(b"".join(ASK_SETTINGS))
+    try:
+        for _ in ASK_SETTINGS:
+            while not answers.feed(b""):
+                answers.feed(await side.inbox.more())
+            rows += answers.take()
+    except ServerError as error:
+        raise ProtocolViolation(str(error)) from error
+    return rows
+
+
+def _loud(proved: Authenticated) -> Authenticated:
+    parameters = made_loud(proved.startup.parameters)
+    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
+    return msgspec.structs.replace(proved, startup=startup)
 
 
 async def _server_tls(

@@ -13,6 +13,7 @@ from pgherd import __version__
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError
 from pgherd.relay.messages import (
+    CancelTold,
     FrameError,
     ProxyFailed,
     ProxyHello,
@@ -62,10 +63,11 @@ class Link:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reporting = asyncio.create_task(self._report(writer))
-        asker = self._proxy.asker
+        asker, waits = self._proxy.asker, self._proxy.waits
         try:
             writer.write(frame(ProxyHello(os.getpid(), __version__)))
             asker.connected(lambda question: writer.write(frame(question)))
+            waits.connected(lambda question: writer.write(frame(question)))
             self._proxy.hold.connected(lambda hold: writer.write(frame(ProxyQuiet(hold))))
             while (message := await read_to_proxy(reader)) is not None:
                 match message:
@@ -76,12 +78,15 @@ class Link:
                             self._report_now.set()
                     case Verifiers():
                         asker.answered(message)
+                    case CancelTold():
+                        waits.told(message)
         except FrameError as error:
             say("agent.misspoke", why=error)
         except ConnectionError:
             pass
         finally:
             asker.lost()
+            waits.lost()
             self._proxy.hold.connected(None)
             reporting.cancel()
 

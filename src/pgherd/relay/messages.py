@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
 
@@ -68,7 +69,8 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     sessions may go on when this process leaves · dead_peer_ms: a peer that leaves sent data
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
-    it, 0 = for ever · allow: whose addresses may come in, () = everybody's.
+    it, 0 = for ever · allow: whose addresses may come in, () = everybody's · sync_floor: whether a
+    session that ends here may not lower synchronous_commit.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -83,6 +85,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     limits: Limits = Limits()
     allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
+    sync_floor: bool = False
 
 
 class VerifiersAsked(msgspec.Struct, frozen=True, tag=True):
@@ -105,6 +108,32 @@ class Verifiers(msgspec.Struct, frozen=True, tag=True):
     def __repr__(self) -> str:
         """Without what is stored: a repr ends up in logs."""
         return f"Verifiers(users={self.users!r}, problem={self.problem!r})"
+
+
+class Cancelled(StrEnum):
+    """What became of a cancel. WITHHELD: the process waits for a standby to confirm a commit ·
+    UNKNOWN: nobody could say, and nothing was done.
+    """
+
+    SENT = "sent"
+    WITHHELD = "withheld"
+    UNKNOWN = "unknown"
+
+
+class CancelAsked(msgspec.Struct, frozen=True, tag=True):
+    """Cancel what this process of a node's server runs, unless it waits for a standby."""
+
+    number: int
+    node: NodeId
+    pid: int
+
+
+class CancelTold(msgspec.Struct, frozen=True, tag=True):
+    """The answer to the question of this number. problem: why the outcome is not known."""
+
+    number: int
+    outcome: Cancelled
+    problem: str = ""
 
 
 class ProxyHello(msgspec.Struct, frozen=True, tag=True):
@@ -156,8 +185,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     lag_ms: int = 0
 
 
-ToProxy = ProxySettings | Snapshot | Verifiers
-ToAgent = ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet | VerifiersAsked
+ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold
+ToAgent = ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet | VerifiersAsked | CancelAsked
 
 _T = TypeVar("_T")
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
-from pgherd.relay.barred import Barred, packed
+from pgherd.relay.barred import Barred, address_of, misspoken, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
@@ -33,6 +33,7 @@ from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Sessio
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
+from pgherd.relay.waits import Waits
 from pgherd.route.choose import (
     Backend,
     Bound,
@@ -92,6 +93,7 @@ class Proxy:
         self.attempts: dict[Attempt, Bound] = {}
         self.totals = Totals()
         self.tally = Tally()
+        self.waits = Waits(self.tally.errors)
         self.snapshot: Snapshot | None = None
         self.asker = Asker()
         self.certificates = Certificates()
@@ -106,6 +108,7 @@ class Proxy:
         self._silences = Silences()
         self._places = Places()
         self._barred = Barred()
+        self._misspoken = misspoken()
         self._sessions_max = 0
         self.hold = Hold(self)
 
@@ -233,8 +236,7 @@ class Proxy:
         """Whether a client may come in; one that may not is left without a word."""
         client, allow = session.client, self.settings.allow
         assert client is not None
-        peer = client.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
+        address = address_of(client)
         if not allow or may_come(packed(address), allow):
             return True
         self.tally.note(session.listener, Result.BARRED)
@@ -305,6 +307,8 @@ class Proxy:
     def session_violated(self, session: Session, why: ProtocolViolation) -> None:
         """Tell a client that does not speak the protocol, and close."""
         self.tally.note(session.listener, Result.VIOLATED)
+        address, now_s = address_of(session.client), asyncio.get_running_loop().time()
+        self._misspoken.note(address, session.listener.label, now_s=now_s, why=str(why))
         session.refuse(Refusal(why.sqlstate, f"pgherd: {why}"))
 
     def session_ended(self, session: Session) -> None:
@@ -385,8 +389,8 @@ class Proxy:
     async def _cancel(self, session: Session, key: CancelKey) -> None:
         own = self._own_keys.get(key)
         try:
-            if own is not None and own.bound is not None and own.key is not None:
-                await cancel_on([own.bound.backend], own.key)
+            if own is not None:
+                await self.waits.cancel(own)
             elif not _is_terminated(session):
                 await cancel_on(self._may_know(key), key)
         finally:
@@ -417,7 +421,8 @@ class Proxy:
             if id(session) // 64 % SWEEP_PARTS != part % SWEEP_PARTS:
                 continue
             for transport in (session.client, session.server):
-                sock = transport.get_extra_info("socket") if transport is not None else None
+                is_open = transport is not None and not transport.is_closing()
+                sock = transport.get_extra_info("socket") if transport and is_open else None
                 if sock is not None and is_dead(sock, dead_peer_ms=self.settings.dead_peer_ms):
                     assert transport is not None
                     self.note_error("peer_vanished")

@@ -25,6 +25,7 @@ from typing import Protocol, cast
 
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.sockets import tune
+from pgherd.relay.waits import Waits
 from pgherd.route.choose import Bound
 from pgherd.route.entry import Key
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
@@ -66,6 +67,7 @@ class Host(Protocol):
     """What a session needs of the proxy that it lives in."""
 
     totals: Totals
+    waits: Waits
 
     def session_began(self, session: Session) -> None:
         """A client is there."""
@@ -225,7 +227,7 @@ class Session:
             return
         self._later(flush_s, client.abort)
         if self.client_ended or client.is_closing():
-            client.close()
+            close(client)
             return
         end_of_data(client)
         resume(client)
@@ -236,7 +238,7 @@ class Session:
         if self.client is None:
             return
         if self.client.get_write_buffer_size() == 0:
-            self.client.close()
+            close(self.client)
         else:
             self._later(CUT_LINGER_S, self._close_flushed)
 
@@ -287,7 +289,7 @@ class Session:
         if self.task is not None:
             self.task.cancel()
         if self.server is not None and not self.closing:
-            self.server.close()
+            close(self.server)
             self._later(LINGER_S, self.server.abort)
         self._end_if_over()
 
@@ -434,6 +436,12 @@ def end_of_data(transport: asyncio.Transport) -> None:
             transport.close()
     except OSError:
         transport.abort()
+
+
+def close(transport: asyncio.Transport) -> None:
+    """Close once: after a second time asyncio's TLS can no longer be asked anything."""
+    if not transport.is_closing():
+        transport.close()
 
 
 def resume(sender: asyncio.Transport | None) -> None:

@@ -4,6 +4,8 @@ Theory of operation. Until the login is over on both sides, what each side says 
 `Inbox` that a coroutine (`entrance`) reads. From then on bytes pass as in `session`, and a tracker
 is shown them: so it is known where messages end, whether anything is under way, and an error of our
 own can be said between any two messages, inside TLS too.
+A server that stopped waiting for a standby's word says so in a warning and then reports success:
+neither reaches the client. It is told that the outcome is not known, and that is its end.
 A session that is held, or without a server because it moves, keeps what its client says (`hold`,
 `moving`); nothing of it has been shown to the tracker, which knows only what a server was sent.
 A client that half-closes is ended by a Terminate message of ours behind its last one: the server
@@ -18,6 +20,7 @@ from typing import Protocol
 from pgherd.relay.hold import Hold
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import (
+    CUT_FLUSH_LIMIT_S,
     CUT_LINGER_S,
     LINGER_S,
     PENDING_BYTES_MAX,
@@ -31,11 +34,17 @@ from pgherd.relay.session import (
     shared_view,
 )
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
+from pgherd.wire.guard import Guard
 from pgherd.wire.login import Authenticated
 from pgherd.wire.query import TERMINATE
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 from pgherd.wire.tracker import Tracker
 
+_UNCONFIRMED = (
+    "pgherd: the wait for a standby was cancelled; the transaction is committed on the primary,"
+    " and whether a failover would keep it is not known"
+)
+_HINT_UNCONFIRMED = "Connect again and look whether it took effect."
 FAREWELLS = (b"C57P01\0", b"C57P02\0")
 """What a server says to idle sessions that ends, in order or in a crash."""
 
@@ -101,6 +110,7 @@ class Terminated(Session):
 
     __slots__ = (
         "_owner",
+        "guard",
         "held",
         "in_handshake",
         "inbox",
@@ -123,6 +133,7 @@ class Terminated(Session):
         self.opening = None
         self.inbox = Inbox()
         self.tracker: Tracker | None = None
+        self.guard = Guard(has_floor=False)
         self.own_key: CancelKey | None = None
         self.in_handshake = False
         self.is_encrypted = False
@@ -131,7 +142,7 @@ class Terminated(Session):
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and no transaction is open."""
-        return self.tracker is not None and self.tracker.is_idle
+        return self.tracker is not None and self.tracker.is_idle and not self.guard.holds
 
     @property
     def can_move(self) -> bool:
@@ -144,7 +155,7 @@ class Terminated(Session):
     @property
     def is_busy(self) -> bool:
         """Whether the client said something that has no answer yet."""
-        return self.tracker is not None and self.tracker.is_busy
+        return self.tracker is not None and (self.tracker.is_busy or self.guard.holds)
 
     @property
     def can_be_told(self) -> bool:
@@ -218,6 +229,7 @@ class Terminated(Session):
             self._keep(data)
             return
         try:
+            data = self.guard.client(data)
             tracker.client(data)
         except ProtocolViolation as why:
             self._violated(why)
@@ -235,9 +247,25 @@ class Terminated(Session):
         except ProtocolViolation as why:
             self._violated(why)
             return
+        if tracker.wait_cancelled:
+            self._unconfirmed(data, data.rfind(tracker.wait_cancelled))
+            return
         self.say(data)
         if self.held:
             self._look_held(tracker)
+
+    def _unconfirmed(self, data: bytes, at: int) -> None:
+        """A commit is in the server's own log and perhaps nowhere else: that is no success.
+
+        at: where the server says so. Below 0 it began to say so earlier, and the client is in the
+        middle of that message: then the connection just ends.
+        """
+        self._host.waits.unconfirmed(self.bound)
+        if at >= 0:
+            self.say(data[:at])
+            refusal = Refusal(OUTCOME_UNKNOWN, _UNCONFIRMED, _HINT_UNCONFIRMED)
+            self.say(error_response(refusal))
+        self.close(linger_s=CUT_LINGER_S, flush_s=CUT_FLUSH_LIMIT_S)
 
     def _look_held(self, tracker: Tracker) -> None:
         if tracker.is_idle:
@@ -282,7 +310,7 @@ class Terminated(Session):
             self.close(linger_s=0, flush_s=LINGER_S)
         if server is None or tracker is None or server.is_closing():
             return
-        if tracker.client_at_boundary:
+        if tracker.client_at_boundary and not self.guard.holds:
             server.write(TERMINATE)
         else:
             end_of_data(server)

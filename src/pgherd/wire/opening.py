@@ -82,7 +82,8 @@ class Opening:
         """Take what the server said: answers to requests first, messages after."""
         while data and self._answers and not self.done:
             if data[:1] not in (b"N", b"S", b"G"):
-                break  # an ErrorResponse in place of an answer
+                self._answers.clear()  # an ErrorResponse in place of an answer
+                break
             request = self._answers.pop(0)
             self._answer(request, data[:1])
             data = data[1:]

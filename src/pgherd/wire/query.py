@@ -125,7 +125,10 @@ class Answers:
                 break
             kind, body = bytes(buffer[:1]), bytes(buffer[HEADER_BYTES : 1 + length])
             del buffer[: 1 + length]
-            self._take_message(kind, body)
+            try:
+                self._take_message(kind, body)
+            except (ValueError, msgspec.MsgspecError) as error:
+                raise ProtocolViolation(f"a message that cannot be read: {error}") from error
         return self._is_complete
 
     def take(self) -> list[Row]:

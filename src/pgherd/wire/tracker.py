@@ -41,9 +41,13 @@ OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
 _BULK = frozenset(b"d")
-_NOT_READ = frozenset(b"DdTt2nsAN")
+_NOT_READ = frozenset(b"DdTt2nsA")
 _READ_CLIENT = frozenset(b"QPC")
-_READ_SERVER = frozenset(b"CSZE")
+_READ_SERVER = frozenset(b"CSZEN")
+_WAIT_CANCELLED = re.compile(rb"\AS[^\0]*\0VWARNING\0C01000\0(?:[^\0]+\0)*RSyncRepWaitForLSN\0")
+"""PostgreSQL's warning that it acknowledges a commit that no standby has confirmed (syncrep.c). Its
+words are in the server's language; severity, SQLSTATE and the routine that says it are not. A RAISE
+of somebody's own has another routine."""
 
 HARMLESS = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
@@ -97,12 +101,15 @@ class Tracker:
         "is_over",
         "settings",
         "status",
+        "wait_cancelled",
     )
 
     def __init__(self) -> None:
         self.settings: dict[str, str] = {}
         """What ParameterStatus said last."""
         self.status = ord("I")
+        self.wait_cancelled = b""
+        """The message in which the server says that it stopped waiting for a standby."""
         self.is_over = False
         """Whether the client said its Terminate, or the server its last word (a FATAL error)."""
         self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
@@ -209,6 +216,8 @@ class Tracker:
                     self._confirmed()
                 case 0x45:  # E
                     self._failed(frame.body)
+                case 0x4E:  # N
+                    self._notice(frame.body)
                 case 0x57:  # W
                     self._blame("replication", self._done + 1)
                 case _:
@@ -307,6 +316,10 @@ class Tracker:
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
         self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+
+    def _notice(self, body: bytes) -> None:
+        if _WAIT_CANCELLED.match(body):
+            self.wait_cancelled = b"N" + (4 + len(body)).to_bytes(4, "big") + body
 
     def _completed(self, body: bytes) -> None:
         tag = _tags.get(body) or _tag(body)

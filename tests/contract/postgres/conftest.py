@@ -28,11 +28,15 @@ from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.postgres import binaries as finding
 from pgherd.postgres import clone, conf, identity, processes
 from pgherd.postgres.binaries import Binaries
+from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
 from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
 from pgherd.relay.control import ProxyControl
 from pgherd.relay.messages import (
+    CancelAsked,
+    Cancelled,
+    CancelTold,
     ListenerSettings,
     Pool,
     ProxyCounters,
@@ -184,7 +188,8 @@ class Way:
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
-        self.control = ProxyControl(self._path, self.settings, self._verifiers)
+        self.agent_cancels = True
+        self.control = ProxyControl(self._path, self.settings, self._verifiers, self._cancel)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -271,6 +276,13 @@ class Way:
             return Verifiers(users, problem=self.problem)
         found = await read_passwords(self.server, users)
         return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
+
+    async def _cancel(self, asked: CancelAsked) -> CancelTold:
+        if not self.agent_cancels:
+            return CancelTold(asked.number, Cancelled.UNKNOWN, "not today")
+        seen = await cancel_unless_waiting(self.server, asked.pid)
+        outcome = Cancelled.WITHHELD if seen is Seen.WAITS else Cancelled.SENT
+        return CancelTold(asked.number, outcome)
 
 
 @pytest.fixture

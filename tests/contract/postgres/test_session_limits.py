@@ -238,3 +238,68 @@ def test_a_server_that_wants_a_clear_password_gets_none(lab, play, way):
             assert "entry.impossible" in it.log
 
     play(story())
+
+
+HELD = b"Q" + (60_000).to_bytes(4, "big") + b"SET synchronous_commit = " * 2000
+GROWTH_BYTES_MAX = 24 << 20
+
+
+async def misbehave(one: Raw, number: int) -> None:
+    """What a client does that knows its password and nothing else."""
+    if number % 5 == 0:
+        one.writer.write(HELD)  # and never the rest
+    elif number % 5 == 1:
+        one.writer.write(b"Q" + (0x3FFFFFFF).to_bytes(4, "big") + bytes(1 << 20))
+    elif number % 5 == 2:
+        one.writer.write(b"Q" + (number % 4).to_bytes(4, "big"))
+    elif number % 5 == 3:
+        one.writer.write(b"B" + (0xFFFFFFFF).to_bytes(4, "big") + bytes(300_000))
+    else:
+        one.writer.write(simple("SELECT repeat('x', 20000000)"))  # and reads nothing of it
+    with contextlib.suppress(ConnectionResetError):
+        await one.writer.drain()
+
+
+@ONE_VERSION
+def test_hostile_clients_harm_nobody_else(lab, play, way, wait_until):
+    """Drops of a startup packet, endless and impossible messages, answers that nobody reads: each
+    ends by itself or with its client, memory stays, the log says who, and others go on."""
+
+    async def story(it, sessions):
+        bystander = await psycopg.AsyncConnection.connect(it.dsn("ann", PASSWORD), autocommit=True)
+        before = it.control.counters().rss_bytes
+        first = startup_packet(ANN)
+        drops = [await Raw.connect(it.port) for _ in range(10)]
+        hostile = []
+        for number in range(30):
+            for slow in drops:
+                if not slow.writer.is_closing():
+                    slow.writer.write(first[number : number + 1])
+            one = await Raw.connect(it.port, first)
+            await one.log_in()
+            await misbehave(one, number)
+            hostile.append(one)
+            assert await (await bystander.execute("SELECT %s::int", [number])).fetchone() == (
+                number,
+            )
+        for number in (2, 3, 7, 8):  # what is no message is answered and ends
+            assert b"08P01" in await hostile[number].end()
+        for slow in drops:
+            await slow.end()
+
+        async def is_reported() -> bool:
+            return it.control.counters().opened["primary:" + str(it.port)].get("silent", 0) >= 10
+
+        await wait_until("who is too slow is counted", is_reported)
+        assert it.control.counters().rss_bytes - before < GROWTH_BYTES_MAX
+        for one in hostile:
+            one.writer.transport.abort()
+
+        async def alone() -> bool:
+            return await sessions() == 1
+
+        await wait_until("only the bystander is left", alone)
+        await bystander.close()
+        assert "client.violated address=127.0.0.1" in it.log
+
+    play(story_of(lab, way, story, startup_ms=8000))

@@ -373,3 +373,31 @@ def test_bad_bytes_only_violate(said: list[tuple[bool, bytes]]) -> None:
         for is_client, data in said:
             (tracker.client if is_client else tracker.server)(data)
             assert isinstance(tracker.is_idle, bool)
+
+
+def notice(code: str, routine: str, severity: str = "WARNING") -> bytes:
+    fields = (f"SWARNUNG\0V{severity}\0C{code}\0M...\0", f"Fsyncrep.c\0L1\0R{routine}\0\0")
+    return message("N", "".join(fields).encode())
+
+
+def test_a_cancelled_wait_is_told_by_who_says_it() -> None:
+    """In any language, however it is cut; nobody's own warning is taken for it."""
+    for other in (
+        notice("01000", "exec_stmt_raise"),
+        notice("57P01", "SyncRepWaitForLSN"),
+        notice("01000", "SyncRepWaitForLSN", severity="NOTICE"),
+        message("N", b"SWARNING\0VWARNING\0C01000\0MRSyncRepWaitForLSN\0Rx\0\0"),
+        message("D", notice("01000", "SyncRepWaitForLSN")),
+    ):
+        story = Story()
+        story.tracker.server(other)
+        assert story.tracker.wait_cancelled == b""
+    said = notice("01000", "SyncRepWaitForLSN")
+    tracker = Story().tracker
+    tracker.server(done("INSERT 0 1") + said + ready())
+    assert tracker.wait_cancelled == said
+    tracker = Story().tracker
+    for at in range(len(said)):
+        assert tracker.wait_cancelled == b""
+        tracker.server(said[at : at + 1])
+    assert tracker.wait_cancelled == said

@@ -1,0 +1,223 @@
+"""Programs that nobody here wrote see through every port what they see on a direct connection.
+
+Each goes one tour (`tours/`), as far as it can: logins right and wrong, big results, thousands of
+parameters, errors, cursors, cancels, COPY, pipelines, large objects, LISTEN; with `pool: none` and
+`pool: session`, with TLS and without, on the primary's port and the replica's. What it prints is
+compared line by line with what it prints of a direct connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgherd.proof import layout
+from pgherd.proof.herd import LocalHerd
+
+ROOT = Path(__file__).resolve().parents[2]
+TOURS = Path(__file__).with_name("tours")
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+JDBC = Path("/usr/share/java/postgresql.jar")
+NODE_PG = "pg@8.23.1"
+"""From npm's registry, by name, into .venv/clients."""
+
+PASSWORD = "right"
+LIMIT_S = 220
+PORTS = {"none": 5, "session": 6, "none-replica": 7, "session-replica": 8}
+"""Beyond those that a node has anyway."""
+
+Way = dict[str, Any]
+
+
+def open_ways(herd: LocalHerd, name: str) -> None:
+    """Listeners of every kind in front of a PostgreSQL that has TLS."""
+    place = herd.places[name]
+    files = {"cert": place.directory / "pg.crt", "key": place.directory / "pg.key"}
+    owner = pwd.getpwnam(layout.postgres_user())
+    for kind, file in files.items():
+        shutil.copy(place.directory / f"node.{'crt' if kind == 'cert' else 'key'}", file)
+        os.chown(file, owner.pw_uid, owner.pw_gid)
+        file.chmod(0o600)
+    settings = layout.read_settings(place)
+    listeners = settings["proxy"]["listeners"] + [
+        {
+            "port": place.ports.base + more,
+            "route": "replica" if label.endswith("replica") else "primary",
+            "pool": label.partition("-")[0],
+        }
+        for label, more in PORTS.items()
+    ]
+    tls = {"cert": str(place.directory / "node.crt"), "key": str(place.directory / "node.key")}
+    ssl = {"ssl": "on", "ssl_cert_file": str(files["cert"]), "ssl_key_file": str(files["key"])}
+    proxy = {"listeners": listeners, "tls": tls, "connect_timeout": "30s"}
+    changes = {"proxy": proxy, "postgresql": {"parameters": ssl}}
+    layout.write_settings(place, layout.merge(settings, changes))
+
+
+@pytest.fixture(scope="module")
+def ways() -> Iterator[list[Way]]:
+    """Where clients can connect; the first is the direct one, and is plain."""
+    if not (DEBIAN / "psql").exists():
+        pytest.skip("needs Debian's PostgreSQL 15, its psql and pgbench")
+    with LocalHerd(2, postgres_bin=DEBIAN) as herd:
+        for name in herd.nodes:
+            open_ways(herd, name)
+        herd.start()
+        herd.wait_stable(120)
+        primary = herd.wait_primary()
+        role = f"CREATE ROLE tour LOGIN PASSWORD '{PASSWORD}'"
+        herd.query(primary, f"{role}; GRANT ALL ON SCHEMA public TO tour")
+        ports = herd.places[herd.nodes[1]].ports
+        direct = {"direct": herd.places[primary].ports.postgres}
+        through = {label: ports.base + more for label, more in PORTS.items()}
+        yield [
+            {
+                "name": f"{label}{' tls' if tls else ''}",
+                "host": layout.HOST,
+                "port": port,
+                "user": "tour",
+                "password": PASSWORD,
+                "tls": tls,
+                "writes": not label.endswith("replica"),
+            }
+            for label, port in {**direct, **through}.items()
+            for tls in (False, True)
+            if tls is False or not label.endswith("replica")
+        ]
+
+
+def run(argv: list[str], **more: str) -> str:
+    """What a program prints; it must not fail."""
+    env = {**os.environ, **more}
+    try:
+        done = subprocess.run(argv, env=env, capture_output=True, timeout=LIMIT_S, text=True)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"not within {LIMIT_S} s; it said: {late.stdout}") from late
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def compared(printed: str, ways: list[Way], *, least: int) -> None:
+    """Every way saw what the direct connection saw, step by step."""
+    seen: dict[str, list[tuple[str, str]]] = {way["name"]: [] for way in ways}
+    for line in printed.splitlines():
+        name, step, what = line.split("\t", 2)
+        seen[name].append((step, what))
+    direct = seen.pop("direct")
+    assert len(direct) >= least, direct
+    for way in ways[1:]:
+        found = seen[way["name"]]
+        expected = direct if way["writes"] else direct[: len(found)]
+        assert found == expected, way["name"]
+        assert len(found) >= least // 2, (way["name"], found)
+
+
+@pytest.mark.parametrize(("driver", "least"), [("psycopg", 12), ("asyncpg", 11), ("sqlalchemy", 7)])
+def test_python_drivers(ways: list[Way], driver: str, least: int) -> None:
+    """psycopg 3 (libpq, with channel binding in TLS), asyncpg, and SQLAlchemy's pool and ORM."""
+    pytest.importorskip(driver)
+    argv = [sys.executable, str(TOURS / f"tour_{driver}.py"), json.dumps(ways)]
+    compared(run(argv), ways, least=least)
+
+
+def test_node_pg(ways: list[Way]) -> None:
+    """JavaScript's driver."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("needs node and npm")
+    folder = ROOT / ".venv" / "clients"
+    if not (folder / "node_modules" / "pg").exists():
+        install = [npm, "install", "--silent", "--no-save", "--prefix", str(folder), NODE_PG]
+        folder.mkdir(parents=True, exist_ok=True)
+        if subprocess.run(install, capture_output=True, timeout=LIMIT_S).returncode != 0:
+            pytest.skip(f"npm cannot install {NODE_PG}")
+    argv = [node, str(TOURS / "tour.js"), json.dumps(ways)]
+    compared(run(argv, NODE_PATH=str(folder / "node_modules")), ways, least=9)
+
+
+def test_jdbc(ways: list[Way]) -> None:
+    """Java's driver, as Debian has it."""
+    java = shutil.which("java")
+    if java is None or not JDBC.exists():
+        pytest.skip("needs a JDK and Debian's libpostgresql-jdbc-java")
+    words: list[str] = []
+    for way in ways:
+        words += [str(way[key]) for key in ("name", "host", "port", "user", "password")]
+        words += ["1" if way[key] else "0" for key in ("tls", "writes")]
+    printed = run(
+        [
+            java,
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-cp",
+            str(JDBC),
+            str(TOURS / "Tour.java"),
+            *words,
+        ]
+    )
+    compared(printed, ways, least=24)
+
+
+def libpq(way: Way) -> dict[str, str]:
+    """Where a program of PostgreSQL's own connects."""
+    mode = {"PGSSLMODE": "require", "PGCHANNELBINDING": "require"}
+    return {
+        "PGHOST": way["host"],
+        "PGPORT": str(way["port"]),
+        "PGUSER": way["user"],
+        "PGPASSWORD": way["password"],
+        "PGDATABASE": "postgres",
+        **(mode if way["tls"] else {"PGSSLMODE": "disable"}),
+    }
+
+
+def test_psql(ways: list[Way]) -> None:
+    """Byte for byte, errors with their codes and places too."""
+
+    def printed(way: Way, writes: int) -> str:
+        argv = [str(DEBIAN / "psql"), "-X", "-v", f"writes={writes}", "-f", str(TOURS / "tour.sql")]
+        done = subprocess.run(
+            argv,
+            env={**os.environ, **libpq(way)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT_S,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+        return re.sub(r"PID \d+", "PID", done.stdout)
+
+    for writes in (0, 1):
+        expected = printed(ways[0], writes)
+        assert len(expected) > 1_000_000
+        for way in ways[1:]:
+            if way["writes"] == bool(writes):
+                assert printed(way, writes) == expected, way["name"]
+    wrong = [str(DEBIAN / "psql"), "-X", "-c", "SELECT 1"]
+    for way in ways:
+        env = {**os.environ, **libpq(way), "PGPASSWORD": "wrong"}
+        said = subprocess.run(wrong, env=env, capture_output=True, timeout=LIMIT_S, text=True)
+        assert 'password authentication failed for user "tour"' in said.stderr, way["name"]
+
+
+def test_pgbench(ways: list[Way]) -> None:
+    """Simple, extended and prepared statements, a connection for each transaction, only reads."""
+    pgbench = str(DEBIAN / "pgbench")
+    run([pgbench, "-i", "-q"], **libpq(ways[0]))
+    modes = (["-M", "simple"], ["-M", "extended"], ["-M", "prepared"], ["-C"], ["-S"])
+    for way in ways[1:]:
+        for mode in modes if way["writes"] else modes[-1:]:
+            argv = [pgbench, "-n", "-c", "2", "-t", "5", *mode]
+            said = run(argv, **libpq(way))
+            assert "processed: 10/10" in said, (way["name"], mode, said)
+            assert "failed transactions: 0 " in said
