@@ -26,6 +26,14 @@ class Pool(StrEnum):
     SESSION = "session"
 
 
+class Engine(StrEnum):
+    """Who carries the bytes of pool: none. AUTO: the fastest one that works here."""
+
+    AUTO = "auto"
+    UVLOOP = "uvloop"
+    PUMP = "pump"
+
+
 Place = tuple[str, int]
 
 
@@ -68,7 +76,8 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     sessions may go on when this process leaves · dead_peer_ms: a peer that leaves sent data
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
-    it, 0 = for ever · allow: whose addresses may come in, () = everybody's.
+    it, 0 = for ever · allow: whose addresses may come in, () = everybody's ·
+    engine: who carries the bytes of sessions that begin from now on.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -83,6 +92,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     limits: Limits = Limits()
     allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
+    engine: Engine = Engine.AUTO
 
 
 class VerifiersAsked(msgspec.Struct, frozen=True, tag=True):
@@ -126,7 +136,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     sessions: listener label -> server name -> open now · held: clients that wait for a server ·
     opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
-    event loop's worst delay since the last report.
+    event loop's worst delay since the last report · engine: who carries new sessions' bytes.
     """
 
     pid: int
@@ -146,6 +156,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     snapshots_refused: int = 0
     rss_bytes: int = 0
     lag_ms: int = 0
+    engine: str = ""
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers
