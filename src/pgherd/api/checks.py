@@ -119,6 +119,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             connections=flat(proxy.sessions),
             connections_total=flat(proxy.opened),
             errors_total=proxy.errors,
+            engine=proxy.engine,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

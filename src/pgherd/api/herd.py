@@ -51,7 +51,8 @@ class RaftSeen(msgspec.Struct, frozen=True):
 class ProxySeen(msgspec.Struct, frozen=True):
     """What the proxy of this node reports. sessions: listener label -> backend -> open now.
 
-    backends: nodes that it may route to now, by route (`primary`, `replica`).
+    backends: nodes that it may route to now, by route (`primary`, `replica`) · engine: who carries
+    the bytes of its new sessions.
     """
 
     healthy: bool
@@ -62,6 +63,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     bytes_from_clients: int = 0
     bytes_from_servers: int = 0
     backends: dict[str, tuple[NodeId, ...]] = {}
+    engine: str = ""
 
 
 class NoQuorum(PgherdError):

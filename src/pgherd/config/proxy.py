@@ -163,6 +163,16 @@ class Proxy(Section):
         ),
     ] = 0
 
+    engine: Annotated[
+        Literal["auto", "uvloop", "pump"],
+        Key(
+            "Who carries the bytes of sessions with pool: none that begin from now on: pump, threads"
+            " of C that need the built extension; uvloop, the proxy's own loop; auto: pump where it"
+            " works.",
+            LIVE,
+        ),
+    ] = "auto"
+
     @field_validator("read_timeout_ms", "write_timeout_ms", mode="after")
     @classmethod
     def _seen_in_time(cls, value: int) -> int:
