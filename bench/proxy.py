@@ -1,10 +1,10 @@
-"""Measure the way in: `./dev bench proxy [--rounds 9] [--clients 8] [--seconds 2]`.
+"""Measure the way in: `./dev bench proxy [--rounds 9] [--clients 8 32]`.
 
 Owns the figures of the relay: throughput, processor time of the proxy for each transaction (by the
 kernel's account), latency at a fixed rate, and memory with thousands of idle sessions; each engine
 of ours beside HAProxy. All ways are up all the time and take turns, in an order that changes with
 every round, so that a busy machine is busy for all: **ratios to HAProxy in the same round are the
-figures**, absolute ones are for orientation. Needs pgbench and haproxy (Debian: postgresql, haproxy).
+figures**, absolute ones are for orientation. Needs pgbench and haproxy (Debian's packages).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Turn:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench proxy", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=int, default=2, help="of each turn")
-    parser.add_argument("--clients", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--count", type=int, default=24_000, help="transactions of each turn")
+    parser.add_argument("--clients", type=int, nargs="*", default=[8, 32])
     parser.add_argument("--mode", choices=["simple", "extended", "prepared"], default="simple")
     parser.add_argument("--rate", type=int, default=4000, help="of the latency turns; 0: none")
     parser.add_argument("--idle", type=int, default=5000, help="idle sessions; 0: none")
@@ -104,7 +104,7 @@ class Load:
         threads = min(clients, len(os.sched_getaffinity(0)))
         return [
             "-n", "-S", "-M", chosen.mode, "-c", str(clients), "-j", str(threads),
-            "-T", str(chosen.seconds),
+            "-t", str(max(1, chosen.count // clients)),
         ]  # fmt: skip
 
     def _run(self, port: int, *words: str) -> str:
@@ -117,7 +117,9 @@ class Load:
         return done.stdout
 
 
-def measure_throughput(load: Load, ways: list[Way], clients: int, chosen: argparse.Namespace) -> None:
+def measure_throughput(
+    load: Load, ways: list[Way], clients: int, chosen: argparse.Namespace
+) -> None:
     dice = random.Random(chosen.seed)
     turns: dict[str, list[Turn]] = defaultdict(list)
     for way in ways:
@@ -125,7 +127,7 @@ def measure_throughput(load: Load, ways: list[Way], clients: int, chosen: argpar
     for _ in range(chosen.rounds):
         for way in dice.sample(ways, len(ways)):
             turns[way.name].append(load.turn(way, clients))
-    print(f"\n{clients} clients, {chosen.mode}: {chosen.rounds} rounds of {chosen.seconds} s")
+    print(f"\n{clients} clients, {chosen.mode}: {chosen.rounds} rounds of {chosen.count}")
     print(f"{'':10} {'tps':>8} {'of HAProxy':>22} {'cpu us':>8} {'least':>6} {'of HAProxy':>22}")
     for way in ways:
         own, other = turns[way.name], turns["haproxy"]
@@ -215,7 +217,7 @@ async def main() -> None:
             await asyncio.to_thread(load.fill, server_port)
             for clients in chosen.clients:
                 await asyncio.to_thread(measure_throughput, load, ways, clients, chosen)
-            if chosen.rate:
+            if chosen.rate and chosen.clients:
                 await asyncio.to_thread(measure_latency, load, ways, chosen.clients[0], chosen)
         if chosen.idle:
             await measure_idle(folder, chosen.idle)

@@ -1,6 +1,6 @@
 """A server that logs everybody in and then says nothing, as a process: `python idle_sessions.py`.
 
-Owns just enough of the protocol to open thousands of sessions. Prints its port, ends with its stdin.
+Owns just enough of the protocol to open thousands of sessions. Prints its port, ends with stdin.
 """
 
 from __future__ import annotations

@@ -63,13 +63,13 @@ async def pgherd(folder: Path, engine: Engine, server_port: int) -> AsyncIterato
     control.publish(Snapshot(1, Term(1), forever, backend, ()))
     command = [sys.executable, "-m", "pgherd.relay.main", "--control", str(path)]
     with (folder / f"{engine}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     try:
         await until_engine(control, engine)
         yield Way(engine, port, process.pid)
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait)
+        await process.wait()
         await control.stop()
 
 
@@ -131,9 +131,9 @@ def postgres(folder: Path, bindir: Path) -> Iterator[int]:
     initdb = [bindir / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N"]
     subprocess.run(initdb, user=who, check=True, capture_output=True, cwd=data)
     command: list[str | Path] = [bindir / "postgres", "-D", data]
-    for option in (f"port={port}", "listen_addresses=127.0.0.1", "fsync=off",
-                   "unix_socket_directories=", "max_connections=250", "shared_buffers=128MB"):  # fmt: skip
-        command += ["-c", option]
+    settings = f"port={port} listen_addresses=127.0.0.1 fsync=off unix_socket_directories="
+    for setting in f"{settings} max_connections=250 shared_buffers=128MB".split():
+        command += ["-c", setting]
     with (folder / "postgres.log").open("wb") as log:
         process = subprocess.Popen(command, user=who, stdout=log, stderr=log, cwd=data)
     ready = [bindir / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]

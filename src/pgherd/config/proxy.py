@@ -166,9 +166,8 @@ class Proxy(Section):
     engine: Annotated[
         Literal["auto", "uvloop", "pump"],
         Key(
-            "Who carries the bytes of sessions with pool: none that begin from now on: pump, threads"
-            " of C that need the built extension; uvloop, the proxy's own loop; auto: pump where it"
-            " works.",
+            "Who carries the bytes of new sessions with pool: none: pump, threads of C that need a"
+            " built extension; uvloop, the proxy's own loop; auto: pump where it works.",
             LIVE,
         ),
     ] = "auto"

@@ -157,11 +157,12 @@ static PyObject *pump_freeze(Pump *self, PyObject *args)
     if (!f)
         Py_RETURN_NONE;
     f->frozen = frozen != 0;
-    side_todo(w, &f->side[CLIENT]);
-    side_todo(w, &f->side[SERVER]);
-    worker_unlock(w);
-    if (!frozen)
+    if (!frozen) {
+        side_todo(w, &f->side[CLIENT]);
+        side_todo(w, &f->side[SERVER]);
         worker_wake(w);
+    }
+    worker_unlock(w);
     Py_RETURN_NONE;
 }
 

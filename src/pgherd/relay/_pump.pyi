@@ -3,8 +3,8 @@
 class Pump:
     """Threads that pass bytes between pairs of sockets. Sides: False the client, True the server.
 
-    A handle stays valid until both losses of its flow were told; then it names nothing, and whatever
-    is asked for it has no effect.
+    A handle names its flow until both sides are lost; then it names nothing, and whatever is asked
+    for it has no effect.
     """
 
     def __new__(cls, threads: int = 1) -> Pump: ...

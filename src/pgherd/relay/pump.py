@@ -27,7 +27,6 @@ RETRY_S = 0.05
 """A client that does not read its greeting for TRIES_MAX of these stays with the event loop."""
 
 CLIENT, SERVER = False, True
-_TAIL, _SPOKE, _ENDED, _BYTES = range(4)
 
 
 class PumpEngine:
@@ -65,9 +64,7 @@ class PumpEngine:
         elif tries < TRIES_MAX:
             self._loop.call_later(RETRY_S, self._try_to_take, session, tries + 1)
 
-    def _take(
-        self, session: Session, client: asyncio.Transport, server: asyncio.Transport
-    ) -> None:
+    def _take(self, session: Session, client: asyncio.Transport, server: asyncio.Transport) -> None:
         handle = self._add(client, server)
         if handle is None:
             return
@@ -79,6 +76,7 @@ class PumpEngine:
         session.server = _Side(self.pump, handle, SERVER)
         session.flow = _Flow(self.pump, handle)
         session.packets.clear()
+        session.wants = _over  # an Event of its own is a third of an idle session's memory
         if session.task is not None and session.task.done():
             session.task = None
 
@@ -120,15 +118,15 @@ class _Flow:
     def look(self, session: Session) -> None:
         """Bring up to date what the session knows; once both sockets are lost nothing changes."""
         seen = self._pump.look(self._handle)
-        if seen is None or seen[_BYTES] == self._bytes:
-            session.client_ended = session.client_ended or (seen is not None and seen[_ENDED])
+        if seen is None:
             return
-        self._bytes = seen[_BYTES]
-        session.stirred = True
-        session.client_spoke_last = seen[_SPOKE]
-        session.client_ended = seen[_ENDED]
-        if seen[_TAIL]:  # else the server has said nothing since the hand-over
-            session.tail = seen[_TAIL]
+        tail, client_spoke_last, session.client_ended, passed, _, _ = seen
+        if passed == self._bytes:
+            return
+        self._bytes = passed
+        session.stirred, session.client_spoke_last = True, client_spoke_last
+        if tail:  # else the server has said nothing since the hand-over
+            session.tail = tail
 
     def freeze(self, frozen: bool) -> None:
         """Let nothing pass any more from this moment on, or again."""
@@ -171,7 +169,9 @@ class _Side(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         seen = self._pump.look(self._handle)
-        return seen[5 if self._side else 4] if seen is not None else 0
+        if seen is None:
+            return 0
+        return seen[5] if self._side == SERVER else seen[4]
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self if name == "socket" else default
@@ -187,6 +187,8 @@ class _Gone(asyncio.Protocol):
 
 
 _gone = _Gone()
+_over = asyncio.Event()
+_over.set()
 
 
 def threads_for(cores: int) -> int:

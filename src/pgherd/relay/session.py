@@ -200,8 +200,6 @@ class Session:
 
     def halt_if_idle(self) -> bool:
         """Halt, unless the session is not idle: then it goes on."""
-        if not self.is_idle:
-            return False
         self.halt()
         is_idle = self.is_idle
         if not is_idle and self.flow is not None:
