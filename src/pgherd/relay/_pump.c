@@ -146,18 +146,18 @@ static PyObject *pump_look(Pump *self, PyObject *args)
                          (unsigned)seen.side[CLIENT].out_len, (unsigned)seen.side[SERVER].out_len);
 }
 
-static PyObject *pump_freeze(Pump *self, PyObject *args)
+static PyObject *pump_halt(Pump *self, PyObject *args)
 {
     unsigned long long handle;
-    int frozen;
+    int halted;
     struct worker *w;
-    if (!PyArg_ParseTuple(args, "Kp", &handle, &frozen))
+    if (!PyArg_ParseTuple(args, "Kp", &handle, &halted))
         return NULL;
     struct flow *f = locked(self, handle, &w);
     if (!f)
         Py_RETURN_NONE;
-    f->frozen = frozen != 0;
-    if (!frozen) {
+    f->halted = halted != 0;
+    if (!halted) {
         side_todo(w, &f->side[CLIENT]);
         side_todo(w, &f->side[SERVER]);
         worker_wake(w);
@@ -301,7 +301,7 @@ static PyObject *pump_totals(Pump *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef methods[] = {
     {"add", (PyCFunction)pump_add, METH_VARARGS, NULL},
     {"look", (PyCFunction)pump_look, METH_VARARGS, NULL},
-    {"freeze", (PyCFunction)pump_freeze, METH_VARARGS, NULL},
+    {"halt", (PyCFunction)pump_halt, METH_VARARGS, NULL},
     {"write", (PyCFunction)pump_write, METH_VARARGS, NULL},
     {"end", (PyCFunction)pump_end, METH_VARARGS, NULL},
     {"leave", (PyCFunction)pump_leave, METH_VARARGS, NULL},

@@ -52,7 +52,7 @@ struct flow {
     char tail[TAIL_BYTES];
     uint8_t tail_len;
     bool client_spoke_last;
-    bool frozen; /* nothing passes */
+    bool halted; /* nothing passes */
 };
 
 struct loss {

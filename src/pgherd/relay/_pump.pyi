@@ -16,7 +16,7 @@ class Pump:
         bytes that came from both so far; what client and server have not taken yet.
         """
 
-    def freeze(self, handle: int, frozen: bool, /) -> None:
+    def halt(self, handle: int, halted: bool, /) -> None:
         """Let nothing pass any more from this moment on, or again."""
 
     def write(self, handle: int, side: bool, data: bytes, /) -> None:

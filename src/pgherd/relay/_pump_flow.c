@@ -12,7 +12,7 @@
    A client that is gone leaves a server that gets what was under way, and is closed.
 
    Every socket is lost once, and told of once (`struct loss`). Python sets wishes (ends, leaves,
-   drops, frozen) and never touches a socket. Deadlines are Python's. */
+   drops, halted) and never touches a socket. Deadlines are Python's. */
 
 #define _GNU_SOURCE
 #include "_pump.h"
@@ -303,7 +303,7 @@ static void take(struct worker *w, struct side *s)
     struct side *peer = other(s);
     for (int reads = 0; reads < READS_IN_A_ROW; reads++) {
         bool is_dropped = peer->fd < 0;
-        if (s->fd < 0 || !s->readable || (!is_dropped && (s->flow->frozen || peer->out_len)))
+        if (s->fd < 0 || !s->readable || (!is_dropped && (s->flow->halted || peer->out_len)))
             return;
         ssize_t n = recv(s->fd, w->buffer, RECV_BYTES, MSG_DONTWAIT);
         if (n == 0) {

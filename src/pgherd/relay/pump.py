@@ -6,7 +6,7 @@ then on the session's transports are `_Side`s: wishes go to the extension, and w
 sockets comes back as losses, through a descriptor that the event loop watches. So a session ends in
 one way whoever carries it: deadlines, the last word and its conditions stay `session`'s.
 
-Owns this hand-over and the translation. Leaves the relay itself to `_pump`.
+Owns this step and the translation. Leaves the relay itself to `_pump`.
 """
 
 from __future__ import annotations
@@ -125,12 +125,12 @@ class _Flow:
             return
         self._bytes = passed
         session.stirred, session.client_spoke_last = True, client_spoke_last
-        if tail:  # else the server has said nothing since the hand-over
+        if tail:  # else the server has said nothing since then
             session.tail = tail
 
-    def freeze(self, frozen: bool) -> None:
+    def halt(self, halted: bool) -> None:
         """Let nothing pass any more from this moment on, or again."""
-        self._pump.freeze(self._handle, frozen)
+        self._pump.halt(self._handle, halted)
 
 
 class _Side(asyncio.Transport):

@@ -70,7 +70,7 @@ class Flow(Protocol):
     def look(self, session: Session) -> None:
         """Bring up to date what the session knows of them."""
 
-    def freeze(self, frozen: bool) -> None:
+    def halt(self, halted: bool) -> None:
         """Let nothing pass any more from this moment on, or again."""
 
 
@@ -196,14 +196,14 @@ class Session:
     def halt(self) -> None:
         """Let nothing pass any more: what is asked of the session from here on stays true."""
         if self.flow is not None:
-            self.flow.freeze(True)
+            self.flow.halt(True)
 
     def halt_if_idle(self) -> bool:
         """Halt, unless the session is not idle: then it goes on."""
         self.halt()
         is_idle = self.is_idle
         if not is_idle and self.flow is not None:
-            self.flow.freeze(False)
+            self.flow.halt(False)
         return is_idle
 
     def server_side(self) -> ServerSide:

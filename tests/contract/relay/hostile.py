@@ -118,8 +118,8 @@ class Flow:
                 pump.look(self.handle)
                 pump.tcp_info(self.handle, side)
             case 3:
-                pump.freeze(self.handle, True)
-                pump.freeze(self.handle, False)
+                pump.halt(self.handle, True)
+                pump.halt(self.handle, False)
             case 4:
                 self.client.half_close()
             case 5:
