@@ -167,6 +167,7 @@ class Port(Herd):
             healthy=self._control.healthy(),
             sessions=counters.sessions,
             held=counters.held,
+            moved=counters.moved_total,
             opened=counters.opened,
             errors=counters.errors,
             bytes_from_clients=counters.bytes_from_clients,

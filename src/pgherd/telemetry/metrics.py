@@ -43,12 +43,14 @@ class RaftSeen(msgspec.Struct, frozen=True):
 
 class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
-    reason; and who carries its bytes."""
+    reason, clients that wait, sessions that went on at another server; and who carries bytes."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
     errors_total: Mapping[str, int] = {}
     engine: str = ""
+    held: int = 0
+    moved_total: int = 0
 
 
 class Metrics:
@@ -193,6 +195,8 @@ class Metrics:
             engine.labels(engine=proxy.engine).set(1)
         for (listener, result), count in proxy.connections_total.items():
             self._grow("pgherd_proxy_connections_total", count, listener=listener, result=result)
+        self._gauges["pgherd_proxy_held_clients"].set(proxy.held)
+        self._grow("pgherd_proxy_moved_sessions_total", proxy.moved_total)
         for reason, count in proxy.errors_total.items():
             self._grow("pgherd_proxy_routing_errors_total", count, reason=reason)
 
@@ -200,7 +204,9 @@ class Metrics:
         """Bring a counter to what the proxy counted; one that counts less was started anew."""
         key = (name, *labels.values())
         before = self._proxy_before.get(key, 0)
-        self._counted[name].labels(**labels).inc(count - before if count >= before else count)
+        counter = self._counted[name]
+        more = count - before if count >= before else count
+        (counter.labels(**labels) if labels else counter).inc(more)
         self._proxy_before[key] = count
 
 
@@ -227,6 +233,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
     "pgherd_proxy_engine": ("1 for who carries the bytes of new sessions.", ("engine",)),
+    "pgherd_proxy_held_clients": ("Clients that wait for a server, or for a hold to end.", ()),
     "pgherd_vip_owned": ("Whether this node has an address that moves.", ("address",)),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }
@@ -238,6 +245,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
+    "pgherd_proxy_moved_sessions_total": ("Sessions that went on at another server.", ()),
     "pgherd_proxy_routing_errors_total": ("What went wrong in the proxy.", ("reason",)),
 }
 """name -> help, labels."""
