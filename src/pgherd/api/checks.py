@@ -121,6 +121,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             errors_total=proxy.errors,
             held=proxy.held,
             moved_total=proxy.moved,
+            engine=proxy.engine,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

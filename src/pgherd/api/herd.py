@@ -52,7 +52,8 @@ class ProxySeen(msgspec.Struct, frozen=True):
     """What the proxy of this node reports. sessions: listener label -> backend -> open now.
 
     held: clients that wait · moved: sessions that went on at another server, so far ·
-    backends: nodes that it may route to now, by route (`primary`, `replica`).
+    backends: nodes that it may route to now, by route (`primary`, `replica`) ·
+    engine: who carries the bytes of its new sessions.
     """
 
     healthy: bool
@@ -64,6 +65,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     bytes_from_clients: int = 0
     bytes_from_servers: int = 0
     backends: dict[str, tuple[NodeId, ...]] = {}
+    engine: str = ""
 
 
 class NoQuorum(PgherdError):

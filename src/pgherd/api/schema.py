@@ -54,6 +54,7 @@ class Check(Model):
     split_brain: bool
     vip_owner: NodeName | None
     proxy_healthy: bool | None
+    proxy_engine: str | None
     has_quorum: bool
     timeline: int
     lsn: str | None

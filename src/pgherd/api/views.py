@@ -456,6 +456,7 @@ def check(seen: Seen, *, proxy: ProxySeen | None, version: str) -> schema.Check:
         split_brain=split_brain(seen),
         vip_owner=vips.owner(fresh_reports(seen)),
         proxy_healthy=proxy.healthy if proxy is not None else None,
+        proxy_engine=proxy.engine if proxy is not None and proxy.engine else None,
         has_quorum=has_quorum(seen),
         timeline=report.server.timeline if report is not None else 0,
         lsn=format_lsn(position.lsn) if position is not None else None,

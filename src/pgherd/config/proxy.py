@@ -181,6 +181,15 @@ class Proxy(Section):
         ),
     ] = 0
 
+    engine: Annotated[
+        Literal["auto", "uvloop", "pump"],
+        Key(
+            "Who carries the bytes of new sessions with pool: none: pump, threads of C that need a"
+            " built extension; uvloop, the proxy's own loop; auto: pump where it works.",
+            LIVE,
+        ),
+    ] = "auto"
+
     @field_validator("read_timeout_ms", "write_timeout_ms", mode="after")
     @classmethod
     def _seen_in_time(cls, value: int) -> int:

@@ -180,6 +180,7 @@ class Port(Herd):
             bytes_from_clients=counters.bytes_from_clients,
             bytes_from_servers=counters.bytes_from_servers,
             backends=self._routes(),
+            engine=counters.engine,
         )
 
     def _routes(self) -> dict[str, tuple[NodeId, ...]]:

@@ -22,7 +22,7 @@ from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
-from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
+from pgherd.relay.messages import Engine, ListenerSettings, Pool, ProxySettings, ProxyTls
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
 from pgherd.telemetry.metrics import Metrics
@@ -140,6 +140,7 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         allow=tuple(_network(text) for text in proxy.allow),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
         sync_floor=proxy.sync_floor,
+        engine=Engine(proxy.engine),
     )
 
 

@@ -27,6 +27,14 @@ class Pool(StrEnum):
     SESSION = "session"
 
 
+class Engine(StrEnum):
+    """Who carries the bytes of pool: none. AUTO: the fastest one that works here."""
+
+    AUTO = "auto"
+    UVLOOP = "uvloop"
+    PUMP = "pump"
+
+
 Place = tuple[str, int]
 
 
@@ -70,7 +78,8 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
     it, 0 = for ever · allow: whose addresses may come in, () = everybody's · sync_floor: whether a
-    session that ends here may not lower synchronous_commit.
+    session that ends here may not lower synchronous_commit · engine: who carries the bytes of
+    sessions that begin from now on.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -86,6 +95,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
     sync_floor: bool = False
+    engine: Engine = Engine.AUTO
 
 
 class VerifiersAsked(msgspec.Struct, frozen=True, tag=True):
@@ -162,7 +172,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     for the end of a hold · moved_total: sessions that went on at another server ·
     opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
-    event loop's worst delay since the last report.
+    event loop's worst delay since the last report · engine: who carries new sessions' bytes.
     """
 
     pid: int
@@ -183,6 +193,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     snapshots_refused: int = 0
     rss_bytes: int = 0
     lag_ms: int = 0
+    engine: str = ""
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold

@@ -25,6 +25,7 @@ from pgherd.relay.barred import Barred, address_of, misspoken, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
+from pgherd.relay.engines import Engines
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
@@ -97,6 +98,7 @@ class Proxy:
         self.snapshot: Snapshot | None = None
         self.asker = Asker()
         self.certificates = Certificates()
+        self.engines = Engines()
         self.listeners = Listeners(self._client_side)
         self._sessions: set[Session] = set()
         self._counts: Counter[NodeId] = Counter()
@@ -132,6 +134,7 @@ class Proxy:
         except CertificateError as error:
             raise ListenError(str(error)) from error
         self.settings = settings
+        self.engines.configure(settings.engine)
         self._sessions_max = min(settings.sessions_max, (_files_max() - SPARE_FILES) // 2)
         if self.listeners.labels():
             await self.listeners.match(settings.listeners, tries=1)
@@ -288,6 +291,7 @@ class Proxy:
             self._offers_tls = opening.offers_tls
         if session.key is not None and session.bound is not None:
             self._keys[session.key] = session.bound.backend
+        self.engines.take(session)
 
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """Pass a CancelRequest on, to the one server that knows its key or else to all."""
@@ -447,7 +451,7 @@ class Proxy:
                     continue
                 if session.bound is None and not session.closing:
                     session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
-                elif is_late or session.is_idle:
+                elif is_late or session.halt_if_idle():
                     session.cut("pgherd: this proxy is stopping", HINT_DRAIN[stays])
             if loop.time() >= deadline + CUT_FLUSH_LIMIT_S:
                 return
@@ -457,6 +461,7 @@ class Proxy:
         """The counters now."""
         snapshot, tally = self.snapshot, self.tally
         lag_s, tally.lag_s = tally.lag_s, 0.0
+        from_clients, from_servers = self.engines.totals()
         return ProxyCounters(
             pid=os.getpid(),
             listening=self.listeners.labels(),
@@ -468,8 +473,9 @@ class Proxy:
             errors=dict(tally.errors),
             cut_total=tally.cut,
             cancels_total=tally.cancels,
-            bytes_from_clients=self.totals.from_clients,
-            bytes_from_servers=self.totals.from_servers,
+            bytes_from_clients=self.totals.from_clients + from_clients,
+            bytes_from_servers=self.totals.from_servers + from_servers,
+            engine=self.engines.name,
             term=snapshot.term if snapshot is not None else 0,
             generation=snapshot.generation if snapshot is not None else 0,
             expires_at=snapshot.expires_at if snapshot is not None else 0,

@@ -14,6 +14,8 @@ A cut session gets an ErrorResponse only when it is plain and its server stream 
 boundary (it ended with ReadyForQuery): anywhere else the bytes would be taken for the inside of a
 message, and inside TLS for an attack. 57P01 when nothing ran, 08007 when the client had said
 something since: then the outcome is not known to us, and no code may claim otherwise.
+When the opening is over another engine may take the sockets (`engines`): then `flow` is how this
+session asks for what passes elsewhere, and client and server are its transports.
 Owns sockets and bytes. Leaves the choice of a server to `proxy` and `dial`.
 """
 
@@ -63,6 +65,16 @@ class Totals:
         self.from_servers = 0
 
 
+class Flow(Protocol):
+    """Where a session's bytes pass, when that is not here."""
+
+    def look(self, session: Session) -> None:
+        """Bring up to date what the session knows of them."""
+
+    def halt(self, halted: bool) -> None:
+        """Let nothing pass any more from this moment on, or again."""
+
+
 class Host(Protocol):
     """What a session needs of the proxy that it lives in."""
 
@@ -100,6 +112,7 @@ class Session:
         "client_ended",
         "client_spoke_last",
         "closing",
+        "flow",
         "key",
         "listener",
         "opaque",
@@ -123,6 +136,7 @@ class Session:
         self.client: asyncio.Transport | None = None
         self.server: asyncio.Transport | None = None
         self.bound: Bound | None = None
+        self.flow: Flow | None = None
         self.opening: Opening | None = Opening()
         self.packets: list[Packet] = []
         self.wants = asyncio.Event()  # a first packet is there, or the client has gone
@@ -161,17 +175,38 @@ class Session:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and no transaction is open, as far as a relay can see."""
+        self.look()
         return not self.opaque and not self.client_spoke_last and ends_idle(self.tail)
 
     @property
     def is_busy(self) -> bool:
         """Whether the client said something that has no answer yet."""
+        self.look()
         return self.client_spoke_last
 
     @property
     def can_be_told(self) -> bool:
         """Whether the client would take bytes of ours for a message."""
+        self.look()
         return not self.opaque and self.opening is None and ends_ready(self.tail)
+
+    def look(self) -> None:
+        """Learn what passed elsewhere."""
+        if self.flow is not None:
+            self.flow.look(self)
+
+    def halt(self) -> None:
+        """Let nothing pass any more: what is asked of the session from here on stays true."""
+        if self.flow is not None:
+            self.flow.halt(True)
+
+    def halt_if_idle(self) -> bool:
+        """Halt, unless the session is not idle: then it goes on."""
+        self.halt()
+        is_idle = self.is_idle
+        if not is_idle and self.flow is not None:
+            self.flow.halt(False)
+        return is_idle
 
     def server_side(self) -> ServerSide:
         """What listens to a server that this session is being connected to."""
@@ -206,6 +241,7 @@ class Session:
         """
         if self.closing:
             return
+        self.halt()
         if self.can_be_told:
             if self.is_busy:
                 code = OUTCOME_UNKNOWN
@@ -225,6 +261,7 @@ class Session:
         client = self.client
         if client is None:
             return
+        self.look()
         self._later(flush_s, client.abort)
         if self.client_ended or client.is_closing():
             close(client)

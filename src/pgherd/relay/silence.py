@@ -60,6 +60,7 @@ class Silences:
         return late
 
     def _note(self, session: Session, now_s: float) -> _Seen:
+        session.look()
         waiting = session.waiting_bytes
         one = self._seen.get(session)
         if one is None:

@@ -43,11 +43,12 @@ class RaftSeen(msgspec.Struct, frozen=True):
 
 class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
-    reason, clients that wait, sessions that went on at another server."""
+    reason, clients that wait, sessions that went on at another server; and who carries bytes."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
     errors_total: Mapping[str, int] = {}
+    engine: str = ""
     held: int = 0
     moved_total: int = 0
 
@@ -188,6 +189,10 @@ class Metrics:
         open_now.clear()
         for (listener, backend), count in proxy.connections.items():
             open_now.labels(listener=listener, backend=backend).set(count)
+        engine = self._gauges["pgherd_proxy_engine"]
+        engine.clear()
+        if proxy.engine:
+            engine.labels(engine=proxy.engine).set(1)
         for (listener, result), count in proxy.connections_total.items():
             self._grow("pgherd_proxy_connections_total", count, listener=listener, result=result)
         self._gauges["pgherd_proxy_held_clients"].set(proxy.held)
@@ -227,6 +232,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_raft_voters": ("Members that vote.", ()),
     "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
+    "pgherd_proxy_engine": ("1 for who carries the bytes of new sessions.", ("engine",)),
     "pgherd_proxy_held_clients": ("Clients that wait for a server, or for a hold to end.", ()),
     "pgherd_vip_owned": ("Whether this node has an address that moves.", ("address",)),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),

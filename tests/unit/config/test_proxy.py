@@ -30,6 +30,12 @@ def test_words_of_choosing() -> None:
     assert translate.proxy_settings(load_text(SMALLEST)).listeners[0].preference.zone == "a"
 
 
+def test_the_engine_reaches_the_proxy() -> None:
+    assert translate.proxy_settings(load_text(SMALLEST)).engine == "auto"
+    given = load_text(f"{SMALLEST}proxy: {{engine: pump}}")
+    assert translate.proxy_settings(given).engine == "pump"
+
+
 def test_limits_and_networks_reach_the_proxy() -> None:
     text = "limits: {total: 50, user: 5, users: {ann: 0, 'ümit': 2}, databases: {app: 9}},"
     text += " allow: [10.0.1.0/24, 'fd00::/8', 192.0.2.1],"
@@ -47,6 +53,7 @@ def test_limits_and_networks_reach_the_proxy() -> None:
     [
         ("balance: random", "is not available in this version"),
         ("balance: fastest", "write least_connections or round_robin"),
+        ("engine: haproxy", "write auto, uvloop or pump"),
         ("read_timeout: 100ms", "100ms is too little (at least 1s, or 0 for never)"),
         ("write_timeout: 5", "5 has no unit"),
         ("listeners: [{port: 1, route: primary, fallback: none}]", "has no effect"),

@@ -121,6 +121,15 @@ def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
     assert seen == [5, 9, 11]
 
 
+def test_the_engine_is_named_only_while_it_carries() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    for engine in ("pump", "uvloop"):
+        proxy = ProxySeen(engine=engine)
+        found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy))
+        told = {name: value for name, value in found.items() if "proxy_engine" in name}
+        assert told == {f"pgherd_proxy_engine{{engine={engine}}}": 1}
+
+
 def test_addresses_that_move_are_told_by_who_has_them() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
     vips = tuple(

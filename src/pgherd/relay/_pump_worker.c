@@ -1,0 +1,166 @@
+/* The thread that carries flows: it waits for changes, and settles what changed.
+
+   Whoever wants the lock from outside is let in before the next round: a mutex alone would be taken
+   again and again by a busy worker. */
+
+#define _GNU_SOURCE
+#include "_pump.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define STACK_BYTES (256 * 1024)
+
+void worker_lock(struct worker *w)
+{
+    atomic_fetch_add(&w->wanted, 1);
+    pthread_mutex_lock(&w->lock);
+}
+
+void worker_unlock(struct worker *w)
+{
+    if (atomic_fetch_sub(&w->wanted, 1) == 1)
+        pthread_cond_signal(&w->passed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void worker_wake(struct worker *w)
+{
+    uint64_t one = 1;
+    ssize_t written = write(w->wake, &one, sizeof one);
+    (void)written; /* it fails only where it is readable already */
+}
+
+static void settle_some(struct worker *w)
+{
+    struct side *s = w->todo;
+    w->todo = NULL;
+    w->todo_last = &w->todo;
+    while (s) {
+        struct side *next = s->next;
+        s->is_todo = false;
+        side_settle(w, s);
+        s = next;
+    }
+}
+
+static void settle_changes(struct worker *w, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct side *s = events[i].data.ptr;
+        if (!s) {
+            uint64_t gone;
+            ssize_t got = read(w->wake, &gone, sizeof gone);
+            (void)got;
+            continue;
+        }
+        if (events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+            s->readable = true;
+        if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+            s->hung = true;
+        if (s->eof && events[i].events & (EPOLLHUP | EPOLLERR))
+            s->drops = true; /* what it was sent is on its way, or wanted by nobody */
+        side_settle(w, s);
+    }
+}
+
+static void *run(void *argument)
+{
+    struct worker *w = argument;
+    struct epoll_event events[EVENTS_AT_ONCE];
+    pthread_mutex_lock(&w->lock);
+    while (!atomic_load(&w->stops)) {
+        int limit_ms = w->todo ? 0 : -1;
+        pthread_mutex_unlock(&w->lock);
+        int count = epoll_wait(w->epoll, events, EVENTS_AT_ONCE, limit_ms);
+        pthread_mutex_lock(&w->lock);
+        while (atomic_load(&w->wanted))
+            pthread_cond_wait(&w->passed, &w->lock);
+        settle_changes(w, events, count);
+        settle_some(w);
+        flows_bury(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+static void discard(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->chunk_count; i++) {
+        for (uint32_t j = 0; j < CHUNK; j++) {
+            for (int which = CLIENT; which <= SERVER; which++) {
+                struct side *s = &w->chunks[i][j].side[which];
+                if (s->fd >= 0)
+                    close(s->fd);
+                free(s->out);
+            }
+        }
+        free(w->chunks[i]);
+    }
+    free(w->chunks);
+    free(w->losses);
+    free(w->buffer);
+    if (w->epoll >= 0)
+        close(w->epoll);
+    if (w->wake >= 0)
+        close(w->wake);
+    pthread_cond_destroy(&w->passed);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+static int start_thread(struct worker *w)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int error = pthread_attr_init(&attributes);
+    if (error)
+        return error;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all); /* signals are Python's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&w->thread, &attributes, run, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    w->runs = error == 0;
+    return error;
+}
+
+struct worker *worker_start(unsigned number, int news)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->number = number;
+    w->news = news;
+    w->todo_last = &w->todo;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->passed, NULL);
+    w->epoll = epoll_create1(EPOLL_CLOEXEC);
+    w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    w->buffer = malloc(RECV_BYTES);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    int error = w->epoll < 0 || w->wake < 0 || !w->buffer ? errno : 0;
+    if (!error && epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
+        error = errno;
+    if (!error)
+        error = start_thread(w);
+    if (!error)
+        return w;
+    discard(w);
+    errno = error;
+    return NULL;
+}
+
+void worker_stop(struct worker *w)
+{
+    atomic_store(&w->stops, true);
+    worker_wake(w);
+    if (w->runs)
+        pthread_join(w->thread, NULL);
+    discard(w);
+}

@@ -1,0 +1,56 @@
+"""Proves that the engine in C keeps bytes and memory whole under attack, under a sanitizer too."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ATTACK = Path(__file__).parent / "hostile.py"
+LIMIT_S = 110
+FLOWS = int(os.environ.get("PGHERD_SOAK", "80"))
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
+
+
+def attack(
+    extension: str | Path, *, seed: int, flows: int, env: dict[str, str] | None = None
+) -> None:
+    """Run the attack, and show what it said where it failed."""
+    done = subprocess.run(
+        [sys.executable, str(ATTACK), str(extension), str(seed), str(flows)],
+        capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert f"flows={flows} " in done.stdout
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_bytes_stay_whole_under_attack(seed: int) -> None:
+    spec = importlib.util.find_spec("pgherd.relay._pump")
+    if spec is None or spec.origin is None:
+        pytest.skip("the extension was not built")
+    attack(spec.origin, seed=seed, flows=FLOWS)
+
+
+def test_memory_stays_whole_under_attack(pump_sources: list[Path], tmp_path: Path) -> None:
+    """Built anew with AddressSanitizer and UndefinedBehaviorSanitizer, both fatal."""
+    found = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(found).is_absolute():
+        pytest.skip("gcc has no libasan here")
+    extension = tmp_path / "_pump.so"
+    headers = sysconfig.get_paths()["include"]
+    subprocess.run(
+        ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *SANITIZERS,
+         f"-I{headers}", *map(str, pump_sources), "-o", str(extension)],
+        check=True,
+    )  # fmt: skip
+    options = "detect_leaks=0:abort_on_error=0:exitcode=99"  # the interpreter leaks by design
+    env = {"LD_PRELOAD": found, "ASAN_OPTIONS": options, "PYTHONMALLOC": "malloc"}
+    attack(extension, seed=3, flows=FLOWS, env=env)
