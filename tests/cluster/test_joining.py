@@ -55,12 +55,12 @@ class Machines:
             words += ["--set", f"postgresql.bin_dir={self.postgres_bin}"]
         return [*words, "--address", "127.0.0.1", "--start", "--timeout", "90"]
 
-    def join(self, name: str, *, via: str, witness: bool = False) -> None:
+    def join(self, name: str, *, via: str, witness: bool = False, proxy: bool = False) -> None:
         """Use what add-node prints, with this machine's places instead of the defaults."""
-        kind = ["--witness"] if witness else []
+        kind = [*(["--witness"] if witness else []), *(["--proxy"] if proxy else [])]
         line = self.pgherd("add-node", "--name", name, *kind, "--config", self.config[via]).stdout
         token = line.split("--token ")[1].split()[0]
-        self.pgherd("join", *kind, "--token", token, *self.place(name, data=not witness))
+        self.pgherd("join", *kind, "--token", token, *self.place(name, data=not kind))
 
     def ask(self, name: str, *words: str) -> Any:
         """The JSON answer of a command, asked at a node."""
@@ -209,6 +209,12 @@ def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) 
     status = machines.wait_for("n1", lambda status: len(status["raft_voters"]) == 3)
     assert status["warnings"] == []
     assert {name: daemon_of(machines, name) for name in ("n1", "n2")} == before
+    machines.join("p4", via="n1", proxy=True)
+    assert "postgresql:" not in machines.config["p4"].read_text()
+    [proxy] = [one for one in machines.ask("p4", "nodes")["nodes"] if one["name"] == "p4"]
+    assert (proxy["role"], proxy["is_healthy"], proxy["is_voter"]) == ("proxy", True, False)
+    gone = ("remove-node", "--name", "p4", "--yes", "--config", machines.config["n1"])
+    assert "p4 is no member any more" in machines.pgherd(*gone).stdout
     primary = status["primary_node_id"]
     left = "n1" if primary == "n2" else "n2"
     machines.kill(primary)

@@ -18,6 +18,7 @@ from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
 from pgherd.model.errors import OperatorError
+from pgherd.model.facts import Kind
 from pgherd.model.lease import TTL_ASYNC_MS, held_ms, renew_ms
 
 HEARTBEATS_PER_ELECTION_MIN = 5
@@ -34,6 +35,7 @@ def joint_problems(settings: Settings) -> Found:
     yield from _trust(settings)
     yield from _timings(settings)
     yield from _members(settings)
+    yield from _kind(settings)
     yield from _pools(settings)
     yield from _places(settings)
     yield from _parameters(settings)
@@ -61,6 +63,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                     "make it readable by the user that pgherd runs as, or run pgherd init or join"
                 )
                 yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
+    yield from _data_left(settings)
     yield from _pair(settings)
     for role in ("superuser", "replication", "rewind"):
         secret: Secret | None = getattr(settings.postgresql, role).password
@@ -111,7 +114,7 @@ def _ports(settings: Settings) -> Found:
         (("raft", "port"), address.bound("raft"), settings.raft.port),
         (("api", "port"), api, settings.api.port),
     ]
-    if not settings.node.witness:
+    if settings.has_server:
         taken.append(
             (("postgresql", "port"), address.bound("postgresql"), settings.postgresql.port)
         )
@@ -188,6 +191,26 @@ def _members(settings: Settings) -> Found:
     if seats and settings.node.name not in {seat.name for seat in seats}:
         hint = f"add {settings.node.name}=ADDRESS:{settings.raft.port}"
         yield ("raft", "members"), f"does not list this node, {settings.node.name}", hint
+
+
+def _kind(settings: Settings) -> Found:
+    if settings.kind is Kind.PROXY and not settings.proxy.listeners:
+        yield (
+            ("proxy", "listeners"),
+            "is empty, and without a postgresql section a node only leads clients to others",
+            "add a listener; or write postgresql: {} for data, node.witness: true to vote",
+        )
+
+
+def _data_left(settings: Settings) -> Found:
+    """Whoever forgets the section must not find a node without a server."""
+    data_dir = settings.postgresql.data_dir
+    if settings.kind is Kind.PROXY and (data_dir / "PG_VERSION").exists():
+        yield (
+            ("postgresql",),
+            f"is missing, but there is data in {data_dir}",
+            "write postgresql: {} to run it; move the directory away for a proxy node",
+        )
 
 
 def _pools(settings: Settings) -> Found:

@@ -40,7 +40,7 @@ from pgherd.config.proxy import Proxy
 from pgherd.config.section import Section
 from pgherd.config.tls import ServerTls, Tls
 from pgherd.config.vip import Vip
-from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
+from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST, Kind
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
@@ -172,7 +172,7 @@ class RewindRole(Section):
 
 
 class Postgresql(Section):
-    """The PostgreSQL server of this node."""
+    """The PostgreSQL server of this node; without this section it is a proxy node."""
 
     bin_dir: Annotated[BinDir, Key("Directory of the binaries; auto: the newest major found.")] = (
         "auto"
@@ -390,6 +390,21 @@ class Settings(Section):
     ] = ()
     api: Api = Api()
     log: Log = Log()
+
+    @property
+    def kind(self) -> Kind:
+        """What this node is: without a `postgresql` section it only leads clients to the others.
+
+        A section that is there with nothing in it has its defaults.
+        """
+        if self.node.witness:
+            return Kind.WITNESS
+        return Kind.DATA if "postgresql" in self.model_fields_set else Kind.PROXY
+
+    @property
+    def has_server(self) -> bool:
+        """Whether PostgreSQL runs on this node."""
+        return self.kind is Kind.DATA
 
     def api_bind(self) -> str:
         """The address that the API listens on."""

@@ -229,7 +229,7 @@ class Node:
     def _data_member(
         self,
     ) -> tuple[PostgresServer | None, ServerWatch | None, Executor | None]:
-        if self.settings.node.witness:
+        if not self.settings.has_server:
             return None, None, None
         from pgherd.daemon import datamember
 

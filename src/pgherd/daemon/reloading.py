@@ -43,9 +43,13 @@ def reload(node: Node) -> asyncio.Task[None] | None:
         if change.key == LISTENERS:
             waits = not keeps_places
         log.info("config.changed", key=change.key, effect="needs a restart" if waits else "applied")
+    if new.kind is not node.settings.kind:
+        log.info("config.changed", key="postgresql", effect="needs a restart")
     node.agent.policy = translate.policy(new)
     node.agent.own_record.wanted = msgspec.structs.replace(
-        translate.own_record(new), address=translate.address(node.settings)
+        translate.own_record(new),
+        address=translate.address(node.settings),
+        kind=node.settings.kind,
     )
     logs.set_level(new.log.level)
     node.guard.replace(translate.tokens(new))

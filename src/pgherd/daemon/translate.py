@@ -17,7 +17,7 @@ from pgherd.config.fields import Secret
 from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
 from pgherd.ledger.levels import LEVEL
-from pgherd.model.facts import Address, Facts, Kind, Member, Tags
+from pgherd.model.facts import Address, Facts, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
@@ -68,7 +68,7 @@ def address(settings: Settings) -> Address:
     return Address(
         host=own.advertised("raft"),
         raft_port=settings.raft.port,
-        postgres_port=0 if settings.node.witness else settings.postgresql.port,
+        postgres_port=settings.postgresql.port if settings.has_server else 0,
         api_port=settings.api.port,
         proxy_primary_port=ports.get("primary", 0),
         proxy_replica_port=ports.get("replica", 0),
@@ -84,7 +84,7 @@ def own_record(settings: Settings) -> Member:
     return Member(
         node=NodeId(settings.node.name),
         raft_id=RaftId(0),
-        kind=Kind.WITNESS if settings.node.witness else Kind.DATA,
+        kind=settings.kind,
         address=address(settings),
         tags=Tags(
             failover_priority=tags.failover_priority,
