@@ -135,7 +135,13 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         read_timeout_ms=proxy.read_timeout_ms,
         write_timeout_ms=proxy.write_timeout_ms,
         sessions_max=limits.total,
-        limits=Limits(limits.user, limits.database, dict(limits.users), dict(limits.databases)),
+        limits=Limits(
+            user=limits.user,
+            database=limits.database,
+            address=limits.address,
+            users=dict(limits.users),
+            databases=dict(limits.databases),
+        ),
         allow=tuple(_network(text) for text in proxy.allow),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
     )
@@ -160,6 +166,7 @@ def _listener(one: Listener, settings: Settings) -> ListenerSettings:
             falls_back=one.fallback != "none",
         ),
         limit=one.limit or 0,
+        balancers=tuple(_network(text) for text in one.proxy_protocol),
     )
 
 

@@ -12,25 +12,21 @@ from pgherd.relay.journal import say
 QUIET_S = 10.0
 
 
-class Barred:
+class Seldom:
     """The log's share: one line in QUIET_S at most, with how many there were since the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, event: str, advice: str) -> None:
+        self._event = event
+        self._advice = advice
         self._said_s = -QUIET_S
         self._unsaid = 0
 
-    def note(self, address: str, label: str, *, now_s: float) -> None:
-        """One more client was sent away."""
+    def note(self, label: str, *, now_s: float, **fields: object) -> None:
+        """One more was sent away."""
         self._unsaid += 1
         if now_s - self._said_s < QUIET_S:
             return
-        say(
-            "client.barred",
-            address=address,
-            listener=label,
-            since_last=self._unsaid,
-            next="proxy.allow says who may come in",
-        )
+        say(self._event, **fields, listener=label, since_last=self._unsaid, next=self._advice)
         self._said_s, self._unsaid = now_s, 0
 
 

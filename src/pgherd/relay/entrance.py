@@ -28,9 +28,10 @@ from pgherd.relay.certificates import Certificates, server_end_point
 from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
-from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
+from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Terminated, TerminatedServer
+from pgherd.relay.transports import prepared
 from pgherd.route.choose import Bound, NoBackend
 from pgherd.wire import scram
 from pgherd.wire.answer import CANNOT_CONNECT_NOW, Refusal
@@ -105,8 +106,7 @@ async def admit(gate: Gate, session: Terminated) -> None:
     except ProtocolViolation as why:
         gate.session_violated(session, why)
     except _Refused as why:
-        if session.turned_away is None:
-            gate.tally.note(session.listener, why.result)
+        gate.tally.note(session.listener, why.result)
         session.refuse(why.refusal)
     except _RefusedByServer as why:
         gate.tally.note(session.listener, Result.DENIED)
@@ -156,7 +156,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     return None
                 case AskVerifier(user):
                     if session.turned_away is not None:
-                        raise _Refused(session.turned_away)
+                        raise _Refused(session.turned_away, Result.REJECTED)
                     deadline.reschedule(None)
                     answer = await _ask(gate, user)
                     deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
@@ -164,6 +164,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     known = scram.parse(stored) if stored else None
                     session.say(login.give(known, mock_nonce=answer.mock_nonce).data)
                 case Authenticated() as proved:
+                    session.user = login.user
                     session.inbox.put(login.rest())
                     session.say(proved.final)
                     return proved
@@ -175,9 +176,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
         return login.next()
     except LoginRefused as why:
         reason, advice = _why(stored)
-        client = session.client.get_extra_info("peername") if session.client is not None else None
-        address = client[0] if client else "unknown"
-        say("login.refused", user=login.user, client=address, why=reason, next=advice)
+        say("login.refused", user=login.user, client=session.address, why=reason, next=advice)
         raise _Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
 
 

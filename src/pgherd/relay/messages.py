@@ -31,7 +31,8 @@ Place = tuple[str, int]
 
 class ListenerSettings(msgspec.Struct, frozen=True):
     """One way in. host: an address to bind, "" or "*" for all · preference: how it chooses · limit:
-    most sessions at a time through it, 0 = none of its own.
+    most sessions at a time through it, 0 = none of its own · balancers: who sends the PROXY
+    protocol here.
     """
 
     host: str
@@ -40,6 +41,7 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     pool: Pool = Pool.NONE
     preference: Preference = PREFERENCE
     limit: int = 0
+    balancers: tuple[Network, ...] = ()
 
     @property
     def place(self) -> Place:

@@ -21,12 +21,9 @@ from pgherd.relay.session import (
     Host,
     ServerSide,
     Session,
-    end_of_data,
-    pause,
-    resume,
     shared_view,
 )
-from pgherd.wire.answer import Refusal
+from pgherd.relay.transports import end_of_data, pause, resume
 from pgherd.wire.query import TERMINATE
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 from pgherd.wire.tracker import Tracker
@@ -76,12 +73,9 @@ class Inbox:
 
 
 class Terminated(Session):
-    """See the module's theory of operation.
+    """See the module's theory of operation."""
 
-    turned_away: what to tell it instead of asking for a password.
-    """
-
-    __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker", "turned_away")
+    __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker")
 
     ends_here = True
 
@@ -93,7 +87,6 @@ class Terminated(Session):
         self.own_key: CancelKey | None = None
         self.in_handshake = False
         self.is_encrypted = False
-        self.turned_away: Refusal | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -104,6 +97,16 @@ class Terminated(Session):
     def is_busy(self) -> bool:
         """Whether the client said something that has no answer yet."""
         return self.tracker is not None and self.tracker.is_busy
+
+    @property
+    def is_clients_turn(self) -> bool:
+        """Whether nothing goes on until the client says more."""
+        return self.tracker is not None and self.tracker.awaits_client
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the client is silent by intent."""
+        return self.tracker is not None and self.tracker.is_resting
 
     @property
     def can_be_told(self) -> bool:
