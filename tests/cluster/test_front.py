@@ -41,9 +41,33 @@ def leads(herd: LocalHerd, port: int, *, to: str, write: bool) -> bool:
         return False
 
 
+def sees_socket(herd: LocalHerd, port: int, user: str, password: str, **more: Any) -> bool:
+    """Whether the server has a client of this port without an address."""
+    with psycopg.connect(
+        host=layout.HOST, port=port, user=user, password=password, dbname="postgres", **more
+    ) as client:
+        own = "FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        return bool(one(client, f"SELECT client_addr IS NULL {own}"))
+
+
+def use_socket(herd: LocalHerd, name: str) -> None:
+    """A third listener that ends sessions, and the way through the socket."""
+    place = herd.places[name]
+    settings = layout.read_settings(place)
+    third = {"port": place.ports.base + 5, "route": "primary", "pool": "session"}
+    listeners = [*settings["proxy"]["listeners"], third]
+    changes = {"proxy": {"listeners": listeners, "local_socket": True}}
+    layout.write_settings(place, layout.merge(settings, changes))
+
+
 def test_a_proxy_node_leads_clients_across_a_failover(stable: Any) -> None:
-    """Two data members, a witness, and a node that is only a way in: it never votes."""
+    """Two data members, a witness, and a node that is only a way in: it never votes.
+
+    On the data members, the way to the own server is its Unix socket, but for the superuser.
+    """
     with LocalHerd(4, witnesses=1, proxies=1, postgres_bin=stable.postgres_bin) as herd:
+        for name in herd.data:
+            use_socket(herd, name)
         herd.start()
         herd.wait_stable(90)
         (proxy,) = herd.proxies
@@ -61,6 +85,18 @@ def test_a_proxy_node_leads_clients_across_a_failover(stable: Any) -> None:
         assert (node["role"], node["state"], node["is_healthy"]) == ("proxy", "running", True)
         assert leads(herd, ports.proxy_primary, to=old, write=True)
         assert leads(herd, ports.proxy_replica, to=other, write=False)
+
+        herd.query(old, "CREATE ROLE ann LOGIN PASSWORD 'first'")
+        near, root = herd.places[old].ports, herd.secrets.superuser
+        for port in (near.proxy_primary, near.base + 5):
+            for sslmode in ("disable", "prefer"):
+                assert sees_socket(herd, port, "ann", "first", sslmode=sslmode), (port, sslmode)
+            assert not sees_socket(herd, port, "postgres", root), "peer would ask no password"
+            for user in ("ann", "postgres"):
+                with pytest.raises(psycopg.OperationalError, match="password authentication"):
+                    sees_socket(herd, port, user, "wrong")
+        assert not sees_socket(herd, herd.places[other].ports.proxy_primary, "ann", "first")
+        assert not sees_socket(herd, ports.proxy_primary, "ann", "first")
 
         herd.kill_node(old)
         herd.wait_for(

@@ -142,6 +142,7 @@ class Tags(Model):
     failover_priority: int
     nofailover: bool
     nosync: bool
+    noloadbalance: bool = False
 
 
 class Node(Model):

@@ -209,6 +209,7 @@ def node(seen: Seen, member: Member) -> schema.Node:
             failover_priority=tags.failover_priority,
             nofailover=tags.nofailover,
             nosync=tags.nosync,
+            noloadbalance=report is not None and report.noloadbalance,
         ),
         postgresql_version=str(server.major) if server is not None and server.major else None,
         version=report.version if report is not None else "",

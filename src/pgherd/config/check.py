@@ -23,6 +23,8 @@ from pgherd.model.lease import TTL_ASYNC_MS, held_ms, renew_ms
 
 HEARTBEATS_PER_ELECTION_MIN = 5
 ELECTIONS_PER_LEASE_MIN = 2
+UNASKED = {"trust", "peer", "ident"}
+"""Methods that believe in who connects to a Unix socket."""
 SOCKET_PATH_BYTES_MAX = 107
 
 Found = Iterator[tuple[Path, str, str]]
@@ -231,14 +233,31 @@ def _pools(settings: Settings) -> Found:
             )
 
     yield from _limits(settings)
+    yield from _local_socket(settings)
+
+
+def _local_socket(settings: Settings) -> Found:
+    """Through the socket the server sees the proxy's user, who may be let in without a password."""
+    if not settings.proxy.local_socket:
+        return
+    path: Path = ("proxy", "local_socket")
+    if not settings.has_server:
+        yield path, "has no effect: no PostgreSQL runs on this node", "remove it"
+    for line in settings.postgresql.hba:
+        kind, *words = line.split()
+        if kind == "local" and UNASKED & set(words):
+            yield (
+                path,
+                f"would let clients in without a password, by the line {line!r}",
+                "ask for scram-sha-256 in lines of type local",
+            )
 
 
 def _limits(settings: Settings) -> Found:
     """A limit that every client can step around by asking for TLS would be none."""
     limits = settings.proxy.limits
     by_name = limits.user or limits.database or limits.users or limits.databases
-    speaks_tls = settings.postgresql.parameters.get("ssl") in ("on", "true", "yes", "1")
-    if not (by_name and speaks_tls):
+    if not (by_name and settings.postgresql.has_tls):
         return
     for index, listener in enumerate(settings.proxy.listeners):
         if listener.pool == "none":

@@ -140,6 +140,14 @@ class Proxy(Section):
         tuple[NetworkRef, ...],
         Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),
     ] = ()
+    local_socket: Annotated[
+        Flag,
+        Key(
+            "Reach this node's own server through its Unix socket, which costs less; its"
+            " pg_hba.conf then sees local, not host.",
+            LIVE,
+        ),
+    ] = False
     drain_timeout_ms: Annotated[
         Millis,
         Key(

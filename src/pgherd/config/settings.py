@@ -64,6 +64,9 @@ class Tags(Section):
     ] = 100
     nofailover: Annotated[Flag, Key("Never make this node the primary.", LIVE)] = False
     nosync: Annotated[Flag, Key("Never wait for this node's acknowledgement.", LIVE)] = False
+    noloadbalance: Annotated[
+        Flag, Key("As a replica, take no new sessions from the replica ports.", LIVE)
+    ] = False
 
 
 class Node(Section):
@@ -197,6 +200,11 @@ class Postgresql(Section):
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether its parameters switch TLS on."""
+        return self.parameters.get("ssl") in ("on", "true", "yes", "1")
 
     def socket_directory(self) -> Path:
         """The directory of the Unix socket."""
@@ -386,7 +394,7 @@ class Settings(Section):
     proxy: Proxy = Proxy()
     vip: Annotated[
         tuple[Vip, ...],
-        Key("Addresses that are on one node at a time: {address, interface, follow}."),
+        Key("Addresses that are on one node at a time: {address, interface, follow}.", LIVE),
     ] = ()
     api: Api = Api()
     log: Log = Log()

@@ -113,6 +113,7 @@ class Node:
             ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
         )
         self.agent = self._make_agent()
+        self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
         self.port = Port(
             self.agent,
             peers=self.peers,

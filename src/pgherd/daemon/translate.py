@@ -22,7 +22,7 @@ from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
-from pgherd.relay.messages import ListenerSettings, Pool, ProxySettings, ProxyTls
+from pgherd.relay.messages import ListenerSettings, LocalServer, Pool, ProxySettings, ProxyTls
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
 from pgherd.telemetry.metrics import Metrics
@@ -143,7 +143,24 @@ def proxy_settings(settings: Settings) -> ProxySettings:
             databases=dict(limits.databases),
         ),
         allow=tuple(_network(text) for text in proxy.allow),
+        local=_local_server(settings),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
+    )
+
+
+def _local_server(settings: Settings) -> LocalServer | None:
+    """This node's server, where its socket is wanted. The superuser's line in pg_hba.conf trusts
+    whoever has pgherd's own rights, as the proxy has: that name has to bring its password by TCP.
+    """
+    pg = settings.postgresql
+    if not (settings.proxy.local_socket and settings.has_server):
+        return None
+    return LocalServer(
+        node=NodeId(settings.node.name),
+        directory=str(pg.socket_directory()),
+        port=pg.port,
+        by_tcp=(pg.superuser.username,),
+        has_tls=pg.has_tls,
     )
 
 

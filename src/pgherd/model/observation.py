@@ -130,7 +130,7 @@ class Observation(msgspec.Struct, frozen=True):
     where data and WAL lie; -1 unknown · fencing: an elected winner that has its
     fencing command to run before it promotes · warnings: what people should know of this node
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
-    addresses that move, as it has them.
+    addresses that move, as it has them · noloadbalance: its operator wants no new reads here.
     """
 
     node: NodeId
@@ -157,6 +157,7 @@ class Observation(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     ineligible: str = ""
     vips: tuple[VipSeen, ...] = ()
+    noloadbalance: bool = False
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Terminated, TerminatedServer
-from pgherd.relay.transports import prepared
+from pgherd.relay.transports import is_local, prepared
 from pgherd.route.choose import Bound, NoBackend
 from pgherd.wire import scram
 from pgherd.wire.answer import CANNOT_CONNECT_NOW, Refusal
@@ -164,7 +164,6 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     known = scram.parse(stored) if stored else None
                     session.say(login.give(known, mock_nonce=answer.mock_nonce).data)
                 case Authenticated() as proved:
-                    session.user = login.user
                     session.inbox.put(login.rest())
                     session.say(proved.final)
                     return proved
@@ -317,7 +316,7 @@ async def _log_in(gate: Gate, proved: Authenticated, dialled: Dialled) -> _Enter
     """TLS where the server offers it, then the exchange. Raises OSError, ProtocolViolation."""
     transport = dialled.transport
     side = cast(TerminatedServer, transport.get_protocol())
-    if not dialled.bound.backend.host.startswith("/"):
+    if not is_local(transport):
         transport = await _server_tls(gate, side, transport)
     entry = ServerEntry(
         proved.startup.parameters,

@@ -223,6 +223,8 @@ class Proxy:
     def session_named(self, session: Session, startup: StartupMessage) -> bool:
         """Count a session for its user and its database, or tell it that there are too many."""
         refusal = self._door.named(session, startup, self.settings)
+        local = self.settings.local
+        session.by_socket = local is not None and local.takes(startup.parameters)
         if refusal is None:
             return True
         if session.bound is None:  # else it is counted as opened already
@@ -280,6 +282,7 @@ class Proxy:
         try:
             async with asyncio.timeout(self.settings.startup_ms / 1000):
                 await session.wants.wait()
+                await self._stay_plain(session)
         except TimeoutError:
             self.tally.note(session.listener, Result.SILENT)
             session.close(linger_s=0, flush_s=LINGER_S)
@@ -306,6 +309,20 @@ class Proxy:
             self.tally.note(session.listener, Result.REFUSED)
             text = f"pgherd: {outcome.message}"
             await self._refuse(session, Refusal(outcome.sqlstate, text, HINT_REFUSED))
+
+    async def _stay_plain(self, session: Session) -> None:
+        """Refuse TLS ourselves where this node's server has none: who comes is to be known first,
+        for only some may come to it through its socket."""
+        local, opening = self.settings.local, session.opening
+        if local is None or local.has_tls or session.turned_away is not None or opening is None:
+            return
+        while not session.is_gone and isinstance(session.packets[-1], SslRequest):
+            session.wants.clear()
+            session.pending.clear()
+            opening.server(REFUSE_ENCRYPTION)
+            opening.offers_tls = None
+            session.say(REFUSE_ENCRYPTION)
+            await session.wants.wait()
 
     def _join(self, session: Session, dialled: Dialled) -> None:
         if session.is_gone:

@@ -94,6 +94,7 @@ class Session:
         "_timers",
         "address",
         "bound",
+        "by_socket",
         "client",
         "client_ended",
         "client_spoke_last",
@@ -111,7 +112,6 @@ class Session:
         "tail",
         "task",
         "turned_away",
-        "user",
         "wants",
     )
 
@@ -142,8 +142,8 @@ class Session:
         self.rest = Rest()
         self.address = ""
         """The client's, which a balancer may have said (`forwarding`)."""
-        self.user: str | None = None
-        """Unknown until the startup packet, and inside TLS that does not end here."""
+        self.by_socket = False
+        """Whether this node's own server may be reached through its Unix socket (`dial`)."""
         self.turned_away: Refusal | None = None
         """What to tell it instead of giving it a server; a CancelRequest is heard all the same."""
 
@@ -278,10 +278,8 @@ class Session:
             if isinstance(packet, CancelRequest):
                 self._host.session_cancels(self, packet.key)
                 return
-            if isinstance(packet, StartupMessage):
-                self.user = dict(packet.parameters).get("user")
-                if not self._host.session_named(self, packet):
-                    return
+            if isinstance(packet, StartupMessage) and not self._host.session_named(self, packet):
+                return
         if self.server is not None:
             self.server.write(data)
             self._end_opening()

@@ -6,6 +6,7 @@ Owns buffer limits and socket options of a new one, back-pressure, and half-clos
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 from pgherd.relay.sockets import tune
@@ -18,6 +19,12 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     """The address at the other end."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if peer else "unknown"
+
+
+def is_local(transport: asyncio.BaseTransport) -> bool:
+    """Whether it is a Unix socket, on which PostgreSQL speaks no TLS."""
+    sock = transport.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
 
 
 def prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
