@@ -714,12 +714,17 @@ def test_strict_never_wants_less_than_num_sync() -> None:
 
 def test_rebuilt_and_half_rewound_members_are_not_counted() -> None:
     """Another incarnation, a floor not regained and a dirty rewind count for nothing (F3)."""
-    for broken in (
-        replace(sealed(3, pos(3, 4000)), incarnation="b3"),
-        replace(sealed(3, pos(3, 4000)), dirty_rewind=True),
-    ):
-        seen = look(electing(), DEAD1, SEAL2, report(3, parked(pos(3, 4000)), broken))
+    rebuilt = replace(sealed(3, pos(3, 4000)), incarnation="b3")
+    known = electing()
+    n3 = replace(known.members[NodeId("n3")], incarnation="b3")
+    told = replace(known, members={**known.members, NodeId("n3"): n3})
+    half = replace(sealed(3, pos(3, 4000)), dirty_rewind=True)
+    for at, broken in ((known, half), (told, rebuilt)):
+        seen = look(at, DEAD1, SEAL2, report(3, parked(pos(3, 4000)), broken))
         assert act_of(seen) == (304, None)
+    seen = look(known, DEAD1, SEAL2, report(3, parked(pos(3, 4000)), rebuilt))
+    assert key(3) not in sealed_members(seen)
+    assert act_of(seen) == (701, cmd.RegisterIncarnation), "it is only written down"
 
 
 def test_who_was_promoted_by_hand_is_not_counted() -> None:

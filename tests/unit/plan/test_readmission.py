@@ -100,6 +100,22 @@ def test_where_it_is_needed_its_new_name_replaces_the_old() -> None:
         assert applied(known, decision).sync.voters == known.sync.voters
 
 
+def test_the_only_voters_new_copy_is_written_down_in_the_election_too() -> None:
+    """Only then does it show that the old leader alone has everything, and may return."""
+    known = with_stores(electing(sync=sync(3)))
+    asks = {N1: Asking("s9", RaftId(1))}
+    gone = late(report(1, STREAMS_ON))
+    anew = report(3, standby(), promises(3, incarnation="b3"))
+    waits = decide(look(known, gone, report(3, standby()), asking=asks))
+    assert waits.command is None, "n3 may still seal under the name that V has"
+    decision = decide(look(known, gone, anew, asking=asks))
+    assert decision.command == cmd.RegisterIncarnation(N3, "b3"), decision
+    known = applied(known, decision)
+    decision = decide(look(known, gone, anew, asking=asks))
+    assert decision.command == cmd.Readmit(N1, RaftId(1), "s9"), decision
+    assert applied(known, decision).members[N1].incarnation == known.members[N1].incarnation
+
+
 def obstacle(known: Facts, *reports: Any, **more: Any) -> str:
     decision = decide(seen(known, *reports, **more))
     assert decision.command is None or isinstance(decision.command, cmd.ChangeSync), decision
