@@ -209,16 +209,27 @@ def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) 
     status = machines.wait_for("n1", lambda status: len(status["raft_voters"]) == 3)
     assert status["warnings"] == []
     assert {name: daemon_of(machines, name) for name in ("n1", "n2")} == before
-    machines.join("p4", via="n1", proxy=True)
-    assert "postgresql:" not in machines.config["p4"].read_text()
-    [proxy] = [one for one in machines.ask("p4", "nodes")["nodes"] if one["name"] == "p4"]
-    assert (proxy["role"], proxy["is_healthy"], proxy["is_voter"]) == ("proxy", True, False)
-    gone = ("remove-node", "--name", "p4", "--yes", "--config", machines.config["n1"])
-    assert "p4 is no member any more" in machines.pgherd(*gone).stdout
     primary = status["primary_node_id"]
     left = "n1" if primary == "n2" else "n2"
     machines.kill(primary)
     machines.wait_for(left, lambda status: status["primary_node_id"] == left)
+
+
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_a_proxy_node_joins_and_leaves(machines: Machines) -> None:
+    """Its file has no section of PostgreSQL, clients reach the primary by it, it has no vote."""
+    machines.pgherd("init", *machines.place("n1"))
+    machines.join("p2", via="n1", proxy=True)
+    text = machines.config["p2"].read_text()
+    assert "postgresql:" not in text
+    assert "superuser" not in text
+    machines.wait_for("p2", lambda status: status["node_count"] == 2)
+    [proxy] = [one for one in machines.ask("p2", "nodes") if one["name"] == "p2"]
+    assert (proxy["role"], proxy["is_healthy"], proxy["is_voter"]) == ("proxy", True, False)
+    [peer] = [one for one in machines.ask("n1", "raft", "peers") if one["node"] == "p2"]
+    assert (peer["suffrage"], peer["why"]) == ("non-voter", "a proxy node never votes")
+    gone = ("remove-node", "--name", "p2", "--yes", "--config", machines.config["n1"])
+    assert "p2 is no member any more" in machines.pgherd(*gone).stdout
 
 
 def daemon_of(machines: Machines, name: str) -> list[int]:
