@@ -85,7 +85,7 @@ def reads(herd: LocalHerd) -> Iterator[Reads]:
 
 
 def test_reads_go_where_the_operator_wants_them(herd: LocalHerd, reads: Reads) -> None:
-    """Counts or turns; the own zone; not too far behind; the primary or nobody."""
+    """Counts or turns; the own zone; a tag; not too far behind; the primary or nobody."""
     primary, near = herd.wait_primary(), reads.name
     (far,) = set(herd.data) - {primary, near}
     with reads.connect() as held:
@@ -98,6 +98,10 @@ def test_reads_go_where_the_operator_wants_them(herd: LocalHerd, reads: Reads) -
         herd.reload_node(name, {"node": {"zone": zone}})
     reads.until({near: 6})
     reads.configure(prefer_zone=False)
+    reads.until({near: 3, far: 3})
+    herd.reload_node(near, {"node": {"tags": {"noloadbalance": True}}})
+    reads.until({far: 6})
+    herd.reload_node(near, {"node": {"tags": {"noloadbalance": False}}})
     reads.until({near: 3, far: 3})
     reads.configure(prefer_zone=True, max_replica_lag="64kB")
 

@@ -55,12 +55,12 @@ class Machines:
             words += ["--set", f"postgresql.bin_dir={self.postgres_bin}"]
         return [*words, "--address", "127.0.0.1", "--start", "--timeout", "90"]
 
-    def join(self, name: str, *, via: str, witness: bool = False) -> None:
+    def join(self, name: str, *, via: str, witness: bool = False, proxy: bool = False) -> None:
         """Use what add-node prints, with this machine's places instead of the defaults."""
-        kind = ["--witness"] if witness else []
+        kind = [*(["--witness"] if witness else []), *(["--proxy"] if proxy else [])]
         line = self.pgherd("add-node", "--name", name, *kind, "--config", self.config[via]).stdout
         token = line.split("--token ")[1].split()[0]
-        self.pgherd("join", *kind, "--token", token, *self.place(name, data=not witness))
+        self.pgherd("join", *kind, "--token", token, *self.place(name, data=not kind))
 
     def ask(self, name: str, *words: str) -> Any:
         """The JSON answer of a command, asked at a node."""
@@ -213,6 +213,23 @@ def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) 
     left = "n1" if primary == "n2" else "n2"
     machines.kill(primary)
     machines.wait_for(left, lambda status: status["primary_node_id"] == left)
+
+
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_a_proxy_node_joins_and_leaves(machines: Machines) -> None:
+    """Its file has no section of PostgreSQL, clients reach the primary by it, it has no vote."""
+    machines.pgherd("init", *machines.place("n1"))
+    machines.join("p2", via="n1", proxy=True)
+    text = machines.config["p2"].read_text()
+    assert "postgresql:" not in text
+    assert "superuser" not in text
+    machines.wait_for("p2", lambda status: status["node_count"] == 2)
+    [proxy] = [one for one in machines.ask("p2", "nodes") if one["name"] == "p2"]
+    assert (proxy["role"], proxy["is_healthy"], proxy["is_voter"]) == ("proxy", True, False)
+    [peer] = [one for one in machines.ask("n1", "raft", "peers") if one["node"] == "p2"]
+    assert (peer["suffrage"], peer["why"]) == ("non-voter", "a proxy node never votes")
+    gone = ("remove-node", "--name", "p2", "--yes", "--config", machines.config["n1"])
+    assert "p2 is no member any more" in machines.pgherd(*gone).stdout
 
 
 def daemon_of(machines: Machines, name: str) -> list[int]:

@@ -135,6 +135,35 @@ def leading(herd: OnEthernet) -> tuple[str, str]:
     return first, next(name for name in NODES if name not in (first, POOR))
 
 
+def test_a_reload_moves_adds_and_drops_addresses(whole: OnEthernet) -> None:
+    """One is left by its owner, one comes, one that follows something else now stays meanwhile."""
+    first, _ = leading(whole)
+    another = f"{SUBNET6}103"
+    before = {name: whole.part_pid(name, "agent") for name in NODES}
+    kept = {name: layout.read_settings(whole.places[name])["vip"] for name in NODES}
+    since = len(whole.places[first].log.read_text())
+    for name, listed in kept.items():
+        changed = [
+            {**one, "follow": "primary"} if "102" in one["address"] else one
+            for one in listed
+            if REPLICA not in one["address"]
+        ]
+        added = {"address": f"{another}/64", "interface": "eth0", "follow": "proxy"}
+        whole.reload_node(name, {"vip": [*changed, added]})
+    until(lambda: not whole.on(REPLICA), "the end of the replica's address", within_s=30)
+    until(lambda: whole.settled(PROXY, on=first), "the proxy's at the primary", within_s=30)
+    until(lambda: len(whole.on(another)) == 1, "the new address", within_s=30)
+    assert whole.on(PRIMARY) == [first]
+    said = whole.places[first].log.read_text()[since:].splitlines()
+    assert not [line for line in said if "vip.left" in line and PRIMARY in line]
+    assert {vip["address"] for vip in whole.ask("/vip")["vips"]} == {PRIMARY, PROXY, another}
+    for name, listed in kept.items():
+        whole.reload_node(name, {"vip": listed})
+    until(lambda: not whole.on(another), "the end of the new address", within_s=30)
+    until(lambda: len(whole.on(REPLICA)) == 1, "the replica's address again", within_s=30)
+    assert {name: whole.part_pid(name, "agent") for name in NODES} == before
+
+
 def test_every_address_leads_to_what_it_follows(whole: OnEthernet) -> None:
     """And who has no rights on its network says what to type."""
     first, second = leading(whole)

@@ -157,7 +157,7 @@ async def make_join_token(services: Services, request: schema.TokenRequest) -> s
     """Commit the token's hash, and put the token together."""
     ca = services.ca_pem()
     me = services.herd.facts().members.get(services.herd.node)
-    if ca is None or me is None or me.kind is Kind.WITNESS:
+    if ca is None or me is None or me.kind is not Kind.DATA:
         raise Problem(
             412,
             "no_authority",

@@ -52,16 +52,17 @@ async def primary(services: ServicesDep) -> Response:
 
 @check("/replica")
 async def replica(services: ServicesDep, request: Request) -> Response:
-    """200 where this node is a streaming replica, with `?lag=16MB` within that lag."""
+    """200 where this node is a streaming replica that takes reads, with `?lag=16MB` within that
+    lag."""
     seen = services.seen()
-    return answer(services, seen, is_good=views.serves_reads(seen, lag_bytes_max=lag_of(request)))
+    return answer(services, seen, is_good=takes_reads(seen, lag_bytes_max=lag_of(request)))
 
 
 @check("/read-only")
 async def read_only(services: ServicesDep, request: Request) -> Response:
     """200 where reads are served: the primary too."""
     seen, lag = services.seen(), lag_of(request)
-    serves = views.is_primary(seen, seen.me) or views.serves_reads(seen, lag_bytes_max=lag)
+    serves = views.is_primary(seen, seen.me) or takes_reads(seen, lag_bytes_max=lag)
     return answer(services, seen, is_good=serves)
 
 
@@ -140,6 +141,13 @@ def flat(counts: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
 def answer(services: Services, seen: Seen, *, is_good: bool) -> Response:
     body = views.check(seen, proxy=services.herd.proxy(), version=services.version)
     return JSONResponse(body.model_dump(), status_code=200 if is_good else 503)
+
+
+def takes_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
+    """Whether clients may be sent to this replica, its operator's wish included."""
+    report = seen.fresh(seen.me)
+    wanted = report is not None and not report.noloadbalance
+    return wanted and views.serves_reads(seen, lag_bytes_max=lag_bytes_max)
 
 
 def lag_of(request: Request) -> int | None:

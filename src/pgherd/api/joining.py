@@ -166,7 +166,7 @@ class Joiner:
 
     def _shared_for(self, request: JoinRequest, key: str) -> Shared:
         shared = self._shared()
-        if request.kind is Kind.WITNESS:
+        if request.kind is not Kind.DATA:
             return shared.for_witness()
         token = shared.admin_token or read_admin_token(self._ca_certificate)
         return msgspec.structs.replace(shared, ca_key=key, admin_token=token)
@@ -193,6 +193,7 @@ HINTS = {
     "name_taken": "choose another with --name, every node has its own",
     "address_taken": "choose another address or port, see: pgherd nodes",
     "token_used": NEW_TOKEN,
+    "too_new": "upgrade pgherd on all nodes first; pgherd raft state shows the ledger's level",
     "too_old": "install the pgherd of the other nodes on this one first",
 }
 

@@ -45,6 +45,7 @@ def join_command(token: str, wanted: schema.NodeWanted) -> str:
     words = ["pgherd", "join", "--name", wanted.name or "NAME", "--token", token, "--start"]
     words += ["--address", wanted.address] if wanted.address else []
     words += ["--witness"] if wanted.witness else []
+    words += ["--proxy"] if wanted.proxy else []
     return shlex.join(words)
 
 

@@ -18,6 +18,7 @@ LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
+NodeRole = Literal["primary", "replica", "witness", "proxy"]
 
 
 class Failure(Model):
@@ -142,6 +143,7 @@ class Tags(Model):
     failover_priority: int
     nofailover: bool
     nosync: bool
+    noloadbalance: bool = False
 
 
 class Node(Model):
@@ -152,7 +154,7 @@ class Node(Model):
     host: str
     postgresql_port: int
     api_port: int
-    role: Literal["primary", "replica", "witness"]
+    role: NodeRole
     state: str
     is_healthy: bool
     is_primary: bool
@@ -327,7 +329,7 @@ class RaftPeer(Model):
     """A member of consensus. why: in words, why it votes or does not; level: of its program.
 
     witness: votes and holds no data · learner: votes once it has caught up · non-voter: holds what
-    all hold and stands by, because enough others vote.
+    all hold and stands by, because enough others vote, or for good, being a proxy node.
     """
 
     node: NodeName
@@ -398,6 +400,7 @@ class NodeWanted(TokenRequest):
     )
     address: str | None = Field(default=None, max_length=256)
     witness: bool = False
+    proxy: bool = False
 
 
 class NodeInvited(TokenAnswer):
@@ -456,7 +459,7 @@ class JoinBody(Model):
     token_id: str = Field(max_length=64)
     secret: str = Field(max_length=256)
     node: str = Field(max_length=64)
-    kind: Literal["data", "witness"] = "data"
+    kind: Literal["data", "witness", "proxy"] = "data"
     address: dict[str, str | int]
     tags: dict[str, str | int | bool] = Field(default_factory=dict)
     csr: str = Field(max_length=16_384)

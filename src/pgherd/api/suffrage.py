@@ -18,7 +18,8 @@ def suffrage_of(seen: Seen, member: Member) -> schema.Suffrage:
     if member.raft_id in seen.raft.voters:
         return "witness" if member.kind is Kind.WITNESS else "voter"
     if member.raft_id in seen.raft.learners:
-        return "non-voter" if member.leaving or not free_seats(seen) else "learner"
+        stays = member.leaving or not member.voter or not free_seats(seen)
+        return "non-voter" if stays else "learner"
     return "none"
 
 
@@ -33,6 +34,8 @@ def why(seen: Seen, member: Member) -> str:
         return f"is to become a learner{silent}"
     if suffrage == "learner":
         return f"votes once it has the log: {behind(seen, member)}{silent}"
+    if suffrage == "non-voter" and not member.voter:
+        return f"a proxy node never votes{silent}"
     if suffrage == "non-voter":
         return f"stands by: raft.max_voters is {most(seen)}, and that many vote{silent}"
     return ("votes, holds no data" if suffrage == "witness" else "votes") + silent
@@ -79,6 +82,7 @@ def voters_without(seen: Seen, leaving: Member) -> list[Member]:
         one
         for one in members(seen.facts)
         if one.raft_id in seen.raft.learners
+        and one.voter
         and not one.leaving
         and one.node != leaving.node
         and seen.fresh(one.node) is not None

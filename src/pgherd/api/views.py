@@ -97,14 +97,18 @@ def is_healthy(seen: Seen, member: Member) -> bool:
         return False
     if member.kind is Kind.WITNESS:
         return True
+    if member.kind is Kind.PROXY:
+        return report.proxy_healthy
     serves = is_primary(seen, member.node) or is_streaming(seen, member.node)
     return serves and report.server.healthy
 
 
-def role_of(facts: Facts, member: Member) -> Literal["primary", "replica", "witness"]:
+def role_of(facts: Facts, member: Member) -> schema.NodeRole:
     """What the ledger assigned; nobody is primary between two reigns."""
     if member.kind is Kind.WITNESS:
         return "witness"
+    if member.kind is Kind.PROXY:
+        return "proxy"
     reigns = facts.phase in (Phase.STABLE, Phase.ESTABLISHING)
     return "primary" if reigns and facts.is_leader(member.node) else "replica"
 
@@ -114,8 +118,8 @@ def state_of(seen: Seen, member: Member) -> str:
     report = seen.fresh(member.node)
     if report is None:
         return "unreachable" if member.node in seen.reports else "unknown"
-    if member.kind is Kind.WITNESS:
-        return "running"
+    if member.kind is not Kind.DATA:
+        return "running" if is_healthy(seen, member) else "no proxy"
     server = report.server
     plain = {
         Server.NONE: "empty",
@@ -166,7 +170,7 @@ def lag_bytes(seen: Seen, member: Member) -> int | None:
     A position that is not on the leader's history has no lag: it will be rewound.
     """
     end, report = primary_lsn(seen), seen.newest(member.node)
-    if member.kind is Kind.WITNESS or end is None or report is None:
+    if member.kind is not Kind.DATA or end is None or report is None:
         return None
     if seen.facts.is_leader(member.node):
         return 0
@@ -205,6 +209,7 @@ def node(seen: Seen, member: Member) -> schema.Node:
             failover_priority=tags.failover_priority,
             nofailover=tags.nofailover,
             nosync=tags.nosync,
+            noloadbalance=report is not None and report.noloadbalance,
         ),
         postgresql_version=str(server.major) if server is not None and server.major else None,
         version=report.version if report is not None else "",

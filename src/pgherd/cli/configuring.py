@@ -44,7 +44,7 @@ def validate(config: ConfigOption = None) -> None:
         ) from error
     line(f"{found} is valid: node {settings.node.name} of cluster {settings.cluster.name}")
     line(f"  {alone(settings.failover.lease_ttl_ms)}")
-    if not settings.node.witness:
+    if settings.has_server:
         line(f"longest time to detection: {worst_case(settings)}")
 
 

@@ -22,6 +22,7 @@ from pgherd.cli.output import say
 from pgherd.cli.place import File, Place
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.errors import OperatorError, PeerError
+from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.pki.token import Invitation, decode_token, hash_secret, new_secret
 
@@ -42,7 +43,15 @@ class Entering(msgspec.Struct, frozen=True):
     address: str
     base_port: int | None = None
     witness: bool = False
+    proxy: bool = False
     values: dict[str, Any] = {}
+
+    @property
+    def kind(self) -> Kind:
+        """What the node is to be; a witness may have listeners too."""
+        if self.witness:
+            return Kind.WITNESS
+        return Kind.PROXY if self.proxy else Kind.DATA
 
 
 def enter(place: Place, wish: Entering) -> Made:
@@ -51,8 +60,9 @@ def enter(place: Place, wish: Entering) -> Made:
 
     invitation = aim(decode_token(wish.token), wish.target)
     check_name(wish.name)
+    without = "postgresql" if wish.kind is Kind.PROXY else ""
     values = first_values(place, wish)
-    _, settings = write_text(values)
+    _, settings = write_text(values, without=without)
     user, major = prepare(place, settings)
     address = places.address_of(settings)
     request = make_request(NodeId(wish.name), hosts_of(address))
@@ -60,7 +70,7 @@ def enter(place: Place, wish: Entering) -> Made:
         "token_id": invitation.id,
         "secret": invitation.secret,
         "node": wish.name,
-        "kind": "witness" if wish.witness else "data",
+        "kind": wish.kind.value,
         "address": msgspec.to_builtins(address),
         "tags": msgspec.to_builtins(places.tags_of(settings)),
         "csr": request.csr_pem.decode(),
@@ -72,7 +82,7 @@ def enter(place: Place, wish: Entering) -> Made:
         raise PeerError("the answer carries another CA than the token", "make a new token")
     secrets = secrets_of(answer.shared)
     completed = final_values(place, wish, answer=answer, secrets=secrets)
-    text, settings = write_text(values | completed | wish.values)
+    text, settings = write_text(fitting(wish, values | completed | wish.values), without=without)
     files = [
         File(place.ca, answer.ca.encode(), 0o644),
         File(place.cert, answer.certificate.encode(), 0o644),
@@ -105,9 +115,16 @@ def first_values(place: Place, wish: Entering) -> dict[str, Any]:
         place, name=wish.name, address=wish.address, cluster="main", base_port=wish.base_port
     )
     values["node.witness"] = wish.witness
-    if wish.witness:
+    if wish.witness and not wish.proxy:
         values["proxy.listeners"] = []
-    return values | wish.values
+    return fitting(wish, values | wish.values)
+
+
+def fitting(wish: Entering, values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that a node of this kind has: a proxy node is one without `postgresql`."""
+    if wish.kind is not Kind.PROXY:
+        return values
+    return {key: value for key, value in values.items() if not key.startswith("postgresql.")}
 
 
 def ask(invitation: Invitation, body: dict[str, Any]) -> JoinAnswer:
@@ -186,7 +203,7 @@ def final_values(
             found[f"postgresql.{role}.username"] = name
         file = f"file:{place.secret(role)}" if role in secrets else None
         found[f"postgresql.{role}.password"] = file
-    if not wish.witness:
+    if wish.kind is Kind.DATA:
         found["postgresql.database"] = shared.database
         found["postgresql.hba"] = list(shared.hba)
         found["postgresql.parameters"] = dict(shared.parameters)

@@ -91,12 +91,12 @@ def read(values: dict[str, Any]) -> Settings:
     return write_text(values)[1]
 
 
-def write_text(values: dict[str, Any]) -> tuple[str, Settings]:
-    """The text of a configuration, and what it says."""
+def write_text(values: dict[str, Any], *, without: str = "") -> tuple[str, Settings]:
+    """The text of a configuration, but for one section, and what it says."""
     from pgherd.config.generate import generate
     from pgherd.config.load import load_text
 
-    text = generate(values)
+    text = generate(values, without=without)
     return text, load_text(text, file="the new configuration")
 
 
@@ -104,12 +104,12 @@ def prepare(place: Place, settings: Settings) -> tuple[str | None, int]:
     """Refuse what can be refused before a file is written.
 
     Returns the user that PostgreSQL will run as (None: ourselves) and the major version that is
-    here (0 on a witness).
+    here (0 where it does not run).
     """
     places.check_unused(place, settings)
     places.check_writable(place)
     places.check_ports(settings)
-    return (None, 0) if settings.node.witness else find_postgres(settings)
+    return find_postgres(settings) if settings.has_server else (None, 0)
 
 
 def find_postgres(settings: Settings) -> tuple[str | None, int]:

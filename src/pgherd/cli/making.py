@@ -115,6 +115,10 @@ def join(
     base_port: PortOption = None,
     given: SetOption = None,
     witness: Annotated[bool, typer.Option("--witness", help="Only vote, no data.")] = False,
+    proxy: Annotated[
+        bool,
+        typer.Option("--proxy", help="A way in for clients, no data; with --witness it votes too."),
+    ] = False,
     start: StartOption = False,
     timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
 ) -> None:
@@ -136,6 +140,7 @@ def join(
         address=chosen_address(address),
         base_port=base_port,
         witness=witness,
+        proxy=proxy,
         values=overrides(given or []),
     )
     made = enter(place, wish)

@@ -28,6 +28,7 @@ def add_node(
         str | None, typer.Option("--address", help="Where the others will reach it.")
     ] = None,
     witness: Annotated[bool, typer.Option("--witness", help="Only vote, no data.")] = False,
+    proxy: Annotated[bool, typer.Option("--proxy", help="A way in for clients, no data.")] = False,
     ttl: Annotated[str, typer.Option("--ttl", help="How long the token is good for.")] = "1h",
 ) -> None:
     """Invite a node: make a token and print the command for the new machine."""
@@ -37,14 +38,16 @@ def add_node(
         seconds = parse_duration_ms(ttl) // 1000
     except ValueError as error:
         raise OperatorError(f"--ttl: {error}", "as in --ttl 1h") from error
-    body = {"name": name, "address": address, "witness": witness, "ttl_seconds": seconds}
+    kind = {"witness": witness, "proxy": proxy}
+    body = {"name": name, "address": address, **kind, "ttl_seconds": seconds}
     found = common.api().post("/api/v1/cluster/nodes", body)
     if common.output is not Format.TABLE:
         emit(found, common.output)
         return
     line(found["command"])
     say(f"good once, until {found['expires_at']}")
-    say("  next: run this on the new machine; it learns first, then votes and is copied to")
+    then = "leads clients in" if proxy else "votes and is copied to"
+    say(f"  next: run this on the new machine; it learns first, then {then}")
 
 
 @asking
@@ -87,7 +90,9 @@ def consequences(
         found.append("NO copy is left beside the primary: commits are on one node alone from then")
     left = [one for one in members if one["name"] != target["name"]]
     voters = [one for one in left if one["is_voter"]]
-    standing_by = any(one["is_healthy"] for one in left if not one["is_voter"])
+    standing_by = any(
+        one["is_healthy"] for one in left if not one["is_voter"] and one["role"] != "proxy"
+    )
     if target["is_voter"] and standing_by:
         found.append("a member that stands by votes in its place")
     elif target["is_voter"] and len(voters) < 3:

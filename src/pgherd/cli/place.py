@@ -134,7 +134,7 @@ def address_of(settings: Settings) -> Address:
     """The addresses that the other nodes reach this one at."""
     address = settings.node.address
     ports = {one.route: one.port for one in reversed(settings.proxy.listeners)}
-    is_data = not settings.node.witness
+    is_data = settings.has_server
     return Address(
         host=address.advertised("raft"),
         raft_port=settings.raft.port,
@@ -199,7 +199,7 @@ def check_ports(settings: Settings) -> None:
             for one in settings.proxy.listeners
         ),
     ]
-    if not settings.node.witness:
+    if settings.has_server:
         wanted.append(("postgresql.port", address.bound("postgresql"), settings.postgresql.port))
     for key, host, port in wanted:
         why = _cannot_bind(host, port)
@@ -246,7 +246,7 @@ def write_all(files: list[File], *, settings: Settings, user: str | None) -> Non
                 raise OperatorError(f"{file.path} exists", "name another place with --dir DIR")
             made.append(file.path)
             write_private(file.path, file.data, mode=file.mode)
-        if not settings.node.witness:
+        if settings.has_server:
             make_postgres_directory(settings, user=user)
     except OSError as error:
         take_back(made)

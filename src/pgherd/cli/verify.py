@@ -8,6 +8,7 @@ only over fresh connections of its own.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.2
 CONNECT_TIMEOUT_S = 3
+LEAD_TIMEOUT_S = 8.0
+"""A proxy without a primary refuses after proxy.connect_timeout."""
 LOG_LINES = 5
 
 SERVER_QUERY = """
@@ -92,7 +95,7 @@ class Verifier:
         """The checks of `join`."""
         self.check("the API answers", self.api_answers)
         self.check("consensus counts this node", self.is_counted)
-        if not self._settings.node.witness:
+        if self._settings.has_server:
             self.check("it streams from the primary", self.streams)
             self.check("the server takes a fresh connection", lambda: self.server_answers(True))
             self.check("it is in the synchronous set", self.is_in_sync_set)
@@ -197,8 +200,8 @@ class Verifier:
         ports = [one.port for one in self._settings.proxy.listeners if one.route == "primary"]
         if not ports:
             return "no listener is configured"
-        if self._settings.node.witness:
-            return f"port {ports[0]} is not checked on a witness"
+        if not self._settings.has_server:
+            return self.proxy_leads(ports[0])
         import psycopg
 
         try:
@@ -209,6 +212,22 @@ class Verifier:
         if row is None or row[0]:
             raise NotYet("it leads to a standby")
         return f"port {ports[0]}"
+
+    def proxy_leads(self, port: int) -> str:
+        """The same on a node that has no password of the database: a server asks for one."""
+        from pgherd.wire.answer import CANNOT_CONNECT_NOW
+        from pgherd.wire.query import startup
+
+        host = self._settings.node.address.advertised("proxy")
+        try:
+            with socket.create_connection((host, port), timeout=LEAD_TIMEOUT_S) as probe:
+                probe.sendall(startup({"user": "pgherd", "database": "postgres"}))
+                answer = probe.recv(4096)
+        except OSError as error:
+            raise NotYet(one_line(error)) from error
+        if not answer or CANNOT_CONNECT_NOW.encode() in answer:
+            raise NotYet("it finds no primary")
+        return f"port {port}"
 
     def peer_reaches(self) -> str:
         """Every channel of this node, tried from another member."""

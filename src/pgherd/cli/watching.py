@@ -131,6 +131,7 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
 def doing(node: dict[str, Any]) -> str:
     percent = node["progress_percent"]
     text = str(node["doing"] or node["problem"])
+    text += " (noloadbalance)" if node["tags"]["noloadbalance"] else ""
     return f"{text} {percent} %" if percent is not None else text
 
 

@@ -18,10 +18,13 @@ from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
 from pgherd.model.errors import OperatorError
+from pgherd.model.facts import Kind
 from pgherd.model.lease import TTL_ASYNC_MS, held_ms, renew_ms
 
 HEARTBEATS_PER_ELECTION_MIN = 5
 ELECTIONS_PER_LEASE_MIN = 2
+UNASKED = {"trust", "peer", "ident"}
+"""Methods that believe in who connects to a Unix socket."""
 SOCKET_PATH_BYTES_MAX = 107
 
 Found = Iterator[tuple[Path, str, str]]
@@ -34,6 +37,7 @@ def joint_problems(settings: Settings) -> Found:
     yield from _trust(settings)
     yield from _timings(settings)
     yield from _members(settings)
+    yield from _kind(settings)
     yield from _pools(settings)
     yield from _places(settings)
     yield from _parameters(settings)
@@ -61,6 +65,7 @@ def file_problems(settings: Settings, env: Mapping[str, str]) -> Found:
                     "make it readable by the user that pgherd runs as, or run pgherd init or join"
                 )
                 yield (section, "tls", name), f"cannot read {file}: {error.strerror}", hint
+    yield from _data_left(settings)
     yield from _pair(settings)
     for role in ("superuser", "replication", "rewind"):
         secret: Secret | None = getattr(settings.postgresql, role).password
@@ -111,7 +116,7 @@ def _ports(settings: Settings) -> Found:
         (("raft", "port"), address.bound("raft"), settings.raft.port),
         (("api", "port"), api, settings.api.port),
     ]
-    if not settings.node.witness:
+    if settings.has_server:
         taken.append(
             (("postgresql", "port"), address.bound("postgresql"), settings.postgresql.port)
         )
@@ -190,6 +195,26 @@ def _members(settings: Settings) -> Found:
         yield ("raft", "members"), f"does not list this node, {settings.node.name}", hint
 
 
+def _kind(settings: Settings) -> Found:
+    if settings.kind is Kind.PROXY and not settings.proxy.listeners:
+        yield (
+            ("proxy", "listeners"),
+            "is empty, and without a postgresql section a node only leads clients to others",
+            "add a listener; or write postgresql: {} for data, node.witness: true to vote",
+        )
+
+
+def _data_left(settings: Settings) -> Found:
+    """Whoever forgets the section must not find a node without a server."""
+    data_dir = settings.postgresql.data_dir
+    if settings.kind is Kind.PROXY and (data_dir / "PG_VERSION").exists():
+        yield (
+            ("postgresql",),
+            f"is missing, but there is data in {data_dir}",
+            "write postgresql: {} to run it; move the directory away for a proxy node",
+        )
+
+
 def _pools(settings: Settings) -> Found:
     ends_tls = any(listener.pool == "session" for listener in settings.proxy.listeners)
     if settings.proxy.tls is not None and not ends_tls:
@@ -208,14 +233,31 @@ def _pools(settings: Settings) -> Found:
             )
 
     yield from _limits(settings)
+    yield from _local_socket(settings)
+
+
+def _local_socket(settings: Settings) -> Found:
+    """Through the socket the server sees the proxy's user, who may be let in without a password."""
+    if not settings.proxy.local_socket:
+        return
+    path: Path = ("proxy", "local_socket")
+    if not settings.has_server:
+        yield path, "has no effect: no PostgreSQL runs on this node", "remove it"
+    for line in settings.postgresql.hba:
+        kind, *words = line.split()
+        if kind == "local" and UNASKED & set(words):
+            yield (
+                path,
+                f"would let clients in without a password, by the line {line!r}",
+                "ask for scram-sha-256 in lines of type local",
+            )
 
 
 def _limits(settings: Settings) -> Found:
     """A limit that every client can step around by asking for TLS would be none."""
     limits = settings.proxy.limits
     by_name = limits.user or limits.database or limits.users or limits.databases
-    speaks_tls = settings.postgresql.parameters.get("ssl") in ("on", "true", "yes", "1")
-    if not (by_name and speaks_tls):
+    if not (by_name and settings.postgresql.has_tls):
         return
     for index, listener in enumerate(settings.proxy.listeners):
         if listener.pool == "none":

@@ -113,7 +113,6 @@ COMES_LATER: dict[str, str] = {
     "log.syslog": "the service manager takes standard error",
     "metrics": "scrape /metrics on the API's port",
     "node.tags.clonefrom": "",
-    "node.tags.noloadbalance": "",
     "node.tags.nostream": "",
     "node.tags.replicatefrom": "",
     "postgresql.initdb": "databases are UTF8 with the locale C.UTF-8, or C where that is missing",

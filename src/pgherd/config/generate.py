@@ -21,8 +21,11 @@ EXAMPLES: dict[str, Any] = {"version": 1, "node.name": "n1", "node.address": "12
 """Values of keys that have no default, until they are given."""
 
 
-def generate(overrides: Mapping[str, Any] | None = None) -> str:
-    """Write every key; overrides are dotted keys (`raft.port`) to values as one writes them."""
+def generate(overrides: Mapping[str, Any] | None = None, *, without: str = "") -> str:
+    """Write every key; overrides are dotted keys (`raft.port`) to values as one writes them.
+
+    without: a section that is left out as a whole.
+    """
     given = dict(overrides or {})
     known = {described.key for described in walk() if not described.is_section}
     unknown = sorted(given.keys() - known)
@@ -30,6 +33,8 @@ def generate(overrides: Mapping[str, Any] | None = None) -> str:
         raise ConfigError(Problem("", key, "is not a key to generate") for key in unknown)
     lines = ["# pgherd, one node. Check with: pgherd config validate --config FILE"]
     for described in walk():
+        if described.path[0] == without:
+            continue
         indent = "  " * (len(described.path) - 1)
         if described.is_section:
             title = (described.section.__doc__ or "").strip() if described.section else ""

@@ -95,6 +95,8 @@ def _drop_empty_sections(data: dict[str, Any]) -> None:
         name = described.path[-1]
         if described.is_section and isinstance(here, dict) and here.get(name, "") is None:
             del here[name]
+            if described.path == ("postgresql",):
+                here[name] = {}  # that it is there says what the node is
 
 
 def _in_order(source: Source) -> list[Problem]:

@@ -55,6 +55,14 @@ class Listener(Section):
     limit: Annotated[
         int | None, Key("Most sessions at a time through this listener.", LIVE, least=1)
     ] = None
+    proxy_protocol: Annotated[
+        tuple[NetworkRef, ...],
+        Key(
+            "Networks of balancers in front, as [10.0.9.0/28]: what comes from there has to begin"
+            " with a header of the PROXY protocol (1 or 2), which says who the client is.",
+            LIVE,
+        ),
+    ] = ()
 
 
 class Limits(Section):
@@ -63,6 +71,7 @@ class Limits(Section):
     total: Annotated[int, Key("Of all clients together.", LIVE, least=1)] = 2000
     user: Annotated[int, Key("Of any one user; 0: no limit.", LIVE, least=0)] = 0
     database: Annotated[int, Key("To any one database; 0: no limit.", LIVE, least=0)] = 0
+    address: Annotated[int, Key("Of any one client address; 0: no limit.", LIVE, least=0)] = 0
     users: Annotated[
         Mapping[str, Count], Key("Of users by name, in place of proxy.limits.user.", LIVE)
     ] = {}
@@ -78,8 +87,8 @@ class Proxy(Section):
     listeners: Annotated[
         tuple[Listener, ...],
         Key(
-            "Ports and where they lead: {port, route, pool, fallback, limit}; the last two apply at"
-            " once."
+            "Ports and where they lead: {port, route, pool, fallback, limit, proxy_protocol}; the"
+            " last three apply at once."
         ),
     ] = (
         Listener(port=5432, route="primary"),
@@ -149,6 +158,14 @@ class Proxy(Section):
             LIVE,
         ),
     ] = False
+    local_socket: Annotated[
+        Flag,
+        Key(
+            "Reach this node's own server through its Unix socket, which costs less; its"
+            " pg_hba.conf then sees local, not host.",
+            LIVE,
+        ),
+    ] = False
     drain_timeout_ms: Annotated[
         Millis,
         Key(
@@ -163,7 +180,8 @@ class Proxy(Section):
     read_timeout_ms: Annotated[
         Millis,
         Key(
-            "End a session whose client has said nothing for so long, though it is its turn.",
+            "End a session whose client has said nothing for so long, though it is its turn:"
+            " between statements, or while COPY waits for its data. Not one that listens.",
             LIVE,
             unit="duration",
             least=0,

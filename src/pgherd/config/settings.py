@@ -40,7 +40,7 @@ from pgherd.config.proxy import Proxy
 from pgherd.config.section import Section
 from pgherd.config.tls import ServerTls, Tls
 from pgherd.config.vip import Vip
-from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST
+from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST, Kind
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
@@ -64,6 +64,9 @@ class Tags(Section):
     ] = 100
     nofailover: Annotated[Flag, Key("Never make this node the primary.", LIVE)] = False
     nosync: Annotated[Flag, Key("Never wait for this node's acknowledgement.", LIVE)] = False
+    noloadbalance: Annotated[
+        Flag, Key("As a replica, take no new sessions from the replica ports.", LIVE)
+    ] = False
 
 
 class Node(Section):
@@ -172,7 +175,7 @@ class RewindRole(Section):
 
 
 class Postgresql(Section):
-    """The PostgreSQL server of this node."""
+    """The PostgreSQL server of this node; without this section it is a proxy node."""
 
     bin_dir: Annotated[BinDir, Key("Directory of the binaries; auto: the newest major found.")] = (
         "auto"
@@ -197,6 +200,11 @@ class Postgresql(Section):
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether its parameters switch TLS on."""
+        return self.parameters.get("ssl") in ("on", "true", "yes", "1")
 
     def socket_directory(self) -> Path:
         """The directory of the Unix socket."""
@@ -386,10 +394,25 @@ class Settings(Section):
     proxy: Proxy = Proxy()
     vip: Annotated[
         tuple[Vip, ...],
-        Key("Addresses that are on one node at a time: {address, interface, follow}."),
+        Key("Addresses that are on one node at a time: {address, interface, follow}.", LIVE),
     ] = ()
     api: Api = Api()
     log: Log = Log()
+
+    @property
+    def kind(self) -> Kind:
+        """What this node is: without a `postgresql` section it only leads clients to the others.
+
+        A section that is there with nothing in it has its defaults.
+        """
+        if self.node.witness:
+            return Kind.WITNESS
+        return Kind.DATA if "postgresql" in self.model_fields_set else Kind.PROXY
+
+    @property
+    def has_server(self) -> bool:
+        """Whether PostgreSQL runs on this node."""
+        return self.kind is Kind.DATA
 
     def api_bind(self) -> str:
         """The address that the API listens on."""

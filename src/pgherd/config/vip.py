@@ -131,8 +131,9 @@ def device_problems(settings: Settings) -> Iterator[tuple[Path, str, str]]:
 def _unfit(settings: Settings, vip: Vip, path: Path) -> Iterator[tuple[Path, str, str]]:
     if vip.follow == "proxy" and not settings.proxy.listeners:
         yield path, "there is no proxy here to follow", "add proxy.listeners, or remove the entry"
-    if vip.follow != "proxy" and settings.node.witness:
-        yield path, "a witness has no PostgreSQL to follow", "remove the entry, or follow: proxy"
+    if vip.follow != "proxy" and not settings.has_server:
+        text = f"a {settings.kind.value} node has no PostgreSQL to follow"
+        yield path, text, "remove the entry, or follow: proxy"
 
 
 def own_addresses(settings: Settings) -> set[str]:
@@ -152,7 +153,7 @@ def listens(settings: Settings, vip: Vip) -> bool:
     """Whether a client that connects to an address finds somebody."""
     address = settings.node.address
     hosts = [address.bound("proxy")] if settings.proxy.listeners else []
-    if not settings.node.witness and vip.follow != "proxy":
+    if settings.has_server and vip.follow != "proxy":
         hosts.append(address.bound("postgresql"))
     return any(is_wildcard(host) and fits(host, vip) for host in hosts)
 

@@ -112,6 +112,7 @@ class Node:
         self.cancels = cancels.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
+        self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
         self.port = Port(
             self.agent,
             peers=self.peers,
@@ -242,7 +243,7 @@ class Node:
     def _data_member(
         self,
     ) -> tuple[PostgresServer | None, ServerWatch | None, Executor | None]:
-        if self.settings.node.witness:
+        if not self.settings.has_server:
             return None, None, None
         from pgherd.daemon import datamember
 

@@ -108,7 +108,7 @@ def write_failed(directory: Path, error: OSError) -> StoreFailed:
 
 def has_copy(settings: Settings) -> bool:
     """Whether a data directory of a member lies here: then this node founds nothing."""
-    if settings.node.witness:
+    if not settings.has_server:
         return False
     try:
         return bool(read_incarnation(settings.postgresql.data_dir))

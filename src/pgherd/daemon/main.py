@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pgherd.act import rights
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
 from pgherd.daemon.build import Node, build
@@ -41,10 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    if settings.vip:
-        from pgherd.act import rights
-
-        rights.keep_to_itself()
+    rights.keep_to_itself()
     writer = logs.set_up(
         level=options.log_level or settings.log.level,
         form=settings.log.format,

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from pgherd.ledger.commands import AnyCommand, Done, Outcome, UpdateMember
+from pgherd.ledger.levels import KINDS
 from pgherd.model.facts import Facts, Member
 from pgherd.telemetry import logs
 
@@ -30,13 +33,15 @@ class OwnRecord:
     def look(self, facts: Facts) -> None:
         """Have the record changed, where it says something else."""
         mine = facts.members.get(self.wanted.node)
-        if mine is None or _said(mine) == _said(self.wanted):
+        if mine is None:
+            return
+        own = _sayable(self.wanted, mine, facts.level)
+        if _said(mine) == _said(own):
             return
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._update(), name="record")
+            self._task = asyncio.create_task(self._update(own), name="record")
 
-    async def _update(self) -> None:
-        own = self.wanted
+    async def _update(self, own: Member) -> None:
         command = UpdateMember(own.node, own.kind, own.address, own.tags, own.level)
         try:
             outcome = await self._submit(command)
@@ -45,6 +50,16 @@ class OwnRecord:
         except Exception as error:
             log.debug("record.waits", reason=str(error))
         await asyncio.sleep(RETRY_S)
+
+
+def _sayable(wanted: Member, mine: Member, level: int) -> Member:
+    """What may be said at this level of the ledger: a later kind waits until all understand it.
+
+    The rest does not wait, for the level of this program is what raises the ledger's.
+    """
+    if KINDS.get(wanted.kind, 1) <= level:
+        return wanted
+    return msgspec.structs.replace(wanted, kind=mine.kind)
 
 
 def _said(record: Member) -> tuple[object, ...]:

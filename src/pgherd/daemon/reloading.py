@@ -31,7 +31,7 @@ LISTENERS = "proxy.listeners"
 
 
 def reload(node: Node) -> asyncio.Task[None] | None:
-    """Apply the file as it is now; what still goes on for PostgreSQL is returned."""
+    """Apply the file as it is now; what still goes on is returned."""
     try:
         new = load(node.config, os.environ)
     except ConfigError as error:
@@ -43,17 +43,31 @@ def reload(node: Node) -> asyncio.Task[None] | None:
         if change.key == LISTENERS:
             waits = not keeps_places
         log.info("config.changed", key=change.key, effect="needs a restart" if waits else "applied")
+    if new.kind is not node.settings.kind:
+        log.info("config.changed", key="postgresql", effect="needs a restart")
     node.agent.policy = translate.policy(new)
     node.agent.own_record.wanted = msgspec.structs.replace(
-        translate.own_record(new), address=translate.address(node.settings)
+        translate.own_record(new),
+        address=translate.address(node.settings),
+        kind=node.settings.kind,
     )
+    node.agent.reports.noloadbalance = new.node.tags.noloadbalance
+    node.agent.observed()
     logs.set_level(new.log.level)
     node.guard.replace(translate.tokens(new))
     if node.control is not None:
         node.control.configure(proxy)
-    if node.server is None:
-        return None
-    return asyncio.create_task(_reload_server(node.server, new), name="reload")
+    return asyncio.create_task(_follow(node, new), name="reload")
+
+
+async def _follow(node: Node, new: Settings) -> None:
+    """What takes a moment."""
+    if new.vip or node.vips is not None:
+        from pgherd.daemon import vips
+
+        await vips.reload(node, new)
+    if node.server is not None:
+        await _reload_server(node.server, new)
 
 
 def _proxy_settings(old: Settings, new: Settings) -> tuple[ProxySettings, bool]:

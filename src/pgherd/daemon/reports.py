@@ -26,6 +26,8 @@ class Reports:
         self.awake_since = started
         """Since when this node has been able to hear: a stall of its own is nobody's silence."""
         self._started = started
+        self.noloadbalance = False
+        """The operator's wish; may be replaced at any time."""
         self._sequence = 0
         self._missing_since: dict[str, Instant] = {}
         self._missing_term = -1
@@ -129,6 +131,7 @@ class Reports:
             ineligible=ineligible,
             vips=vips,
             quiet=quiet,
+            noloadbalance=self.noloadbalance,
         )
         self.newest[self.me] = Heard(report, now)
         return report

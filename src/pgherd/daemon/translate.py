@@ -17,12 +17,19 @@ from pgherd.config.fields import Secret
 from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
 from pgherd.ledger.levels import LEVEL
-from pgherd.model.facts import Address, Facts, Kind, Member, Tags
+from pgherd.model.facts import Address, Facts, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.policy import FenceOrder, Policy
 from pgherd.pki.files import TlsFiles
 from pgherd.postgres.settings import ServerSettings
-from pgherd.relay.messages import Engine, ListenerSettings, Pool, ProxySettings, ProxyTls
+from pgherd.relay.messages import (
+    Engine,
+    ListenerSettings,
+    LocalServer,
+    Pool,
+    ProxySettings,
+    ProxyTls,
+)
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
 from pgherd.telemetry.metrics import Metrics
@@ -69,7 +76,7 @@ def address(settings: Settings) -> Address:
     return Address(
         host=own.advertised("raft"),
         raft_port=settings.raft.port,
-        postgres_port=0 if settings.node.witness else settings.postgresql.port,
+        postgres_port=settings.postgresql.port if settings.has_server else 0,
         api_port=settings.api.port,
         proxy_primary_port=ports.get("primary", 0),
         proxy_replica_port=ports.get("replica", 0),
@@ -85,7 +92,7 @@ def own_record(settings: Settings) -> Member:
     return Member(
         node=NodeId(settings.node.name),
         raft_id=RaftId(0),
-        kind=Kind.WITNESS if settings.node.witness else Kind.DATA,
+        kind=settings.kind,
         address=address(settings),
         tags=Tags(
             failover_priority=tags.failover_priority,
@@ -136,11 +143,34 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         read_timeout_ms=proxy.read_timeout_ms,
         write_timeout_ms=proxy.write_timeout_ms,
         sessions_max=limits.total,
-        limits=Limits(limits.user, limits.database, dict(limits.users), dict(limits.databases)),
+        limits=Limits(
+            user=limits.user,
+            database=limits.database,
+            address=limits.address,
+            users=dict(limits.users),
+            databases=dict(limits.databases),
+        ),
         allow=tuple(_network(text) for text in proxy.allow),
+        local=_local_server(settings),
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
         sync_floor=proxy.sync_floor,
         engine=Engine(proxy.engine),
+    )
+
+
+def _local_server(settings: Settings) -> LocalServer | None:
+    """This node's server, where its socket is wanted. The superuser's line in pg_hba.conf trusts
+    whoever has pgherd's own rights, as the proxy has: that name has to bring its password by TCP.
+    """
+    pg = settings.postgresql
+    if not (settings.proxy.local_socket and settings.has_server):
+        return None
+    return LocalServer(
+        node=NodeId(settings.node.name),
+        directory=str(pg.socket_directory()),
+        port=pg.port,
+        by_tcp=(pg.superuser.username,),
+        has_tls=pg.has_tls,
     )
 
 
@@ -163,6 +193,7 @@ def _listener(one: Listener, settings: Settings) -> ListenerSettings:
             falls_back=one.fallback != "none",
         ),
         limit=one.limit or 0,
+        balancers=tuple(_network(text) for text in one.proxy_protocol),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -274,6 +275,7 @@ class Vips:
     def __init__(self, keepers: Iterable[Keeper], *, see: Callable[[], Look]) -> None:
         self._keepers = tuple(keepers)
         self._see = see
+        self._changing = asyncio.Lock()
         self._overtaken_since: Instant | None = None
         self._looked_at = self._awake_since = self._began_at = now_ms()
         self._stalled_ms = 0
@@ -284,6 +286,25 @@ class Vips:
         for keeper in self._keepers:
             await keeper.begin()
         self._begun, self._looked_at = True, now_ms()
+
+    async def change(self, wanted: Iterable[Vip], make: Callable[[Vip], Keeper]) -> None:
+        """Have these from now on. One that follows something else stays until the rules say no.
+
+        make: the keeper of one that is new, or that was at another place.
+        """
+        async with self._changing:
+            left = {spot(one): one for one in wanted}
+            gone = [one for one in self._keepers if spot(one.place.vip) not in left]
+            kept = [one for one in self._keepers if spot(one.place.vip) in left]
+            self._keepers = tuple(kept)
+            for keeper in kept:
+                keeper.place.vip = left.pop(spot(keeper.place.vip))
+            for keeper in gone:
+                await keeper.end(leave="vip says so no more: the file was read again")
+            for vip in left.values():
+                keeper = make(vip)
+                await keeper.begin()
+                self._keepers += (keeper,)
 
     def look(self) -> None:
         """To be called whenever the agent looks around."""
@@ -354,20 +375,45 @@ class Vips:
         return found
 
 
+def spot(vip: Vip) -> tuple[str, int, str]:
+    """Where an address is put, whatever it follows."""
+    return vip.address, vip.prefix, vip.interface
+
+
 def attach(node: Node) -> Vips:
     """One node's addresses."""
+    make = maker(node)
+    return Vips(map(make, wanted(node.settings)), see=lambda: see(node))
+
+
+async def reload(node: Node, new: Settings) -> None:
+    """Have the addresses of a file that was read again; there may have been none before."""
+    if node.vips is None:
+        vips = Vips((), see=lambda: see(node))
+        await vips.begin()
+        node.vips = node.agent.vips = vips
+    await node.vips.change(wanted(new), maker(node))
+    node.agent.observed()
+
+
+@cache
+def pool() -> Executor:
+    """The threads of all keepers, for as long as the process lives."""
+    return running(THREADS, "vip")
+
+
+def maker(node: Node) -> Callable[[Vip], Keeper]:
+    """What makes the keepers of one node."""
 
     def tell(kind: str, text: str) -> None:
         node.stories.tell(kind, text, term=node.agent.facts.term)
         if kind in (TAKEN, LEFT):
             node.metrics.vip_moved()
 
-    pool = running(THREADS, "vip")
-    keepers = (
-        Keeper(Place(vip), tell=tell, changed=lambda: node.agent.observed(), pool=pool)
-        for vip in wanted(node.settings)
-    )
-    return Vips(keepers, see=lambda: see(node))
+    def make(vip: Vip) -> Keeper:
+        return Keeper(Place(vip), tell=tell, changed=lambda: node.agent.observed(), pool=pool())
+
+    return make
 
 
 def wanted(settings: Settings) -> tuple[Vip, ...]:

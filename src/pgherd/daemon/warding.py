@@ -211,7 +211,7 @@ def attach(node: Node, control: Path) -> Warding:
 def watchdog_of(settings: Settings) -> Watchdog | None:
     """The device that the configuration names; None where none is wanted, or no server runs."""
     failover = settings.failover
-    if failover.watchdog == "off" or settings.node.witness:
+    if failover.watchdog == "off" or not settings.has_server:
         return None
     from pgherd.act.watchdog import Device
     from pgherd.daemon.watchdog import Watchdog

@@ -298,6 +298,7 @@ def add_member(facts: Facts, c: cmd.AddMember, at_ms: int) -> Result:
         kind=c.kind,
         address=c.address,
         tags=c.tags,
+        voter=c.kind.votes,
         level=c.level,
     )
     facts = replace(
@@ -316,7 +317,14 @@ def update_member(facts: Facts, c: cmd.UpdateMember, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.node} is no member")
     if member.kind is not c.kind and member.incarnation:
         return refuse(facts, "holds_data", f"{c.node} holds data: remove it, then join it anew")
-    member = replace(member, kind=c.kind, address=c.address, tags=c.tags, level=c.level)
+    member = replace(
+        member,
+        kind=c.kind,
+        address=c.address,
+        tags=c.tags,
+        voter=c.kind.votes,
+        level=c.level,
+    )
     return with_members(facts, {**facts.members, c.node: member}), cmd.Done()
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
-from pgherd.model.facts import Facts, Member
+from pgherd.model.facts import Facts, Kind, Member
 
 LEVEL = 4
 """What this program understands."""
@@ -34,6 +34,8 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "unsealed"): 2,
 }
 """The level that a field of a command came with, which matters where it is filled."""
+KINDS: dict[Kind, int] = {Kind.PROXY: 4}
+"""The level that a kind of member came with; 1 where it is not named."""
 
 
 class TooOld(OperatorError):
@@ -62,7 +64,8 @@ def needed_level(command: object) -> int:
         for (kind, field), level in FIELDS.items()
         if type(command) is kind and getattr(command, field)
     ]
-    return max([NEEDS.get(type(command), 1), *said])
+    kind = getattr(command, "kind", None)
+    return max([NEEDS.get(type(command), 1), KINDS.get(kind, 1) if kind else 1, *said])
 
 
 def raised(level: int, members: Iterable[Member]) -> int:

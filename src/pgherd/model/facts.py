@@ -40,10 +40,16 @@ MAX_VOTERS_MOST = 7
 
 
 class Kind(StrEnum):
-    """What a member does: holds data, or only votes."""
+    """What a member does: holds data, only votes, or only leads clients to the others."""
 
     DATA = "data"
     WITNESS = "witness"
+    PROXY = "proxy"
+
+    @property
+    def votes(self) -> bool:
+        """Whether such a member may vote in consensus."""
+        return self is not Kind.PROXY
 
 
 class Address(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

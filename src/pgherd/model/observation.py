@@ -131,7 +131,8 @@ class Observation(msgspec.Struct, frozen=True):
     fencing command to run before it promotes · warnings: what people should know of this node
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
-    clients, once no transaction that they could hold runs any more.
+    clients, once no transaction that they could hold runs any more · noloadbalance: its operator
+    wants no new reads here.
     """
 
     node: NodeId
@@ -159,6 +160,7 @@ class Observation(msgspec.Struct, frozen=True):
     ineligible: str = ""
     vips: tuple[VipSeen, ...] = ()
     quiet: str = ""
+    noloadbalance: bool = False
 
 
 class Heard(msgspec.Struct, frozen=True):

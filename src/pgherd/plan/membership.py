@@ -153,6 +153,8 @@ def replacing_voter(s: Situation) -> Decision | None:
 
 def why_spare(s: Situation, member: Member) -> str:
     """Why somebody else votes in place of a voter."""
+    if not member.voter:
+        return "a proxy node"
     if not is_able(s, member):
         return f"silent for {silence_ms(s, member) // 1000} s"
     return "so that votes are better spread over zones and witnesses"
@@ -174,7 +176,9 @@ def spare_voter(s: Situation) -> Decision | None:
     if silent and fresh(s, member.node) is not None:
         return Decision(707, f"{member.node} keeps its vote until {', '.join(silent)} answers")
     why = f"raft.max_voters is {s.facts.max_voters}"
-    if not is_able(s, member):
+    if not member.voter:
+        why = "a proxy node never does"
+    elif not is_able(s, member):
         why = f"silent for {silence_ms(s, member) // 1000} s"
     change = Membership("learner", member.raft_id)
     return Decision(707, f"{member.node} votes no more: {why}", membership=change)

@@ -33,6 +33,8 @@ def not_mine(s: Self) -> Answer | None:
         return "this node is no member yet", None
     if member.kind is Kind.WITNESS:
         return "a witness votes and runs no server", None
+    if member.kind is Kind.PROXY:
+        return "a proxy node leads clients to others and runs no server", None
     return None
 
 

@@ -261,6 +261,9 @@ def owner_lives(look: Look, vip: Vip) -> str | None:
 def is_unfit(look: Look, vip: Vip) -> str | None:
     if vip.follow is Follow.PROXY:
         return None if look.proxy_healthy else "the proxy is not well here"
+    own = look.reports.get(look.me.node)
+    if own is not None and own.report.noloadbalance:
+        return "noloadbalance is set here"
     return None if replicates(look.facts, look.server) else "PostgreSQL is no healthy replica here"
 
 
@@ -321,6 +324,8 @@ def is_fit(look: Look, node: NodeId, vip: Vip) -> bool:
         return False
     if vip.follow is Follow.PROXY:
         return heard.report.proxy_healthy
+    if heard.report.noloadbalance:
+        return False
     return replicates(look.facts, heard.report.server)
 
 

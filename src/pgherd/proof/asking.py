@@ -53,6 +53,7 @@ class HerdView:
         self.places: dict[str, Place] = {}
         self.silent: set[str] = set()
         self.witnesses: set[str] = set()
+        self.proxies: set[str] = set()
         self.removed: set[str] = set()
 
     @property
@@ -63,7 +64,7 @@ class HerdView:
     @property
     def data(self) -> tuple[str, ...]:
         """The names of the members that hold data."""
-        return tuple(set_aside(self.nodes, self.witnesses | self.removed))
+        return tuple(set_aside(self.nodes, self.witnesses | self.proxies | self.removed))
 
     def ask(self, path: str, *, name: str | None = None, **more: Any) -> Any:
         """Ask one node's API, or the first that answers."""

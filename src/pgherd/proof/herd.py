@@ -38,6 +38,7 @@ class LocalHerd(HerdView):
         nodes: int = 3,
         *,
         witnesses: int = 0,
+        proxies: int = 0,
         directory: Path | None = None,
         base_port: int | None = None,
         preferred_port: int | None = None,
@@ -70,7 +71,8 @@ class LocalHerd(HerdView):
                 for number, mine in enumerate(ports)
             )
         }
-        self.witnesses = set(self.nodes[nodes - witnesses :])
+        self.proxies = set(self.nodes[nodes - proxies :])
+        self.witnesses = set(self.nodes[nodes - proxies - witnesses : nodes - proxies])
         self._write(user=user, bin_dir=str(postgres_bin), overrides=overrides or {})
         (self.directory / "herd.json").write_text(
             json.dumps({"nodes": nodes, "base_port": ports[0].base})
@@ -282,6 +284,8 @@ class LocalHerd(HerdView):
             )
             if place.name in self.witnesses:
                 values = layout.witness(values)
+            if place.name in self.proxies:
+                values = layout.proxy(values)
             layout.write_settings(place, layout.merge(values, overrides))
 
 

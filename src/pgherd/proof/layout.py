@@ -251,6 +251,11 @@ def witness(values: dict[str, Any]) -> dict[str, Any]:
     return merge(kept, {"node": {"witness": True}, "proxy": {"listeners": []}})
 
 
+def proxy(values: dict[str, Any]) -> dict[str, Any]:
+    """The same node without PostgreSQL: a way in for clients, and nothing else."""
+    return {key: value for key, value in values.items() if key != "postgresql"}
+
+
 def merge(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """Lay one tree of settings over another."""
     merged = dict(base)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from pgherd.model.ids import NodeId
-from pgherd.relay.messages import ListenerSettings, ProxySettings
+from pgherd.relay.messages import ListenerSettings, LocalServer, ProxySettings
 from pgherd.relay.session import Host, ServerSide, Session
 from pgherd.relay.sockets import connect
 from pgherd.route.choose import Backend, Bound, NoBackend
@@ -126,8 +126,16 @@ async def _attempt(
 
 
 def _connect(router: Router, session: Session, backend: Backend) -> Connecting:
-    reaching = connect(session.server_side, backend.host, backend.port)
+    host, port = way(backend, router.settings.local if session.by_socket else None)
+    reaching = connect(session.server_side, host, port)
     return asyncio.get_running_loop().create_task(reaching)
+
+
+def way(backend: Backend, local: LocalServer | None) -> tuple[str, int]:
+    """Where to connect: host and port, or directory and port of a Unix socket."""
+    if local is not None and backend.name == local.node:
+        return local.directory, local.port
+    return backend.host, backend.port
 
 
 def _discard(connecting: Connecting) -> None:

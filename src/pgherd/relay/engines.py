@@ -3,7 +3,8 @@
     uvloop   nobody: the session goes on passing them in the event loop. Always there
     pump     threads of C (`pump`), where the extension was built and its probe works
 
-Owns that choice. It concerns `pool: none` only, and sessions that begin after it.
+Owns that choice. It concerns `pool: none` only, and sessions that begin after it. With a
+`read_timeout` sessions stay in the event loop, which alone sees who listens and who stalls in a COPY.
 """
 
 from __future__ import annotations

@@ -33,9 +33,10 @@ from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, 
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
-from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
+from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Terminated, TerminatedServer
+from pgherd.relay.transports import is_local, prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
 from pgherd.wire import scram
 from pgherd.wire.answer import (
@@ -160,8 +161,7 @@ async def admit(gate: Gate, session: Terminated) -> None:
     except ProtocolViolation as why:
         gate.session_violated(session, why)
     except Refused as why:
-        if session.turned_away is None:
-            gate.tally.note(session.listener, why.result)
+        gate.tally.note(session.listener, why.result)
         session.refuse(why.refusal)
     except RefusedByServer as why:
         gate.tally.note(session.listener, Result.DENIED)
@@ -211,7 +211,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     return None
                 case AskVerifier(user):
                     if session.turned_away is not None:
-                        raise Refused(session.turned_away)
+                        raise Refused(session.turned_away, Result.REJECTED)
                     deadline.reschedule(None)
                     answer = await _ask(gate, user)
                     deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
@@ -230,9 +230,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
         return login.next()
     except LoginRefused as why:
         reason, advice = _why(stored)
-        client = session.client.get_extra_info("peername") if session.client is not None else None
-        address = client[0] if client else "unknown"
-        say("login.refused", user=login.user, client=address, why=reason, next=advice)
+        say("login.refused", user=login.user, client=session.address, why=reason, next=advice)
         raise Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
 
 
@@ -397,7 +395,7 @@ async def _log_in(
     """
     transport = dialled.transport
     side = cast(TerminatedServer, transport.get_protocol())
-    if not dialled.bound.backend.host.startswith("/"):
+    if not is_local(transport):
         transport = await _server_tls(gate, side, transport)
     entry = ServerEntry(
         proved.startup.parameters,

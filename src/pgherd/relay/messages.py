@@ -7,6 +7,7 @@ agent's side, `link` in the proxy.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -40,7 +41,8 @@ Place = tuple[str, int]
 
 class ListenerSettings(msgspec.Struct, frozen=True):
     """One way in. host: an address to bind, "" or "*" for all · preference: how it chooses · limit:
-    most sessions at a time through it, 0 = none of its own.
+    most sessions at a time through it, 0 = none of its own · balancers: who sends the PROXY
+    protocol here.
     """
 
     host: str
@@ -49,6 +51,7 @@ class ListenerSettings(msgspec.Struct, frozen=True):
     pool: Pool = Pool.NONE
     preference: Preference = PREFERENCE
     limit: int = 0
+    balancers: tuple[Network, ...] = ()
 
     @property
     def place(self) -> Place:
@@ -69,6 +72,26 @@ class ProxyTls(msgspec.Struct, frozen=True):
     required: bool = False
 
 
+class LocalServer(msgspec.Struct, frozen=True):
+    """This node's own server as it is reached through its Unix socket.
+
+    by_tcp: users whom the socket would let in for being pgherd's own, whoever they are · has_tls:
+    clients that ask for TLS are to get it, which a Unix socket does not have.
+    """
+
+    node: NodeId
+    directory: str
+    port: int
+    by_tcp: tuple[str, ...] = ()
+    has_tls: bool = False
+
+    def takes(self, parameters: Iterable[tuple[str, str]]) -> bool:
+        """Whether a session of these startup parameters may come through the socket."""
+        known = dict(parameters)
+        user = known.get("user", "")
+        return bool(user) and user not in self.by_tcp and "replication" not in known
+
+
 class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     """How the proxy works. Everything but the deciders' facts.
 
@@ -77,9 +100,10 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     sessions may go on when this process leaves · dead_peer_ms: a peer that leaves sent data
     unacknowledged for so long is gone · read_timeout_ms: how long a client may say nothing while it
     is its turn, 0 = for ever · write_timeout_ms: how long a peer may take nothing of what waits for
-    it, 0 = for ever · allow: whose addresses may come in, () = everybody's · sync_floor: whether a
-    session that ends here may not lower synchronous_commit · engine: who carries the bytes of
-    sessions that begin from now on.
+    it, 0 = for ever · allow: whose addresses may come in, () = everybody's · local:
+    this node's server, where its Unix socket is to be used · sync_floor: whether a session that
+    ends here may not lower synchronous_commit · engine: who carries the bytes of sessions that
+    begin from now on.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -94,6 +118,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     limits: Limits = Limits()
     allow: tuple[Network, ...] = ()
     tls: ProxyTls | None = None
+    local: LocalServer | None = None
     sync_floor: bool = False
     engine: Engine = Engine.AUTO
 

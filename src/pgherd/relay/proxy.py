@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.asking import Asker
-from pgherd.relay.barred import Barred, address_of, misspoken, packed
+from pgherd.relay.barred import misspoken
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
+from pgherd.relay.door import Door
 from pgherd.relay.engines import Engines
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
@@ -46,12 +46,10 @@ from pgherd.route.choose import (
     rebound,
     superseded,
 )
-from pgherd.route.entry import Key, Kind, Places, may_come, named
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import (
     CANNOT_CONNECT_NOW,
     REFUSE_ENCRYPTION,
-    TOO_MANY_CONNECTIONS,
     Refusal,
 )
 from pgherd.wire.opening import Opening
@@ -71,12 +69,6 @@ LAST_WORD_S = 2.0
 """How long a refused client has for its next packet after a refusal of encryption."""
 
 CANCELS_AT_ONCE_MAX = 64
-SPARE_FILES = 64
-"""Descriptors kept for everything that is not a session; a session takes two."""
-
-TURNED_AWAY_MAX = 32
-"""Clients over the limit that get as far as their startup packet, so that TLS ones are told why."""
-
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
@@ -99,7 +91,7 @@ class Proxy:
         self.asker = Asker()
         self.certificates = Certificates()
         self.engines = Engines()
-        self.listeners = Listeners(self._client_side)
+        self.listeners = Listeners(self._accepting)
         self._sessions: set[Session] = set()
         self._counts: Counter[NodeId] = Counter()
         self._keys: dict[CancelKey, Backend] = {}
@@ -108,11 +100,16 @@ class Proxy:
         self._offers_tls: bool | None = None
         self._turn = turn
         self._silences = Silences()
-        self._places = Places()
-        self._barred = Barred()
         self._misspoken = misspoken()
-        self._sessions_max = 0
         self.hold = Hold(self)
+        self._door = Door(self.tally)
+
+    def _accepting(self, listener: ListenerSettings) -> asyncio.BufferedProtocol:
+        if not listener.balancers:
+            return self._client_side(listener)
+        from pgherd.relay.forwarding import side_for  # few listeners stand behind balancers
+
+        return side_for(listener, self.tally, lambda: self._client_side(listener))
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
         if listener.pool is Pool.NONE:
@@ -135,7 +132,6 @@ class Proxy:
             raise ListenError(str(error)) from error
         self.settings = settings
         self.engines.configure(settings.engine)
-        self._sessions_max = min(settings.sessions_max, (_files_max() - SPARE_FILES) // 2)
         if self.listeners.labels():
             await self.listeners.match(settings.listeners, tries=1)
         else:
@@ -217,12 +213,13 @@ class Proxy:
 
     def session_began(self, session: Session) -> None:
         """Take a client in, or turn it away when it may not come or there are too many."""
-        if not self._lets_in(session):
+        settings, open_now = self.settings, len(self._sessions)
+        if not self._door.lets_in(session, settings):
             return
-        refusal = self._full(session)
+        refusal = self._door.full(session, settings, open_now=open_now)
         if refusal is not None:
-            self.tally.note(session.listener, Result.REJECTED)
-            if not _is_terminated(session) or self._is_beyond():
+            if self._door.is_beyond(settings, open_now=open_now):
+                self.tally.note(session.listener, Result.REJECTED)
                 session.refuse(refusal)
                 return
             session.turned_away = refusal
@@ -235,50 +232,17 @@ class Proxy:
 
         await admit(self, session)
 
-    def _lets_in(self, session: Session) -> bool:
-        """Whether a client may come in; one that may not is left without a word."""
-        client, allow = session.client, self.settings.allow
-        assert client is not None
-        address = address_of(client)
-        if not allow or may_come(packed(address), allow):
-            return True
-        self.tally.note(session.listener, Result.BARRED)
-        now_s = asyncio.get_running_loop().time()
-        self._barred.note(address, session.listener.label, now_s=now_s)
-        session.closing = True
-        client.abort()
-        return False
-
-    def _full(self, session: Session) -> Refusal | None:
-        """Why there is no place for one more, as far as that is known without its name."""
-        if len(self._sessions) >= self._sessions_max:
-            self.note_error("limit_total")
-            text = f"pgherd: {self._sessions_max} sessions are open already"
-            return Refusal(TOO_MANY_CONNECTIONS, text)
-        listener = session.listener
-        return self._take(session, {(Kind.LISTENER, listener.label): listener.limit})
-
     def session_named(self, session: Session, startup: StartupMessage) -> bool:
         """Count a session for its user and its database, or tell it that there are too many."""
-        refusal = self._take(session, named(startup.parameters, self.settings.limits))
+        refusal = self._door.named(session, startup, self.settings)
+        local = self.settings.local
+        session.by_socket = local is not None and local.takes(startup.parameters)
         if refusal is None:
             return True
         if session.bound is None:  # else it is counted as opened already
             self.tally.note(session.listener, Result.REJECTED)
         session.refuse(refusal)
         return False
-
-    def _take(self, session: Session, wanted: dict[Key, int]) -> Refusal | None:
-        full = self._places.take(wanted)
-        if full is not None:
-            self.note_error(f"limit_{full.kind}")
-            return full.refusal
-        session.places += tuple(wanted)
-        return None
-
-    def _is_beyond(self) -> bool:
-        """Whether there is no room even for those that are told so in the proper place."""
-        return len(self._sessions) >= self._sessions_max + TURNED_AWAY_MAX
 
     def session_joined(self, session: Terminated) -> None:
         """Remember whose a cancel key of ours is."""
@@ -291,7 +255,8 @@ class Proxy:
             self._offers_tls = opening.offers_tls
         if session.key is not None and session.bound is not None:
             self._keys[session.key] = session.bound.backend
-        self.engines.take(session)
+        if not self.settings.read_timeout_ms:  # who listens is seen in the event loop only
+            self.engines.take(session)
 
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """Pass a CancelRequest on, to the one server that knows its key or else to all."""
@@ -311,14 +276,15 @@ class Proxy:
     def session_violated(self, session: Session, why: ProtocolViolation) -> None:
         """Tell a client that does not speak the protocol, and close."""
         self.tally.note(session.listener, Result.VIOLATED)
-        address, now_s = address_of(session.client), asyncio.get_running_loop().time()
-        self._misspoken.note(address, session.listener.label, now_s=now_s, why=str(why))
+        now_s = asyncio.get_running_loop().time()
+        label = session.listener.label
+        self._misspoken.note(label, now_s=now_s, address=session.address, why=str(why))
         session.refuse(Refusal(why.sqlstate, f"pgherd: {why}"))
 
     def session_ended(self, session: Session) -> None:
         """Forget a session."""
         self._sessions.discard(session)
-        self._places.leave(session.places)
+        self._door.left(session)
         self.hold.forget(session)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
@@ -334,9 +300,14 @@ class Proxy:
         try:
             async with asyncio.timeout(self.settings.startup_ms / 1000):
                 await session.wants.wait()
+                await self._stay_plain(session)
         except TimeoutError:
             self.tally.note(session.listener, Result.SILENT)
             session.close(linger_s=0, flush_s=LINGER_S)
+            return
+        if session.turned_away is not None:
+            await self._refuse(session, session.turned_away)
+            self.tally.note(session.listener, Result.REJECTED)
             return
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -355,7 +326,22 @@ class Proxy:
             self._join(session, outcome)
         else:
             self.tally.note(session.listener, Result.REFUSED)
-            await self._refuse(session, outcome)
+            text = f"pgherd: {outcome.message}"
+            await self._refuse(session, Refusal(outcome.sqlstate, text, HINT_REFUSED))
+
+    async def _stay_plain(self, session: Session) -> None:
+        """Refuse TLS ourselves where this node's server has none: who comes is to be known first,
+        for only some may come to it through its socket."""
+        local, opening = self.settings.local, session.opening
+        if local is None or local.has_tls or session.turned_away is not None or opening is None:
+            return
+        while not session.is_gone and isinstance(session.packets[-1], SslRequest):
+            session.wants.clear()
+            session.pending.clear()
+            opening.server(REFUSE_ENCRYPTION)
+            opening.offers_tls = None
+            session.say(REFUSE_ENCRYPTION)
+            await session.wants.wait()
 
     def _join(self, session: Session, dialled: Dialled) -> None:
         if session.is_gone:
@@ -367,9 +353,8 @@ class Proxy:
         session.bound = dialled.bound
         session.relay(dialled.transport)
 
-    async def _refuse(self, session: Session, why: NoBackend) -> None:
+    async def _refuse(self, session: Session, refusal: Refusal) -> None:
         """Refuse encryption as often as it is asked for, then say why; see the module's text."""
-        refusal = Refusal(why.sqlstate, f"pgherd: {why.message}", HINT_REFUSED)
         while not session.is_gone:
             last, opening = session.packets[-1], session.opening
             if isinstance(last, DirectTls) or opening is None:
@@ -495,10 +480,6 @@ class Proxy:
 
 def _is_terminated(session: Session) -> TypeGuard[Terminated]:
     return session.ends_here
-
-
-def _files_max() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _reign(snapshot: Snapshot) -> tuple[int, str]:

@@ -23,10 +23,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from pgherd.relay.messages import ListenerSettings
-from pgherd.relay.sockets import tune
+from pgherd.relay.rest import Rest
+from pgherd.relay.transports import close, end_of_data, pause, peer_of, prepared, resume
 from pgherd.relay.waits import Waits
 from pgherd.route.choose import Bound
 from pgherd.route.entry import Key
@@ -41,8 +42,6 @@ from pgherd.wire.startup import (
 )
 
 READ_BYTES = 64 * 1024
-WRITE_BYTES_HIGH = 64 * 1024
-WRITE_BYTES_LOW = 16 * 1024
 PENDING_BYTES_MAX = 16 * 1024
 LINGER_S = 5.0
 CUT_LINGER_S = 0.5
@@ -107,7 +106,9 @@ class Session:
         "_ended",
         "_host",
         "_timers",
+        "address",
         "bound",
+        "by_socket",
         "client",
         "client_ended",
         "client_spoke_last",
@@ -120,10 +121,12 @@ class Session:
         "packets",
         "pending",
         "places",
+        "rest",
         "server",
         "stirred",
         "tail",
         "task",
+        "turned_away",
         "wants",
     )
 
@@ -152,6 +155,13 @@ class Session:
         self._timers: list[asyncio.TimerHandle] = []
         self.task: asyncio.Task[None] | None = None
         self._ended = False
+        self.rest = Rest()
+        self.address = ""
+        """The client's, which a balancer may have said (`forwarding`)."""
+        self.by_socket = False
+        """Whether this node's own server may be reached through its Unix socket (`dial`)."""
+        self.turned_away: Refusal | None = None
+        """What to tell it instead of giving it a server; a CancelRequest is heard all the same."""
 
     @property
     def is_gone(self) -> bool:
@@ -185,10 +195,21 @@ class Session:
         return self.client_spoke_last
 
     @property
+    def is_clients_turn(self) -> bool:
+        """Whether nothing goes on until the client says more: nothing runs, or COPY wants data."""
+        return not self.is_busy or self.rest.takes_copy
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the client is silent by intent: it listens, or takes WAL; not seen elsewhere."""
+        return self.rest.listens or self.flow is not None
+
+    @property
     def can_be_told(self) -> bool:
         """Whether the client would take bytes of ours for a message."""
         self.look()
-        return not self.opaque and self.opening is None and ends_ready(self.tail)
+        is_boundary = ends_ready(self.tail) or self.rest.takes_copy
+        return not self.opaque and self.opening is None and is_boundary
 
     def look(self) -> None:
         """Learn what passed elsewhere."""
@@ -243,7 +264,7 @@ class Session:
             return
         self.halt()
         if self.can_be_told:
-            if self.is_busy:
+            if not self.is_clients_turn:
                 code = OUTCOME_UNKNOWN
                 message += "; whether the running statement took effect is not known"
             self.say(error_response(Refusal(code, message, hint)))
@@ -357,8 +378,14 @@ class ClientSide(asyncio.BufferedProtocol):
         self._session = session or Session(host, listener)
         self._totals = host.totals
 
+    @property
+    def session(self) -> Session:
+        """What its bytes belong to."""
+        return self._session
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._session.client = prepared(transport)
+        self._session.address = self._session.address or peer_of(transport)
         self._host.session_began(self._session)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -371,6 +398,8 @@ class ClientSide(asyncio.BufferedProtocol):
         self._totals.from_clients += nbytes
         data = bytes(shared_view[:nbytes])
         session.client_spoke_last = session.stirred = True
+        if session.rest.takes_copy:
+            session.rest.client(data)
         if session.opening is None:
             if session.server is not None:
                 session.server.write(data)
@@ -422,7 +451,9 @@ class ServerSide(asyncio.BufferedProtocol):
         data = bytes(shared_view[:nbytes])
         session.client_spoke_last = False
         session.stirred = True
-        session.tail = data[-_TAIL_BYTES:]
+        tail = session.tail = data[-_TAIL_BYTES:]
+        if not session.opaque:
+            session.rest.server(data, is_ready=tail[:1] == b"Z")
         if session.opening is not None:
             session.server_said(data)
         client.write(data)
@@ -442,45 +473,3 @@ class ServerSide(asyncio.BufferedProtocol):
         else:
             self.lost_early = True
         self.transport = None
-
-
-def prepared(base: asyncio.BaseTransport) -> asyncio.Transport:
-    transport = cast(asyncio.Transport, base)
-    transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH, low=WRITE_BYTES_LOW)
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        try:
-            tune(sock)
-        except OSError:
-            pass  # a Unix socket, or already reset by its peer: connection_lost follows
-    return transport
-
-
-def pause(sender: asyncio.Transport | None) -> None:
-    if sender is not None and not sender.is_closing() and sender.is_reading():
-        sender.pause_reading()
-
-
-def end_of_data(transport: asyncio.Transport) -> None:
-    """Say that nothing more comes; the peer may be gone before we know (asyncio raises then).
-
-    TLS has no half-closed state: what is owed is flushed, and the end waits for the peer's answer.
-    """
-    try:
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()
-    except OSError:
-        transport.abort()
-
-
-def close(transport: asyncio.Transport) -> None:
-    """Close once: after a second time asyncio's TLS can no longer be asked anything."""
-    if not transport.is_closing():
-        transport.close()
-
-
-def resume(sender: asyncio.Transport | None) -> None:
-    if sender is not None and not sender.is_closing() and not sender.is_reading():
-        sender.resume_reading()

@@ -3,8 +3,9 @@
 Theory of operation. While a limit is set, every running session is looked at once a second; between
 two looks it notes only whether bytes came. Two clocks run for each:
 
-    said    since the client's turn began: nothing comes, and nothing of its is under way. A
-            statement that runs is never ended, however long it takes
+    said    since the client's turn began: nothing comes, and nothing goes on until it does, as
+            between statements, in the middle of one that is cut, and while COPY waits for data. A
+            statement that runs is never ended, however long it takes, nor is who listens
     taken   since bytes wait in this process for client or server and none of them left
 
 So an end comes up to two seconds late. What the client is told is `session`'s: a word only where it
@@ -65,7 +66,8 @@ class Silences:
         one = self._seen.get(session)
         if one is None:
             one = _Seen(now_s, now_s, waiting)
-        if session.stirred or session.is_busy or any(waiting):
+        is_excused = not session.is_clients_turn or session.is_resting
+        if session.stirred or is_excused or any(waiting):
             one.said_s = now_s
         if waiting != one.waiting or not any(waiting):
             one.taken_s = now_s

@@ -28,11 +28,9 @@ from pgherd.relay.session import (
     Host,
     ServerSide,
     Session,
-    end_of_data,
-    pause,
-    resume,
     shared_view,
 )
+from pgherd.relay.transports import end_of_data, pause, resume
 from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
 from pgherd.wire.guard import Guard
 from pgherd.wire.login import Authenticated
@@ -104,8 +102,8 @@ class Inbox:
 class Terminated(Session):
     """See the module's theory of operation.
 
-    turned_away: what to tell it instead of asking for a password · held: nothing may begin at its
-    server · kept: what its client said meanwhile · proved: what it can log in with once more.
+    held: nothing may begin at its server · kept: what its client said meanwhile · proved: what it
+    can log in with once more.
     """
 
     __slots__ = (
@@ -119,7 +117,6 @@ class Terminated(Session):
         "own_key",
         "proved",
         "tracker",
-        "turned_away",
     )
 
     ends_here = True
@@ -137,7 +134,6 @@ class Terminated(Session):
         self.own_key: CancelKey | None = None
         self.in_handshake = False
         self.is_encrypted = False
-        self.turned_away: Refusal | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -156,6 +152,16 @@ class Terminated(Session):
     def is_busy(self) -> bool:
         """Whether the client said something that has no answer yet."""
         return self.tracker is not None and (self.tracker.is_busy or self.guard.holds)
+
+    @property
+    def is_clients_turn(self) -> bool:
+        """Whether nothing goes on until the client says more."""
+        return self.tracker is not None and self.tracker.awaits_client and not self.guard.holds
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the client is silent by intent."""
+        return self.tracker is not None and self.tracker.is_resting
 
     @property
     def can_be_told(self) -> bool:

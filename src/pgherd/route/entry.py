@@ -36,16 +36,23 @@ class Network(msgspec.Struct, frozen=True):
 def may_come(address: bytes, allow: Iterable[Network]) -> bool:
     """Whether a client of this address (4 or 16 bytes) is let in. No network at all lets all in."""
     networks = tuple(allow)
+    return not networks or holds_any(address, networks)
+
+
+def holds_any(address: bytes, networks: Iterable[Network]) -> bool:
+    """Whether an address (4 or 16 bytes) belongs to one of the networks."""
     if len(address) == 16:
         address = address.removeprefix(_MAPPED)
-    return not networks or any(network.holds(address) for network in networks)
+    return any(network.holds(address) for network in networks)
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Most sessions at a time of any one user or database, and of some by name; 0 = no limit."""
+    """Most sessions at a time of any one user, database or client address, and of some by name;
+    0 = no limit."""
 
     user: int = 0
     database: int = 0
+    address: int = 0
     users: dict[str, int] = {}
     databases: dict[str, int] = {}
 
@@ -54,6 +61,7 @@ class Kind(StrEnum):
     """What sessions are counted by."""
 
     LISTENER = "listener"
+    ADDRESS = "address"
     USER = "user"
     DATABASE = "database"
 

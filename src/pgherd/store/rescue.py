@@ -76,8 +76,8 @@ def unfit(found: Found) -> str:
     member = found.facts.members.get(found.identity.node)
     if member is None or member.raft_id != found.identity.raft_id:
         return "it is no member as far as it knows"
-    if member.kind is Kind.WITNESS:
-        return "a witness holds no data"
+    if member.kind is not Kind.DATA:
+        return f"a {member.kind.value} node holds no data"
     if not found.promises.incarnation or not found.facts.system_id:
         return "it has no copy of the data"
     if found.promises.dirty_rewind:

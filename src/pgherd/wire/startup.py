@@ -21,6 +21,8 @@ SSL_CODE = 80877103
 GSSENC_CODE = 80877104
 PROTOCOL_MAJOR = 3
 _TLS_HANDSHAKE = 0x16
+PROXY_HEADERS = (b"\r\n\r\n", b"PROX")
+"""What a header of the PROXY protocol begins with (`forwarded`): said as what it is."""
 _HEADER_BYTES = 8
 
 SSL_REQUEST = _HEADER_BYTES.to_bytes(4, "big") + SSL_CODE.to_bytes(4, "big")
@@ -87,6 +89,8 @@ def read_packet(buffer: bytes | bytearray) -> Packet | None:
     if len(buffer) < 4:
         return None
     length = int.from_bytes(buffer[:4], "big")
+    if bytes(buffer[:4]) in PROXY_HEADERS:
+        raise ProtocolViolation("a PROXY header from an address that may not send one")
     if not _HEADER_BYTES <= length <= STARTUP_BYTES_MAX:
         raise ProtocolViolation(f"invalid length of startup packet: {length}")
     if len(buffer) < length:

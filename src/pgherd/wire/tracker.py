@@ -147,6 +147,17 @@ class Tracker:
         return not self.is_busy and self.at_boundary and self.status == ord("I")
 
     @property
+    def awaits_client(self) -> bool:
+        """Whether nothing goes on until the client says more, the rest of a message or of COPY
+        data included."""
+        return self._copies_in or not (self._cycles or self._is_outside)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether the client listens or takes WAL: it may be silent for ever."""
+        return "LISTEN" in self._reasons or "replication" in self._reasons
+
+    @property
     def is_clean(self) -> bool:
         """Whether another server process could stand in for this session's."""
         return not self._reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Handover
@@ -119,6 +120,18 @@ def test_checks_of_a_primary_and_a_replica(herd, client):
         "/replica": 200,
         "/read-only": 200,
     }
+
+
+def test_a_replica_whose_operator_wants_no_reads_there(herd, client):
+    """Balancers leave it out; it is a healthy node all the same, and status says why."""
+    herd.node = N2
+    heard = herd.heard[N2]
+    herd.heard[N2] = replace(heard, report=replace(heard.report, noloadbalance=True))
+    assert (codes(client)["/replica"], codes(client)["/read-only"]) == (503, 503)
+    assert client.get("/readiness?lag=16MB").status_code == 200
+    shown = {one["name"]: one for one in client.get("/api/v1/nodes").json()["nodes"]}
+    assert (shown["n2"]["tags"]["noloadbalance"], shown["n2"]["is_healthy"]) == (True, True)
+    assert not shown["n3"]["tags"]["noloadbalance"]
 
 
 def test_checks_of_a_primary_without_a_reign(herd, client):

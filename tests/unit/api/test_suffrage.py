@@ -63,6 +63,10 @@ def test_who_leaves_who_is_silent_and_who_only_votes(four, client):
     assert told(client, "n3") == ("witness", "votes, holds no data")
     four.heard[N3] = replace(four.heard[N3], at=four.clock_ms - 61_000)
     assert told(client, "n3")[1] == "votes, holds no data, silent for 61 s"
+    proxy = replace(members[N4], kind=Kind.PROXY, voter=False)
+    four.current = replace(four.current, members={**members, N4: proxy}, max_voters=5)
+    assert told(client, "n4") == ("non-voter", "a proxy node never votes")
+    four.current = replace(four.current, max_voters=3)
     leaving = replace(members[N3], leaving=True)
     four.current = replace(four.current, members={**members, N3: leaving})
     assert told(client, "n3") == ("voter", "is being removed")

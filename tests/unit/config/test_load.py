@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pgherd.config.check import file_problems
 from pgherd.config.load import load, load_text
 from pgherd.config.problems import ConfigError
 from pgherd.config.settings import Settings
 from pgherd.daemon.translate import proxy_settings
+from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import make_ca, make_node_certificate
 from pgherd.relay.messages import Pool, ProxyTls
@@ -269,3 +271,22 @@ def test_files_of_the_proxy_are_a_pair_that_is_used(tmp_path: Path) -> None:
     told = proxy_settings(settings)
     assert [one.pool for one in told.listeners] == [Pool.SESSION]
     assert told.tls == ProxyTls(str(tmp_path / "a.crt"), str(tmp_path / "a.key"))
+
+
+def test_the_section_of_postgresql_says_what_a_node_is(tmp_path: Path) -> None:
+    """Empty, or set from the environment, it is there; data without it are not left unserved."""
+    assert load_text(SMALLEST).kind is Kind.PROXY
+    assert load_text(SMALLEST + "postgresql:\n  # port: 5442\n").kind is Kind.DATA
+    assert load_text(SMALLEST, env={"PGHERD__POSTGRESQL__PORT": "5442"}).kind is Kind.DATA
+    witness = SMALLEST.replace("name: n1,", "name: n1, witness: true,")
+    assert load_text(witness + "postgresql: {}\n").kind is Kind.WITNESS
+    [problem] = problems(SMALLEST + "proxy: {listeners: []}\n")
+    assert "write postgresql: {} for data" in problem
+    settings = load_text(SMALLEST)
+    place = settings.postgresql.model_copy(update={"data_dir": tmp_path})
+    left = settings.model_copy(update={"postgresql": place})
+    left.model_fields_set.discard("postgresql")
+    assert not list(file_problems(left, {}))
+    (tmp_path / "PG_VERSION").touch()
+    [(path, message, _)] = file_problems(left, {})
+    assert (path, message) == (("postgresql",), f"is missing, but there is data in {tmp_path}")

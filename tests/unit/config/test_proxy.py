@@ -9,7 +9,7 @@ from pgherd.config.problems import ConfigError
 from pgherd.config.proxy import Proxy
 from pgherd.daemon import translate
 from pgherd.route.choose import Balance
-from pgherd.route.entry import Limits, may_come
+from pgherd.route.entry import Limits, Network, may_come
 
 SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1, zone: a}\n"
 
@@ -37,15 +37,37 @@ def test_the_engine_reaches_the_proxy() -> None:
 
 
 def test_limits_and_networks_reach_the_proxy() -> None:
-    text = "limits: {total: 50, user: 5, users: {ann: 0, 'ümit': 2}, databases: {app: 9}},"
+    text = "limits: {total: 50, user: 5, address: 3, users: {ann: 0, 'ümit': 2},"
+    text += " databases: {app: 9}},"
     text += " allow: [10.0.1.0/24, 'fd00::/8', 192.0.2.1],"
-    text += " listeners: [{port: 1, route: primary, limit: 20}]"
+    text += " listeners: [{port: 1, route: primary, limit: 20, proxy_protocol: [10.0.9.4]}]"
     given = translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{{text}}}"))
     assert (given.sessions_max, given.listeners[0].limit) == (50, 20)
-    assert given.limits == Limits(user=5, users={"ann": 0, "ümit": 2}, databases={"app": 9})
+    assert given.limits == Limits(
+        user=5, address=3, users={"ann": 0, "ümit": 2}, databases={"app": 9}
+    )
     assert [one.bits for one in given.allow] == [24, 8, 32]
+    assert given.listeners[0].balancers == (Network(bytes((10, 0, 9, 4)), 32),)
     assert may_come(bytes((192, 0, 2, 1)), given.allow)
     assert not may_come(bytes((192, 0, 2, 2)), given.allow)
+
+
+def test_the_own_socket_is_for_whom_it_asks_a_password() -> None:
+    """Not for the superuser, whom pgherd's own user is; nor for replication, which it refuses."""
+    text = f"{SMALLEST}proxy: {{local_socket: true}}\n"
+    text += "postgresql: {socket_dir: /run/pg, superuser: {username: root}}\n"
+    local = translate.proxy_settings(load_text(text)).local
+    assert local is not None
+    assert (local.node, local.directory, local.port, local.has_tls) == (
+        "n1",
+        "/run/pg",
+        5442,
+        False,
+    )
+    assert local.takes([("user", "ann"), ("database", "shop")])
+    for parameters in ([("user", "root")], [("user", "ann"), ("replication", "on")], []):
+        assert not local.takes(parameters)
+    assert translate.proxy_settings(load_text(SMALLEST)).local is None
 
 
 @pytest.mark.parametrize(
@@ -65,6 +87,11 @@ def test_limits_and_networks_reach_the_proxy() -> None:
         ("allow: [10.0.1.7/24]", "write 10.0.1.0/24"),
         ("allow: [example.org]", "is not a network"),
         ("allow: 10.0.1.0/24", "must be a list"),
+        ("local_socket: true", "no PostgreSQL runs on this node"),
+        (
+            "local_socket: true}\npostgresql: {hba: ['local all all trust']",
+            "would let clients in without a password, by the line 'local all all trust'",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_write(text: str, why: str) -> None:

@@ -9,6 +9,7 @@ from pgherd.config.problems import ConfigError
 from pgherd.config.reload import diff
 
 NODE = "version: 1\nnode: {name: n1, address: {advertise: 127.0.0.1, proxy: {listen: 0.0.0.0}}}\n"
+NODE += "postgresql: {}\n"
 WIDE = NODE.replace("0.0.0.0", "'::'")
 ONE = "{address: 10.0.1.100/24, interface: eth0}"
 
@@ -48,7 +49,7 @@ def test_an_entry_needs_an_address_and_an_interface() -> None:
 )
 def test_what_is_no_address_says_what_would_be(address: str, why: str, what: str) -> None:
     [problem] = problems(f"{NODE}vip: [{{address: '{address}', interface: eth0}}]")
-    assert problem.startswith("f:3: vip[0].address: ")
+    assert problem.startswith("f:4: vip[0].address: ")
     assert why in problem
     assert what in problem
 
@@ -67,7 +68,7 @@ def test_what_is_no_address_says_what_would_be(address: str, why: str, what: str
 )
 def test_other_mistakes(vip: str, path: str, why: str) -> None:
     [problem] = problems(f"{NODE}vip: {vip}")
-    assert problem.startswith(f"f:3: {path}: ")
+    assert problem.startswith(f"f:4: {path}: ")
     assert why in problem
 
 
@@ -79,7 +80,7 @@ def test_the_nodes_own_address_cannot_move() -> None:
 
 def test_somebody_has_to_listen_on_it() -> None:
     """A proxy that listens on the node's own address refuses clients of another."""
-    narrow = "version: 1\nnode: {name: n1, address: 127.0.0.1}\n"
+    narrow = "version: 1\nnode: {name: n1, address: 127.0.0.1}\npostgresql: {}\n"
     [problem] = problems(f"{narrow}vip: [{ONE}]")
     assert "nothing here would listen on 10.0.1.100" in problem
     assert "node.address: {advertise: 127.0.0.1, proxy: {listen: 0.0.0.0}}" in problem
@@ -94,8 +95,10 @@ def test_somebody_has_to_listen_on_it() -> None:
 def test_there_has_to_be_something_to_follow() -> None:
     witness = NODE.replace("name: n1,", "name: n1, witness: true,")
     [problem] = problems(f"{witness}vip: [{ONE}]")
-    assert "a witness has no PostgreSQL to follow" in problem
+    assert "a witness node has no PostgreSQL to follow" in problem
     assert load_text(f"{witness}vip: [{ONE[:-1]}, follow: proxy}}]").vip
+    [problem] = problems(f"{NODE.replace('postgresql: {}', '')}vip: [{ONE}]")
+    assert "a proxy node has no PostgreSQL to follow" in problem
     bare = f"{NODE}proxy: {{listeners: []}}\nvip: [{ONE[:-1]}, follow: proxy}}]"
     assert "there is no proxy here to follow" in problems(bare)[0]
 
@@ -109,7 +112,7 @@ def test_whether_the_interface_is_there_is_asked_of_the_machine() -> None:
         load_text(text, file="f", check_devices=True)
     [problem] = caught.value.problems
     assert str(problem).startswith(
-        "f:3: vip[0].interface: there is no interface no-such-device now (this machine has "
+        "f:4: vip[0].interface: there is no interface no-such-device now (this machine has "
     )
     assert "lo" in problem.hint
 
@@ -120,7 +123,7 @@ def test_there_may_not_be_too_many() -> None:
     assert "has 17 addresses (at most 16)" in problem
 
 
-def test_a_changed_list_needs_a_restart() -> None:
+def test_a_changed_list_needs_no_restart() -> None:
     before, after = load_text(NODE), load_text(f"{NODE}vip: [{ONE}]")
     [change] = diff(before, after)
-    assert (change.key, change.change) == ("vip", "restart")
+    assert (change.key, change.change) == ("vip", "live")

@@ -382,3 +382,35 @@ def test_the_end_takes_away_what_is_just_being_taken() -> None:
         assert "this node stops" in stage.events[-1][1]
 
     asyncio.run(go())
+
+
+def test_addresses_change_while_others_stay_untouched() -> None:
+    """One that is gone is left, one that follows something else keeps its keeper, one comes."""
+
+    async def go() -> None:
+        stays, goes = Stage(), Stage()
+        goes.place.vip = Vip("10.0.1.101", 24, "eth0", Follow.PROXY)
+        all_of_them = Vips([stays.keeper, goes.keeper], see=lambda: pytest.fail("unasked"))
+        await all_of_them.begin()
+        for stage in (stays, goes):
+            await stage.look()
+        comes = Stage()
+        made: list[Vip] = []
+
+        def make(vip: Vip) -> Keeper:
+            made.append(vip)
+            return comes.keeper
+
+        moved = Vip("10.0.1.101", 24, "eth1", Follow.PROXY)
+        other = Vip(VIP.address, VIP.prefix, VIP.interface, Follow.PRIMARY)
+        await all_of_them.change([moved, other], make)
+        assert made == [moved]
+        assert goes.place.done[-1] == "remove"
+        assert "vip says so no more" in goes.events[-1][1]
+        assert "remove" not in stays.place.done
+        assert [one.follow for one in all_of_them.seen()] == [Follow.PRIMARY, VIP.follow]
+        await all_of_them.change([], make)
+        assert all_of_them.seen() == ()
+        assert stays.place.done[-1] == "remove"
+
+    asyncio.run(go())

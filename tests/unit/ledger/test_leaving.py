@@ -7,6 +7,7 @@ import pytest
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.ledger.levels import LEVEL, needed_level
 from pgherd.model.facts import (
     Address,
     Facts,
@@ -163,3 +164,19 @@ def test_a_data_member_does_not_become_a_witness() -> None:
     moved = cmd.UpdateMember(N2, Kind.DATA, replace(address, raft_port=9), facts.members[N2].tags)
     facts, _ = apply(facts, moved)
     assert facts.members[N2].address.raft_port == 9
+
+
+def test_a_proxy_node_is_let_in_without_a_vote_once_all_understand_it() -> None:
+    """An older program could not read of it; a witness may become one, and one a witness."""
+    facts = herd(N1, N2, N3)
+    address = Address(host=W, raft_port=8300)
+    add = cmd.AddMember(W, Kind.PROXY, address, level=LEVEL)
+    assert needed_level(add) == 4
+    assert needed_level(replace(add, kind=Kind.WITNESS)) == 1
+    assert code(facts, add) == "too_new"
+    facts, _ = apply(replace(facts, level=LEVEL), add)
+    assert not facts.members[W].voter
+    for kind in (Kind.WITNESS, Kind.PROXY):
+        facts, outcome = apply(facts, cmd.UpdateMember(W, kind, address, add.tags, LEVEL))
+        assert outcome == cmd.Done()
+        assert facts.members[W].voter is (kind is Kind.WITNESS)

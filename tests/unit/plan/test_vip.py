@@ -100,6 +100,15 @@ def rule_of(seen_now: Look, wanted: Vip) -> int:
 HAS = frozenset({ADDRESS})
 
 
+def test_the_address_of_a_replica_is_not_where_no_reads_are_wanted() -> None:
+    """Its owner leaves it, and it is not waited for as if it could take it."""
+    for number, others in ((2, 1021), (3, 1025)):
+        tagged = quiet_reports()[NodeId("n2")]
+        tagged = replace(tagged, report=replace(tagged.report, noloadbalance=True))
+        found = decide(look(number, reports=told(tagged)), vip(Follow.REPLICA))
+        assert (found.rule == 1021) is (number == 2), (others, found)
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 

@@ -158,13 +158,16 @@ def seen(
     seats: int,
     zones: dict[int, str] | None = None,
     witnesses: frozenset[int] = frozenset(),
+    proxies: frozenset[int] = frozenset(),
 ) -> Situation:
     """A quiet herd whose members were last heard so many ms ago."""
+    kinds = dict.fromkeys(witnesses, Kind.WITNESS) | dict.fromkeys(proxies, Kind.PROXY)
     members = {
         NodeId(f"n{n}"): member(
             n,
             tags=Tags(zone=(zones or {}).get(n, "")),
-            kind=Kind.WITNESS if n in witnesses else Kind.DATA,
+            kind=kinds.get(n, Kind.DATA),
+            voter=n not in proxies,
         )
         for n in ages
     }
@@ -207,6 +210,17 @@ def test_a_lost_voter_is_replaced_in_two_steps() -> None:
     assert step(seen(LOST, {1, 2, 3, 4}, me=2, seats=3)) == (707, ("learner", 3))
     assert step(seen(LOST, {1, 2, 4}, me=2, seats=3)) == (900, None)
     assert step(seen({**LOST, 3: 0}, {1, 2, 4}, me=2, seats=3)) == (900, None)
+
+
+def test_a_proxy_node_never_votes() -> None:
+    """It takes no free seat, replaces nobody who is lost, and loses a vote that it has."""
+    four = frozenset({4})
+    all_four = {**LOST, 3: 0}
+    assert step(seen(all_four, {1, 2}, me=2, seats=3, proxies=four)) == (703, ("voter", 3))
+    assert step(seen(LOST, {1, 2, 3}, me=2, seats=5, proxies=four)) == (900, None)
+    was_witness = seen(all_four, {1, 2, 3, 4}, me=2, seats=5, proxies=four)
+    assert step(was_witness) == (707, ("learner", 4))
+    assert decide(was_witness).reason == "n4 votes no more: a proxy node never does"
 
 
 def test_the_reasons_are_told() -> None:

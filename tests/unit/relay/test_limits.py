@@ -70,6 +70,33 @@ def test_a_listener_has_its_own_limit(rig: Any, fakes: Any, raw: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_a_full_listener_hears_cancels(rig: Any, fakes: Any, raw: Any) -> None:
+    """They need no place; sessions are told that there is none, after a request for TLS too."""
+
+    async def scenario() -> None:
+        async with rig() as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            writes = next(each for each in it.settings.listeners if each.route is Route.PRIMARY)
+            it.configure(listeners=(msgspec.structs.replace(writes, limit=1),))
+            client = await raw.connect(it.port())
+            await client.until_ready()
+            await it.until_refused(Route.PRIMARY, "53300", "listener")
+            request = (16).to_bytes(4, "big") + (80877102).to_bytes(4, "big") + one.key
+            assert await (await raw.connect(it.port(), request)).rest() == b""
+            assert one.cancels == [one.key]
+            asked = await raw.connect(it.port(), raw.ssl_request)
+            assert await asked.reader.readexactly(1) == b"N"
+            asked.writer.write(raw.startup())
+            assert raw.fields(await asked.rest())["C"] == "53300"
+            counters = await it.until(lambda now: now.cancels_total == 1)
+            found = counters.opened[f"primary:{it.port()}"]
+            assert (found["cancelled"], found["opened"]) == (1, 1)
+            assert len(one.startups) == 1
+            client.close()
+
+    asyncio.run(scenario())
+
+
 def test_who_may_not_come_gets_no_answer(rig: Any, fakes: Any, raw: Any) -> None:
     """Not a byte; counted each time, told once; open sessions go on; a reload lets in again."""
 

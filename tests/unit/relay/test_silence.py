@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
+
+import psycopg
+import pytest
 
 SHORT_MS = 1_000
 LONG_S = 3.5
@@ -75,6 +79,41 @@ def test_a_client_that_takes_nothing_is_ended(rig: Any, fakes: Any, raw: Any) ->
             stopped.close()
 
     asyncio.run(scenario())
+
+
+def test_who_listens_stays_and_a_stalled_copy_does_not(rig: Any, real: Any) -> None:
+    """A notification finds its session after the limit; COPY without data ends in time."""
+
+    async def scenario() -> None:
+        async with rig(read_timeout_ms=SHORT_MS) as it:
+            it.publish(real.backend)
+            await asyncio.to_thread(_listen_and_stall, real.dsn(it.port()))
+            counters = await it.until(lambda now: now.errors.get("read_timeout") == 1)
+            assert counters.errors == {"read_timeout": 1}
+
+    asyncio.run(scenario())
+
+
+def _listen_and_stall(dsn: str) -> None:
+    plain = f"{dsn} sslmode=disable"
+    with psycopg.connect(plain, autocommit=True) as listens:
+        listens.execute("LISTEN news")
+        with psycopg.connect(plain, autocommit=True) as copies:
+            copies.execute("CREATE TEMP TABLE t (n int)")
+            with pytest.raises(psycopg.OperationalError):
+                _stall(copies)
+        with psycopg.connect(plain, autocommit=True) as tells:
+            tells.execute("NOTIFY news, 'late'")
+        [told] = listens.notifies(timeout=8, stop_after=1)
+        assert told.payload == "late"
+
+
+def _stall(client: psycopg.Connection[Any]) -> None:
+    with client.cursor().copy("COPY t FROM STDIN") as data:
+        data.write("1\n")
+        time.sleep(LONG_S)
+        for _ in range(100):
+            data.write("2\n" * 10_000)
 
 
 async def read_slowly(client: Any) -> None:
