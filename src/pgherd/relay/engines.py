@@ -4,7 +4,7 @@
     pump     threads of C (`pump`), where the extension was built and its probe works
 
 Owns that choice. It concerns `pool: none` only, and sessions that begin after it. With a
-`read_timeout` sessions stay in the event loop, which alone sees who listens and who stalls in a COPY.
+`read_timeout` sessions stay in the event loop: only there is seen who listens or stalls in a COPY.
 """
 
 from __future__ import annotations
