@@ -18,7 +18,7 @@ def test_a_client_that_says_nothing_on_its_turn_is_ended(rig: Any, fakes: Any, r
     """57P05 outside a transaction; a statement that runs goes on however long it takes."""
 
     async def scenario() -> None:
-        async with rig() as it, fakes("n1") as (one,):
+        async with rig(engine="uvloop") as it, fakes("n1") as (one,):
             it.publish(one.backend)
             idle, runs = await raw.connect(it.port()), await raw.connect(it.port())
             for client in (idle, runs):
@@ -31,6 +31,28 @@ def test_a_client_that_says_nothing_on_its_turn_is_ended(rig: Any, fakes: Any, r
             counters = await it.until(lambda now: now.errors.get("read_timeout") == 1)
             assert sum(counters.sessions[f"primary:{it.port()}"].values()) == 1
             runs.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_is_carried_elsewhere_when_the_limit_comes_is_not_ended(
+    rig: Any, fakes: Any, raw: Any
+) -> None:
+    """It might listen, which is seen in the event loop only: there newcomers stay from then on."""
+    pytest.importorskip("pgherd.relay._pump", reason="needs the engine in C")
+
+    async def scenario() -> None:
+        async with rig(engine="pump") as it, fakes("n1") as (one,):
+            it.publish(one.backend)
+            early = await raw.connect(it.port())
+            await early.until_ready()
+            assert (await early.query("who"))[0] == (b"C", b"n1\0")
+            it.configure(engine="pump", read_timeout_ms=SHORT_MS)
+            late = await raw.connect(it.port())
+            await late.until_ready()
+            assert raw.fields(await late.rest())["C"] == "57P05"
+            assert (await early.query("who"))[0] == (b"C", b"n1\0")
+            early.close()
 
     asyncio.run(scenario())
 
