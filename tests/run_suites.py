@@ -51,7 +51,7 @@ SUITES = (
     Suite(
         "check",
         paths=("tests/tidy",),
-        budget_seconds=90,
+        budget_seconds=60,
         floors={"passed": 25},
         tools=(
             ("ruff", "check", "--quiet", "src", "tests", "bench", "docs"),
@@ -64,19 +64,19 @@ SUITES = (
         "unit",
         paths=("tests/unit",),
         budget_seconds=240,
-        floors={"passed": 2000, "frames": 200_000},
+        floors={"passed": 2200, "frames": 200_000, "wire_cases": 120_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=330,
-        floors={"passed": 165, "store_cuts": 65_536, "store_flips": 20_000},
+        budget_seconds=480,
+        floors={"passed": 185, "store_cuts": 65_536, "store_flips": 20_000},
     ),
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=720,
+        budget_seconds=600,
         floors={
             "passed": 130,
             "seeds": 300,
@@ -105,7 +105,7 @@ SUITES = (
         "cluster",
         paths=("tests/cluster",),
         budget_seconds=960,
-        floors={"passed": 118, "failovers": 18},
+        floors={"passed": 128, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
