@@ -18,6 +18,7 @@ from pgherd import __version__
 from pgherd.config.settings import Settings
 from pgherd.daemon import reloading, translate, warding
 from pgherd.daemon.agent import Agent
+from pgherd.daemon.checking import ConfigCheck
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
@@ -30,6 +31,7 @@ from pgherd.daemon.routing import snapshot
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
 from pgherd.daemon.verifiers import VerifierSource
+from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId, RaftId, Term
@@ -92,7 +94,11 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(lambda: self.agent, lambda body: self.verifiers.answer(body))
+        self.requests = Requests(
+            lambda: self.agent,
+            lambda body: self.verifiers.answer(body),
+            lambda body: self.check.answer(body),
+        )
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -108,6 +114,12 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
+        self.check = ConfigCheck(
+            me=self.me,
+            facts=lambda: self.agent.facts,
+            server=self.server,
+            ask=self.peers.request,
+        )
         wanted = translate.proxy_settings(settings)
         self.control = (
             ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
@@ -120,6 +132,7 @@ class Node:
             control=self.control,
             snapshot=self._snapshot,
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
+            check=self.check,
         )
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -244,6 +257,7 @@ class Node:
             progress=self._progress,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
             tell=self._tell,
+            config=lambda: newest(self.consensus.replica.facts),
         )
 
     # --- wires -----------------------------------------------------------------------------------

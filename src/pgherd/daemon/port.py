@@ -26,6 +26,7 @@ from pgherd.api.herd import (
 from pgherd.api.joining import Joiner
 from pgherd.daemon import readmitting
 from pgherd.daemon.agent import Agent
+from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.verifiers import VERIFIERS
@@ -35,6 +36,7 @@ from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
+from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.plan.splitbrain import Noticed
@@ -61,10 +63,14 @@ class Requests:
     """What this node answers to its peers."""
 
     def __init__(
-        self, agent: Callable[[], Agent], verifiers: Callable[[bytes], Awaitable[bytes]]
+        self,
+        agent: Callable[[], Agent],
+        verifiers: Callable[[bytes], Awaitable[bytes]],
+        check: Callable[[bytes], Awaitable[bytes]],
     ) -> None:
         self._agent = agent
         self._verifiers = verifiers
+        self._check = check
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -81,6 +87,8 @@ class Requests:
                 return b""
             if kind == VERIFIERS:
                 return await self._verifiers(body)
+            if kind == CHECK_CONFIG:
+                return await self._check(body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -109,6 +117,7 @@ class Port(Herd):
         control: ProxyControl | None,
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
+        check: ConfigCheck,
     ) -> None:
         self.node = agent.me
         self._agent = agent
@@ -117,6 +126,7 @@ class Port(Herd):
         self._control = control
         self._snapshot = snapshot
         self._joiner = joiner(self)
+        self._check = check
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -269,6 +279,9 @@ class Port(Herd):
     async def readmit(self, peer: NodeId, body: bytes, timeout_s: float) -> bytes:
         """Ask a peer for this node's re-admission. Raises PeerError."""
         return await self._peers.request(peer, READMIT, body, timeout_s=timeout_s)
+
+    async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
+        return await self._check.of(asked)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:

@@ -14,6 +14,7 @@ import msgspec
 from pgherd.ledger import commands as cmd
 from pgherd.ledger import fencing, forward, giving, leases, levels, modes, readmission, syncset
 from pgherd.ledger.outcome import Result, note, refuse
+from pgherd.ledger.pgconfig import fail_config, set_config
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -488,4 +489,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.GiveUp: giving.give_up,
     cmd.Fenced: fencing.fenced,
     cmd.FastForward: forward.fast_forward,
+    cmd.SetConfig: set_config,
+    cmd.FailConfig: fail_config,
 }
