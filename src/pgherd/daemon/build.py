@@ -16,9 +16,8 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import reloading, translate, warding
+from pgherd.daemon import checking, reloading, translate, warding
 from pgherd.daemon.agent import Agent
-from pgherd.daemon.checking import ConfigCheck
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
@@ -114,12 +113,7 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
-        self.check = ConfigCheck(
-            me=self.me,
-            facts=lambda: self.agent.facts,
-            server=self.server,
-            ask=self.peers.request,
-        )
+        self.check = checking.attach(self)
         wanted = translate.proxy_settings(settings)
         self.control = (
             ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None

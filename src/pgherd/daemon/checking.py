@@ -17,6 +17,7 @@ from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 
 if TYPE_CHECKING:
+    from pgherd.daemon.build import Node
     from pgherd.postgres.server import PostgresServer
 
 CHECK_CONFIG = "check-config"
@@ -65,3 +66,13 @@ class ConfigCheck:
         from pgherd.postgres import checking  # rarely needed
 
         return await checking.check(self._server, asked)
+
+
+def attach(node: Node) -> ConfigCheck:
+    """The check of one node."""
+    return ConfigCheck(
+        me=node.me,
+        facts=lambda: node.agent.facts,
+        server=node.server,
+        ask=node.peers.request,
+    )

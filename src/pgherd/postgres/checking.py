@@ -69,7 +69,7 @@ def read(rows: Iterable[Row]) -> dict[str, Known]:
 
 
 def problems(wanted: dict[str, str], known: dict[str, Known], owned: dict[str, str]) -> list[str]:
-    """Why values cannot be, one sentence each. owned: pgherd's own values, of which more is taken."""
+    """Why values cannot be, one sentence each. owned: pgherd's own values; more is taken."""
     found = [problem(name, value, known) for name, value in sorted(wanted.items())]
     for name in parameters.AT_LEAST:
         value, least = wanted.get(name, ""), owned.get(name, "")
@@ -111,7 +111,7 @@ def out_of_range(row: Known, value: str) -> str:
 
 
 def amount(text: str, base: str) -> float | None:
-    """A number in the parameter's own unit; None where it is none, or has a unit of another kind."""
+    """A number in the parameter's own unit; None where it is none, or of another kind."""
     match = NUMBER.fullmatch(text)
     if match is None:
         return None

@@ -18,8 +18,8 @@ NO_LSN, NO_TERM = Lsn(0), Term(0)
 class ServerMemory:
     """names_generation, settled: see ServerSeen · epoch_record_end: for epoch_record_term.
 
-    config_failed: of the start before, so it stays with whatever runs now; lower_failed: the version
-    that could not be promoted with, likewise.
+    config_failed: of the start before, so it stays with whatever runs now · lower_failed: the
+    version that it could not be promoted with, likewise.
     """
 
     pid: int = 0
