@@ -14,11 +14,11 @@ import msgspec
 from pgherd.model.pgconfig import MATCHED, Pending, Running
 from pgherd.postgres.lowering import NO_HOT_STANDBY
 from pgherd.postgres.session import Session
-from pgherd.postgres.settings import AT_LEAST, CHOICES
+from pgherd.postgres.settings import AT_LEAST
 from pgherd.wire.query import Row
 
-PASSED = (*CHOICES, *AT_LEAST)
-"""On the command line, and of the operator's choice."""
+PASSED = ("wal_level", *AT_LEAST)
+"""On the command line, of the operator's choice, and not our own session's to change."""
 
 APPLIED_SQL: LiteralString = """
 SELECT name, setting, current_setting(name), pending_restart FROM pg_settings
