@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.model.errors import PostgresError
 from pgherd.postgres import processes
-from pgherd.postgres.files import tail, write_atomic
+from pgherd.postgres.files import read_text, tail, write_atomic
 
 if TYPE_CHECKING:
     from pgherd.postgres.server import PostgresServer
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PROMOTE_FILE = "promote"
 LIMIT_S = 30.0
 POLL_S = 0.03
+REPLAYS = "standby"
+"""In postmaster.pid of a server that replays and takes no session."""
 NO_HOT_STANDBY = {"hot_standby": "off"}
 
 
@@ -49,6 +51,12 @@ async def promote_lower(server: PostgresServer) -> None:
 
 
 def _ask(server: PostgresServer) -> None:
-    """As pg_ctl promote does. A postmaster removes the file of before its start."""
+    """As pg_ctl promote does, once it replays: the signal would end a postmaster before that.
+
+    A postmaster removes the file of before its start.
+    """
+    file = processes.parse_pid_file(read_text(server.data_dir / "postmaster.pid"))
+    if file is None or (file.pid, file.status) != (server.pid, REPLAYS):
+        return
     write_atomic(server.data_dir / PROMOTE_FILE, "", user=server.user, durable=False)
     processes.send(server.pid, signal.SIGUSR1, data_dir=server.data_dir)
