@@ -106,7 +106,10 @@ def test_parameters_reach_every_server(herd: LocalHerd) -> None:
 def test_what_standbys_must_match_goes_up_and_down_under_load(
     herd: LocalHerd, start_writers: StartWriters
 ) -> None:
-    """Standbys first on the way up, the primary first on the way down; every write is kept."""
+    """Standbys first on the way up, the primary first on the way down; every write is kept.
+
+    Where a member with more is elected too early the others follow by themselves.
+    """
     writers = start_writers(via="proxy", count=2)
     primary = herd.wait_primary()
     first, second = (name for name in herd.nodes if name != primary)
@@ -137,6 +140,18 @@ def test_what_standbys_must_match_goes_up_and_down_under_load(
         if shown(herd, name, "max_connections") != "120":
             until_pending(herd, name, max_connections=("140", "120"))
             restart_server(herd, name, max_connections="120")
+
+    change(herd, first, max_connections=130)
+    until_pending(herd, first, max_connections=("120", "130"))
+    restart_server(herd, first, max_connections="130")
+    herd.switchover(to=first)  # before the others have it: they stop replaying, and restart
+    for name in herd.nodes:
+        herd.wait_for(
+            lambda name=name: shown(herd, name, "max_connections") == "130",  # type: ignore[misc] # binds it
+            f"max_connections = 130 on {name}",
+            deadline_s=SOON_S,
+        )
+    herd.wait_stable(60)
     verdict = judge(herd, writers.stop())
     assert verdict.clean, str(verdict)
 

@@ -21,9 +21,11 @@ PASSED = ("wal_level", *AT_LEAST)
 """On the command line, of the operator's choice, and not our own session's to change."""
 
 APPLIED_SQL: LiteralString = """
-SELECT name, setting, current_setting(name), pending_restart FROM pg_settings
-WHERE pending_restart OR name = ANY($1) ORDER BY name
+SELECT name, setting, current_setting(name), pending_restart AND (setting <> boot_val
+  OR EXISTS (SELECT FROM pg_file_settings f WHERE lower(f.name) = lower(s.name)))
+FROM pg_settings s WHERE pending_restart OR name = ANY($1) ORDER BY name
 """
+"""A parameter that was to change and left the file again goes on being pending in pg_settings."""
 UNUSABLE_SQL: LiteralString = """
 SELECT f.name, f.error FROM pg_file_settings f LEFT JOIN pg_settings s ON s.name = lower(f.name)
 WHERE f.error IS NOT NULL AND NOT coalesce(s.pending_restart, false)
