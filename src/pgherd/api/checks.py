@@ -119,6 +119,8 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             connections=flat(proxy.sessions),
             connections_total=flat(proxy.opened),
             errors_total=proxy.errors,
+            held=proxy.held,
+            moved_total=proxy.moved,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

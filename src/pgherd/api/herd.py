@@ -52,12 +52,14 @@ class RaftSeen(msgspec.Struct, frozen=True):
 class ProxySeen(msgspec.Struct, frozen=True):
     """What the proxy of this node reports. sessions: listener label -> backend -> open now.
 
+    held: clients that wait · moved: sessions that went on at another server, so far ·
     backends: nodes that it may route to now, by route (`primary`, `replica`).
     """
 
     healthy: bool
     sessions: dict[str, dict[str, int]] = {}
     held: int = 0
+    moved: int = 0
     opened: dict[str, dict[str, int]] = {}
     errors: dict[str, int] = {}
     bytes_from_clients: int = 0

@@ -117,7 +117,6 @@ COMES_LATER: dict[str, str] = {
     "node.tags.nostream": "",
     "node.tags.replicatefrom": "",
     "postgresql.initdb": "databases are UTF8 with the locale C.UTF-8, or C where that is missing",
-    "proxy.hold_timeout": "",
     "replication.slots": "every member has its slot",
     "replication.synchronous_commit": "it is on; postgresql.parameters may say remote_apply",
     "store": "the built-in store is used: remove the section",

@@ -95,6 +95,16 @@ class Proxy(Section):
             why="shorter refuses clients during an ordinary failover",
         ),
     ] = 5000
+    hold_timeout_ms: Annotated[
+        Millis,
+        Key(
+            "How long a switchover waits for running transactions while new ones are held.",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms: clients are not held, and those that run something are cut at once",
+        ),
+    ] = 10_000
     tls: Annotated[
         ProxyTls | None,
         Key("What listeners with pool: session offer: {cert, key, required}.", RELOAD),

@@ -17,12 +17,7 @@ from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.splitbrain import SplitBrain
-from pgherd.ledger.commands import (
-    AnyCommand,
-    Begin,
-    Refused,
-    RenewLease,
-)
+from pgherd.ledger.commands import AnyCommand, Begin, Refused, RenewLease
 from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
 from pgherd.model.branch import Fork
@@ -40,6 +35,7 @@ from pgherd.model.pace import LOOP_MS, REPORT_MS
 from pgherd.model.policy import Policy
 from pgherd.plan import herd, lapse, leases, member, readmission
 from pgherd.plan.asked import Asked
+from pgherd.plan.holdclock import HoldClock
 from pgherd.plan.leading import FENCES
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
@@ -90,6 +86,7 @@ class Agent:
         on_applied: Callable[[Applied], None],
         consistent: Callable[[], Awaitable[bool]],
         proxy_healthy: Callable[[], bool],
+        hold: HoldClock,
         vips: Vips | None = None,
         amnesia: Callable[[], str] = lambda: "",
     ) -> None:
@@ -124,6 +121,7 @@ class Agent:
         self.amnesia = amnesia
         self.asked = Asked()
         self._proxy_healthy = proxy_healthy
+        self.hold = hold
         self.vips = vips
         self._wake = asyncio.Event()
         self._report_due = True
@@ -161,6 +159,8 @@ class Agent:
         if facts.sync.generation != self._names_seen:
             self._names_seen = facts.sync.generation
             self.names_since = now
+        if self.hold.follow(facts, now=now):
+            self._report_due = True
         self._on_facts(facts)
         self._stir()
 
@@ -347,6 +347,7 @@ class Agent:
             since=self.consensus.leader_since,
             phase_since=self.phase_since,
             names_since=self.names_since,
+            held_since=self.hold.since,
             unix_ms=unix_ms(),
             raft_voters=tuple(status.conf.voters),  # type: ignore[arg-type] # the core counts in int
             raft_learners=tuple(status.conf.learners),  # type: ignore[arg-type] # the same
@@ -473,6 +474,7 @@ class Agent:
                 *(vips.warnings(now=now) if vips is not None else ()),
             ),
             vips=vips.seen() if vips is not None else (),
+            quiet=self.hold.quiet(),
             ineligible=self.warding.lacks(),
             disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
             ask=self.leasing.ask(facts, promises, now=now),

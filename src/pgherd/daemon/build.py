@@ -24,20 +24,21 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
-from pgherd.daemon.port import Port, Requests
+from pgherd.daemon.port import Port, answering
 from pgherd.daemon.reports import Reports
-from pgherd.daemon.routing import snapshot
+from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
 from pgherd.daemon.verifiers import VerifierSource
 from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
-from pgherd.model.ids import NodeId, RaftId, Term
+from pgherd.model.ids import Instant, NodeId, RaftId, Term
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
 from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
+from pgherd.plan.holdclock import HoldClock
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.files import make_directory
 from pgherd.postgres.passwords import read_passwords
@@ -93,11 +94,7 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = Requests(
-            lambda: self.agent,
-            lambda body: self.verifiers.answer(body),
-            lambda body: self.check.answer(body),
-        )
+        self.requests = answering(self)
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -114,10 +111,7 @@ class Node:
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
         self.check = checking.attach(self)
-        wanted = translate.proxy_settings(settings)
-        self.control = (
-            ProxyControl(control, wanted, self.verifiers.of) if wanted.listeners else None
-        )
+        self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.port = Port(
             self.agent,
@@ -172,6 +166,12 @@ class Node:
             peers.marks.note(mark)
         return peers
 
+    def _make_control(self, path: Path) -> ProxyControl | None:
+        wanted, on_quiet = translate.proxy_settings(self.settings), lambda: self.agent.observed()
+        if not wanted.listeners:
+            return None
+        return ProxyControl(path, wanted, self.verifiers.of, on_quiet=on_quiet)
+
     def _make_agent(self) -> Agent:
         return Agent(
             me=self.me,
@@ -194,6 +194,7 @@ class Node:
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
+            hold=HoldClock(lambda hold: self.control is None or self.control.is_quiet(hold)),
             vips=self.vips,
             amnesia=lambda: self.amnesia.text() if self.amnesia is not None else "",
         )
@@ -362,6 +363,7 @@ class Node:
             me=self.me,
             silent_after_ms=self.agent.policy.detect_ms,
             shunned=self.agent.split_brain.nodes,
+            hold_until=Instant(self.agent.hold.since + self.agent.policy.hold_ms + HOLD_SLACK_MS),
             now=now_ms(),
         )
 

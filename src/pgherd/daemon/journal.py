@@ -26,6 +26,7 @@ KINDS: dict[type, str] = {
     cmd.ChangeSync: "sync.changed",
     cmd.RegisterIncarnation: "member.rebuilt",
     cmd.RequestSwitchover: "switchover.requested",
+    cmd.Hold: "switchover.held",
     cmd.EndSwitchover: "switchover.ended",
     cmd.RequestFailover: "failover.requested",
     cmd.AddMember: "member.added",

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -44,6 +45,9 @@ from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
 from pgherd.telemetry.journal import Journal
+
+if TYPE_CHECKING:
+    from pgherd.daemon.build import Node
 
 RETRY_S = 0.1
 PROPOSE = "propose"
@@ -177,6 +181,7 @@ class Port(Herd):
             healthy=self._control.healthy(),
             sessions=counters.sessions,
             held=counters.held,
+            moved=counters.moved_total,
             opened=counters.opened,
             errors=counters.errors,
             bytes_from_clients=counters.bytes_from_clients,
@@ -287,3 +292,12 @@ class Port(Herd):
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
         return await self._joiner.admit(request)
+
+
+def answering(node: Node) -> Requests:
+    """What a node answers to its peers; its parts may be made later."""
+    return Requests(
+        lambda: node.agent,
+        lambda body: node.verifiers.answer(body),
+        lambda body: node.check.answer(body),
+    )

@@ -95,6 +95,7 @@ class Reports:
         warnings: tuple[str, ...],
         ineligible: str,
         vips: tuple[VipSeen, ...],
+        quiet: str,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -127,6 +128,7 @@ class Reports:
             warnings=warnings,
             ineligible=ineligible,
             vips=vips,
+            quiet=quiet,
         )
         self.newest[self.me] = Heard(report, now)
         return report

@@ -12,6 +12,8 @@ from pgherd.model.observation import Heard, Server
 from pgherd.route.choose import Backend, Snapshot
 
 TRUST_MS = 3000
+HOLD_SLACK_MS = 2000
+"""Proxies hold so much longer than the herd waits: its decision has to reach them meanwhile."""
 
 
 def snapshot(
@@ -22,8 +24,13 @@ def snapshot(
     silent_after_ms: int,
     shunned: frozenset[NodeId] = frozenset(),
     now: Instant,
+    hold_until: Instant,
 ) -> Snapshot:
-    """Where sessions may go now. shunned: nodes that contradict the ledger (`plan.splitbrain`)."""
+    """Where sessions may go now.
+
+    shunned: nodes that contradict the ledger (`plan.splitbrain`) · hold_until: how long clients are
+    held, where a switchover holds them.
+    """
     leader = facts.leader
     heard = reports.get(leader.node) if leader is not None else None
     primary: Backend | None = None
@@ -33,6 +40,7 @@ def snapshot(
         host, port = facts.members[named.node].address.postgres()
         primary = Backend(name=named.node, host=host, port=port)
         expires = now if named.node == me else heard.at
+    wish = facts.switchover if facts.phase is Phase.STABLE else None
     return Snapshot(
         generation=facts.term,
         term=facts.term,
@@ -43,6 +51,8 @@ def snapshot(
             for backend in _replicas(facts, reports, silent_after_ms=silent_after_ms, now=now)
             if backend.name not in shunned
         ),
+        hold=wish.id if wish is not None and wish.held else "",
+        hold_until=hold_until,
     )
 
 

@@ -45,6 +45,7 @@ def policy(settings: Settings) -> Policy:
         restart_in_place=failover.on_postgres_crash == "auto",
         voter_timeout_ms=settings.raft.voter_timeout_ms,
         lease_ttl_ms=ttl if isinstance(ttl, int) else 0,
+        hold_ms=settings.proxy.hold_timeout_ms,
         max_lag_bytes=failover.max_lag_bytes,
         fence=fence(settings),
         min_free_disk_bytes=failover.min_free_disk_bytes,

@@ -12,7 +12,17 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import fencing, forward, giving, leases, levels, modes, readmission, syncset
+from pgherd.ledger import (
+    fencing,
+    forward,
+    giving,
+    leases,
+    levels,
+    modes,
+    readmission,
+    switching,
+    syncset,
+)
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import fail_config, set_config
 from pgherd.model.facts import (
@@ -25,7 +35,6 @@ from pgherd.model.facts import (
     Mode,
     Phase,
     Reign,
-    Switchover,
     SyncState,
 )
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
@@ -253,33 +262,6 @@ def register_incarnation(facts: Facts, c: cmd.RegisterIncarnation, at_ms: int) -
     return note(facts, at_ms=at_ms, kind="member.rebuilt", text=text), cmd.Done()
 
 
-def request_switchover(facts: Facts, c: cmd.RequestSwitchover, at_ms: int) -> Result:
-    if facts.switchover is not None:
-        who = facts.switchover.requested_by
-        return refuse(facts, "busy", f"a switchover asked for by {who} is under way")
-    if facts.phase is not Phase.STABLE:
-        return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
-    if c.candidate is not None and c.candidate not in facts.members:
-        return refuse(facts, "unknown_node", f"{c.candidate} is no member")
-    if c.candidate is not None and facts.is_leader(c.candidate):
-        return refuse(facts, "already_leader", f"{c.candidate} is the primary already")
-    wish = Switchover(
-        id=c.id, candidate=c.candidate, requested_by=c.requested_by, requested_at_ms=at_ms
-    )
-    facts = replace(facts, switchover=wish)
-    text = f"switchover to {c.candidate or 'the best candidate'} asked for by {c.requested_by}"
-    return note(facts, at_ms=at_ms, kind="switchover.requested", text=text), cmd.Done()
-
-
-def end_switchover(facts: Facts, c: cmd.EndSwitchover, at_ms: int) -> Result:
-    if facts.switchover is None or facts.switchover.id != c.id:
-        return refuse(facts, "stale", f"no switchover {c.id} is under way")
-    if facts.phase is not Phase.STABLE:
-        return refuse(facts, "too_late", "the handover has begun")
-    facts = replace(facts, switchover=None)
-    return note(facts, at_ms=at_ms, kind="switchover.ended", text=c.outcome), cmd.Done()
-
-
 def request_failover(facts: Facts, c: cmd.RequestFailover, at_ms: int) -> Result:
     if facts.forced is not None:
         who = facts.forced.requested_by
@@ -471,8 +453,9 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.Establish: establish,
     cmd.ChangeSync: change_sync,
     cmd.RegisterIncarnation: register_incarnation,
-    cmd.RequestSwitchover: request_switchover,
-    cmd.EndSwitchover: end_switchover,
+    cmd.RequestSwitchover: switching.request,
+    cmd.Hold: switching.hold,
+    cmd.EndSwitchover: switching.end,
     cmd.RequestFailover: request_failover,
     cmd.AddMember: add_member,
     cmd.UpdateMember: update_member,

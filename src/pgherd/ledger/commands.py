@@ -146,6 +146,15 @@ class RequestSwitchover(Command, frozen=True, tag=True):
     requested_by: str
 
 
+class Hold(Command, frozen=True, tag=True):
+    """No transaction is to begin at the primary any more: a switchover is about to."""
+
+    id: str
+    term: Term
+    rule: int
+    reason: str
+
+
 class EndSwitchover(Command, frozen=True, tag=True):
     """A switchover was refused, cancelled or given up; a done one ends with its term's F8."""
 
@@ -345,6 +354,7 @@ AnyCommand = (
     | ChangeSync
     | RegisterIncarnation
     | RequestSwitchover
+    | Hold
     | EndSwitchover
     | RequestFailover
     | AddMember

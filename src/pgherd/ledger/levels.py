@@ -18,10 +18,17 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Member
 
-LEVEL = 4
+LEVEL = 5
 """What this program understands."""
-NEEDS: dict[type, int] = {cmd.SetMode: 2, cmd.GiveUp: 2, cmd.Fenced: 2, cmd.FastForward: 3}
-NEEDS |= {cmd.SetConfig: 4, cmd.FailConfig: 4}
+NEEDS: dict[type, int] = {
+    cmd.SetMode: 2,
+    cmd.GiveUp: 2,
+    cmd.Fenced: 2,
+    cmd.FastForward: 3,
+    cmd.Hold: 4,
+    cmd.SetConfig: 5,
+    cmd.FailConfig: 5,
+}
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "lost"): 2,

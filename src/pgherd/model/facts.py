@@ -165,12 +165,16 @@ class Reign(msgspec.Struct, frozen=True):
 
 
 class Switchover(msgspec.Struct, frozen=True):
-    """A wish for a planned change of primary that the ledger holds until it is done or undone."""
+    """A wish for a planned change of primary that the ledger keeps until it is done or undone.
+
+    held: no transaction is to begin at the primary any more.
+    """
 
     id: str
     candidate: NodeId | None
     requested_by: str
     requested_at_ms: int
+    held: bool = False
 
 
 class Handover(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

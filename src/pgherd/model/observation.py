@@ -139,7 +139,8 @@ class Observation(msgspec.Struct, frozen=True):
     where data and WAL lie; -1 unknown · fencing: an elected winner that has its
     fencing command to run before it promotes · warnings: what people should know of this node
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
-    addresses that move, as it has them.
+    addresses that move, as it has them · quiet: the switchover for which its proxies hold their
+    clients, once no transaction that they could hold runs any more.
     """
 
     node: NodeId
@@ -166,6 +167,7 @@ class Observation(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     ineligible: str = ""
     vips: tuple[VipSeen, ...] = ()
+    quiet: str = ""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -190,11 +192,11 @@ class HerdView(msgspec.Struct, frozen=True):
 
     me: the node that decides (its own report is in `reports` too) · since: when this node became
     Raft leader · phase_since: when it applied the current term and phase · names_since: when it
-    applied the current sync generation · raft_voters, raft_learners: the applied configuration ·
-    caught_up: Raft ids whose log is within reach of ours · unanswered_ms: for how long each member
-    has not answered in consensus, which a node with a hung disk does not though it reports ·
-    leases_over: marks of leases whose time is over on this node's clock · asking: who has amnesia
-    and asked lately to be re-admitted.
+    applied the current sync generation · held_since: when it applied that clients are held ·
+    raft_voters, raft_learners: the applied configuration · caught_up: Raft ids whose log is within
+    reach of ours · unanswered_ms: for how long each member has not answered in consensus, which a
+    node with a hung disk does not though it reports · leases_over: marks of leases whose time is
+    over on this node's clock · asking: who has amnesia and asked lately to be re-admitted.
     """
 
     me: NodeId
@@ -202,6 +204,7 @@ class HerdView(msgspec.Struct, frozen=True):
     since: Instant
     phase_since: Instant
     names_since: Instant
+    held_since: Instant = Instant(0)
     unix_ms: int = 0
     raft_voters: tuple[RaftId, ...] = ()
     raft_learners: tuple[RaftId, ...] = ()

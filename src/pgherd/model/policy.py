@@ -16,8 +16,10 @@ class FenceOrder(msgspec.Struct, frozen=True):
 class Policy(msgspec.Struct, frozen=True):
     """Limits in milliseconds, from the configuration; DESIGN.md 5 states the defaults.
 
-    num_sync: 0 = auto, half of the data members rounded down · voter_timeout_ms: silence after
-    which another member votes in a voter's place · lease_ttl_ms: 0 = auto, by the mode
+    hold_timeout_ms: for a change of primary that was asked for, once its term has begun · hold_ms:
+    for what runs at the primary before that, 0 = clients are not held · num_sync: 0 = auto, half of
+    the data members rounded down · voter_timeout_ms: silence after which another member votes in a
+    voter's place · lease_ttl_ms: 0 = auto, by the mode
     (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind · fence:
     what a winner runs against an earlier leader that is not sealed · min_free_disk_bytes: less room
     than this is none.
@@ -29,6 +31,7 @@ class Policy(msgspec.Struct, frozen=True):
     sync_timeout_ms: int = 3000
     start_timeout_ms: int = 300_000
     hold_timeout_ms: int = 10_000
+    hold_ms: int = 10_000
     seal_grace_ms: int = 1000
     num_sync: int = 0
     admission_lag_bytes: int = 16 * 1024 * 1024

@@ -1,10 +1,11 @@
-"""Rules 601-603: from an operator's wish for a switchover to the term that performs it."""
+"""Rules 601-603, 610, 611: from a wish for a switchover to the term that performs it."""
 
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import NEEDS
 from pgherd.model.facts import Handover, Phase
-from pgherd.model.ids import MemberKey
+from pgherd.model.ids import MemberKey, NodeId
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import fresh, ineligible, is_full, leader_report, least_room, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -115,13 +116,48 @@ def checkpoint_first(s: Situation) -> Decision | None:
     return Decision(602, f"the primary checkpoints before it hands over to {to}")
 
 
-def start(s: Situation) -> Decision | None:
-    facts, report = s.facts, asked(s)
-    wish = facts.switchover
+def ready(s: Situation) -> MemberKey | None:
+    """Who takes over in a switchover that only clients are waited for."""
+    report, wish = asked(s), s.facts.switchover
     if report is None or wish is None or report.server.checkpointed_for != wish.id:
         return None
-    candidate, _ = pick(s, report)
-    if candidate is None:
+    return pick(s, report)[0]
+
+
+def holds(s: Situation) -> bool:
+    """Whether clients are held in this cluster, and all its programs understand that."""
+    return s.policy.hold_ms > 0 and s.facts.level >= NEEDS[cmd.Hold]
+
+
+def hold(s: Situation) -> Decision | None:
+    candidate, wish = ready(s), s.facts.switchover
+    if candidate is None or wish is None or wish.held or not holds(s):
+        return None
+    reason = f"clients are held while {candidate.node} takes over"
+    return Decision(610, reason, cmd.Hold(id=wish.id, term=s.facts.term, rule=610, reason=reason))
+
+
+def loud(s: Situation) -> list[NodeId]:
+    """At whose proxies transactions may still run, for as long as that is waited for.
+
+    A silent node is not waited for: its clients can come to no harm, only to an error.
+    """
+    wish = s.facts.switchover
+    if wish is None or not wish.held or s.now - s.view.held_since >= s.policy.hold_ms:
+        return []
+    heard = [(node, fresh(s, node)) for node in sorted(s.facts.members)]
+    return [node for node, report in heard if report is not None and report.quiet != wish.id]
+
+
+def wait_for_transactions(s: Situation) -> Decision | None:
+    if ready(s) is None or not (nodes := loud(s)):
+        return None
+    return Decision(611, f"waits for transactions that came through {', '.join(nodes)}")
+
+
+def start(s: Situation) -> Decision | None:
+    facts, candidate, wish = s.facts, ready(s), s.facts.switchover
+    if candidate is None or wish is None or loud(s) or not (wish.held or not holds(s)):
         return None
     reason = f"switchover to {candidate.node} asked for by {wish.requested_by}"
     command = cmd.Begin(
@@ -139,5 +175,11 @@ RULES = (
         601, "A switchover without a fit candidate is refused, with the reason.", find_candidate
     ),
     HerdRule(602, "The primary checkpoints before it hands over.", checkpoint_first),
+    HerdRule(610, "Clients are held: no transaction begins at the primary any more.", hold),
+    HerdRule(
+        611,
+        "Running transactions are waited for, as long as the hold lasts.",
+        wait_for_transactions,
+    ),
     HerdRule(603, "A switchover begins a term in which the old primary drains first.", start),
 )

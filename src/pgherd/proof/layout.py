@@ -274,6 +274,14 @@ def read_settings(place: Place) -> dict[str, Any]:
     return values
 
 
+def end_sessions_at_proxy(place: Place, **more: Any) -> None:
+    """Give a node's listeners, a witness's too, `pool: session`. more: of the section proxy."""
+    ports = {"primary": place.ports.proxy_primary, "replica": place.ports.proxy_replica}
+    listeners = [{"port": port, "route": route, "pool": "session"} for route, port in ports.items()]
+    changes = {"proxy": {"listeners": listeners, **more}}
+    write_settings(place, merge(read_settings(place), changes))
+
+
 def _blocks(nodes: int, start: int) -> list[Ports]:
     last = start + nodes * PORTS_PER_NODE
     if start < 1024 or last > 65_535:

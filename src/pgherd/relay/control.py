@@ -22,6 +22,7 @@ from pgherd.relay.messages import (
     ProxyCounters,
     ProxyFailed,
     ProxyHello,
+    ProxyQuiet,
     ProxySettings,
     ToProxy,
     Verifiers,
@@ -52,13 +53,14 @@ class ControlError(Exception):
 class _Link:
     """One connected proxy and what it said last."""
 
-    __slots__ = ("answering", "at_s", "counters", "hello", "task", "was_well")
+    __slots__ = ("answering", "at_s", "counters", "hello", "quiet", "task", "was_well")
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self.task = task
         self.answering: asyncio.Task[None] | None = None
         self.hello: ProxyHello | None = None
         self.counters: ProxyCounters | None = None
+        self.quiet = ""
         self.at_s = 0.0
         self.was_well = False
 
@@ -67,9 +69,15 @@ class ProxyControl:
     """Talk to the proxy of this node. Everything runs in the agent's event loop."""
 
     def __init__(
-        self, path: Path, settings: ProxySettings, verifiers: Source | None = None
+        self,
+        path: Path,
+        settings: ProxySettings,
+        verifiers: Source | None = None,
+        *,
+        on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
+        self._on_quiet = on_quiet
         self._verifiers = verifiers
         self._settings = settings
         self._snapshot: Snapshot | None = None
@@ -118,6 +126,10 @@ class ProxyControl:
     def failure(self) -> str | None:
         """Why a proxy could not do its work, in one line; None once a later one is well."""
         return self._failure
+
+    def is_quiet(self, hold: str) -> bool:
+        """Whether no proxy that is connected has a transaction left that it could hold."""
+        return all(link.quiet == hold for link in self._links)
 
     def healthy(self) -> bool:
         """Whether a proxy is connected, reports in time, and has every listener open."""
@@ -190,10 +202,16 @@ class ProxyControl:
             answer = await self._verifiers(users)
         writer.write(frame(answer))
 
-    def _take(self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters) -> None:
+    def _take(
+        self, link: _Link, message: ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet
+    ) -> None:
         match message:
             case ProxyHello():
                 link.hello = message
+            case ProxyQuiet():
+                is_news, link.quiet = link.quiet != message.hold, message.hold
+                if is_news:
+                    self._on_quiet()
             case ProxyFailed():
                 self._failure = message.message
             case ProxyCounters():

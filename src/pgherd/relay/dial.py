@@ -86,7 +86,7 @@ async def dial(
             continue
         if left_s <= 0:
             return _reason(choice, refused)
-        if await _woken(news, min(left_s, pause_s) if refused else left_s):
+        if await woken(news, min(left_s, pause_s) if refused else left_s):
             pause_s = RETRY_S_MIN
         else:
             pause_s = min(pause_s * 2, RETRY_S_MAX)
@@ -150,7 +150,8 @@ def _reason(choice: Bound | NoBackend, refused: dict[NodeId, NoBackend]) -> NoBa
     return NoBackend("57P03", f"{choice.backend.name} could not be reached in time")
 
 
-async def _woken(news: asyncio.Event, limit_s: float) -> bool:
+async def woken(news: asyncio.Event, limit_s: float) -> bool:
+    """Wait for news; False when there was none in time."""
     try:
         await asyncio.wait_for(news.wait(), limit_s)
     except TimeoutError:

@@ -10,8 +10,9 @@ Theory of operation.
        still starting up (57P03). What else a server answers is the client's: its own words
     5  the server's parameters go to the client with a cancel key of ours
 
-Keys are let go at the end of step 4. Owns this order, its deadlines, and what the log says of
-logins that fail. Leaves the exchanges to `wire.login` and `wire.entry`, choosing and connecting to
+What the client proved is kept with the session, in memory alone, so that it can log in once more
+when it moves (`moving`). Owns this order, its deadlines, and what the log says of logins that fail.
+Leaves the exchanges to `wire.login` and `wire.entry`, choosing and connecting to
 `dial`, and what follows to `terminated`.
 """
 
@@ -25,15 +26,21 @@ from typing import Protocol, cast
 
 from pgherd.relay.asking import Asker
 from pgherd.relay.certificates import Certificates, server_end_point
-from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial
+from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, woken
+from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
 from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S, prepared
 from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Terminated, TerminatedServer
-from pgherd.route.choose import Bound, NoBackend
+from pgherd.route.choose import Bound, NoBackend, Snapshot
 from pgherd.wire import scram
-from pgherd.wire.answer import CANNOT_CONNECT_NOW, Refusal
+from pgherd.wire.answer import (
+    ADMIN_SHUTDOWN,
+    CANNOT_CONNECT_NOW,
+    TOO_MANY_CONNECTIONS,
+    Refusal,
+)
 from pgherd.wire.entry import EntryImpossible, ServerEntry
 from pgherd.wire.login import (
     ACCEPT_TLS,
@@ -48,10 +55,14 @@ from pgherd.wire.login import (
     authentication,
     key_data,
 )
+from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
 
 ENTRY_S_MIN = 1.0
 """What a login at a server is given at least, however late it begins."""
+
+_NOT_YET = (CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS)
+"""What a server says before it does anything, and will not say for ever."""
 
 KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
 MINOR_OF_LONG_KEYS = 2
@@ -64,12 +75,14 @@ class Gate(Router, Protocol):
     tally: Tally
     asker: Asker
     certificates: Certificates
+    hold: Hold
+    snapshot: Snapshot | None
 
     def session_joined(self, session: Terminated) -> None:
         """A session got its server and its key."""
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The client is told this, and that is all."""
 
     def __init__(self, refusal: Refusal, result: Result = Result.REFUSED) -> None:
@@ -78,7 +91,7 @@ class _Refused(Exception):
         self.result = result
 
 
-class _RefusedByServer(Exception):
+class RefusedByServer(Exception):
     """The client is told what the server said, byte for byte."""
 
     def __init__(self, said: bytes) -> None:
@@ -86,14 +99,48 @@ class _RefusedByServer(Exception):
         self.said = said
 
 
-class _Entered:
-    """A session at a server, before the client hears of it."""
+class Entered:
+    """A session at a server, before the client hears of it. renewal: of one that was elsewhere."""
 
-    __slots__ = ("entry", "transport")
+    __slots__ = ("entry", "renewal", "transport")
 
-    def __init__(self, entry: ServerEntry, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, entry: ServerEntry, transport: asyncio.Transport, renewal: Renewal | None
+    ) -> None:
         self.entry = entry
         self.transport = transport
+        self.renewal = renewal
+
+
+class Comer(Protocol):
+    """A session on its way into a server: a client that is new, or one that moves."""
+
+    def renewal(self) -> Renewal | None:
+        """What its server process is to be given after the login."""
+
+    def joined(self, bound: Bound, entered: Entered) -> None:
+        """The login is over. May raise Refused and RefusedByServer."""
+
+
+class _Newcomer:
+    def __init__(self, gate: Gate, session: Terminated, proved: Authenticated) -> None:
+        self._gate = gate
+        self._session = session
+        self._proved = proved
+
+    def renewal(self) -> None:
+        return None
+
+    def joined(self, bound: Bound, entered: Entered) -> None:
+        session, entry, proved = self._session, entered.entry, self._proved
+        size = KEY_BYTES_NEW if proved.startup.minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
+        pid = int.from_bytes(os.urandom(4), "big") >> 1
+        session.own_key = CancelKey(pid, os.urandom(size))
+        session.key, session.bound, session.proved = entry.key, bound, proved
+        self._gate.tally.note(session.listener, Result.OPENED)
+        self._gate.session_joined(session)
+        told = authentication(0) + entry.greeting + key_data(session.own_key) + entry.ready
+        session.join(entered.transport, greeting=entry.greeting, begin=told)
 
 
 async def admit(gate: Gate, session: Terminated) -> None:
@@ -101,14 +148,14 @@ async def admit(gate: Gate, session: Terminated) -> None:
     try:
         known = await _authenticate(gate, session)
         if known is not None and gate.session_named(session, known.startup):
-            await _enter(gate, session, known)
+            await enter(gate, session, known, _Newcomer(gate, session, known))
     except ProtocolViolation as why:
         gate.session_violated(session, why)
-    except _Refused as why:
+    except Refused as why:
         if session.turned_away is None:
             gate.tally.note(session.listener, why.result)
         session.refuse(why.refusal)
-    except _RefusedByServer as why:
+    except RefusedByServer as why:
         gate.tally.note(session.listener, Result.DENIED)
         session.say(authentication(0) + why.said)
         session.close(linger_s=CUT_LINGER_S, flush_s=LINGER_S)
@@ -156,7 +203,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     return None
                 case AskVerifier(user):
                     if session.turned_away is not None:
-                        raise _Refused(session.turned_away)
+                        raise Refused(session.turned_away)
                     deadline.reschedule(None)
                     answer = await _ask(gate, user)
                     deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
@@ -178,7 +225,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
         client = session.client.get_extra_info("peername") if session.client is not None else None
         address = client[0] if client else "unknown"
         say("login.refused", user=login.user, client=address, why=reason, next=advice)
-        raise _Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
+        raise Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
 
 
 def _why(stored: str | None) -> tuple[str, str]:
@@ -221,7 +268,7 @@ async def _ask(gate: Gate, user: str) -> Verifiers:
                 await asyncio.sleep(RETRY_S_MAX)
     except TimeoutError:
         text = f"pgherd: passwords cannot be checked now: {problem}"
-        raise _Refused(Refusal(CANNOT_CONNECT_NOW, text, HINT_REFUSED)) from None
+        raise Refused(Refusal(CANNOT_CONNECT_NOW, text, HINT_REFUSED)) from None
 
 
 def _give_up(session: Terminated) -> None:
@@ -238,42 +285,48 @@ def _give_up(session: Terminated) -> None:
 # The server
 
 
-async def _enter(gate: Gate, session: Terminated, proved: Authenticated) -> None:
+async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: Comer) -> None:
+    """Find a server and log in there, for `connect_timeout_ms` from the end of a hold on.
+
+    Raises Refused and RefusedByServer.
+    """
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    deadline_s = began_s + gate.settings.connect_timeout_ms / 1000
     gate.tally.held += 1
     try:
+        await gate.hold.unheld(session)
+        deadline_s = loop.time() + gate.settings.connect_timeout_ms / 1000
         while True:
+            news = gate.news
             found = await dial(gate, session, deadline_s=deadline_s)
             outcome: Bound | NoBackend | None
             if isinstance(found, Dialled):
-                outcome = await _try(gate, session, proved, found, deadline_s)
+                outcome = await _try(gate, proved, comer, found, deadline_s)
             else:
                 outcome = found
             if isinstance(outcome, Bound):
                 return
             if isinstance(outcome, NoBackend) and loop.time() + RETRY_S_MAX >= deadline_s:
                 text = f"pgherd: {outcome.message}"
-                raise _Refused(Refusal(outcome.sqlstate, text, HINT_REFUSED))
+                raise Refused(Refusal(outcome.sqlstate, text, HINT_REFUSED))
             if isinstance(outcome, NoBackend):
-                await asyncio.sleep(RETRY_S_MAX)
+                await woken(news, RETRY_S_MAX)
     finally:
         gate.tally.held -= 1
         gate.tally.held_s += loop.time() - began_s
 
 
 async def _try(
-    gate: Gate, session: Terminated, proved: Authenticated, dialled: Dialled, deadline_s: float
+    gate: Gate, proved: Authenticated, comer: Comer, dialled: Dialled, deadline_s: float
 ) -> Bound | NoBackend | None:
     """Log in at one server and join it. None: the choice did not hold; NoBackend: it is not ready.
 
-    Raises _Refused with the server's own words.
+    Raises Refused with the server's own words.
     """
     loop = asyncio.get_running_loop()
     bound = dialled.bound
     name = bound.backend.name
-    login = loop.create_task(_log_in(gate, proved, dialled))
+    login = loop.create_task(_log_in(gate, proved, dialled, comer.renewal()))
     gate.attempts[login] = bound
     is_joined = False
     try:
@@ -288,13 +341,16 @@ async def _try(
             return None
         if entered.entry.error is not None:
             return _refused_by(entered.entry, name)
+        comer.joined(bound, entered)
         is_joined = True
-        _join(gate, session, bound, proved, entered)
         return bound
     except EntryImpossible as why:
         say("entry.impossible", server=name, why=why, next=why.hint)
         refusal = Refusal("28000", f"pgherd: {name}: {why}", why.hint)
-        raise _Refused(refusal, Result.DENIED) from why
+        raise Refused(refusal, Result.DENIED) from why
+    except RenewalImpossible as why:
+        text = f"pgherd: {name} cannot take the session over: {why}"
+        raise Refused(Refusal(ADMIN_SHUTDOWN, text)) from why
     except (OSError, ProtocolViolation) as why:
         gate.note_error("entry_failed")
         return NoBackend(CANNOT_CONNECT_NOW, f"{name} broke off a login: {why}")
@@ -309,13 +365,18 @@ async def _try(
 def _refused_by(entry: ServerEntry, name: str) -> NoBackend:
     """What a server's refusal leads to; all but "not yet" goes to the client as it is."""
     assert entry.error is not None
-    if entry.error.sqlstate == CANNOT_CONNECT_NOW:
-        return NoBackend(CANNOT_CONNECT_NOW, f"{name}: {entry.error}")
-    raise _RefusedByServer(entry.refusal)
+    if entry.error.sqlstate in _NOT_YET:
+        return NoBackend(entry.error.sqlstate, f"{name}: {entry.error}")
+    raise RefusedByServer(entry.refusal)
 
 
-async def _log_in(gate: Gate, proved: Authenticated, dialled: Dialled) -> _Entered:
-    """TLS where the server offers it, then the exchange. Raises OSError, ProtocolViolation."""
+async def _log_in(
+    gate: Gate, proved: Authenticated, dialled: Dialled, renewal: Renewal | None
+) -> Entered:
+    """TLS where the server offers it, then the exchange, then what the process is to be given.
+
+    Raises OSError, ProtocolViolation, RenewalImpossible.
+    """
     transport = dialled.transport
     side = cast(TerminatedServer, transport.get_protocol())
     if not dialled.bound.backend.host.startswith("/"):
@@ -330,7 +391,11 @@ async def _log_in(gate: Gate, proved: Authenticated, dialled: Dialled) -> _Enter
     while not entry.is_over:
         if said := entry.feed(await side.inbox.more()):
             transport.write(said)
-    return _Entered(entry, transport)
+    if renewal is not None and entry.error is None:
+        transport.write(renewal.start(entry.greeting))
+        while not renewal.is_over:
+            renewal.feed(await side.inbox.more())
+    return Entered(entry, transport, renewal)
 
 
 async def _server_tls(
@@ -349,20 +414,6 @@ async def _server_tls(
         raise ConnectionResetError("left during the handshake")
     side.transport = prepared(encrypted)
     return side.transport
-
-
-def _join(
-    gate: Gate, session: Terminated, bound: Bound, proved: Authenticated, entered: _Entered
-) -> None:
-    entry = entered.entry
-    size = KEY_BYTES_NEW if proved.startup.minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
-    pid = int.from_bytes(os.urandom(4), "big") >> 1
-    session.own_key = CancelKey(pid, os.urandom(size))
-    session.key, session.bound = entry.key, bound
-    gate.tally.note(session.listener, Result.OPENED)
-    gate.session_joined(session)
-    told = authentication(0) + entry.greeting + key_data(session.own_key) + entry.ready
-    session.join(entered.transport, greeting=entry.greeting, begin=told)
 
 
 def _nonce() -> str:

@@ -16,6 +16,7 @@ from pgherd.relay.messages import (
     FrameError,
     ProxyFailed,
     ProxyHello,
+    ProxyQuiet,
     ProxySettings,
     Verifiers,
     frame,
@@ -65,6 +66,7 @@ class Link:
         try:
             writer.write(frame(ProxyHello(os.getpid(), __version__)))
             asker.connected(lambda question: writer.write(frame(question)))
+            self._proxy.hold.connected(lambda hold: writer.write(frame(ProxyQuiet(hold))))
             while (message := await read_to_proxy(reader)) is not None:
                 match message:
                     case ProxySettings():
@@ -80,6 +82,7 @@ class Link:
             pass
         finally:
             asker.lost()
+            self._proxy.hold.connected(None)
             reporting.cancel()
 
     async def _configure(self, settings: ProxySettings, writer: asyncio.StreamWriter) -> None:

@@ -120,10 +120,17 @@ class ProxyFailed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+class ProxyQuiet(msgspec.Struct, frozen=True, tag=True):
+    """No transaction runs any more that this proxy could hold. hold: as the snapshot calls it."""
+
+    hold: str
+
+
 class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     """What the proxy did so far and holds now.
 
-    sessions: listener label -> server name -> open now · held: clients that wait for a server ·
+    sessions: listener label -> server name -> open now · held: clients that wait for a server, or
+    for the end of a hold · moved_total: sessions that went on at another server ·
     opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report.
@@ -137,6 +144,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     opened: dict[str, dict[str, int]] = {}
     errors: dict[str, int] = {}
     cut_total: int = 0
+    moved_total: int = 0
     cancels_total: int = 0
     bytes_from_clients: int = 0
     bytes_from_servers: int = 0
@@ -149,7 +157,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers
-ToAgent = ProxyHello | ProxyFailed | ProxyCounters | VerifiersAsked
+ToAgent = ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet | VerifiersAsked
 
 _T = TypeVar("_T")
 

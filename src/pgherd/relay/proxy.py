@@ -25,6 +25,7 @@ from pgherd.relay.barred import Barred, packed
 from pgherd.relay.cancel import cancel_on
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
+from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
@@ -106,6 +107,7 @@ class Proxy:
         self._places = Places()
         self._barred = Barred()
         self._sessions_max = 0
+        self.hold = Hold(self)
 
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
         if listener.pool is Pool.NONE:
@@ -143,6 +145,7 @@ class Proxy:
         is_change = before is None or _reign(before) != _reign(snapshot)
         if is_change:
             self._follow(snapshot)
+        self.hold.follow(snapshot, self._sessions)
         for connecting, bound in list(self.attempts.items()):
             if not self.holds(bound):
                 connecting.cancel()
@@ -151,21 +154,23 @@ class Proxy:
         return is_change
 
     def _follow(self, snapshot: Snapshot) -> None:
-        """Cut the sessions of a reign that is over."""
-        cut = 0
+        """Cut the sessions of a reign that is over, but those that can move."""
+        cut = moving = 0
         for session in list(self._sessions):
             if session.bound is None or session.closing:
                 continue
-            if superseded(session.bound, snapshot):
+            if not superseded(session.bound, snapshot):
+                session.bound = rebound(session.bound, snapshot)
+            elif self.hold.adrift(session):
+                moving += 1
+            else:
                 session.cut(
                     f"pgherd: {session.bound.backend.name} is no longer the primary", _HINT_CUT
                 )
                 cut += 1
-            else:
-                session.bound = rebound(session.bound, snapshot)
         self.tally.cut += cut
         name = snapshot.primary.name if snapshot.primary is not None else "none"
-        say("route.changed", term=snapshot.term, primary=name, sessions_cut=cut)
+        say("route.changed", term=snapshot.term, primary=name, sessions_cut=cut, moving=moving)
 
     # What dialling asks
 
@@ -306,6 +311,7 @@ class Proxy:
         """Forget a session."""
         self._sessions.discard(session)
         self._places.leave(session.places)
+        self.hold.forget(session)
         if session.bound is not None:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):
@@ -328,6 +334,7 @@ class Proxy:
         began_s = loop.time()
         self.tally.held += 1
         try:
+            await self.hold.unheld(session)
             outcome = await dial(self, session)
         except asyncio.CancelledError:
             if session.client is None:
@@ -449,7 +456,8 @@ class Proxy:
             pid=os.getpid(),
             listening=self.listeners.labels(),
             sessions=self._open_now(),
-            held=tally.held,
+            held=tally.held + self.hold.waiting(),
+            moved_total=tally.moved,
             held_ms_total=int(tally.held_s * 1000),
             opened={label: dict(results) for label, results in tally.results.items()},
             errors=dict(tally.errors),

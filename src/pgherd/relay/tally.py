@@ -45,6 +45,7 @@ class Tally:
         "held",
         "held_s",
         "lag_s",
+        "moved",
         "results",
         "snapshots_refused",
     )
@@ -56,6 +57,7 @@ class Tally:
         self.held_s = 0.0
         self.lag_s = 0.0
         self.cut = 0
+        self.moved = 0
         self.cancels = 0
         self.snapshots_refused = 0
 

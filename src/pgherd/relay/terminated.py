@@ -4,6 +4,8 @@ Theory of operation. Until the login is over on both sides, what each side says 
 `Inbox` that a coroutine (`entrance`) reads. From then on bytes pass as in `session`, and a tracker
 is shown them: so it is known where messages end, whether anything is under way, and an error of our
 own can be said between any two messages, inside TLS too.
+A session that is held, or without a server because it moves, keeps what its client says (`hold`,
+`moving`); nothing of it has been shown to the tracker, which knows only what a server was sent.
 A client that half-closes is ended by a Terminate message of ours behind its last one: the server
 answers what came before and leaves, with TLS on its side as without.
 """
@@ -11,7 +13,9 @@ answers what came before and leaves, with TLS on its side as without.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
+from pgherd.relay.hold import Hold
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import (
     CUT_LINGER_S,
@@ -26,10 +30,23 @@ from pgherd.relay.session import (
     resume,
     shared_view,
 )
-from pgherd.wire.answer import Refusal
+from pgherd.wire.answer import ADMIN_SHUTDOWN, OUTCOME_UNKNOWN, Refusal, error_response
+from pgherd.wire.login import Authenticated
 from pgherd.wire.query import TERMINATE
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 from pgherd.wire.tracker import Tracker
+
+FAREWELLS = (b"C57P01\0", b"C57P02\0")
+"""What a server says to idle sessions that ends, in order or in a crash."""
+
+_LOST = "pgherd: the connection to the server was lost"
+_HINT_LOST = "Connect again."
+
+
+class TerminatedHost(Host, Protocol):
+    """What such a session needs of its proxy besides."""
+
+    hold: Hold
 
 
 class Inbox:
@@ -78,15 +95,31 @@ class Inbox:
 class Terminated(Session):
     """See the module's theory of operation.
 
-    turned_away: what to tell it instead of asking for a password.
+    turned_away: what to tell it instead of asking for a password · held: nothing may begin at its
+    server · kept: what its client said meanwhile · proved: what it can log in with once more.
     """
 
-    __slots__ = ("in_handshake", "inbox", "is_encrypted", "own_key", "tracker", "turned_away")
+    __slots__ = (
+        "_owner",
+        "held",
+        "in_handshake",
+        "inbox",
+        "is_encrypted",
+        "kept",
+        "own_key",
+        "proved",
+        "tracker",
+        "turned_away",
+    )
 
     ends_here = True
 
-    def __init__(self, host: Host, listener: ListenerSettings) -> None:
+    def __init__(self, host: TerminatedHost, listener: ListenerSettings) -> None:
         super().__init__(host, listener)
+        self._owner = host
+        self.held = False
+        self.kept = bytearray()
+        self.proved: Authenticated | None = None
         self.opening = None
         self.inbox = Inbox()
         self.tracker: Tracker | None = None
@@ -99,6 +132,14 @@ class Terminated(Session):
     def is_idle(self) -> bool:
         """Whether nothing runs and no transaction is open."""
         return self.tracker is not None and self.tracker.is_idle
+
+    @property
+    def can_move(self) -> bool:
+        """Whether another server process could go on with it unnoticed."""
+        tracker = self.tracker
+        if tracker is None or self.proved is None or self.is_gone or self.bound is None:
+            return False
+        return tracker.is_idle and tracker.is_clean and not tracker.is_over
 
     @property
     def is_busy(self) -> bool:
@@ -139,6 +180,32 @@ class Terminated(Session):
             self.client_said(early)
         resume(self.client)
 
+    def rejoin(self, server: asyncio.Transport, settings: dict[str, str], *, news: bytes) -> None:
+        """Go on at another server. news: what the client has to know of it."""
+        assert self.tracker is not None
+        self.server = server
+        self.tracker.restart(settings)
+        self.say(news)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Nothing is held any more: what was kept is said now."""
+        self.held = False
+        self._say_kept()
+        if self.client_ended:
+            self.client_finished()
+
+    def _say_kept(self) -> None:
+        kept, self.kept = bytes(self.kept), bytearray()
+        resume(self.client)
+        if kept:
+            self.client_said(kept)
+
+    def _keep(self, data: bytes) -> None:
+        self.kept += data
+        if len(self.kept) > PENDING_BYTES_MAX:
+            pause(self.client)
+
     def client_said(self, data: bytes) -> None:
         """Bytes of the client."""
         tracker, server = self.tracker, self.server
@@ -147,7 +214,8 @@ class Terminated(Session):
             if len(self.inbox) > PENDING_BYTES_MAX:
                 pause(self.client)
             return
-        if server is None:
+        if server is None or self.kept or (self.held and not tracker.goes_on):
+            self._keep(data)
             return
         try:
             tracker.client(data)
@@ -158,13 +226,45 @@ class Terminated(Session):
 
     def server_said(self, data: bytes) -> None:
         """Bytes of the server, after its login."""
-        assert self.tracker is not None
+        tracker = self.tracker
+        assert tracker is not None
+        if is_farewell(data) and tracker.is_idle and self._owner.hold.adrift(self, data):
+            return
         try:
-            self.tracker.server(data)
+            tracker.server(data)
         except ProtocolViolation as why:
             self._violated(why)
             return
         self.say(data)
+        if self.held:
+            self._look_held(tracker)
+
+    def _look_held(self, tracker: Tracker) -> None:
+        if tracker.is_idle:
+            self._owner.hold.settled(self)
+        elif self.kept and tracker.goes_on:
+            self._say_kept()
+
+    def server_lost(self) -> None:
+        """The server's socket is gone."""
+        if self._owner.hold.adrift(self):
+            return
+        if self._is_owed_a_word():
+            self._say_lost()
+        super().server_lost()
+
+    def _is_owed_a_word(self) -> bool:
+        tracker = self.tracker
+        if tracker is None or tracker.is_over or self.is_gone or self.client_ended:
+            return False
+        return self.can_be_told
+
+    def _say_lost(self) -> None:
+        code, text = ADMIN_SHUTDOWN, _LOST
+        if self.is_busy:
+            code = OUTCOME_UNKNOWN
+            text += "; whether the running statement took effect is not known"
+        self.say(error_response(Refusal(code, text, _HINT_LOST)))
 
     def _violated(self, why: ProtocolViolation) -> None:
         """Somebody says what is no message: told where the client can tell it from the rest."""
@@ -176,6 +276,10 @@ class Terminated(Session):
     def client_finished(self) -> None:
         """The client will say nothing more, but may still read."""
         server, tracker = self.server, self.tracker
+        if self.kept and not self.kept.startswith(TERMINATE):
+            return  # it comes after what is kept
+        if server is None and tracker is not None:
+            self.close(linger_s=0, flush_s=LINGER_S)
         if server is None or tracker is None or server.is_closing():
             return
         if tracker.client_at_boundary:
@@ -184,12 +288,17 @@ class Terminated(Session):
             end_of_data(server)
 
 
+def is_farewell(data: bytes) -> bool:
+    """Whether an idle session's server says that it ends (ErrorResponse, or a notice of it)."""
+    return data[:1] in b"EN" and any(code in data for code in FAREWELLS)
+
+
 class TerminatedClient(ClientSide):
     """The socket towards the client."""
 
     __slots__ = ("_terminated",)
 
-    def __init__(self, host: Host, listener: ListenerSettings) -> None:
+    def __init__(self, host: TerminatedHost, listener: ListenerSettings) -> None:
         self._terminated = Terminated(host, listener)
         super().__init__(host, listener, self._terminated)
 

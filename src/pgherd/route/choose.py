@@ -70,7 +70,9 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     """Where sessions may go now, as the local agent knows it.
 
     generation: the agent's count or applied index, for people · term: of the reign that `primary`
-    leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms.
+    leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms ·
+    hold: the switchover for which no transaction is to begin at the primary, "" for none; until
+    hold_until (BOOTTIME ms) at most, whatever else is heard.
     """
 
     generation: int
@@ -78,6 +80,12 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     expires_at: Instant
     primary: Backend | None = None
     replicas: tuple[Backend, ...] = ()
+    hold: str = ""
+    hold_until: Instant = Instant(0)
+
+    def holds(self, now: Instant) -> bool:
+        """Whether clients of the primary are held."""
+        return bool(self.hold) and now < self.hold_until
 
 
 class NoBackend(msgspec.Struct, frozen=True):
@@ -163,6 +171,8 @@ def _primary(snapshot: Snapshot, *, now: Instant, exclude: Collection[NodeId]) -
     if now >= snapshot.expires_at:
         late = now - snapshot.expires_at
         return _none(f"what this proxy knows of the primary is out of date by {late} ms")
+    if snapshot.holds(now):
+        return _none(f"clients are held while {primary.name} hands over")
     if not primary.usable:
         return _none(f"the primary {primary.name} takes no sessions now")
     if primary.name in exclude:

@@ -19,6 +19,7 @@ from pgherd.model.observation import Asking, Heard, HerdView, Observation, Serve
 from pgherd.model.promises import Promises
 from pgherd.plan import herd, leases, member
 from pgherd.plan.asked import Asked
+from pgherd.plan.holdclock import HoldClock
 from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision
@@ -27,7 +28,7 @@ from pgherd.sim import acts
 from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.current import Current
 from pgherd.sim.disk import Writer
-from pgherd.sim.look import observe, see_server
+from pgherd.sim.look import observe, proxies_quiet, see_server
 from pgherd.sim.memory import Memory
 from pgherd.sim.moves import Standing
 from pgherd.sim.watched import Watched
@@ -93,7 +94,7 @@ class Agent:
         self._leading_since: Instant | None = None
         self._phase: tuple[object, ...] = ()
         self._phase_since = self._names_since = self.now
-        self._generation = -1
+        self._generation, self.hold = -1, HoldClock(lambda hold: proxies_quiet(self, hold))
         self._poked = False
         self._news = True
         self._decided_at = self.now
@@ -231,6 +232,7 @@ class Agent:
             self._phase, self._phase_since = (facts.term, facts.phase), now
         if facts.sync.generation != self._generation:
             self._generation, self._names_since = facts.sync.generation, now
+        self.hold.follow(facts, now=now)
 
     def _send(self, messages: tuple[Msg, ...]) -> None:
         for message in messages:
@@ -309,6 +311,7 @@ class Agent:
             len(seen.senders),
             reached,
             self.promises,
+            self.hold.quiet(),
         )
 
     def on_report(self, report: Observation) -> None:
@@ -323,6 +326,7 @@ class Agent:
         self.heard_at[report.node] = now
         if known is None or (
             known.report.promises != report.promises
+            or known.report.quiet != report.quiet
             or known.report.server.state is not report.server.state
             or self.replica.facts.phase != "stable"
         ):
@@ -390,6 +394,7 @@ class Agent:
             since=since,
             phase_since=self._phase_since,
             names_since=self._names_since,
+            held_since=self.hold.since,
             unix_ms=self.clock.ms + self.world.nodes[self.node].wall_wrong_ms,
             raft_voters=status.conf.voters,  # type: ignore[arg-type] # plain int
             raft_learners=status.conf.learners,  # type: ignore[arg-type] # plain int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from pgherd.ledger.lineage import attributed, strayed
 from pgherd.model.branch import Fork
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pgherd.sim.amnesia import Forgetful
 
 MAJOR = 15
+LOTS, LOTS_LATE, LATE_MS = 16, 3, 700
+"""Of so many proxies one never says that its transactions are over, and some say it late."""
 
 
 def see_server(agent: Agent | Forgetful) -> ServerSeen:
@@ -138,7 +141,17 @@ def observe(agent: Agent, seen: ServerSeen) -> Observation:
         applied_index=agent.replica.node.applied,
         witness=agent.world.nodes[agent.node].kind is Kind.WITNESS,
         ask=agent.lease_ask(),
+        quiet=agent.hold.quiet(),
     )
+
+
+def proxies_quiet(agent: Agent, hold: str) -> bool:
+    """Whether the transactions through this node are over; some last, and some for ever.
+
+    Without a draw: what a seed does otherwise must not hang on it.
+    """
+    lot = crc32(f"{hold}{agent.node}".encode()) % LOTS
+    return lot > LOTS_LATE or (lot > 0 and agent.now - agent.hold.since >= LATE_MS)
 
 
 def missing(agent: Agent, seen: ServerSeen) -> dict[str, int]:

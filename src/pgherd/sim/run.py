@@ -246,7 +246,8 @@ def orders_end(world: World) -> int:
     """How long an operator's order that nobody can fulfil may hold everything up."""
     facts = world.facts()
     pending = facts is not None and (facts.forced or facts.switchover or facts.handover)
-    return world.policy.hold_timeout_ms * 1000 + 2 * SECOND if pending else 0
+    policy = world.policy
+    return (policy.hold_ms + policy.hold_timeout_ms) * MS + 2 * SECOND if pending else 0
 
 
 def must_become(world: World, condition: object, *, within: int, name: str) -> None:

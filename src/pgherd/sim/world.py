@@ -42,6 +42,7 @@ EVENTS_PER_SECOND_MAX = 10_000
 """Nine nodes have some 2000."""
 VOTER_TIMEOUT_MS = 8000
 """Short, so that votes move while a storm lasts."""
+HOLD_MS = 3000
 MAX_LAG_BYTES = 2000
 """Twenty rows, so that mode async has to refuse now and then."""
 PREFERRED = 200
@@ -173,6 +174,7 @@ class World:
         self.net = Network(self.clock, self.rng)
         self.shape = shape
         self.policy = policy or Policy(
+            hold_ms=HOLD_MS,
             voter_timeout_ms=VOTER_TIMEOUT_MS,
             max_lag_bytes=MAX_LAG_BYTES,
             fence=ORDER if shape.fence else None,

@@ -43,11 +43,13 @@ class RaftSeen(msgspec.Struct, frozen=True):
 
 class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
-    reason."""
+    reason, clients that wait, sessions that went on at another server."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
     errors_total: Mapping[str, int] = {}
+    held: int = 0
+    moved_total: int = 0
 
 
 class Metrics:
@@ -188,6 +190,8 @@ class Metrics:
             open_now.labels(listener=listener, backend=backend).set(count)
         for (listener, result), count in proxy.connections_total.items():
             self._grow("pgherd_proxy_connections_total", count, listener=listener, result=result)
+        self._gauges["pgherd_proxy_held_clients"].set(proxy.held)
+        self._grow("pgherd_proxy_moved_sessions_total", proxy.moved_total)
         for reason, count in proxy.errors_total.items():
             self._grow("pgherd_proxy_routing_errors_total", count, reason=reason)
 
@@ -195,7 +199,9 @@ class Metrics:
         """Bring a counter to what the proxy counted; one that counts less was started anew."""
         key = (name, *labels.values())
         before = self._proxy_before.get(key, 0)
-        self._counted[name].labels(**labels).inc(count - before if count >= before else count)
+        counter = self._counted[name]
+        more = count - before if count >= before else count
+        (counter.labels(**labels) if labels else counter).inc(more)
         self._proxy_before[key] = count
 
 
@@ -221,6 +227,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_raft_voters": ("Members that vote.", ()),
     "pgherd_raft_voters_spare": ("Answering voters beyond a majority; negative: too few.", ()),
     "pgherd_proxy_connections": ("Open client connections.", ("listener", "backend")),
+    "pgherd_proxy_held_clients": ("Clients that wait for a server, or for a hold to end.", ()),
     "pgherd_vip_owned": ("Whether this node has an address that moves.", ("address",)),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }
@@ -232,6 +239,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
+    "pgherd_proxy_moved_sessions_total": ("Sessions that went on at another server.", ()),
     "pgherd_proxy_routing_errors_total": ("What went wrong in the proxy.", ("reason",)),
 }
 """name -> help, labels."""

@@ -10,7 +10,9 @@ the startup parameters and `settings` (what ParameterStatus reports). Everything
 unclean that is not known to be harmless: command tags are on a list, statements are searched for
 words, and a SET counts as tracked only if the server reports that parameter. What the bytes do not
 show is a function that keeps something by itself: users of such functions must not let their
-sessions be moved. DISCARD ALL makes a session clean again.
+sessions be moved. DISCARD ALL makes a session clean again. Prepared statements do not make it
+unclean: the messages that made them are kept, once the server has confirmed them, so that another
+process can be given the same (`renewal`).
 
 Pure. Costs a step per message that is neither a row nor COPY data.
 """
@@ -19,8 +21,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import deque
 
 from pgherd.wire.frames import Frame, Frames
+from pgherd.wire.query import error_of
 
 STATEMENT_BYTES_MAX = 64 * 1024
 """A longer statement is not searched, and taken for unclean."""
@@ -30,13 +34,16 @@ SERVER_BYTES_MAX = 4096
 
 TAGS_MAX = 1000
 PREPARED_MAX = 1000
+PREPARED_BYTES_MAX = 1024 * 1024
+"""Of all statements of one session that are kept to be prepared anew."""
+
 OPENS_CYCLE = frozenset(b"QSF")
 _OUTSIDE = frozenset(b"PBEDCH")
 _TEXTS = frozenset(b"QP")
 _BULK = frozenset(b"d")
-_NOT_READ = frozenset(b"DdTt123nsAN")
+_NOT_READ = frozenset(b"DdTt2nsAN")
 _READ_CLIENT = frozenset(b"QPC")
-_READ_SERVER = frozenset(b"CSZ")
+_READ_SERVER = frozenset(b"CSZE")
 
 HARMLESS = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"}
@@ -57,11 +64,13 @@ HARMLESS = frozenset(
 so."""
 
 _MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+)\b"
+    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+"
+    rb"|currval|lastval)\b"
 )
 """What a statement keeps beyond its transaction, in small letters."""
 
 _SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
+_DEALLOCATES = re.compile(rb'\bdeallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
 _ALIASES = {"names": "client_encoding", "time": "timezone"}
 _LOCAL = "local"
 _NOT_SET_AGAIN = {"session_authorization"}
@@ -75,13 +84,17 @@ class Tracker:
         "_client",
         "_copies_in",
         "_cycles",
+        "_deallocates",
         "_done",
         "_is_outside",
+        "_pending",
         "_prepared",
+        "_prepared_bytes",
         "_reasons",
         "_server",
         "_set_names",
         "_sets",
+        "is_over",
         "settings",
         "status",
     )
@@ -90,14 +103,19 @@ class Tracker:
         self.settings: dict[str, str] = {}
         """What ParameterStatus said last."""
         self.status = ord("I")
+        self.is_over = False
+        """Whether the client said its Terminate, or the server its last word (a FATAL error)."""
         self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
-        self._server = Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
+        self._server = _server_frames()
         self._cycles = bytearray()
         self._done = 0
         self._is_outside = False
         self._copies_in = False
         self._reasons: dict[str, int] = {}
-        self._prepared: dict[bytes, int] = {}
+        self._prepared: dict[bytes, tuple[int, bytes]] = {}  # name -> cycle, Parse's body
+        self._pending: deque[tuple[int, bytes | None, bytes | None]] = deque()
+        self._prepared_bytes = 0
+        self._deallocates: dict[int, list[bytes]] = {}
         self._sets = 0
         self._set_names: dict[int, list[str]] = {}
 
@@ -124,13 +142,36 @@ class Tracker:
     @property
     def is_clean(self) -> bool:
         """Whether another server process could stand in for this session's."""
-        return not self._reasons and not self._prepared
+        return not self._reasons
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it is not clean, for people."""
-        found = tuple(self._reasons)
-        return (*found, f"{len(self._prepared)} prepared") if self._prepared else found
+        return tuple(self._reasons)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what the client says next belongs to something that has begun at the server.
+
+        That is a batch without its Sync, COPY data, a message that is cut, or a transaction.
+        """
+        if self._is_outside or self._copies_in or not self._client.at_boundary:
+            return True
+        return not self._cycles and self.status != ord("I")
+
+    @property
+    def statements(self) -> tuple[bytes, ...]:
+        """The Parse messages of what is prepared, in their order."""
+        bodies = [body for _, body in self._prepared.values()]
+        return tuple(b"P" + (4 + len(body)).to_bytes(4, "big") + body for body in bodies)
+
+    def restart(self, settings: dict[str, str]) -> None:
+        """An idle session goes on at another server process, which was given `statements`."""
+        assert not self.is_busy
+        self.settings = settings
+        self.status = ord("I")
+        self.is_over = False
+        self._server = _server_frames()
 
     def client(self, data: bytes) -> None:
         """Take bytes of the client. Raises ProtocolViolation for what is no message."""
@@ -142,6 +183,8 @@ class Tracker:
                 self._close(frame.body)
             elif kind in b"cf":
                 self._copy_ended()
+            elif kind == ord("X"):
+                self.is_over = True
             elif kind == ord("F"):
                 self._blame("a function call", self._cycle())
             if kind in OPENS_CYCLE:
@@ -162,8 +205,10 @@ class Tracker:
                     self._parameter(frame.body)
                 case 0x47:  # G
                     self._copies_in = True
+                case 0x31 | 0x33:  # 1, 3
+                    self._confirmed()
                 case 0x45:  # E
-                    self._failed()
+                    self._failed(frame.body)
                 case 0x57:  # W
                     self._blame("replication", self._done + 1)
                 case _:
@@ -179,11 +224,9 @@ class Tracker:
     def _statement(self, frame: Frame) -> None:
         body, cycle = frame.body, self._cycle()
         if frame.kind == ord("P"):
-            name, _, body = body.partition(b"\0")
-            if name and len(self._prepared) < PREPARED_MAX:
-                self._prepared[name] = cycle
-            elif name:
-                self._blame(f"more than {PREPARED_MAX} prepared", cycle)
+            name, _, text = body.partition(b"\0")
+            self._parse(name, body if frame.is_whole else None, cycle)
+            body = text
         if not frame.is_whole:
             self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
             return
@@ -191,15 +234,61 @@ class Tracker:
         if (
             b"temp" in lower or b"hold" in lower or b"set_config" in lower
             or b"advisory_lock" in lower or b"dblink" in lower
+            or b"currval" in lower or b"lastval" in lower
         ) and (mark := _MARKS.search(lower)):  # fmt: skip
             self._blame(mark[1].decode("ascii"), cycle)
+        if b"deallocate" in lower:
+            self._deallocates.setdefault(cycle, []).extend(_DEALLOCATES.findall(body))
         if b"set" in lower and (names := _SETS.findall(lower)):
             found = self._set_names.setdefault(cycle, [])
             found += [name.decode("ascii", "replace") for name in names]
 
+    def _parse(self, name: bytes, body: bytes | None, cycle: int) -> None:
+        """A statement is to be prepared; it is kept once the server confirms it."""
+        if len(self._prepared) + len(self._pending) >= PREPARED_MAX:
+            self._blame(f"more than {PREPARED_MAX} prepared", cycle)
+            body = None
+        elif self._prepared_bytes + len(body or b"") > PREPARED_BYTES_MAX:
+            self._blame(f"statements of more than {PREPARED_BYTES_MAX} bytes prepared", cycle)
+            body = None
+        self._pending.append((cycle, name, body))
+
     def _close(self, body: bytes) -> None:
-        if body[:1] == b"S":
-            self._prepared.pop(body[1:].rstrip(b"\0"), None)
+        name = body[1:].rstrip(b"\0") if body[:1] == b"S" else None
+        self._pending.append((self._cycle(), name, None))
+
+    def _confirmed(self) -> None:
+        """ParseComplete or CloseComplete, of the oldest that has none yet."""
+        if not self._pending:
+            self._blame("an answer to nothing", self._done + 1)
+            return
+        cycle, name, body = self._pending.popleft()
+        if name is None:
+            return
+        self._forget(name)
+        if body is not None:
+            self._prepared[name] = cycle, body
+            self._prepared_bytes += len(body)
+
+    def _forget(self, name: bytes) -> None:
+        known = self._prepared.pop(name, None)
+        if known is not None:
+            self._prepared_bytes -= len(known[1])
+
+    def _forget_before(self, cycle: int) -> None:
+        """All that was prepared is gone, but what a later cycle prepares."""
+        for name in [name for name, (at, _) in self._prepared.items() if at < cycle]:
+            self._forget(name)
+
+    def _deallocated(self) -> None:
+        """A statement was forgotten by SQL; its name is in the cycle's text, or unknown."""
+        names = self._deallocates.get(self._done + 1, [])
+        if not names:
+            self._blame("DEALLOCATE", self._done + 1)
+            return
+        name = names.pop(0)
+        quoted = name[1:-1].replace(b'""', b'"') if name[:1] == b'"' else name.lower()
+        self._forget(quoted)
 
     def _copy_ended(self) -> None:
         """The server ignored every Sync that it read while it took COPY data (protocol, "COPY")."""
@@ -209,7 +298,8 @@ class Tracker:
         self._cycles = self._cycles.replace(b"S", b"")
         self._is_outside = not self._cycles
 
-    def _failed(self) -> None:
+    def _failed(self, body: bytes) -> None:
+        self.is_over = self.is_over or error_of(body).fatal
         if self._copies_in:
             self._copies_in = False
             self._blame("a COPY that failed", self._done + 1)
@@ -220,14 +310,18 @@ class Tracker:
 
     def _completed(self, body: bytes) -> None:
         tag = _tags.get(body) or _tag(body)
-        if tag in HARMLESS:
+        if tag == "DEALLOCATE":
+            self._deallocated()
+        elif tag == "DEALLOCATE ALL":
+            self._forget_before(self._done + 1)
+        elif tag in HARMLESS:
             return
-        if tag == "SET":
+        elif tag == "SET":
             self._sets += 1
         elif tag == "DISCARD ALL":
             now = self._done + 1
             self._reasons = {why: at for why, at in self._reasons.items() if at >= now}
-            self._prepared = {name: at for name, at in self._prepared.items() if at >= now}
+            self._forget_before(now)
         else:
             self._blame(tag, self._done + 1)
 
@@ -238,8 +332,13 @@ class Tracker:
         names = self._set_names.pop(self._done, []) if self._set_names else []
         if self._sets:
             self._judge_sets(names)
+        while self._pending and self._pending[0][0] <= self._done:
+            self._pending.popleft()  # an error before it: the server did not even look at it
+        if self._deallocates:
+            self._deallocates.pop(self._done, None)
         if self._cycles:
-            del self._cycles[0]
+            if self._cycles.pop(0) == ord("Q"):
+                self._forget(b"")  # a simple query takes the place of the one without a name
         else:
             self._blame("an answer to nothing", self._done)
 
@@ -249,6 +348,10 @@ class Tracker:
         if unknown or len(names) != self._sets:
             self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)
         self._sets = 0
+
+
+def _server_frames() -> Frames:
+    return Frames(skip=_NOT_READ, keep=_READ_SERVER, keep_bytes=SERVER_BYTES_MAX)
 
 
 _tags: dict[bytes, str] = {}

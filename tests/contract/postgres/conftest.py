@@ -179,6 +179,7 @@ class Way:
         self.port = free_port()
         self.asked: list[str] = []
         self.problem = ""
+        self._published = 0
         listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
@@ -203,17 +204,34 @@ class Way:
         }
         return make_conninfo(**{**words, **more})
 
-    def publish(self, *, term: int = 1, port: int | None = None, away: bool = False) -> None:
-        """Tell the proxy where the primary is."""
+    def publish(
+        self,
+        *,
+        term: int = 1,
+        port: int | None = None,
+        away: bool = False,
+        hold: str = "",
+        hold_ms: int = 60_000,
+    ) -> None:
+        """Tell the proxy where the primary is, and whether clients are held for so long."""
         backend = Backend(NodeId("a"), "127.0.0.1", port or self.server.port)
+        self._published += 1
         self.control.publish(
             Snapshot(
-                generation=term,
+                generation=self._published,
                 term=Term(term),
                 expires_at=Instant(now_ms() + 600_000),
                 primary=None if away else backend,
+                hold=hold,
+                hold_until=Instant(now_ms() + hold_ms),
             )
         )
+
+    async def told(self, **said: object) -> None:
+        """Publish, and wait until the proxy acts on it."""
+        self.publish(**said)  # type: ignore[arg-type] # a test names what it changes
+        published = self._published
+        await self.counted("it knows", lambda seen: seen.generation == published)
 
     async def start(self) -> None:
         """Until it listens and knows the primary."""

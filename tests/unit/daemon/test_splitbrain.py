@@ -94,6 +94,7 @@ def routes(reports: dict[NodeId, Heard], shunned: frozenset[NodeId]) -> tuple[st
         me=N1,
         silent_after_ms=FRESH_MS,
         shunned=shunned,
+        hold_until=NOW,
         now=NOW,
     )
     return seen.primary.name if seen.primary else "", [one.name for one in seen.replicas]

@@ -85,4 +85,4 @@ def test_old_versions_go_and_numbers_do_not_return() -> None:
 
 def test_older_programs_are_never_asked() -> None:
     assert refused(stable(), set_(0, work_mem="8MB")) == "too_new"
-    assert needed_level(cmd.FailConfig(1, N2, "", ran=0)) == 4
+    assert needed_level(cmd.FailConfig(1, N2, "", ran=0)) == 5

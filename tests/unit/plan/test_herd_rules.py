@@ -37,6 +37,7 @@ from plan_values import (
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.ledger.levels import NEEDS
 from pgherd.model.branch import Fork
 from pgherd.model.facts import (
     Forced,
@@ -53,6 +54,7 @@ from pgherd.model.facts import (
 from pgherd.model.ids import Instant, Lsn, NodeId, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.observation import Asking, Heard, Receiver, Server, ServerSeen
+from pgherd.model.policy import Policy
 from pgherd.plan import herd, readmission, suspicion
 from pgherd.plan.look import sealed as sealed_members
 from pgherd.plan.rule import Membership, Situation
@@ -69,6 +71,8 @@ class Case(NamedTuple):
 
 EMPTY = ServerSeen()
 WISH = Switchover(id="s1", candidate=NodeId("n2"), requested_by="ann", requested_at_ms=0)
+HELD = replace(WISH, held=True)
+HOLDS = NEEDS[cmd.Hold]
 NEW_WISH = replace(WISH, requested_at_ms=NOW - 1000)
 ORDER = Forced(id="f1", candidate=None, requested_by="ann")
 ASKS1 = report(1, primary(), ask=Ask("b", Instant(7)))
@@ -97,6 +101,11 @@ FIVE_QUIET = tuple(report(n, standby()) for n in (4, 5))
 def full(heard: Heard) -> Heard:
     """The same report from a node with a full disk."""
     return replace(heard, report=replace(heard.report, disk_free_bytes=1 << 20))
+
+
+def quiet(heard: Heard) -> Heard:
+    """The same report, at whose proxies nothing runs any more."""
+    return replace(heard, report=replace(heard.report, quiet=HELD.id))
 
 
 def joined(**changes: object) -> Situation:
@@ -434,6 +443,51 @@ CASES = (
         603,
         cmd.Begin,
         look(facts(switchover=WISH), report(1, READY)),
+    ),
+    Case(
+        "and every program knows of holding",
+        610,
+        cmd.Hold,
+        look(facts(switchover=WISH, level=HOLDS), report(1, READY)),
+    ),
+    Case(
+        "clients are held, and something runs",
+        611,
+        None,
+        look(
+            facts(switchover=HELD, level=HOLDS),
+            quiet(report(1, READY)),
+            quiet(report(2, standby())),
+            held_since=Instant(NOW - 1000),
+        ),
+    ),
+    Case(
+        "nothing runs any more, but for a node that is silent",
+        603,
+        cmd.Begin,
+        look(
+            facts(switchover=HELD, level=HOLDS),
+            quiet(report(1, READY)),
+            quiet(report(2, standby())),
+            late(report(3, standby())),
+            held_since=Instant(NOW - 1000),
+        ),
+    ),
+    Case(
+        "something runs for longer than the hold",
+        603,
+        cmd.Begin,
+        look(
+            facts(switchover=HELD, level=HOLDS),
+            report(1, READY),
+            held_since=Instant(NOW - Policy().hold_ms),
+        ),
+    ),
+    Case(
+        "the candidate is lost during the hold",
+        601,
+        cmd.EndSwitchover,
+        look(facts(switchover=HELD, level=HOLDS), report(1, ALONE)),
     ),
     Case(
         "a rebuilt replica that counts nowhere",

@@ -104,14 +104,20 @@ def test_only_the_holder_of_a_lease_tells_what_is_left_of_it() -> None:
 def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
     name = "pgherd_proxy_connections_total{listener=primary:5432,result=opened}"
+    moved = "pgherd_proxy_moved_sessions_total"
     seen = []
     for count in (5, 9, 2):
         proxy = ProxySeen(
             connections={("primary:5432", "n1"): count},
             connections_total={("primary:5432", "opened"): count},
+            held=count,
+            moved_total=count,
         )
         text = metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy)
-        seen.append(samples(text)[name])
+        found = samples(text)
+        assert found["pgherd_proxy_held_clients"] == count
+        assert found[name] == found[moved]
+        seen.append(found[name])
     assert seen == [5, 9, 11]
 
 

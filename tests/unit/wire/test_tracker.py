@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from pgherd.wire import query
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import PREPARED_MAX, STATEMENT_BYTES_MAX, Tracker
+from pgherd.wire.tracker import (
+    PREPARED_BYTES_MAX,
+    PREPARED_MAX,
+    STATEMENT_BYTES_MAX,
+    Tracker,
+)
 
 FAILED = b"SERROR\0C22012\0Mno\0\0"
 
@@ -132,6 +137,7 @@ def test_what_leaves_nothing_is_clean(statement: str, tag: str) -> None:
         ("SELECT pg_advisory_lock(1)", "SELECT 1"),
         ("select PG_TRY_ADVISORY_LOCK_SHARED(1)", "SELECT 1"),
         ("SELECT set_config('work_mem', '1GB', false)", "SELECT 1"),
+        ("SELECT lastval()", "SELECT 1"),
         ("LISTEN news", "LISTEN"),
         ("PREPARE p AS SELECT 1", "PREPARE"),
         ("LOAD 'auto_explain'", "LOAD"),
@@ -172,24 +178,131 @@ def test_settings_follow_what_the_server_reports() -> None:
     assert story.tracker.settings["TimeZone"] == "Asia/Tokyo"
 
 
-def test_prepared_statements_count_until_they_are_closed() -> None:
-    """The one without a name does not; nor do those that an older DISCARD ALL cannot have met."""
+def parse(name: str, text: str = "SELECT 1") -> bytes:
+    return message("P", f"{name}\0{text}\0\0\0".encode())
+
+
+def test_prepared_statements_are_kept_as_the_server_has_them() -> None:
+    """Confirmed and not closed since; a simple query takes the place of the one without a name."""
     tracker = Story().tracker
-    tracker.client(message("P", b"\0SELECT 1\0\0\0") + query.SYNC)
-    tracker.server(message("1") + ready())
+    tracker.client(parse("") + parse("one") + parse("two", "SELECT 2") + query.SYNC)
+    tracker.server(message("1") * 3)
+    assert tracker.statements == (parse(""), parse("one"), parse("two", "SELECT 2"))
+    tracker.server(ready())
+    tracker.client(query.simple("SELECT 1"))
+    tracker.server(done("SELECT 1") + ready())
+    assert tracker.statements == (parse("one"), parse("two", "SELECT 2"))
+    tracker.client(message("C", b"Sone\0") + message("C", b"P\0") + query.SYNC)
+    tracker.server(message("3") * 2 + ready())
+    assert tracker.statements == (parse("two", "SELECT 2"),)
     assert tracker.is_clean
-    tracker.client(message("P", b"one\0SELECT 1\0\0\0") + query.SYNC)
+
+
+def test_what_follows_an_error_was_not_even_read() -> None:
+    """Statements before it stay, those behind it never were; a Close behind it closed nothing."""
+    tracker = Story().tracker
+    said = parse("one") + parse("bad") + parse("two") + message("C", b"Sone\0")
+    tracker.client(said + query.SYNC)
+    tracker.server(message("1") + message("E", FAILED) + ready())
+    assert tracker.statements == (parse("one"),)
+    tracker.client(parse("two") + query.SYNC)
     tracker.server(message("1") + ready())
-    assert tracker.reasons == ("1 prepared",)
-    tracker.client(message("C", b"Sone\0") + query.SYNC)
-    tracker.server(message("3") + ready())
+    assert tracker.statements == (parse("one"), parse("two"))
     assert tracker.is_clean
-    tracker.client(query.simple("DISCARD ALL") + message("P", b"two\0SELECT 1\0\0\0") + query.SYNC)
+
+
+@pytest.mark.parametrize(
+    ("statement", "tags", "left"),
+    [
+        ("DEALLOCATE one", ["DEALLOCATE"], ["Two"]),
+        ('deallocate PREPARE "Two"', ["DEALLOCATE"], ["one"]),
+        ("DEALLOCATE ONE; DEALLOCATE two", ["DEALLOCATE"] * 2, ["Two"]),
+        ("DEALLOCATE ALL", ["DEALLOCATE ALL"], []),
+        ("DISCARD ALL", ["DISCARD ALL"], []),
+    ],
+)
+def test_statements_are_forgotten_by_sql(statement: str, tags: list[str], left: list[str]) -> None:
+    """By their names as PostgreSQL reads them."""
+    story = Story()
+    story.tracker.client(parse("one") + parse("Two") + query.SYNC)
+    story.tracker.server(message("1") * 2 + ready())
+    tracker = story.simple(statement, *tags)
+    assert tracker.statements == tuple(parse(name) for name in left)
+    assert tracker.is_clean
+
+
+def test_a_name_that_is_not_known_to_be_forgotten_is_not_clean() -> None:
+    """The text was sent long before: only its execution is seen."""
+    tracker = Story().tracker
+    tracker.client(message("B") + message("E") + query.SYNC)
+    tracker.server(message("2") + done("DEALLOCATE") + ready())
+    assert tracker.reasons == ("DEALLOCATE",)
+
+
+def test_no_more_is_kept_than_is_allowed() -> None:
+    """Such a session cannot move; DISCARD ALL leaves what it cannot have met."""
+    tracker = Story().tracker
+    tracker.client(query.simple("DISCARD ALL") + parse("two") + query.SYNC)
     tracker.server(done("DISCARD ALL") + ready() + message("1") + ready())
-    assert not tracker.is_clean
+    assert tracker.statements == (parse("two"),)
     for number in range(PREPARED_MAX + 5):
-        tracker.client(message("P", b"%d\0SELECT 1\0\0\0" % number))
-    assert f"more than {PREPARED_MAX} prepared" in tracker.reasons
+        tracker.client(parse(str(number)))
+    assert tracker.reasons == (f"more than {PREPARED_MAX} prepared",)
+    tracker = Story().tracker
+    text = "SELECT '" + "x" * (STATEMENT_BYTES_MAX - 100) + "'"
+    for number in range(PREPARED_BYTES_MAX // len(text) + 2):
+        tracker.client(parse(str(number), text) + query.SYNC)
+        tracker.server(message("1") + ready())
+    assert tracker.reasons == (f"statements of more than {PREPARED_BYTES_MAX} bytes prepared",)
+    assert sum(map(len, tracker.statements)) <= PREPARED_BYTES_MAX + 100 * len(tracker.statements)
+
+
+def test_a_session_that_ends_is_over() -> None:
+    """By the client's word, or by a FATAL error of the server; not by any other."""
+    tracker = Story().tracker
+    tracker.server(message("E", FAILED))
+    assert not tracker.is_over
+    tracker.server(message("E", b"SFATAL\0VFATAL\0C57P05\0Mtoo late\0\0"))
+    assert tracker.is_over
+    tracker = Story().tracker
+    tracker.client(query.TERMINATE)
+    assert tracker.is_over
+
+
+def test_what_has_begun_is_told_from_what_has_not() -> None:
+    """A held session may say what belongs to a transaction, a batch, a COPY; nothing else."""
+    story = Story()
+    tracker = story.tracker
+    assert not tracker.goes_on
+    story.simple("BEGIN", "BEGIN", status="T")
+    assert tracker.goes_on
+    tracker.client(query.simple("COMMIT"))
+    assert not tracker.goes_on, "whether a transaction is open then is not known yet"
+    tracker.server(done("COMMIT") + ready())
+    assert not tracker.goes_on
+    tracker.client(parse("") + message("H"))
+    assert tracker.goes_on
+    tracker.client(query.SYNC)
+    assert not tracker.goes_on
+    tracker.server(message("1") + ready())
+    tracker.client(query.simple("COPY t FROM STDIN"))
+    assert not tracker.goes_on
+    tracker.server(message("G", bytes(3)))
+    assert tracker.goes_on
+
+
+def test_another_server_process_goes_on_with_it() -> None:
+    """In its place: what it reports counts, and a message of the old one that was cut does not."""
+    tracker = Story().tracker
+    tracker.client(parse("one") + query.SYNC)
+    tracker.server(message("1") + ready() + message("N", b"half")[:3])
+    tracker.restart({"TimeZone": "UTC"})
+    assert tracker.is_idle
+    assert tracker.statements == (parse("one"),)
+    tracker.client(query.simple("SELECT 1"))
+    tracker.server(done("SELECT 1") + ready())
+    assert tracker.is_idle
+    assert tracker.is_clean
 
 
 def test_functions_and_replication_are_not_clean() -> None:
@@ -218,7 +331,7 @@ statements = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(statements, st.lists(st.integers(1, 90), max_size=10))
 def test_however_it_is_cut_a_pipeline_is_idle_at_its_end_only(
     said: list[str], cuts: list[int]
@@ -238,7 +351,7 @@ def test_however_it_is_cut_a_pipeline_is_idle_at_its_end_only(
     assert tracker.is_clean
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(
         st.tuples(
