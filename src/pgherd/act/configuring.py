@@ -25,10 +25,10 @@ WHY_MAX = 400
 
 async def configure(hands: Hands, a: act.Configure) -> None:
     """Tell the running server, and see that it took everything up that needs no restart."""
-    server, before = hands.server, hands.server.settings
+    server = hands.server
     if await asyncio.to_thread(ran.read, server.data_dir) is None:
-        await note_ran(server, Ran(0, before.cluster))
-    told = msgspec.structs.replace(before, cluster=a.parameters, version=0)
+        await note_ran(server, Ran(0, server.settings.cluster))
+    told = msgspec.structs.replace(server.settings, cluster=a.parameters, version=0)
     waits = await server.reconfigure(told)
     server.settings = msgspec.structs.replace(server.settings, version=a.version)
     log.info("config.told", version=a.version, needs_restart=waits)
