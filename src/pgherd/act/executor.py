@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import fencing, following, forwarding, leading
+from pgherd.act import configuring, fencing, following, forwarding, leading
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
@@ -54,6 +54,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Settle: leading.settle,
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
+    act.Configure: configuring.configure,
 }
 CANCELLABLE = (
     act.Settle,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from pgherd.act import configuring
 from pgherd.act.failpoints import reached
 from pgherd.act.forwarding import end_lending
 from pgherd.act.ghosts import end as end_ghosts
@@ -33,8 +34,8 @@ async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     if left:
         log.warning("server.leftovers", pids=left)
         await hands.server.kill_tree()
-    started = await hands.server.start(
-        names=CLOSED_NAMES, conninfo=None, slot=None, deadline_s=hands.start_deadline_s
+    started = await configuring.start(
+        hands, names=CLOSED_NAMES, conninfo=None, slot=None, deadline_s=hands.start_deadline_s
     )
     if hands.promises().adopted_leader == hands.me:
         # A primary from here on is one that somebody else made. Not before: until the server has
@@ -129,7 +130,8 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
 
 async def _catch_up_after_rewind(hands: Hands, a: act.Rewind) -> None:
     """A rewound server is consistent only with WAL from its source: until then it stays dirty."""
-    started = await hands.server.start(
+    started = await configuring.start(
+        hands,
         names=CLOSED_NAMES,
         conninfo=hands.conninfo(a.host, a.port, a.term),
         slot=hands.slot,

@@ -11,6 +11,7 @@ from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.ledger.lineage import attributed
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
+from pgherd.model.pgconfig import EMPTY, ConfigVersion
 from pgherd.model.promises import Promises
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
@@ -39,7 +40,8 @@ class Hands:
 
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
-    to be called once nothing is acknowledged alone any more, for who keeps a deadline.
+    to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
+    newest version of the cluster's parameters.
     """
 
     me: NodeId
@@ -59,6 +61,7 @@ class Hands:
     uncut: bool = False
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
     at_rest: Callable[[], None] = lambda: None
+    config: Callable[[], ConfigVersion] = lambda: EMPTY
 
     @property
     def key(self) -> MemberKey:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from pgherd.act import configuring
 from pgherd.act.demoting import hold_or_stop
 from pgherd.act.failpoints import reached
 from pgherd.act.forwarding import end_lending
@@ -111,7 +112,10 @@ async def promote(hands: Hands, a: act.Promote) -> None:
     # What it writes from here on is of this reign, even if it dies before the epoch record.
     await hands.change(adopted=a.term, adopted_leader=hands.me)
     await reached("promote.adopted")
-    await hands.server.promote()
+    if a.lower:
+        await configuring.promote_lower(hands)
+    else:
+        await hands.server.promote()
     await reached("promote.promoted")
     if hands.promises().promise > a.term:
         await hands.server.stop("immediate")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pgherd.api.configschema import PendingRestart
 from pgherd.model.observation import Observation
 from pgherd.plan import crashing
 
@@ -30,6 +31,13 @@ def problem_of(report: Observation | None) -> str:
     coming_up = crashing.progress(server.recovery)
     said = (server.problem, coming_up, server.settings_problem, *report.alarms)
     return "; ".join(text for text in said if text)
+
+
+def pending(report: Observation | None) -> dict[str, PendingRestart] | None:
+    """Which parameters wait for a restart of its server; None where it is not known."""
+    if report is None or not report.server.matched:
+        return None
+    return {one.name: PendingRestart(old=one.old, new=one.new) for one in report.server.pending}
 
 
 def unwell(reports: Iterable[Observation | None]) -> list[str]:

@@ -17,6 +17,7 @@ from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Kind, Tags
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
+from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.plan.splitbrain import Noticed
 
 
@@ -221,6 +222,10 @@ class Herd(Protocol):
 
     async def transfer(self, to: NodeId, *, timeout_s: float) -> None:
         """Hand Raft leadership to a voter and wait for it. Raises NoQuorum, TimedOut."""
+        ...
+
+    async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
+        """Have the primary's server look at parameters. Raises PostgresError, PeerError."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

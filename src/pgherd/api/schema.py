@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field
 
+from pgherd.api.configschema import PendingRestart
 from pgherd.api.shape import Model, NodeName
 from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
@@ -174,6 +175,7 @@ class Node(Model):
     doing: str
     progress_percent: int | None
     problem: str
+    pending_restart: dict[str, PendingRestart] | None
 
 
 class Nodes(Model):

@@ -218,6 +218,7 @@ def node(seen: Seen, member: Member) -> schema.Node:
         doing=report.doing if report is not None else "",
         progress_percent=ailing.progress(report),
         problem=ailing.problem_of(report),
+        pending_restart=ailing.pending(report),
     )
 
 

@@ -87,7 +87,16 @@ def asking(command: Command) -> Command:
 
 def build() -> typer.Typer:
     """All commands."""
-    from pgherd.cli import changing, configuring, making, membership, promising, saving, watching
+    from pgherd.cli import (
+        changing,
+        configuring,
+        making,
+        membership,
+        parameters,
+        promising,
+        saving,
+        watching,
+    )
 
     app = typer.Typer(
         name="pgherd",
@@ -103,7 +112,11 @@ def build() -> typer.Typer:
             app.command(name)(command)
     groups = {"": app}
     for name, help_text, commands in (
-        ("config", "Check and write configuration files.", configuring.COMMANDS),
+        (
+            "config",
+            "PostgreSQL's parameters for all members; this node's own file.",
+            parameters.COMMANDS | configuring.COMMANDS,
+        ),
         ("sync", "What a commit promises: mode and number of copies.", promising.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),

@@ -84,6 +84,14 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     show_nodes(found["nodes"], color=common.color)
     for problem in (*found["problems"], *found.get("warnings", ())):
         line(f"! {problem}")
+    for node in found["nodes"]:
+        if waits := node.get("pending_restart"):
+            line(f"! {node['name']} waits for a restart: {', '.join(pending(waits))}")
+
+
+def pending(waits: dict[str, dict[str, str]]) -> list[str]:
+    """Which parameters wait for a restart, with both values."""
+    return [f"{name} {one['old']} -> {one['new']}" for name, one in sorted(waits.items())]
 
 
 def promise(sync: dict[str, Any]) -> str:

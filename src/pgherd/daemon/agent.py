@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pgherd.daemon import configuring
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.ownrecord import OwnRecord
@@ -319,6 +320,7 @@ class Agent:
                 has_lease=self.leasing.has(facts, promises, now=now),
                 amnesia=self.amnesia(),
                 watchdog=self.warding.lacks(),
+                config=configuring.seen(self, now=now),
             )
         )
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):

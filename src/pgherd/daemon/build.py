@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import cancels, reloading, translate, warding
+from pgherd.daemon import cancels, checking, reloading, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -24,12 +24,13 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
-from pgherd.daemon.port import Port, Requests
+from pgherd.daemon.port import Port, answering
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
 from pgherd.daemon.verifiers import VerifierSource
+from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId, Term
@@ -93,7 +94,7 @@ class Node:
             heartbeat_tick=1,
             rng=lambda low, high: low + secrets.randbelow(high - low),
         )
-        self.requests = self._make_requests()
+        self.requests = answering(self)
         self.peers = self._make_peers(opened)
         self.consensus = Consensus(
             replica,
@@ -110,6 +111,7 @@ class Node:
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
         self.cancels = cancels.attach(self)
+        self.check = checking.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
@@ -120,6 +122,7 @@ class Node:
             control=self.control,
             snapshot=self._snapshot,
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
+            check=self.check,
         )
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -143,13 +146,6 @@ class Node:
             facts=lambda: self.agent.facts,
             read=partial(read_passwords, self.server) if self.server is not None else None,
             ask=self.peers.request,
-        )
-
-    def _make_requests(self) -> Requests:
-        return Requests(
-            lambda: self.agent,
-            lambda body: self.verifiers.answer(body),
-            lambda body: self.cancels.answer(body),
         )
 
     def _make_peers(self, opened: Opened) -> Peers:
@@ -258,6 +254,7 @@ class Node:
             progress=self._progress,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
             tell=self._tell,
+            config=lambda: newest(self.consensus.replica.facts),
         )
 
     # --- wires -----------------------------------------------------------------------------------

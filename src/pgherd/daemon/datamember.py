@@ -8,6 +8,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from pgherd.act.executor import Executor
 from pgherd.act.hands import Hands
 from pgherd.config.settings import Settings
@@ -16,6 +18,7 @@ from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.action import Planned
 from pgherd.model.facts import Reign
 from pgherd.model.ids import NodeId
+from pgherd.model.pgconfig import ConfigVersion
 from pgherd.model.promises import Promises
 from pgherd.observe.server import ServerWatch
 from pgherd.postgres.binaries import find
@@ -36,6 +39,7 @@ def make(
     progress: Callable[[int], None],
     submit: Callable[[AnyCommand], Awaitable[Outcome]],
     tell: Callable[[str, str], None],
+    config: Callable[[], ConfigVersion],
 ) -> tuple[PostgresServer, ServerWatch, Executor]:
     """The parts of a data member. Raises OperatorError where no server can be run."""
     pg = settings.postgresql
@@ -46,7 +50,9 @@ def make(
         socket_dir=pg.socket_directory(),
         binaries=find(str(pg.bin_dir), user=user),
         user=user,
-        settings=translate.server_settings(settings),
+        settings=msgspec.structs.replace(
+            translate.server_settings(settings), cluster=config().parameters
+        ),
         log_file=pg.data_dir.parent / "postgresql.log",
     )
     memory = ServerMemory()
@@ -73,5 +79,6 @@ def make(
         new_incarnation=lambda: secrets.token_hex(3),
         progress=progress,
         submit=submit,
+        config=config,
     )
     return server, watch, Executor(hands, look=watch.look, finished=finished)

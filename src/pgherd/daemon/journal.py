@@ -42,12 +42,14 @@ KINDS: dict[type, str] = {
     cmd.ExpireLease: "lease.ended",
     cmd.GiveUp: "data.given-up",
     cmd.Fenced: "fence.ended",
+    cmd.SetConfig: "config.changed",
+    cmd.FailConfig: "config.failed",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""
 
 
-SAYING = ("reason", "text", "outcome", "winner", "node", "candidate", "id")
+SAYING = ("reason", "text", "why", "outcome", "winner", "node", "candidate", "id")
 """The fields that say most of a command, the best first."""
 
 

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,7 @@ from pgherd.api.joining import Joiner
 from pgherd.daemon import readmitting
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.cancels import CANCEL
+from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.verifiers import VERIFIERS
@@ -36,6 +38,7 @@ from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
+from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.plan.splitbrain import Noticed
@@ -43,6 +46,9 @@ from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
 from pgherd.telemetry.journal import Journal
+
+if TYPE_CHECKING:
+    from pgherd.daemon.build import Node
 
 RETRY_S = 0.1
 PROPOSE = "propose"
@@ -66,10 +72,12 @@ class Requests:
         agent: Callable[[], Agent],
         verifiers: Callable[[bytes], Awaitable[bytes]],
         cancels: Callable[[bytes], Awaitable[bytes]],
+        check: Callable[[bytes], Awaitable[bytes]],
     ) -> None:
         self._agent = agent
         self._verifiers = verifiers
         self._cancels = cancels
+        self._check = check
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -88,6 +96,8 @@ class Requests:
                 return await self._verifiers(body)
             if kind == CANCEL:
                 return await self._cancels(body)
+            if kind == CHECK_CONFIG:
+                return await self._check(body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -116,6 +126,7 @@ class Port(Herd):
         control: ProxyControl | None,
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
+        check: ConfigCheck,
     ) -> None:
         self.node = agent.me
         self._agent = agent
@@ -124,6 +135,7 @@ class Port(Herd):
         self._control = control
         self._snapshot = snapshot
         self._joiner = joiner(self)
+        self._check = check
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -279,7 +291,20 @@ class Port(Herd):
         """Ask a peer for this node's re-admission. Raises PeerError."""
         return await self._peers.request(peer, READMIT, body, timeout_s=timeout_s)
 
+    async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
+        return await self._check.of(asked)
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
         return await self._joiner.admit(request)
+
+
+def answering(node: Node) -> Requests:
+    """What a node answers to its peers; its parts may be made later."""
+    return Requests(
+        lambda: node.agent,
+        lambda body: node.verifiers.answer(body),
+        lambda body: node.cancels.answer(body),
+        lambda body: node.check.answer(body),
+    )

@@ -88,7 +88,11 @@ async def _reload_server(server: PostgresServer, new: Settings) -> None:
     """PostgreSQL's own part; what the server cannot take up alone waits for its restart."""
     place = server.settings
     wanted = msgspec.structs.replace(
-        translate.server_settings(new), listen=place.listen, passfile=place.passfile
+        translate.server_settings(new),
+        listen=place.listen,
+        passfile=place.passfile,
+        cluster=place.cluster,
+        version=place.version,
     )
     try:
         if server.is_running():

@@ -24,6 +24,7 @@ from pgherd.ledger import (
     syncset,
 )
 from pgherd.ledger.outcome import Result, note, refuse
+from pgherd.ledger.pgconfig import fail_config, set_config
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -479,4 +480,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.GiveUp: giving.give_up,
     cmd.Fenced: fencing.fenced,
     cmd.FastForward: forward.fast_forward,
+    cmd.SetConfig: set_config,
+    cmd.FailConfig: fail_config,
 }

@@ -320,6 +320,29 @@ class Fenced(Command, frozen=True, tag=True):
     text: str
 
 
+class SetConfig(Command, frozen=True, tag=True):
+    """PostgreSQL's parameters for all members, whole. expected: the version that they replace.
+
+    restores: the version whose parameters they are again, 0 for none.
+    """
+
+    expected: int
+    parameters: dict[str, str]
+    author: str
+    reason: str = ""
+    restores: int = 0
+
+
+class FailConfig(Command, frozen=True, tag=True):
+    """A member's server did not come up with this version, and came up as of the one it had run."""
+
+    version: int
+    node: NodeId
+    why: str
+    ran: int
+    rule: int = 0
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -348,6 +371,8 @@ AnyCommand = (
     | ExpireLease
     | GiveUp
     | Fenced
+    | SetConfig
+    | FailConfig
 )
 
 

@@ -18,7 +18,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member
 
-LEVEL = 4
+LEVEL = 5
 """What this program understands."""
 NEEDS: dict[type, int] = {
     cmd.SetMode: 2,
@@ -26,6 +26,8 @@ NEEDS: dict[type, int] = {
     cmd.Fenced: 2,
     cmd.FastForward: 3,
     cmd.Hold: 4,
+    cmd.SetConfig: 5,
+    cmd.FailConfig: 5,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

@@ -95,10 +95,25 @@ class Fence(Action, frozen=True, tag=True):
 
 
 class Promote(Action, frozen=True, tag=True):
-    """Become primary under closed names and write the epoch record (F6)."""
+    """Become primary under closed names and write the epoch record (F6).
+
+    lower: start anew for it with the cluster's parameters, some of which are lower than what the
+    old primary had; no standby may have less, so only a server that is promoted can go down.
+    """
 
     term: Term
     expected: Position
+    lower: bool = False
+
+
+class Configure(Action, frozen=True, tag=True):
+    """Tell the running server a version of the cluster's parameters.
+
+    parameters: the version's, but for what must wait for other members.
+    """
+
+    version: int
+    parameters: dict[str, str]
 
 
 class KeepLeading(Action, frozen=True, tag=True):

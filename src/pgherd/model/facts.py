@@ -11,6 +11,7 @@ import msgspec
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
+from pgherd.model.pgconfig import ConfigVersion
 
 
 class Phase(StrEnum):
@@ -232,7 +233,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
     with the synchronous set · unsealed: who led and is not sealed since, from an election until its
-    term is established.
+    term is established · config: PostgreSQL's parameters for all members, the newest version last.
     """
 
     cluster: str
@@ -265,6 +266,7 @@ class Facts(msgspec.Struct, frozen=True):
     given_up: GivenUp | None = None
     unsealed: tuple[MemberKey, ...] = ()
     forward: FastForward | None = None
+    config: tuple[ConfigVersion, ...] = ()
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

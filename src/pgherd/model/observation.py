@@ -9,6 +9,7 @@ import msgspec
 from pgherd.model.branch import Fork
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
+from pgherd.model.pgconfig import ConfigFailed, Pending, Running
 from pgherd.model.promises import Promises
 from pgherd.model.vip import VipSeen
 
@@ -78,7 +79,10 @@ class ServerSeen(msgspec.Struct, frozen=True):
     timeline begins; else 0 · crashes: how often in a row it died by itself soon after its
     start · recovery: while it replays WAL and takes no session yet, as far as that is known ·
     writes_hang: hung in nothing but that no WAL becomes durable · was_primary: of a stopped server,
-    whether it ran as a primary last.
+    whether it ran as a primary last · paused: replay is, by somebody or for want of a parameter ·
+    config: the version of the cluster's parameters that it was started with or told ·
+    config_failed: one that it did not come up with · matched: what it runs with of
+    `pgconfig.MATCHED` · pending: what waits for a restart.
     """
 
     state: Server = Server.NONE
@@ -116,6 +120,11 @@ class ServerSeen(msgspec.Struct, frozen=True):
     crashes: int = 0
     recovery: Recovery | None = None
     writes_hang: bool = False
+    paused: bool = False
+    config: int = 0
+    config_failed: ConfigFailed | None = None
+    matched: Running = ()
+    pending: tuple[Pending, ...] = ()
 
 
 class Observation(msgspec.Struct, frozen=True):

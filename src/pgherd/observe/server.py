@@ -168,6 +168,8 @@ class ServerWatch:
         return self._dead(problem)
 
     async def _see(self) -> ServerSeen:
+        if self.server.replaced:
+            return self.seen
         if not self.server.is_running():
             self._note_death()
             return await self._see_directory()
@@ -361,6 +363,11 @@ class ServerWatch:
             slots=tuple(slot.name for slot in ours),
             slots_in_use=tuple(slot.name for slot in ours if slot.active),
             stray=self._stray(look, promises) if look.in_recovery else None,
+            paused=look.paused,
+            config=self.server.settings.version,
+            config_failed=memory.config_failed,
+            matched=self.server.applied.matched,
+            pending=self.server.applied.pending,
         )
 
     def _stray(self, look: Look, promises: Promises) -> Fork | None:

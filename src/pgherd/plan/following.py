@@ -7,6 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn
 from pgherd.model.observation import Server
+from pgherd.plan import configuring
 from pgherd.plan.own import Answer, MemberRule, Self, follows, my_key, starts_for_ever
 
 
@@ -210,5 +211,7 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(58, "A follower that cannot stream for long is copied anew.", follow_stuck),
     MemberRule(61, "A follower that never comes up is copied anew.", follow_endless_start),
     MemberRule(60, "A follower keeps no slots of ours.", follow_slots),
+    configuring.TOO_LITTLE,
+    configuring.TELLS_STANDBY,
     MemberRule(59, "A follower with nothing to do follows.", follow_steady),
 )

@@ -14,6 +14,7 @@ from pgherd.model.policy import Policy
 from pgherd.plan import (
     birth,
     bylease,
+    configuring,
     election,
     establishing,
     forward,
@@ -45,6 +46,7 @@ QUIET: tuple[HerdRule, ...] = (
     *leases.RULES,
     *membership.RULES,
     *readmission.RULES,
+    *configuring.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 

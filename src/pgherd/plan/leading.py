@@ -7,6 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import CLOSED_NAMES, slot_name
 from pgherd.model.observation import Server
+from pgherd.plan import configuring
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
@@ -63,7 +64,9 @@ def lead_promote(s: Self) -> Answer | None:
         return f"elected at {reign.start}, but is not sealed there: the next term decides", None
     if s.server.position != reign.start:
         return f"is at {s.server.position}, not at {reign.start}: the next term decides", None
-    return "becomes primary", act.Promote(term=s.facts.term, expected=reign.start)
+    # Only where somebody waits for it: a failover takes no longer for a parameter.
+    lower = s.facts.handover is not None and configuring.lowers(s.facts, s.server.matched)
+    return "becomes primary", act.Promote(s.facts.term, expected=reign.start, lower=lower)
 
 
 def lead_record(s: Self) -> Answer | None:
@@ -154,5 +157,6 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(
         47, "A leader checkpoints after promotion and before a switchover.", lead_checkpoint
     ),
+    configuring.TELLS_PRIMARY,
     MemberRule(48, "A leader with nothing to do leads.", lead_steady),
 )

@@ -10,8 +10,20 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import CLOSED_NAMES, Instant, MemberKey, NodeId
 from pgherd.model.observation import Observation, Server, ServerSeen
+from pgherd.model.pgconfig import Running
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
+
+
+class ConfigSeen(msgspec.Struct, frozen=True):
+    """The cluster's parameters as the server here has them, and how others run.
+
+    parameters: what it was told or started with · others: what heard standbys and the leader run
+    with of `pgconfig.MATCHED`; empty where that is not known.
+    """
+
+    parameters: dict[str, str] = {}
+    others: dict[NodeId, Running] = {}
 
 
 class Self(msgspec.Struct, frozen=True):
@@ -25,7 +37,7 @@ class Self(msgspec.Struct, frozen=True):
     member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
-    node requires would not guard it, "" when it would, or none is required.
+    node requires would not guard it, "" when it would, or none is required · config: see there.
     """
 
     me: NodeId
@@ -42,6 +54,7 @@ class Self(msgspec.Struct, frozen=True):
     has_lease: bool = True
     amnesia: str = ""
     watchdog: str = ""
+    config: ConfigSeen = ConfigSeen()
 
 
 Answer = tuple[str, act.Action | None]

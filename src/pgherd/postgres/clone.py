@@ -28,7 +28,7 @@ LAST_POSITION = "pgherd.last-position"
 OWN_FILES = ("postgresql.conf", conf.AUTO_CONF, "pg_hba.conf", "pg_ident.conf")
 """Files of this node that a copy of a peer must not replace: an operator may have edited them."""
 
-FOREIGN_FILES = (conf.CONF, conf.RECOVERY_SIGNAL, "postmaster.opts", LAST_POSITION)
+FOREIGN_FILES = (conf.CONF, conf.RAN, conf.RECOVERY_SIGNAL, "postmaster.opts", LAST_POSITION)
 """Files of the source; without pgherd.conf the include fails, so nobody starts it by hand."""
 
 

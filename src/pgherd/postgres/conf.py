@@ -24,6 +24,7 @@ CONF = "pgherd.conf"
 INCARNATION = "pgherd.incarnation"
 STANDBY_SIGNAL = "standby.signal"
 RECOVERY_SIGNAL = "recovery.signal"
+RAN = "pgherd.ran.json"
 AUTO_CONF = "postgresql.auto.conf"
 INCLUDE_LINE = f"include '{CONF}'"
 HEADER = (

@@ -9,13 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgherd.model.ids import Lsn, Term
+from pgherd.model.pgconfig import ConfigFailed
 
 NO_LSN, NO_TERM = Lsn(0), Term(0)
 
 
 @dataclass(slots=True)
 class ServerMemory:
-    """names_generation, settled: see ServerSeen · epoch_record_end: for epoch_record_term."""
+    """names_generation, settled: see ServerSeen · epoch_record_end: for epoch_record_term.
+
+    config_failed: of the start before, so it stays with whatever runs now · lower_failed: the
+    version that it could not be promoted with, likewise.
+    """
 
     pid: int = 0
     names_generation: int = 0
@@ -24,6 +29,8 @@ class ServerMemory:
     epoch_record_term: Term = NO_TERM
     checkpointed_term: Term = NO_TERM
     checkpointed_for: str = ""
+    config_failed: ConfigFailed | None = None
+    lower_failed: int = 0
 
     def belongs_to(self, pid: int) -> None:
         """Forget everything if another postmaster runs now."""

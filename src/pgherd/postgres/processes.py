@@ -32,17 +32,18 @@ GONE_POLL_S = 0.01
 
 
 class PidFile(msgspec.Struct, frozen=True):
-    """The lines of postmaster.pid that matter."""
+    """The lines of postmaster.pid that matter. status: in PostgreSQL's words, as "standby"."""
 
     pid: int
     data_dir: str = ""
     port: int = 0
     socket_dir: str = ""
+    status: str = ""
 
 
 def parse_pid_file(text: str) -> PidFile | None:
     """Read postmaster.pid; None when it is empty or not one."""
-    lines = [line.strip() for line in text.splitlines()] + [""] * 5
+    lines = [line.strip() for line in text.splitlines()] + [""] * 8
     try:
         pid = int(lines[0])
     except ValueError:
@@ -50,7 +51,7 @@ def parse_pid_file(text: str) -> PidFile | None:
     if pid == 0:
         return None
     port = int(lines[3]) if lines[3].isdigit() else 0
-    return PidFile(abs(pid), lines[1], port, lines[4])
+    return PidFile(abs(pid), lines[1], port, lines[4], lines[7])
 
 
 def is_hidden(pid: int) -> bool:

@@ -21,7 +21,19 @@ import msgspec
 
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term
-from pgherd.postgres import admin, conf, datadir, launch, live, look, processes, sealing, tree
+from pgherd.postgres import (
+    admin,
+    conf,
+    datadir,
+    launch,
+    live,
+    look,
+    lowering,
+    processes,
+    sealing,
+    tree,
+)
+from pgherd.postgres import pending as waiting
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.admin import SlotChange, WaitingCommit
 from pgherd.postgres.binaries import Binaries
@@ -98,6 +110,10 @@ class PostgresServer:
         self._conf_lock = asyncio.Lock()
         self._checked_at = 0.0
         self._settings_problem = ""
+        self.applied = waiting.Applied()
+        """What it has of its parameters, as of the last check."""
+        self.replaced = False
+        """Whether it is stopped and started within one act: nobody takes that for a death."""
 
     # Life
 
@@ -125,11 +141,16 @@ class PostgresServer:
         conninfo: str | None = None,
         slot: str | None = None,
         deadline_s: float = 60.0,
+        lower: bool = False,
     ) -> Started:
-        """Start as a standby and wait until it takes connections, dies, or time is up."""
+        """Start as a standby and wait until it takes connections, dies, or time is up.
+
+        lower: with less than its WAL demands, to be promoted before it takes any (`lowering`).
+        """
         self.control = await self._must_be_startable()
-        self._demanded = self.control.demanded
-        self.live = live.parameters_of(names, conninfo, slot)
+        self._demanded = {} if lower else self.control.demanded
+        once = lowering.NO_HOT_STANDBY if lower else {}
+        self.live = live.parameters_of(names, conninfo, slot) | once
         effective = self._effective()
         await self._forget_sessions()
         purged, offset = await asyncio.to_thread(self._prepare, effective.values)
@@ -139,6 +160,8 @@ class PostgresServer:
         )
         self.pid, self.ending = self._child.pid, False
         accepting = await self._wait_accepting(self._child, offset, deadline_s)
+        self._demanded = {}
+        self.live = {name: value for name, value in self.live.items() if name not in once}
         return Started(self.pid, accepting, purged, effective.overridden)
 
     async def adopt(self) -> bool:
@@ -156,7 +179,6 @@ class PostgresServer:
         known = {name: written[name] for name in parameters.RELOADABLE if name in written}
         self.live = {**live.parameters_of(CLOSED_NAMES, None, None), **known}
         self.control = state.control
-        self._demanded = state.control.demanded if state.control is not None else {}
         self.pid, self.ending = state.pid, False
         return True
 
@@ -255,8 +277,12 @@ class PostgresServer:
         self.settings = settings
         await asyncio.to_thread(conf.write_access, self.data_dir, settings=settings, user=self.user)
         await self._apply(self.live)
-        rows = await self.acting.rows("SELECT name FROM pg_settings WHERE pending_restart")
-        return tuple(sorted(name for (name,) in rows))
+        self._checked_at = 0.0
+        problem = await waiting.unusable(self.acting)
+        if problem:
+            raise PostgresError(f"PostgreSQL does not take all of its parameters: {problem}")
+        applied = await waiting.look(self.acting, self._effective().values)
+        return tuple(one.name for one in applied.pending)
 
     async def check_settings(self) -> str:
         """What is wrong with the parameters that safety rests on; "" when nothing is."""
@@ -282,6 +308,7 @@ class PostgresServer:
         now = asyncio.get_running_loop().time()
         if now - self._checked_at > SETTINGS_CHECK_S:
             self._settings_problem = await self.check_settings()
+            self.applied = await waiting.look(self.watching, self._effective().values)
             self._checked_at = now
         return await look.take(
             self.watching, timeout_s=timeout_s, settings_problem=self._settings_problem
@@ -446,6 +473,7 @@ class PostgresServer:
         await self.watching.close()
         await self.acting.close()
         await self.reading.close()
+        self.applied = waiting.Applied()
         self._checked_at = 0.0
         self._settings_problem = ""
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
+from pgherd.model.pgconfig import MATCHED
 from pgherd.postgres.conninfo import write as write_pairs
 
 APPLICATION_NAME = "pgherd-agent"
@@ -86,6 +87,14 @@ ON_COMMAND_LINE = (
 )
 """What needs no reload and is also passed as `-c`: no file can change it."""
 
+MATCHED_DEFAULTS = {
+    "max_connections": "100",
+    "max_worker_processes": "8",
+    "max_prepared_transactions": "0",
+    "max_locks_per_transaction": "64",
+}
+"""PostgreSQL's own values of what a standby must match, where nobody sets them."""
+
 PARAMETER_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 
 
@@ -93,9 +102,11 @@ class ServerSettings(msgspec.Struct, frozen=True):
     """What the configuration says about one PostgreSQL server.
 
     members = data members of the cluster · hba, parameters = the operator's own lines and
-    parameters · passfile = where the roles' passwords are written for libpq; outside of the data
-    directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as PostgreSQL writes
-    them.
+    parameters, of this node's file · cluster, version = the cluster's parameters, which the node's
+    file overrides but for those that a standby must match, and of which version they are, 0 before
+    the server was seen to have them · passfile = where the roles' passwords are written for libpq;
+    outside of the data directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as
+    PostgreSQL writes them.
     """
 
     passfile: str
@@ -103,6 +114,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     listen: tuple[str, ...] = ("127.0.0.1",)
     hba: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
+    cluster: dict[str, str] = {}
+    version: int = 0
     superuser: str = "postgres"
     superuser_password: str = ""
     database: str = "postgres"
@@ -152,7 +165,7 @@ def effective(
     owned = derive(settings, place)
     values = {**defaults(settings), **owned}
     overridden: list[str] = []
-    for written, value in settings.parameters.items():
+    for written, value in operators(settings).items():
         name = check_parameter(written, value)
         if name not in owned and name not in RELOADABLE - set(values):
             values[name] = value
@@ -161,10 +174,21 @@ def effective(
         else:
             values[name] = kept
     for name, least in demanded.items():
-        if (value := values.get(name, "")).isdigit() and int(value) < least:
+        value = values.get(name) or MATCHED_DEFAULTS.get(name, "")
+        if value.isdigit() and int(value) < least:
             values[name] = str(least)
             overridden.append(f"{name} = {value!r} waits: this WAL needs {least} of a standby")
     return Effective({**values, **live}, tuple(overridden))
+
+
+def operators(settings: ServerSettings) -> dict[str, str]:
+    """The operator's parameters: the cluster's, and this node's own in their place.
+
+    What a standby must match is the cluster's to say: a node's own value counts where it says none.
+    """
+    local = {name.lower(): value for name, value in settings.parameters.items()}
+    matched = {name: settings.cluster[name] for name in MATCHED if name in settings.cluster}
+    return {**settings.cluster, **local, **matched}
 
 
 def check_parameter(name: str, value: str) -> str:

@@ -24,10 +24,12 @@ from pgherd.api.herd import (
 from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.model.errors import PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Heard, Observation, Receiver, Sender, Server, ServerSeen
+from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.model.promises import Promises
 from pgherd.plan.splitbrain import Noticed, contradictions
 
@@ -74,6 +76,8 @@ class FakeHerd:
         self.submitted: list[cmd.AnyCommand] = []
         self.joiner: Callable[[JoinRequest], Awaitable[JoinAnswer]] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.asked: ConfigAsked | None = None
+        self.checked: ConfigChecked | None = ConfigChecked()
 
     # the port
 
@@ -134,6 +138,12 @@ class FakeHerd:
 
     async def transfer(self, to: NodeId, *, timeout_s: float) -> None:
         self.lead = to
+
+    async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
+        self.asked = asked
+        if self.checked is None:
+            raise PostgresError("the cluster has no primary that could check them")
+        return self.checked
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:

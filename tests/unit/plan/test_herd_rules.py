@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import config_cases
 import pytest
 from forward_cases import HERD_CASES
 from mode_cases import MODE_CASES
@@ -622,6 +623,7 @@ CASES = (
     Case("all is well", 900, None, look(facts())),
     *(Case(*each) for each in MODE_CASES),
     *(Case(*each) for each in HERD_CASES),
+    *(Case(*each) for each in config_cases.HERD_CASES),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import config_cases
 import pytest
 from forward_cases import MEMBER_CASES
 from plan_values import (
@@ -479,6 +480,7 @@ CASES = (
         me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
     ),
     *(Case(*each) for each in MEMBER_CASES),
+    *(Case(*each) for each in config_cases.MEMBER_CASES),
 )
 
 
