@@ -224,12 +224,12 @@ def plan(
 
 
 async def all_told(services: Services, version: int, wait_s: float) -> bool:
-    """Wait until every member that is heard has this version or a later one."""
+    """Wait until every member that is heard has this version or a later one, and one at least."""
     began_s = services.clock()
     while True:
         seen = services.seen()
         versions = [one.version for one in configplan.nodes(seen) if one.version is not None]
-        if newest(seen.facts).version >= version and all(one >= version for one in versions):
+        if newest(seen.facts).version >= version <= min(versions, default=0):
             return True
         if services.clock() - began_s > wait_s:
             return False
