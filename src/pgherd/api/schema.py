@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field
 
 from pgherd.api.shape import Model, NodeName
+from pgherd.api.upkeepschema import Pause
 from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
@@ -111,6 +112,7 @@ class ClusterStatus(Model):
     failover_state: FailoverState
     auto_failover_enabled: bool
     paused: bool
+    pause: Pause | None
     synchronous: Synchronous
     lease: Lease | None
     vips: list[Vip]

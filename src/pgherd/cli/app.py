@@ -87,7 +87,16 @@ def asking(command: Command) -> Command:
 
 def build() -> typer.Typer:
     """All commands."""
-    from pgherd.cli import changing, configuring, making, membership, promising, saving, watching
+    from pgherd.cli import (
+        changing,
+        configuring,
+        making,
+        membership,
+        promising,
+        saving,
+        upkeep,
+        watching,
+    )
 
     app = typer.Typer(
         name="pgherd",
@@ -98,7 +107,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, membership, making):
+    for room in (watching, changing, upkeep, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     groups = {"": app}

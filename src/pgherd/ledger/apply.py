@@ -12,7 +12,17 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import fencing, forward, giving, leases, levels, modes, readmission, syncset
+from pgherd.ledger import (
+    fencing,
+    forward,
+    giving,
+    leases,
+    levels,
+    modes,
+    readmission,
+    syncset,
+    upkeep,
+)
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
@@ -488,4 +498,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.GiveUp: giving.give_up,
     cmd.Fenced: fencing.fenced,
     cmd.FastForward: forward.fast_forward,
+    **upkeep.HANDLERS,
 }

@@ -311,6 +311,25 @@ class Fenced(Command, frozen=True, tag=True):
     text: str
 
 
+class Pause(Command, frozen=True, tag=True):
+    """Nobody fails over and nothing is repaired by itself, until it is resumed.
+
+    until_ms: Unix time at which it ends by itself, 0: it does not.
+    """
+
+    id: str
+    requested_by: str
+    reason: str = ""
+    until_ms: int = 0
+
+
+class Resume(Command, frozen=True, tag=True):
+    """The pause of this id is over."""
+
+    id: str
+    reason: str
+
+
 AnyCommand = (
     ChooseFounder
     | Born
@@ -338,6 +357,8 @@ AnyCommand = (
     | ExpireLease
     | GiveUp
     | Fenced
+    | Pause
+    | Resume
 )
 
 

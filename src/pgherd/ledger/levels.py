@@ -18,9 +18,16 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Member
 
-LEVEL = 3
+LEVEL = 4
 """What this program understands."""
-NEEDS: dict[type, int] = {cmd.SetMode: 2, cmd.GiveUp: 2, cmd.Fenced: 2, cmd.FastForward: 3}
+NEEDS: dict[type, int] = {
+    cmd.SetMode: 2,
+    cmd.GiveUp: 2,
+    cmd.Fenced: 2,
+    cmd.FastForward: 3,
+    cmd.Pause: 4,
+    cmd.Resume: 4,
+}
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "lost"): 2,

@@ -24,6 +24,7 @@ from pgherd.plan import (
     readmission,
     suspicion,
     synchrony,
+    upkeep,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
@@ -40,6 +41,7 @@ URGENT: tuple[HerdRule, ...] = (
     *birth.RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
+    *upkeep.RULES,
     *handover.RULES,
     *synchrony.RULES,
     *leases.RULES,
