@@ -54,6 +54,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Settle: leading.settle,
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
+    act.Reload: following.reload,
 }
 CANCELLABLE = (
     act.Settle,

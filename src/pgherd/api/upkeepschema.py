@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from pgherd.api.shape import Model
+from pgherd.api.shape import Model, NodeName
 
 REASON_MAX = 200
 
@@ -30,3 +32,59 @@ class PauseState(Model):
 
     paused: bool
     pause: Pause | None
+
+
+class WorkRequest(Model):
+    """at: when it is due, a time in ISO 8601 with its zone, or how long from now, as in `2h`.
+
+    force: also where it costs: `stop` of the primary, a copy that commits need.
+    """
+
+    at: str | None = Field(default=None, max_length=64)
+    reason: str = Field(default="", max_length=REASON_MAX)
+    force: bool = False
+
+
+class RestartRequest(WorkRequest):
+    """Nodes to restart one after the other; none named: all data members."""
+
+    nodes: list[NodeName] = Field(default_factory=list, max_length=32)
+
+
+class Check(Model):
+    """One thing to be seen to before work begins."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+class Checks(Model):
+    """Whether work may begin, and the order in which nodes would have their turn."""
+
+    ok: bool
+    order: list[NodeName]
+    checks: list[Check]
+
+
+class Action(Model):
+    """Something that takes a while. step: what it does or waits for; node: whom it has in hand."""
+
+    id: str
+    action: str
+    nodes: list[NodeName]
+    state: Literal["pending", "running", "done", "failed", "cancelled"]
+    step: str
+    node: NodeName | None
+    finished: list[NodeName]
+    requested_by: str
+    requested_at: str | None
+    reason: str
+    due_at: str | None
+    ended_at: str | None
+
+
+class Actions(Model):
+    """What is under way, and the newest of what has ended."""
+
+    actions: list[Action]

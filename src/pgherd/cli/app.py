@@ -94,6 +94,7 @@ def build() -> typer.Typer:
         membership,
         promising,
         saving,
+        tending,
         upkeep,
         watching,
     )
@@ -107,7 +108,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, upkeep, membership, making):
+    for room in (watching, changing, upkeep, tending, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     groups = {"": app}

@@ -27,6 +27,10 @@ NEEDS: dict[type, int] = {
     cmd.FastForward: 3,
     cmd.Pause: 4,
     cmd.Resume: 4,
+    cmd.AskWork: 4,
+    cmd.TakeInHand: 4,
+    cmd.CrossOff: 4,
+    cmd.EndWork: 4,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

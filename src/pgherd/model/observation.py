@@ -78,7 +78,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     timeline begins; else 0 · crashes: how often in a row it died by itself soon after its
     start · recovery: while it replays WAL and takes no session yet, as far as that is known ·
     writes_hang: hung in nothing but that no WAL becomes durable · was_primary: of a stopped server,
-    whether it ran as a primary last.
+    whether it ran as a primary last · reloaded: the last work that it was reloaded for.
     """
 
     state: Server = Server.NONE
@@ -116,6 +116,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     crashes: int = 0
     recovery: Recovery | None = None
     writes_hang: bool = False
+    reloaded: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
+from pgherd.model.upkeep import Verb
 from pgherd.plan.rule import Situation
 
 REPORTED_DEAD = (Server.NONE, Server.UNUSABLE, Server.STOPPED, Server.STARTING, Server.HUNG)
@@ -43,6 +44,12 @@ def is_leaving(facts: Facts, key: MemberKey) -> bool:
     """Whether this member was asked to leave."""
     member = facts.member(key)
     return member is not None and member.leaving
+
+
+def is_resting(facts: Facts, key: MemberKey) -> bool:
+    """Whether commits should do without this member, where they can: an operator works on it."""
+    work = facts.upkeep.in_hand(key.node)
+    return work is not None and work.verb is Verb.REINIT
 
 
 def leader_report(s: Situation) -> Observation | None:

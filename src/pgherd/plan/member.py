@@ -17,6 +17,7 @@ __all__ = ["RULES", "MemberRule", "Self", "decide", "names_text"]
 OTHERS: tuple[MemberRule, ...] = (
     *lapse.CLOSING,
     *presence.RULES,
+    *tending.RULES,
     *crashing.RULES,
     *borrowing.RULES,
     *sealing.RULES,

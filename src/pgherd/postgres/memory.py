@@ -24,6 +24,7 @@ class ServerMemory:
     epoch_record_term: Term = NO_TERM
     checkpointed_term: Term = NO_TERM
     checkpointed_for: str = ""
+    reloaded: str = ""
 
     def belongs_to(self, pid: int) -> None:
         """Forget everything if another postmaster runs now."""
@@ -34,3 +35,4 @@ class ServerMemory:
             self.epoch_record_term = NO_TERM
             self.checkpointed_term = NO_TERM
             self.checkpointed_for = ""
+            self.reloaded = ""

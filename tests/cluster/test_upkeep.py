@@ -1,0 +1,84 @@
+"""What operators do with a running herd, seen on its servers: pause, restart, stop, copy anew."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pgherd.proof.herd import LocalHerd
+
+ENDED = ("done", "failed", "cancelled")
+
+
+def ended(herd: LocalHerd, action: dict[str, Any], *, deadline_s: float = 60) -> dict[str, Any]:
+    """The action once it has ended."""
+    found = action
+
+    def over() -> bool:
+        nonlocal found
+        found = herd.ask(f"/actions/{action['id']}")
+        return found["state"] in ENDED
+
+    herd.wait_for(over, f"the end of {action['action']}", deadline_s=deadline_s)
+    return found
+
+
+def done(herd: LocalHerd, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ask for an action and wait until it is done."""
+    found = ended(herd, herd.ask(path, method="POST", body=body or {}))
+    assert found["state"] == "done", found
+    return found
+
+
+def replica(herd: LocalHerd) -> str:
+    return next(name for name in herd.nodes if name != herd.primary())
+
+
+def node(herd: LocalHerd, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = herd.ask(f"/nodes/{name}")
+    return found
+
+
+def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
+    """Each is asked of another node than it is about, and seen on the servers."""
+    first = str(herd.primary())
+    other = replica(herd)
+    pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+
+    # A replica restarts, alone, and nobody else does.
+    done(herd, f"/nodes/{other}/restart")
+    assert herd.postmaster_pid(other) != pids[other]
+    assert herd.postmaster_pid(first) == pids[first]
+    herd.wait_stable(60)
+
+    # The primary restarts in place: another server, a new epoch, the same primary.
+    epoch = herd.status()["epoch"]
+    done(herd, f"/nodes/{first}/restart", {"reason": "huge pages"})
+    assert herd.primary() == first
+    assert herd.postmaster_pid(first) != pids[first]
+    assert herd.status()["epoch"] == epoch + 1
+    herd.wait_stable(60)
+
+    # A file's change is read by a reload.
+    [(before,)] = herd.query(other, "SELECT pg_conf_load_time()")
+    done(herd, f"/nodes/{other}/reload")
+    [(after,)] = herd.query(other, "SELECT pg_conf_load_time()")
+    assert after > before
+
+    # Who is stopped by hand stays so, though its agent comes anew, until it is started by hand.
+    done(herd, f"/nodes/{other}/stop")
+    herd.kill_agent(other)
+    herd.wait_for(lambda: node(herd, other)["state"] == "stopped", "stopped", deadline_s=30)
+    time.sleep(2)
+    assert not (herd.places[other].data / "postmaster.pid").exists()
+    assert "stopped by" in node(herd, other)["doing"]
+    done(herd, f"/nodes/{other}/start")
+    herd.wait_stable(60)
+
+    # A replica is copied anew: another directory, the old one kept aside, the rows are there.
+    herd.query(first, "CREATE TABLE kept AS SELECT 7 AS seven")
+    inode = herd.places[other].data.stat().st_ino
+    done(herd, f"/nodes/{other}/reinitialize")
+    assert herd.places[other].data.stat().st_ino != inode
+    herd.wait_stable(60)
+    assert herd.query(other, "SELECT seven FROM kept") == [(7,)]
