@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.trials import conclude
+from pgherd.proof.writers import Writers
+
+StartWriters = Callable[..., Writers]
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -25,13 +32,21 @@ def ended(herd: LocalHerd, action: dict[str, Any], *, deadline_s: float = 60) ->
 
 def done(herd: LocalHerd, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Ask for an action and wait until it is done."""
-    found = ended(herd, herd.ask(path, method="POST", body=body or {}))
+    asked = herd.ask(path, method="POST", body=body or {}, timeout_s=15.0)
+    found = ended(herd, asked)
     assert found["state"] == "done", found
     return found
 
 
 def replica(herd: LocalHerd) -> str:
     return next(name for name in herd.nodes if name != herd.primary())
+
+
+def shown(herd: LocalHerd, *words: str) -> str:
+    """What a command prints."""
+    config = str(herd.places[herd.nodes[0]].config)
+    command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 def node(herd: LocalHerd, name: str) -> dict[str, Any]:
@@ -82,3 +97,39 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     assert herd.places[other].data.stat().st_ino != inode
     herd.wait_stable(60)
     assert herd.query(other, "SELECT seven FROM kept") == [(7,)]
+
+
+def test_the_whole_herd_is_restarted_and_paused(
+    herd: LocalHerd, start_writers: StartWriters
+) -> None:
+    """Node by node while writers go on and lose nothing; a pause holds repairs back."""
+    first = str(herd.primary())
+    pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+    writers = start_writers(via="proxy", count=2)
+    assert herd.ask("/cluster/restart/plan", method="POST", body={}, timeout_s=15.0)["ok"]
+    done(herd, "/cluster/restart", {"reason": "new kernel"})
+    assert {name: herd.postmaster_pid(name) for name in herd.nodes}.items().isdisjoint(pids.items())
+    assert herd.primary() != first
+    herd.wait_stable(60)
+    verdict = conclude(herd, writers, []).verdict
+    assert verdict.clean, str(verdict)
+
+    # In maintenance a node leaves the sync set and takes no new session; it comes back after it.
+    other = replica(herd)
+    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": True}, timeout_s=15.0)
+    herd.wait_for(lambda: not node(herd, other)["is_sync"], "leaving", deadline_s=30)
+    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": False}, timeout_s=15.0)
+    herd.wait_stable(60)
+
+    # In a pause a dead primary stays dead, through a new agent too; at its end somebody leads.
+    lead, epoch = str(herd.primary()), herd.status()["epoch"]
+    herd.ask("/cluster/pause", method="POST", body={"until": "12s"}, timeout_s=15.0)
+    assert herd.status()["paused"]
+    herd.kill_postmaster(lead)
+    herd.kill_agent(other)
+    time.sleep(4)
+    now = herd.status()
+    assert (now["epoch"], now["phase"], now["status"]) == (epoch, "stable", "down")
+    assert "PAUSED" in shown(herd, "status")
+    herd.wait_for(lambda: not herd.status()["paused"], "end of the pause", deadline_s=40)
+    herd.wait_stable(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.api import upkeepschema as schema
 from pgherd.api.times import iso
 from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId
 from pgherd.model.upkeep import Work
 
 
@@ -24,6 +25,35 @@ def pause(facts: Facts) -> schema.Pause | None:
 def pause_state(facts: Facts) -> schema.PauseState:
     """Whether the cluster is paused."""
     return schema.PauseState(paused=facts.paused, pause=pause(facts))
+
+
+def maintenance(facts: Facts, node: NodeId) -> schema.Maintenance | None:
+    """Whether a node is in maintenance."""
+    found = facts.upkeep.maintenance.get(node)
+    if found is None:
+        return None
+    return schema.Maintenance(
+        requested_by=found.requested_by,
+        reason=found.reason,
+        since=iso(found.since_ms),
+        allow_failover=found.allow_failover,
+    )
+
+
+def stopped_by(facts: Facts, node: NodeId) -> str | None:
+    """Who stopped PostgreSQL on a node, if somebody did."""
+    found = facts.upkeep.stopped.get(node)
+    return found.requested_by if found is not None else None
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What operators have switched off, and how it comes back."""
+    found = []
+    if facts.upkeep.pause is not None:
+        found.append(f"{facts.upkeep.pause.sentence}: nobody takes over; end it: pgherd resume")
+    for node, care in sorted(facts.upkeep.maintenance.items()):
+        found.append(f"{node} is {care.sentence}; end it: pgherd maintenance off {node}")
+    return found
 
 
 def action(work: Work) -> schema.Action:

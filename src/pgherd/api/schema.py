@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field
 
 from pgherd.api.shape import Model, NodeName
-from pgherd.api.upkeepschema import Pause
+from pgherd.api.upkeepschema import Maintenance, Pause
 from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
@@ -166,6 +166,8 @@ class Node(Model):
     lag_ms: int | None = None
     zone: str
     tags: Tags
+    maintenance: Maintenance | None
+    stopped_by: str | None
     postgresql_version: str | None
     version: str
     uptime_seconds: int

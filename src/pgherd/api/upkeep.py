@@ -24,7 +24,7 @@ from pgherd.api.deps import (
 from pgherd.api.failures import Problem
 from pgherd.api.reads import NodeName, find
 from pgherd.api.times import unix_ms_of
-from pgherd.ledger.commands import AskWork, EndWork, Pause, Resume
+from pgherd.ledger.commands import AskWork, EndWork, Pause, Resume, SetMaintenance
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.model.upkeep import Verb, Work, WorkState
@@ -62,6 +62,35 @@ async def known(services: Services) -> schema.PauseState:
     """The pause as this node knows it once it has applied what was just agreed on."""
     await services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S)
     return inhand.pause_state(services.herd.facts())
+
+
+# --- maintenance of one node ---------------------------------------------------------------------
+
+
+@router.post("/api/v1/nodes/{node_id}/maintenance")
+async def maintain(
+    node_id: NodeName,
+    services: ServicesDep,
+    caller: OperatorDep,
+    body: schema.MaintenanceRequest,
+) -> schema.MaintenanceState:
+    """Have commits, new sessions and elections do without a node where they can, or no longer."""
+    node = find(await current_facts(services), node_id).node
+    command = SetMaintenance(
+        node=node,
+        enabled=body.enabled,
+        requested_by=str(caller),
+        reason=body.reason,
+        allow_failover=body.allow_failover,
+    )
+    await submit(services, command)
+    await services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S)
+    facts = services.herd.facts()
+    return schema.MaintenanceState(
+        node=node,
+        maintenance=inhand.maintenance(facts, node),
+        is_sync=any(key.node == node for key in facts.sync.voters),
+    )
 
 
 # --- work on PostgreSQL of one node, or of several one after the other ---------------------------

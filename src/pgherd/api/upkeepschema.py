@@ -34,6 +34,31 @@ class PauseState(Model):
     pause: Pause | None
 
 
+class MaintenanceRequest(Model):
+    """allow_failover: it may become the primary all the same."""
+
+    enabled: bool
+    reason: str = Field(default="", max_length=REASON_MAX)
+    allow_failover: bool = False
+
+
+class Maintenance(Model):
+    """Commits, new sessions and elections do without this node where they can."""
+
+    requested_by: str
+    reason: str
+    since: str | None
+    allow_failover: bool
+
+
+class MaintenanceState(Model):
+    """Whether a node is in maintenance. is_sync: whether commits still count on it."""
+
+    node: NodeName
+    maintenance: Maintenance | None
+    is_sync: bool
+
+
 class WorkRequest(Model):
     """at: when it is due, a time in ISO 8601 with its zone, or how long from now, as in `2h`.
 

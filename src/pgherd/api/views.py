@@ -198,6 +198,8 @@ def node(seen: Seen, member: Member) -> schema.Node:
             nofailover=tags.nofailover,
             nosync=tags.nosync,
         ),
+        maintenance=inhand.maintenance(seen.facts, member.node),
+        stopped_by=inhand.stopped_by(seen.facts, member.node),
         postgresql_version=str(server.major) if server is not None and server.major else None,
         version=report.version if report is not None else "",
         uptime_seconds=report.uptime_seconds if report is not None else 0,
@@ -396,6 +398,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=[
+            *inhand.warnings(facts),
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),

@@ -1,4 +1,4 @@
-"""Commands that work on PostgreSQL of the nodes: restart, reload, start, stop, reinit, actions.
+"""Commands that work on the nodes: restart, reload, start, stop, reinit, maintenance, actions.
 
 Owns the plans' wording and the following of an action. The steps are the daemons'.
 """
@@ -6,6 +6,7 @@ Owns the plans' wording and the following of an action. The steps are the daemon
 from __future__ import annotations
 
 import time
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -13,11 +14,19 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.changing import YesOption, agree, choose, look
 from pgherd.cli.output import Format, emit, line, say, table
-from pgherd.cli.upkeep import ReasonOption
+from pgherd.cli.upkeep import ReasonOption, paused
 from pgherd.model.errors import OperatorError, PgherdError
 
 POLL_S = 0.5
 COLUMNS = ("id", "action", "nodes", "state", "step", "requested_by", "requested_at")
+
+
+class Switch(StrEnum):
+    """Into maintenance or out of it."""
+
+    ON = "on"
+    OFF = "off"
+
 
 NodeArgument = Annotated[str, typer.Argument(metavar="N", help="The node.")]
 NodesArgument = Annotated[str | None, typer.Argument(metavar="[N]", help="The node.")]
@@ -122,6 +131,40 @@ def reinit(
 
 
 @asking
+def maintenance(
+    common: Common,
+    switch: Annotated[Switch, typer.Argument(metavar="on|off", help="Into it, or out of it.")],
+    node: NodesArgument = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="All of them: as pgherd pause and resume.")
+    ] = False,
+    reason: ReasonOption = "",
+    allow_failover: Annotated[
+        bool, typer.Option("--allow-failover", help="It may become the primary all the same.")
+    ] = False,
+) -> None:
+    """Have commits, new sessions and elections do without a node where they can."""
+    if (node is None) == (not cluster):
+        raise OperatorError("name one node, or --cluster", "as in pgherd maintenance on n2")
+    on = switch is Switch.ON
+    if node is None:
+        path = "/api/v1/cluster/pause" if on else "/api/v1/cluster/resume"
+        found = common.api().post(path, {"reason": reason} if on else None)
+    else:
+        body = {"enabled": on, "reason": reason, "allow_failover": allow_failover}
+        name = named(common, node)["name"]
+        found = common.api().post(f"/api/v1/nodes/{name}/maintenance", body)
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+    elif node is None:
+        line(paused(found["pause"]) if found["paused"] else "the cluster is not paused")
+    else:
+        line(f"{found['node']} is {'in' if found['maintenance'] else 'out of'} maintenance")
+        if found["maintenance"] and found["is_sync"]:
+            say("it leaves the sync set once commits can do without it; see pgherd status")
+
+
+@asking
 def actions(
     common: Common,
     id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Follow this one.")] = None,
@@ -188,5 +231,6 @@ COMMANDS: dict[str, Command] = {
     "stop-postgres": stop_postgres,
     "start-postgres": start_postgres,
     "reinit": reinit,
+    "maintenance": maintenance,
     "actions": actions,
 }

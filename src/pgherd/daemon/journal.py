@@ -41,6 +41,13 @@ KINDS: dict[type, str] = {
     cmd.ExpireLease: "lease.ended",
     cmd.GiveUp: "data.given-up",
     cmd.Fenced: "fence.ended",
+    cmd.Pause: "cluster.paused",
+    cmd.Resume: "cluster.resumed",
+    cmd.SetMaintenance: "member.maintenance",
+    cmd.AskWork: "work.requested",
+    cmd.TakeInHand: "work.goes-on",
+    cmd.CrossOff: "work.goes-on",
+    cmd.EndWork: "work.ended",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""

@@ -70,7 +70,9 @@ def _replicas(
                 port=port,
                 lag_bytes=lag,
                 zone=member.tags.zone,
-                usable=now - heard.at < silent_after_ms and server.healthy,
+                usable=now - heard.at < silent_after_ms
+                and server.healthy
+                and not facts.upkeep.spares(node),
             )
         )
     return tuple(found)

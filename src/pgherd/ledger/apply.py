@@ -12,18 +12,9 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger import (
-    fencing,
-    forward,
-    giving,
-    leases,
-    levels,
-    modes,
-    readmission,
-    syncset,
-    upkeep,
-)
+from pgherd.ledger import fencing, forward, giving, leases, levels, modes, readmission, syncset
 from pgherd.ledger.outcome import Result, note, refuse
+from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -498,5 +489,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.GiveUp: giving.give_up,
     cmd.Fenced: fencing.fenced,
     cmd.FastForward: forward.fast_forward,
-    **upkeep.HANDLERS,
+    **UPKEEP,
 }

@@ -333,6 +333,16 @@ class Resume(Command, frozen=True, tag=True):
     reason: str
 
 
+class SetMaintenance(Command, frozen=True, tag=True):
+    """A node goes into maintenance, or comes out of it. The fields are those of Care."""
+
+    node: NodeId
+    enabled: bool
+    requested_by: str
+    reason: str = ""
+    allow_failover: bool = False
+
+
 class AskWork(Command, frozen=True, tag=True):
     """Ask for something to be done with PostgreSQL on nodes. The fields are those of Work."""
 
@@ -412,6 +422,7 @@ AnyCommand = (
     | Fenced
     | Pause
     | Resume
+    | SetMaintenance
     | AskWork
     | TakeInHand
     | CrossOff

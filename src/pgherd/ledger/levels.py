@@ -27,6 +27,7 @@ NEEDS: dict[type, int] = {
     cmd.FastForward: 3,
     cmd.Pause: 4,
     cmd.Resume: 4,
+    cmd.SetMaintenance: 4,
     cmd.AskWork: 4,
     cmd.TakeInHand: 4,
     cmd.CrossOff: 4,

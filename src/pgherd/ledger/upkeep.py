@@ -15,7 +15,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import Facts, Kind, Mode, Phase, Switchover
 from pgherd.model.ids import NodeId
-from pgherd.model.upkeep import Pause, Stopped, Verb, Work, WorkState
+from pgherd.model.upkeep import Care, Pause, Stopped, Verb, Work, WorkState
 
 ENDED_MAX = 50
 TAKES_A_COPY = (Verb.STOP, Verb.REINIT)
@@ -43,6 +43,21 @@ def resume(facts: Facts, c: cmd.Resume, at_ms: int) -> Result:
         return refuse(facts, "stale", f"no pause {c.id} is in force")
     facts = changed(facts, pause=None)
     return note(facts, at_ms=at_ms, kind="cluster.resumed", text=c.reason), cmd.Done()
+
+
+def set_maintenance(facts: Facts, c: cmd.SetMaintenance, at_ms: int) -> Result:
+    if c.node not in facts.members:
+        return refuse(facts, "unknown_node", f"{c.node} is no member")
+    if c.enabled and facts.is_leader(c.node):
+        return refuse(facts, "is_primary", f"{c.node} is the primary: switch over first")
+    kept = {node: one for node, one in facts.upkeep.maintenance.items() if node != c.node}
+    text = f"{c.node} is back from maintenance, by {c.requested_by}"
+    if c.enabled:
+        care = Care(c.requested_by, c.reason, since_ms=at_ms, allow_failover=c.allow_failover)
+        kept[c.node] = care
+        text = f"{c.node} is {care.sentence}"
+    facts = changed(facts, maintenance=kept)
+    return note(facts, at_ms=at_ms, kind="member.maintenance", text=text), cmd.Done()
 
 
 def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
@@ -183,6 +198,7 @@ def ended(facts: Facts, work: Work, state: WorkState, at_ms: int, rule: int) -> 
 HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.Pause: pause,
     cmd.Resume: resume,
+    cmd.SetMaintenance: set_maintenance,
     cmd.AskWork: ask_work,
     cmd.TakeInHand: take_in_hand,
     cmd.CrossOff: cross_off,

@@ -36,6 +36,24 @@ class Stopped(msgspec.Struct, frozen=True):
     since_ms: int
 
 
+class Care(msgspec.Struct, frozen=True):
+    """A node in maintenance: commits, reads and elections do without it where they can.
+
+    allow_failover: it may lead all the same.
+    """
+
+    requested_by: str
+    reason: str
+    since_ms: int
+    allow_failover: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """For people: that it is so, by whom and why."""
+        why = f" ({self.reason})" if self.reason else ""
+        return f"in maintenance by {self.requested_by}{why}"
+
+
 class Verb(StrEnum):
     """What can be done with PostgreSQL on a node."""
 
@@ -98,6 +116,12 @@ class Upkeep(msgspec.Struct, frozen=True):
     pause: Pause | None = None
     stopped: dict[NodeId, Stopped] = {}
     works: tuple[Work, ...] = ()
+    maintenance: dict[NodeId, Care] = {}
+
+    def spares(self, node: NodeId) -> bool:
+        """Whether no new session is led to a node, for somebody works on it."""
+        work = self.in_hand(node)
+        return node in self.maintenance or (work is not None and work.verb is not Verb.RELOAD)
 
     def open_works(self) -> tuple[Work, ...]:
         """What has not ended, in the order in which it was asked for."""

@@ -49,7 +49,7 @@ def is_leaving(facts: Facts, key: MemberKey) -> bool:
 def is_resting(facts: Facts, key: MemberKey) -> bool:
     """Whether commits should do without this member, where they can: an operator works on it."""
     work = facts.upkeep.in_hand(key.node)
-    return work is not None and work.verb is Verb.REINIT
+    return key.node in facts.upkeep.maintenance or (work is not None and work.verb is Verb.REINIT)
 
 
 def leader_report(s: Situation) -> Observation | None:
@@ -159,7 +159,10 @@ def is_full(s: Situation, node: NodeId) -> bool:
 
 
 def ineligible(s: Situation, node: NodeId) -> str:
-    """Why a node that is heard says that it must not lead; "" when it says no such thing."""
+    """Why a node must not lead, by an operator's word or its own; "" when nobody says so."""
+    care = s.facts.upkeep.maintenance.get(node)
+    if care is not None and not care.allow_failover:
+        return care.sentence
     report = fresh(s, node)
     return report.ineligible if report is not None else ""
 

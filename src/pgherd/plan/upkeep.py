@@ -17,7 +17,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.commands import Shift
 from pgherd.model.facts import Phase
 from pgherd.model.ids import NodeId
-from pgherd.model.observation import Observation, Server
+from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.upkeep import Verb, Work, WorkState
 from pgherd.plan.look import data_members, fresh, leader_report, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -180,11 +180,20 @@ def has_done(s: Situation, work: Work) -> bool:
         return server.state is Server.STOPPED
     if work.verb is Verb.RELOAD:
         return server.reloaded == work.id
-    if leader is None or not is_back(s, leader, work.node):
+    if leader is None or not is_back(s, leader, work.node) or not serves(s, server):
         return False
     if work.verb is Verb.REINIT:
         return bool(member.incarnation) and member.incarnation != work.mark
     return work.verb is Verb.START or str(server.pid) != work.mark
+
+
+def serves(s: Situation, server: ServerSeen) -> bool:
+    """Whether a server itself says that it serves; the primary's word may be of its predecessor."""
+    if server.state is Server.PRIMARY:
+        return True
+    receiver = server.receiver
+    streams = receiver is not None and receiver.term == s.facts.term
+    return server.state is Server.STANDBY and streams
 
 
 # --- 1104: work that cannot go on ----------------------------------------------------------------

@@ -186,6 +186,11 @@ def test_a_node_is_crossed_off_for_another_server_only() -> None:
     assert command_of(known, report(2, standby(pid=101))) == cmd.CrossOff("w1", 0, rule=1103)
     lost = report(1, primary(senders=(sender(3),)))
     assert command_of(known, lost, report(2, standby(pid=101))) is None
+    for not_yet in (
+        replace(standby(), state=Server.STOPPED, receiver=None),
+        standby(pid=101, receiver=None),
+    ):
+        assert command_of(known, report(2, not_yet)) is None
 
 
 def test_a_switchover_that_did_not_come_about_ends_the_work() -> None:
