@@ -27,7 +27,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.ledger.commands import Shift
 from pgherd.model import action as act
-from pgherd.model.facts import Facts
+from pgherd.model.facts import Facts, Handover
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Heard, Server, ServerSeen
 from pgherd.model.upkeep import Pause, Stopped, Upkeep, Verb, Work, WorkState
@@ -177,6 +177,18 @@ def test_a_primary_is_restarted_in_place_under_a_new_term() -> None:
     won = command_of(elects, again, *others, phase_since=NOW)
     assert isinstance(won, cmd.Elect)
     assert won.winner.node == "n1"
+
+
+def test_who_restarts_in_place_seals_its_end() -> None:
+    """What it froze as it stopped is less than what it has; anybody else stays as it is."""
+    handover = Handover("w1", NodeId("n1"), drained=pos(3, 4990))
+    back = myself(electing(handover=handover), parked(pos(3, 5000)))
+    frozen = replace(back, promises=sealed(1, pos(3, 4990)))
+    assert isinstance(member.decide(frozen).action, act.Seal)
+    assert member.decide(replace(back, promises=sealed(1, pos(3, 5000)))).action is None
+    to_another = replace(handover, candidate=NodeId("n2"))
+    frozen = replace(frozen, facts=electing(handover=to_another))
+    assert member.decide(frozen).action is None
 
 
 def test_a_node_is_crossed_off_for_another_server_only() -> None:
