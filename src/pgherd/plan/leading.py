@@ -57,6 +57,8 @@ def lead_promote(s: Self) -> Answer | None:
     reign, frozen = s.facts.history[-1], s.promises.frozen
     if s.facts.phase is Phase.STABLE:
         return "a leader whose server restarted: the next term decides", None
+    if not reign.promoted:
+        return "elected to go on, but its server restarted: the next term decides", None
     if frozen is None or frozen.position != reign.start or frozen.term != s.facts.term:
         return f"elected at {reign.start}, but is not sealed there: the next term decides", None
     if s.server.position != reign.start:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.readmission import cannot_readmit
 from pgherd.model.facts import Phase
-from pgherd.model.observation import Server
+from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import (
     REPORTED_DEAD,
     age_ms,
@@ -57,13 +57,36 @@ def reported_dead(s: Situation) -> Decision | None:
         position is not None and position.epoch == facts.term
     )
     demoted = promoted and state is Server.STANDBY
-    if not dead and not demoted:
+    moved = moved_since(s, report)
+    if not dead and not demoted and not moved:
         return None
     if why := held_back(s):
         return Decision(202, f"{node} reports its server {state.value}; {why}")
     if report.server.writes_hang and not others_may_lead(s):
         return Decision(202, f"{node} cannot write, and nobody else may lead: waits for its disk")
+    if moved:
+        return begin(s, 202, f"{node} is not any more what was elected: its server restarted")
     return begin(s, 202, f"{node} reports its own server {state.value}")
+
+
+def moved_since(s: Situation, report: Observation) -> bool:
+    """Whether an elected leader's server restarted before the election was heard there.
+
+    One that was to go on as primary may not be promoted instead, for then its timeline would be of
+    no term, and one that recovered to another end may not lead from there. Only a report of after
+    the election tells; what it says of the time before is what it was elected for.
+    """
+    facts, frozen = s.facts, report.promises.frozen
+    if facts.phase is not Phase.ESTABLISHING or report.server.state is not Server.STANDBY:
+        return False
+    reign = facts.history[-1]
+    if s.view.reports[reign.leader.node].at <= s.view.phase_since:
+        return False
+    if not reign.promoted:
+        return True
+    if report.promises.adopted >= facts.term:  # it is being promoted
+        return False
+    return frozen is None or frozen.term != facts.term or frozen.position != reign.start
 
 
 def others_may_lead(s: Situation) -> bool:
@@ -145,8 +168,8 @@ RULES = (
     HerdRule(201, "An operator's order to fail over begins a term.", operator_order),
     HerdRule(
         202,
-        "A leader that reports its own server dead, or that its Raft store is lost, loses the term"
-        " at once.",
+        "A leader that reports its own server dead, its Raft store lost, or its server restarted"
+        " before it heard of its election, loses the term at once.",
         reported_dead,
     ),
     HerdRule(

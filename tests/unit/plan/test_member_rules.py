@@ -191,6 +191,17 @@ CASES = (
         me(2, NEW, parked(pos(3, 5000)), promises=sealed(2, pos(3, 5000))),
     ),
     Case(
+        "was to go on as primary, and its server restarted",
+        42,
+        None,
+        me(
+            2,
+            replace(NEW, history=(*NEW.history[:-1], replace(NEW.history[-1], promoted=False))),
+            parked(pos(3, 5000)),
+            promises=sealed(2, pos(3, 5000)),
+        ),
+    ),
+    Case(
         "fences who led before",
         39,
         act.Fence,

@@ -145,9 +145,36 @@ def test_a_winner_that_cannot_promote_loses_the_term_soon() -> None:
         sync=SyncState(voters=(P, Y), k=1, kd=1, r=2),
         history=(*facts().history, Reign(Term(6), X, END, True, 203, "")),
     )
-    stuck = sealed(X, 6, Position(Term(5), Lsn(4900)))
+    stuck = sealed(X, 6)
     assert decide(electing, view(stuck, phase_age_ms=5000)) is None
     assert isinstance(decide(electing, view(stuck, phase_age_ms=11_000)), cmd.Begin)
+
+
+def test_a_winner_whose_server_restarted_before_it_heard_loses_the_term_at_once() -> None:
+    """It may neither lead from another end, nor be promoted where it was to go on as primary."""
+    went_on = Reign(Term(6), X, END, False, 303, "")
+    elected = Reign(Term(6), X, END, True, 203, "")
+    here, elsewhere = sealed(X, 6), sealed(X, 6, Position(Term(5), Lsn(4900)))
+    never = replace(here, promises=replace(here.promises, frozen=None))
+    for reign, report, is_lost in (
+        (elected, here, False),
+        (elected, elsewhere, True),
+        (elected, never, True),
+        (went_on, here, True),
+        (elected, replace(elsewhere, promises=replace(elsewhere.promises, adopted=Term(6))), False),
+    ):
+        known = facts(
+            term=Term(6),
+            phase=Phase.ESTABLISHING,
+            leader=X,
+            sync=SyncState(voters=(P, Y), k=1, kd=1, r=2),
+            history=(*facts().history, reign),
+        )
+        begun = decide(known, view(report, phase_age_ms=1000))
+        assert isinstance(begun, cmd.Begin) is is_lost, report
+        assert not isinstance(begun, cmd.Begin) or begun.rule == 202
+        old = view(report, phase_age_ms=0)
+        assert decide(known, old) is None, "what it said before it could have heard tells nothing"
 
 
 def test_a_sealed_standby_that_was_not_seen_drained_yet_is_waited_for() -> None:
