@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -46,7 +47,9 @@ def shown(herd: LocalHerd, *words: str) -> str:
     """What a command prints."""
     config = str(herd.places[herd.nodes[0]].config)
     command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return found.stdout
 
 
 def node(herd: LocalHerd, name: str) -> dict[str, Any]:
