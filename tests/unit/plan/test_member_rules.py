@@ -28,6 +28,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from upkeep_cases import MEMBER_UPKEEP
 
 from pgherd.model import action as act
 from pgherd.model.branch import Fork
@@ -479,6 +480,7 @@ CASES = (
         me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
     ),
     *(Case(*each) for each in MEMBER_CASES),
+    *(Case(*each) for each in MEMBER_UPKEEP),
 )
 
 
