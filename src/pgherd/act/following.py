@@ -208,3 +208,9 @@ async def disown(hands: Hands, a: act.Disown) -> None:
 async def clear_floor(hands: Hands, a: act.ClearFloor) -> None:
     """Forget a floor that was regained."""
     await hands.change(floor=None)
+
+
+async def reload(hands: Hands, a: act.Reload) -> None:
+    """Have the configuration files read again, and remember what for."""
+    await hands.server.reload()
+    hands.memory.reloaded = a.work

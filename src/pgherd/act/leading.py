@@ -81,6 +81,8 @@ async def _candidate_caught_up(
     deadline = asyncio.get_running_loop().time() + a.limit_ms / 1000
     while True:
         look = await hands.server.look()
+        if a.candidate == hands.key:  # it is restarted in place, and has everything itself
+            return look.senders
         if any(_is(s, a) and s.flush_lsn >= end for s in look.senders):
             return look.senders
         if asyncio.get_running_loop().time() > deadline:

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pgherd.api import changes, checks, configuring, failures, joins, membership, reads, replication
+from pgherd.api import (
+    changes,
+    checks,
+    configuring,
+    failures,
+    joins,
+    membership,
+    reads,
+    replication,
+    upkeep,
+)
 from pgherd.api.deps import Services
 from pgherd.api.failures import Problem
 from pgherd.api.guard import ApiToken, Guard
@@ -63,7 +73,8 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    for room in (reads, changes, membership, replication, configuring, checks, joins):
+    rooms = (reads, changes, membership, replication, configuring, upkeep, checks, joins)
+    for room in rooms:
         app.include_router(room.router)
     failures.install(app)
     app.add_middleware(Envelope, on_request=on_request, clock=clock)

@@ -23,6 +23,7 @@ from pgherd.api.deps import (
 )
 from pgherd.api.failures import STATUS_HINT, Problem, refused
 from pgherd.api.herd import NoQuorum, TimedOut
+from pgherd.api.times import iso
 from pgherd.ledger.commands import (
     AnyCommand,
     IssueToken,
@@ -175,7 +176,7 @@ async def make_join_token(services: Services, request: schema.TokenRequest) -> s
         host=host, port=port, id=token_id, secret=secret, ca_sha256=fingerprint(ca)
     )
     return schema.TokenAnswer(
-        id=token_id, token=encode_token(invitation), expires_at=views.iso(expires * 1000) or ""
+        id=token_id, token=encode_token(invitation), expires_at=iso(expires * 1000) or ""
     )
 
 

@@ -6,7 +6,7 @@ parameters a standby must have at least what its primary has (`model.pgconfig`).
 
 from __future__ import annotations
 
-from pgherd.api import ailing, views
+from pgherd.api import ailing, times, views
 from pgherd.api import configschema as schema
 from pgherd.api.views import Seen
 from pgherd.ledger.pgconfig import newest
@@ -42,7 +42,7 @@ def version_shown(one: ConfigVersion) -> schema.ConfigVersion:
     """One version, as the API shows it."""
     return schema.ConfigVersion(
         version=one.version,
-        at=views.iso(one.at_ms),
+        at=times.iso(one.at_ms),
         author=one.author,
         reason=one.reason,
         restores=one.restores or None,

@@ -18,6 +18,7 @@ from pgherd.api.failures import STATUS_HINT, Problem
 from pgherd.api.herd import NoQuorum, RaftRole, TimedOut
 from pgherd.api.reads import NodeName, find
 from pgherd.api.suffrage import voters_without
+from pgherd.api.times import iso
 from pgherd.api.views import Seen
 from pgherd.ledger.commands import AskLeave, SetMaxVoters
 from pgherd.ledger.saved import Saved, render, without_secrets
@@ -200,7 +201,7 @@ async def save_ledger(services: ServicesDep, caller: AdminDep) -> schema.LedgerS
     await current_facts(services)
     seen = services.seen()
     facts, raft = without_secrets(seen.facts), seen.raft
-    when = f"{views.iso(seen.unix_ms)} by {seen.me}, pgherd {services.version}"
+    when = f"{iso(seen.unix_ms)} by {seen.me}, pgherd {services.version}"
     saved = Saved(
         facts=facts,
         index=raft.applied,

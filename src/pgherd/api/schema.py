@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field
 
 from pgherd.api.configschema import PendingRestart
 from pgherd.api.shape import Model, NodeName
+from pgherd.api.upkeepschema import Maintenance, Pause
 from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
 
@@ -114,6 +115,7 @@ class ClusterStatus(Model):
     failover_state: FailoverState
     auto_failover_enabled: bool
     paused: bool
+    pause: Pause | None
     synchronous: Synchronous
     lease: Lease | None
     vips: list[Vip]
@@ -168,6 +170,8 @@ class Node(Model):
     lag_ms: int | None = None
     zone: str
     tags: Tags
+    maintenance: Maintenance | None
+    stopped_by: str | None
     postgresql_version: str | None
     version: str
     uptime_seconds: int

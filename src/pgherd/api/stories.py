@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pgherd.api import schema
 from pgherd.api.suffrage import suffrage_of, why
+from pgherd.api.times import iso
 from pgherd.api.views import (
     Seen,
     has_quorum,
-    iso,
     members,
     primary_of,
     problems,

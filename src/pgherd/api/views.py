@@ -7,13 +7,13 @@ receive. Leaves transport to the routes, and what has been to `stories`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
-from pgherd.api import advice, ailing, cautions, leases, promising, schema, vips
+from pgherd.api import advice, ailing, cautions, inhand, leases, promising, schema, vips
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
+from pgherd.api.times import iso
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
@@ -48,14 +48,6 @@ class Seen(msgspec.Struct, frozen=True):
         """A node's report, however old."""
         heard = self.reports.get(node)
         return heard.report if heard is not None else None
-
-
-def iso(unix_ms: int) -> str | None:
-    """A wall-clock time as ISO 8601 in UTC; None for "never"."""
-    if unix_ms <= 0:
-        return None
-    moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --- one node ------------------------------------------------------------------------------------
@@ -211,6 +203,8 @@ def node(seen: Seen, member: Member) -> schema.Node:
             nosync=tags.nosync,
             noloadbalance=report is not None and report.noloadbalance,
         ),
+        maintenance=inhand.maintenance(seen.facts, member.node),
+        stopped_by=inhand.stopped_by(seen.facts, member.node),
         postgresql_version=str(server.major) if server is not None and server.major else None,
         version=report.version if report is not None else "",
         uptime_seconds=report.uptime_seconds if report is not None else 0,
@@ -402,6 +396,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         failover_state=failover_state(seen),
         auto_failover_enabled=seen.failover_enabled,
         paused=facts.paused,
+        pause=inhand.pause(facts),
         synchronous=promising.shown(facts),
         lease=lease(seen),
         vips=vips.shown(fresh_reports(seen)),
@@ -409,6 +404,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=[
+            *inhand.warnings(facts),
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),

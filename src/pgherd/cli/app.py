@@ -95,6 +95,8 @@ def build() -> typer.Typer:
         parameters,
         promising,
         saving,
+        tending,
+        upkeep,
         watching,
     )
 
@@ -107,7 +109,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, membership, making):
+    for room in (watching, changing, upkeep, tending, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     groups = {"": app}

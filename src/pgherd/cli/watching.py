@@ -10,6 +10,7 @@ import typer
 
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.output import Format, emit, line, say, size, table
+from pgherd.cli.upkeep import paused
 from pgherd.model.errors import PgherdError
 
 WATCH_S = 1.0
@@ -69,6 +70,8 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
         return
     sync = found["synchronous"]
     line(f"cluster   {found['cluster_name']}: {found['status']}, {found['failover_state']}")
+    if found.get("pause"):
+        line(f"! {paused(found['pause'])}")
     line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
     quorum, voting = "yes" if found["has_quorum"] else "NO", ", ".join(found["raft_voters"])
     line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")

@@ -44,6 +44,13 @@ KINDS: dict[type, str] = {
     cmd.Fenced: "fence.ended",
     cmd.SetConfig: "config.changed",
     cmd.FailConfig: "config.failed",
+    cmd.Pause: "cluster.paused",
+    cmd.Resume: "cluster.resumed",
+    cmd.SetMaintenance: "member.maintenance",
+    cmd.AskWork: "work.requested",
+    cmd.TakeInHand: "work.goes-on",
+    cmd.CrossOff: "work.goes-on",
+    cmd.EndWork: "work.ended",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""

@@ -82,7 +82,8 @@ def _replicas(
                 zone=member.tags.zone,
                 usable=now - heard.at < silent_after_ms
                 and server.healthy
-                and not heard.report.noloadbalance,
+                and not heard.report.noloadbalance
+                and not facts.upkeep.spares(node),
             )
         )
     return tuple(found)

@@ -25,6 +25,7 @@ from pgherd.ledger import (
 )
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import fail_config, set_config
+from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -482,4 +483,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.FastForward: forward.fast_forward,
     cmd.SetConfig: set_config,
     cmd.FailConfig: fail_config,
+    **UPKEEP,
 }

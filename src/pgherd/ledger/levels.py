@@ -28,6 +28,13 @@ NEEDS: dict[type, int] = {
     cmd.Hold: 4,
     cmd.SetConfig: 5,
     cmd.FailConfig: 5,
+    cmd.Pause: 5,
+    cmd.Resume: 5,
+    cmd.SetMaintenance: 5,
+    cmd.AskWork: 5,
+    cmd.TakeInHand: 5,
+    cmd.CrossOff: 5,
+    cmd.EndWork: 5,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

@@ -209,6 +209,12 @@ class Checkpoint(Action, frozen=True, tag=True):
     switchover: str = ""
 
 
+class Reload(Action, frozen=True, tag=True):
+    """Have the server read its configuration files again, for an operator's work of this id."""
+
+    work: str
+
+
 class ClearFloor(Action, frozen=True, tag=True):
     """The floor was regained: forget it."""
 

@@ -12,6 +12,7 @@ import msgspec
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
+from pgherd.model.upkeep import Upkeep
 
 
 class Phase(StrEnum):
@@ -257,7 +258,6 @@ class Facts(msgspec.Struct, frozen=True):
     reason: str = ""
     rule: int = 0
     began_at_ms: int = 0
-    paused: bool = False
     level: int = 1
     tokens: dict[str, JoinToken] = {}
     notes: tuple[Note, ...] = ()
@@ -267,6 +267,12 @@ class Facts(msgspec.Struct, frozen=True):
     unsealed: tuple[MemberKey, ...] = ()
     forward: FastForward | None = None
     config: tuple[ConfigVersion, ...] = ()
+    upkeep: Upkeep = Upkeep()
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing fails over and nothing is repaired by itself."""
+        return self.upkeep.pause is not None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

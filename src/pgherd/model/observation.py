@@ -82,7 +82,8 @@ class ServerSeen(msgspec.Struct, frozen=True):
     whether it ran as a primary last · paused: replay is, by somebody or for want of a parameter ·
     config: the version of the cluster's parameters that it was started with or told ·
     config_failed: one that it did not come up with · matched: what it runs with of
-    `pgconfig.MATCHED` · pending: what waits for a restart.
+    `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
+    reloaded for.
     """
 
     state: Server = Server.NONE
@@ -125,6 +126,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config_failed: ConfigFailed | None = None
     matched: Running = ()
     pending: tuple[Pending, ...] = ()
+    reloaded: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True):

@@ -354,6 +354,7 @@ class ServerWatch:
             epoch_record_end=memory.epoch_record_end if recorded else Lsn(0),
             checkpointed_term=memory.checkpointed_term,
             checkpointed_for=memory.checkpointed_for,
+            reloaded=memory.reloaded,
             insert_lsn=look.insert_lsn,
             pid=self.server.pid,
             crashes=self._deaths.in_a_row,

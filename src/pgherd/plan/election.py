@@ -70,6 +70,8 @@ def candidate_gone(s: Situation, handover: Handover) -> bool:
     """Whether who should take over is silent, or has no standby before the old leader stopped."""
     report = fresh(s, handover.candidate)
     runs = report is not None and report.server.state is Server.STANDBY
+    if s.facts.is_leader(handover.candidate):  # it is restarted in place
+        runs = True
     return report is None or (handover.drained is None and not runs)
 
 
@@ -324,6 +326,8 @@ def may_win(s: Situation, key: MemberKey) -> bool:
     if ineligible(s, key.node):
         return False
     again = key == s.facts.leader
+    if again and s.facts.handover is not None and s.facts.handover.candidate == key.node:
+        return True  # an operator has it restarted in place
     return not again or (s.facts.forced is None and s.policy.restart_in_place)
 
 

@@ -25,6 +25,8 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
     sender = streaming(leader, s.facts.term).get(key)
     if member is None or report is None:
         return f"{key.node} does not report"
+    if key == s.facts.leader:
+        return ""  # it is restarted in place
     if member.tags.nofailover:
         return f"{key.node} is tagged nofailover"
     if member.leaving:
@@ -60,10 +62,16 @@ def shows_soon(s: Situation, leader: Observation, key: MemberKey) -> bool:
 
 
 def candidates(s: Situation) -> list[MemberKey]:
-    """Whom a wish allows: the one that was asked for, or everybody but the primary."""
+    """Whom a wish allows: the one that was asked for, or everybody but the primary.
+
+    The primary itself only where its work is a restart in place (`upkeep`).
+    """
     wish = s.facts.switchover
     assert wish is not None
-    keys = [m.key for _, m in sorted(s.facts.members.items()) if m.key != s.facts.leader]
+    leader = s.facts.leader
+    if leader is not None and wish.candidate == leader.node:
+        return [leader]
+    keys = [m.key for _, m in sorted(s.facts.members.items()) if m.key != leader]
     return [key for key in keys if key.incarnation and wish.candidate in (None, key.node)]
 
 
@@ -159,7 +167,8 @@ def start(s: Situation) -> Decision | None:
     facts, candidate, wish = s.facts, ready(s), s.facts.switchover
     if candidate is None or wish is None or loud(s) or not (wish.held or not holds(s)):
         return None
-    reason = f"switchover to {candidate.node} asked for by {wish.requested_by}"
+    what = "restart in place of" if candidate == facts.leader else "switchover to"
+    reason = f"{what} {candidate.node} asked for by {wish.requested_by}"
     command = cmd.Begin(
         expected=facts.term,
         elector=s.view.me,

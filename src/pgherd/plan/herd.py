@@ -25,6 +25,7 @@ from pgherd.plan import (
     readmission,
     suspicion,
     synchrony,
+    upkeep,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
@@ -41,6 +42,7 @@ URGENT: tuple[HerdRule, ...] = (
     *birth.RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
+    *upkeep.RULES,
     *handover.RULES,
     *synchrony.RULES,
     *leases.RULES,

@@ -8,6 +8,7 @@ from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
+from pgherd.model.upkeep import Verb
 from pgherd.plan.rule import Situation
 
 REPORTED_DEAD = (Server.NONE, Server.UNUSABLE, Server.STOPPED, Server.STARTING, Server.HUNG)
@@ -43,6 +44,12 @@ def is_leaving(facts: Facts, key: MemberKey) -> bool:
     """Whether this member was asked to leave."""
     member = facts.member(key)
     return member is not None and member.leaving
+
+
+def is_resting(facts: Facts, key: MemberKey) -> bool:
+    """Whether commits should do without this member, where they can: an operator works on it."""
+    work = facts.upkeep.in_hand(key.node)
+    return key.node in facts.upkeep.maintenance or (work is not None and work.verb is Verb.REINIT)
 
 
 def leader_report(s: Situation) -> Observation | None:
@@ -152,7 +159,10 @@ def is_full(s: Situation, node: NodeId) -> bool:
 
 
 def ineligible(s: Situation, node: NodeId) -> str:
-    """Why a node that is heard says that it must not lead; "" when it says no such thing."""
+    """Why a node must not lead, by an operator's word or its own; "" when nobody says so."""
+    care = s.facts.upkeep.maintenance.get(node)
+    if care is not None and not care.allow_failover:
+        return care.sentence
     report = fresh(s, node)
     return report.ineligible if report is not None else ""
 

@@ -74,9 +74,20 @@ def start_to_seal(s: Self) -> Answer | None:
 def seal(s: Self) -> Answer | None:
     if not elects(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
         return None
-    if is_frozen(s):
+    if is_frozen(s) and not comes_back(s):
         return "sealed; waits for the election", None
     return "seals", act.Seal(term=s.facts.term, elector=s.facts.elector)
+
+
+def comes_back(s: Self) -> bool:
+    """Whether this is the old leader of a restart in place, which is to be elected itself.
+
+    What it froze as it stopped is where its last checkpoint begins; to lead it needs the end.
+    """
+    handover, frozen, now = s.facts.handover, s.promises.frozen, s.server.position
+    if handover is None or handover.candidate != s.me or not mine_to_drain(s):
+        return False
+    return frozen is not None and now is not None and s.server.drained and now > frozen.position
 
 
 def wait_for_election(s: Self) -> Answer | None:

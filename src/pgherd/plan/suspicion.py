@@ -29,6 +29,14 @@ def begin(s: Situation, rule: int, reason: str) -> Decision:
     return Decision(rule, reason, command)
 
 
+def held_back(s: Situation) -> str:
+    """Why no term ends by itself; "" when it may. What has begun in a pause is carried through."""
+    if not s.policy.failover_enabled:
+        return "failover is disabled"
+    pause = s.facts.upkeep.pause
+    return pause.sentence if pause is not None and s.facts.phase is Phase.STABLE else ""
+
+
 def operator_order(s: Situation) -> Decision | None:
     if s.facts.forced is None or s.facts.phase is not Phase.STABLE:
         return None
@@ -52,8 +60,8 @@ def reported_dead(s: Situation) -> Decision | None:
     moved = moved_since(s, report)
     if not dead and not demoted and not moved:
         return None
-    if not s.policy.failover_enabled:
-        return Decision(202, f"{node} reports its server {state.value}; failover is disabled")
+    if why := held_back(s):
+        return Decision(202, f"{node} reports its server {state.value}; {why}")
     if report.server.writes_hang and not others_may_lead(s):
         return Decision(202, f"{node} cannot write, and nobody else may lead: waits for its disk")
     if moved:
@@ -110,8 +118,8 @@ def forgot(s: Situation) -> Decision | None:
     refused = cannot_readmit(s.facts, cmd.Readmit(member.node, member.raft_id, asked.store))
     if refused is None or refused.code != "is_leader":
         return None
-    if not s.policy.failover_enabled:
-        return Decision(202, f"{member.node} has lost its Raft store; failover is disabled")
+    if why := held_back(s):
+        return Decision(202, f"{member.node} has lost its Raft store; {why}")
     return begin(s, 202, f"{member.node} has lost its Raft store")
 
 
@@ -125,8 +133,8 @@ def silent(s: Situation) -> Decision | None:
     observers = silent_observers(s, node)
     if len(observers) < observers_needed(s, node):
         return Decision(203, f"{node} is silent here, but not yet for a second observer")
-    if not s.policy.failover_enabled:
-        return Decision(203, f"{node} is silent; failover is disabled")
+    if why := held_back(s):
+        return Decision(203, f"{node} is silent; {why}")
     if facts.phase is Phase.STABLE and suspected_lately(s):
         return Decision(
             203,

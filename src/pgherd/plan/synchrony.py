@@ -15,6 +15,7 @@ from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Observation
 from pgherd.plan.look import (
     is_leaving,
+    is_resting,
     is_strict,
     leader_report,
     num_sync,
@@ -95,7 +96,9 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
     members = s.facts.members
     home = members[report.node].tags.zone if report.node in members else ""
     found.sort(key=lambda key: (key not in sync.voters, members[key.node].tags.zone == home, key))
-    return tuple(sorted(found[: 2 * num_sync(s.facts, s.policy)]))
+    wanted = num_sync(s.facts, s.policy)
+    others = [key for key in found if not is_resting(s.facts, key)]
+    return tuple(sorted((others if len(others) >= wanted else found)[: 2 * wanted]))
 
 
 def unsettled(s: Situation) -> Decision | None:
@@ -252,7 +255,8 @@ def remove_voter(s: Situation) -> Decision | None:
     gone = [
         key
         for key in sync.names
-        if key not in wanted and (quiet_for(s, (key,)) or not wants_sync(s, key))
+        if key not in wanted
+        and (quiet_for(s, (key,)) or not wants_sync(s, key) or is_resting(s.facts, key))
     ]
     left = tuple(key for key in sync.names if key != gone[0]) if gone else ()
     alive = [key for key in left if key in streaming(report, s.facts.term)]

@@ -31,6 +31,7 @@ class ServerMemory:
     checkpointed_for: str = ""
     config_failed: ConfigFailed | None = None
     lower_failed: int = 0
+    reloaded: str = ""
 
     def belongs_to(self, pid: int) -> None:
         """Forget everything if another postmaster runs now."""
@@ -41,3 +42,4 @@ class ServerMemory:
             self.epoch_record_term = NO_TERM
             self.checkpointed_term = NO_TERM
             self.checkpointed_for = ""
+            self.reloaded = ""

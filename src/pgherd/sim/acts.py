@@ -29,6 +29,7 @@ from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, Failed, Task
 from pgherd.sim.giving import fence
 from pgherd.sim.look import position_of, see_server
+from pgherd.sim.memory import reload
 from pgherd.sim.names import CLOSED, Names
 from pgherd.sim.postgres import Server, Upstream
 from pgherd.sim.wal import Directory, Record
@@ -493,4 +494,5 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.KeepSlots: keep_slots,
     act.Checkpoint: checkpoint,
     act.ClearFloor: clear_floor,
+    act.Reload: reload,
 }

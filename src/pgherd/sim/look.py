@@ -62,6 +62,7 @@ def see_server(agent: Agent | Forgetful) -> ServerSeen:
         epoch_record_end=record_end if primary and current else Lsn(0),
         checkpointed_term=memory.checkpointed_term,
         checkpointed_for=memory.checkpointed_for,
+        reloaded=memory.reloaded,
         insert_lsn=directory.wal[-1].end,
         timeline_begins=begins_of(agent, replayed),
         slots=directory.slots,

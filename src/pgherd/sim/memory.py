@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgherd.model import action as act
 from pgherd.model.ids import Instant, Lsn, MemberKey, Term
+from pgherd.sim.clock import MS, Task
 
 if TYPE_CHECKING:
+    from pgherd.sim.agent import Agent
     from pgherd.sim.stream import Stream
 
 
@@ -22,6 +25,7 @@ class Memory:
         self.epoch_record: tuple[Term, Lsn] = (Term(0), Lsn(0))
         self.checkpointed_term = Term(0)
         self.checkpointed_for = ""
+        self.reloaded = ""
         self.stale_streams: list[Stream] = []
         self.missing_since: dict[MemberKey, Instant] = {}
         self.following_since = Instant(0)
@@ -39,3 +43,9 @@ class Memory:
         self.names_generation = self.settled = 0
         self.epoch_record = Term(0), Lsn(0)
         self.stale_streams = []
+
+
+def reload(agent: Agent, a: act.Reload) -> Task:
+    """Configuration files are not simulated; that they were read again is remembered."""
+    yield MS
+    agent.memory.reloaded = a.work

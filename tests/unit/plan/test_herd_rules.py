@@ -34,6 +34,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from upkeep_cases import HERD_UPKEEP
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
@@ -622,6 +623,7 @@ CASES = (
     Case("the primary leads consensus", 801, "transfer", look(facts(), me=1)),
     Case("all is well", 900, None, look(facts())),
     *(Case(*each) for each in MODE_CASES),
+    *(Case(*each) for each in HERD_UPKEEP),
     *(Case(*each) for each in HERD_CASES),
     *(Case(*each) for each in config_cases.HERD_CASES),
 )

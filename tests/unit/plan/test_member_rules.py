@@ -29,6 +29,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from upkeep_cases import MEMBER_UPKEEP
 
 from pgherd.model import action as act
 from pgherd.model.branch import Fork
@@ -481,6 +482,7 @@ CASES = (
     ),
     *(Case(*each) for each in MEMBER_CASES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
+    *(Case(*each) for each in MEMBER_UPKEEP),
 )
 
 

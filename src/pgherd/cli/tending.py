@@ -1,0 +1,236 @@
+"""Commands that work on the nodes: restart, reload, start, stop, reinit, maintenance, actions.
+
+Owns the plans' wording and the following of an action. The steps are the daemons'.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from pgherd.cli.app import Command, Common, asking
+from pgherd.cli.changing import YesOption, agree, choose, look
+from pgherd.cli.output import Format, emit, line, say, table
+from pgherd.cli.upkeep import ReasonOption, paused
+from pgherd.model.errors import OperatorError, PgherdError
+
+POLL_S = 0.5
+COLUMNS = ("id", "action", "nodes", "state", "step", "requested_by", "requested_at")
+
+
+class Switch(StrEnum):
+    """Into maintenance or out of it."""
+
+    ON = "on"
+    OFF = "off"
+
+
+NodeArgument = Annotated[str, typer.Argument(metavar="N", help="The node.")]
+NodesArgument = Annotated[str | None, typer.Argument(metavar="[N]", help="The node.")]
+AtOption = Annotated[
+    str | None, typer.Option("--at", help="When it is due: 2h, or 2026-01-31T23:00Z.")
+]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Print the id, do not follow it.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Also where it costs.")]
+
+
+class NotDone(PgherdError):
+    """An action failed or was cancelled."""
+
+
+@asking
+def restart(
+    common: Common,
+    node: NodesArgument = None,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="All, one by one, the primary last.")
+    ] = False,
+    at: AtOption = None,
+    reason: ReasonOption = "",
+    force: ForceOption = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Restart PostgreSQL of one node, or of all of them one after the other."""
+    if (node is None) == (not rolling):
+        raise OperatorError("name one node, or --rolling", "as in pgherd restart n2")
+    body = {"at": at, "reason": reason, "force": force}
+    if node is None:
+        show_rolling(common, body)
+        agree(yes)
+        follow(common, common.api().post("/api/v1/cluster/restart", body), no_wait=no_wait)
+        return
+    target = named(common, node)
+    say(f"plan: restart PostgreSQL of {target['name']} ({target['role']}, {target['state']})")
+    if target["is_primary"]:
+        say("      in place, under a new epoch: writes wait until it is back")
+    agree(yes)
+    ask_one(common, target, "restart", body, no_wait=no_wait)
+
+
+def show_rolling(common: Common, body: dict[str, Any]) -> None:
+    """The order, and what was looked at."""
+    found = common.api().post("/api/v1/cluster/restart/plan", body)
+    say(f"plan: restart PostgreSQL of {', then '.join(found['order'])}")
+    say("      the primary hands over before its turn")
+    for check in found["checks"]:
+        say(f"      {'ok ' if check['ok'] else 'NO '} {check['name']}: {check['text']}")
+
+
+@asking
+def reload(common: Common, node: NodesArgument = None, no_wait: NoWaitOption = False) -> None:
+    """Have PostgreSQL of one node, or of all, read its configuration files again."""
+    _, members = look(common)
+    all_of_them = [one for one in members if one["role"] != "witness"]
+    for target in [named(common, node)] if node is not None else all_of_them:
+        ask_one(common, target, "reload", {}, no_wait=no_wait)
+
+
+@asking
+def stop_postgres(
+    common: Common,
+    node: NodeArgument,
+    reason: ReasonOption = "",
+    force: ForceOption = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Stop PostgreSQL of a node; it stays so until pgherd start-postgres."""
+    target = named(common, node)
+    say(f"plan: stop PostgreSQL of {target['name']} ({target['role']}) until it is started by hand")
+    if target["is_primary"] and force:
+        say("      it hands over first; where nobody can take over THERE IS NO PRIMARY then")
+    agree(yes)
+    ask_one(common, target, "stop", {"reason": reason, "force": force}, no_wait=no_wait)
+
+
+@asking
+def start_postgres(common: Common, node: NodeArgument, no_wait: NoWaitOption = False) -> None:
+    """Start PostgreSQL that was stopped with pgherd stop-postgres."""
+    ask_one(common, named(common, node), "start", {}, no_wait=no_wait)
+
+
+@asking
+def reinit(
+    common: Common,
+    node: NodeArgument,
+    reason: ReasonOption = "",
+    force: ForceOption = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Set a replica's data directory aside and copy the primary anew."""
+    target = named(common, node)
+    say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from the primary")
+    say("      it leaves the sync set first; what it has now is kept aside")
+    agree(yes)
+    ask_one(common, target, "reinitialize", {"reason": reason, "force": force}, no_wait=no_wait)
+
+
+@asking
+def maintenance(
+    common: Common,
+    switch: Annotated[Switch, typer.Argument(metavar="on|off", help="Into it, or out of it.")],
+    node: NodesArgument = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="All of them: as pgherd pause and resume.")
+    ] = False,
+    reason: ReasonOption = "",
+    allow_failover: Annotated[
+        bool, typer.Option("--allow-failover", help="It may become the primary all the same.")
+    ] = False,
+) -> None:
+    """Have commits, new sessions and elections do without a node where they can."""
+    if (node is None) == (not cluster):
+        raise OperatorError("name one node, or --cluster", "as in pgherd maintenance on n2")
+    on = switch is Switch.ON
+    if node is None:
+        path = "/api/v1/cluster/pause" if on else "/api/v1/cluster/resume"
+        found = common.api().post(path, {"reason": reason} if on else None)
+    else:
+        body = {"enabled": on, "reason": reason, "allow_failover": allow_failover}
+        name = named(common, node)["name"]
+        found = common.api().post(f"/api/v1/nodes/{name}/maintenance", body)
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+    elif node is None:
+        line(paused(found["pause"]) if found["paused"] else "the cluster is not paused")
+    else:
+        line(f"{found['node']} is {'in' if found['maintenance'] else 'out of'} maintenance")
+        if found["maintenance"] and found["is_sync"]:
+            say("it leaves the sync set once commits can do without it; see pgherd status")
+
+
+@asking
+def actions(
+    common: Common,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Follow this one.")] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End it.")] = False,
+) -> None:
+    """What is under way and what became of it."""
+    if id is None:
+        found = common.api().get("/api/v1/actions")["actions"]
+        if common.output is not Format.TABLE:
+            emit(found, common.output)
+            return
+        rows = [
+            tuple(", ".join(one[name]) if name == "nodes" else one[name] for name in COLUMNS)
+            for one in found
+        ]
+        table(COLUMNS, rows, color=common.color)
+    elif cancel:
+        found = common.api().call("DELETE", f"/api/v1/actions/{id}")
+        follow(common, found, no_wait=found["state"] == "cancelled")
+    else:
+        follow(common, common.api().get(f"/api/v1/actions/{id}"), no_wait=False)
+
+
+def named(common: Common, node: str) -> dict[str, Any]:
+    """The member that is meant."""
+    _, members = look(common)
+    target = choose(members, node)
+    assert target is not None, "a named node is found or refused"
+    return target
+
+
+def ask_one(
+    common: Common, target: dict[str, Any], verb: str, body: dict[str, Any], *, no_wait: bool
+) -> None:
+    found = common.api().post(f"/api/v1/nodes/{target['name']}/{verb}", body)
+    follow(common, found, no_wait=no_wait)
+
+
+def follow(common: Common, found: dict[str, Any], *, no_wait: bool) -> None:
+    """Tell each step until the action has ended, or is due later; its id is the answer."""
+    told = ""
+    while not no_wait and found["state"] in ("pending", "running"):
+        if found["state"] == "pending" and found["due_at"]:
+            say(f"is due at {found['due_at']}; cancel: pgherd actions {found['id']} --cancel")
+            break
+        if found["step"] and found["step"] != told:
+            told = found["step"]
+            say(told)
+        time.sleep(POLL_S)
+        found = common.api().get(f"/api/v1/actions/{found['id']}")
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+    elif no_wait:
+        line(found["id"])
+    else:
+        line(f"{found['action']} of {', '.join(found['nodes'])}: {found['state']}")
+    if found["state"] == "failed" or (found["state"] == "cancelled" and not no_wait):
+        raise NotDone(found["step"] or found["state"], "pgherd status")
+
+
+COMMANDS: dict[str, Command] = {
+    "restart": restart,
+    "reload": reload,
+    "stop-postgres": stop_postgres,
+    "start-postgres": start_postgres,
+    "reinit": reinit,
+    "maintenance": maintenance,
+    "actions": actions,
+}

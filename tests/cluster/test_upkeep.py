@@ -1,0 +1,147 @@
+"""What operators do with a running herd, seen on its servers: pause, restart, stop, copy anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from test_choice import Reads
+
+from pgherd.proof.herd import LocalHerd
+from pgherd.proof.trials import conclude
+from pgherd.proof.writers import Writers
+
+StartWriters = Callable[..., Writers]
+
+ENDED = ("done", "failed", "cancelled")
+
+
+def ended(herd: LocalHerd, action: dict[str, Any], *, deadline_s: float = 60) -> dict[str, Any]:
+    """The action once it has ended."""
+    found = action
+
+    def over() -> bool:
+        nonlocal found
+        found = herd.ask(f"/actions/{action['id']}")
+        return found["state"] in ENDED
+
+    herd.wait_for(over, f"the end of {action['action']}", deadline_s=deadline_s)
+    return found
+
+
+def done(herd: LocalHerd, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Ask for an action and wait until it is done."""
+    asked = herd.ask(path, method="POST", body=body or {}, timeout_s=15.0)
+    found = ended(herd, asked)
+    assert found["state"] == "done", found
+    return found
+
+
+def replica(herd: LocalHerd) -> str:
+    return next(name for name in herd.nodes if name != herd.primary())
+
+
+def shown(herd: LocalHerd, *words: str) -> str:
+    """What a command prints."""
+    config = str(herd.places[herd.nodes[0]].config)
+    command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config]
+    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return found.stdout
+
+
+def readers(herd: LocalHerd) -> set[str]:
+    """Which servers new sessions of the proxies' replica listeners get."""
+    return {server for name in herd.nodes for server in Reads(herd, name).one_by_one(3)}
+
+
+def node(herd: LocalHerd, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = herd.ask(f"/nodes/{name}")
+    return found
+
+
+def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
+    """Each is asked of another node than it is about, and seen on the servers."""
+    first = str(herd.primary())
+    other = replica(herd)
+    pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+
+    # A replica restarts, alone, and nobody else does.
+    done(herd, f"/nodes/{other}/restart")
+    assert herd.postmaster_pid(other) != pids[other]
+    assert herd.postmaster_pid(first) == pids[first]
+    herd.wait_stable(60)
+
+    # The primary restarts in place: another server, a new epoch, the same primary.
+    epoch = herd.status()["epoch"]
+    done(herd, f"/nodes/{first}/restart", {"reason": "huge pages"})
+    assert herd.primary() == first
+    assert herd.postmaster_pid(first) != pids[first]
+    assert herd.status()["epoch"] == epoch + 1
+    herd.wait_stable(60)
+
+    # A file's change is read by a reload.
+    [(before,)] = herd.query(other, "SELECT pg_conf_load_time()")
+    done(herd, f"/nodes/{other}/reload")
+    [(after,)] = herd.query(other, "SELECT pg_conf_load_time()")
+    assert after > before
+
+    # Who is stopped by hand stays so, though its agent comes anew, until it is started by hand.
+    done(herd, f"/nodes/{other}/stop")
+    herd.kill_agent(other)
+    herd.wait_for(lambda: node(herd, other)["state"] == "stopped", "stopped", deadline_s=30)
+    time.sleep(2)
+    assert not (herd.places[other].data / "postmaster.pid").exists()
+    assert "stopped by" in node(herd, other)["doing"]
+    done(herd, f"/nodes/{other}/start")
+    herd.wait_stable(60)
+
+    # A replica is copied anew: another directory, the old one kept aside, the rows are there.
+    herd.query(first, "CREATE TABLE kept AS SELECT 7 AS seven")
+    inode = herd.places[other].data.stat().st_ino
+    done(herd, f"/nodes/{other}/reinitialize")
+    assert herd.places[other].data.stat().st_ino != inode
+    herd.wait_stable(60)
+    assert herd.query(other, "SELECT seven FROM kept") == [(7,)]
+
+
+def test_the_whole_herd_is_restarted_and_paused(
+    herd: LocalHerd, start_writers: StartWriters
+) -> None:
+    """Node by node while writers go on and lose nothing; a pause holds repairs back."""
+    first = str(herd.primary())
+    pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+    writers = start_writers(via="proxy", count=2)
+    assert herd.ask("/cluster/restart/plan", method="POST", body={}, timeout_s=15.0)["ok"]
+    asked = herd.ask("/cluster/restart", method="POST", body={}, timeout_s=15.0)
+    assert ended(herd, asked, deadline_s=120)["state"] == "done"
+    assert {name: herd.postmaster_pid(name) for name in herd.nodes}.items().isdisjoint(pids.items())
+    assert herd.primary() != first
+    herd.wait_stable(60)
+    verdict = conclude(herd, writers, []).verdict
+    assert verdict.clean, str(verdict)
+
+    # In maintenance a node leaves the sync set and takes no new session; it comes back after it.
+    other = replica(herd)
+    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": True}, timeout_s=15.0)
+    herd.wait_for(lambda: not node(herd, other)["is_sync"], "leaving", deadline_s=30)
+    assert other not in readers(herd)
+    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": False}, timeout_s=15.0)
+    herd.wait_stable(60)
+
+    # In a pause a dead primary stays dead, through a new agent too; at its end somebody leads.
+    lead, epoch = str(herd.primary()), herd.status()["epoch"]
+    herd.ask("/cluster/pause", method="POST", body={}, timeout_s=15.0)
+    herd.kill_postmaster(lead)
+    herd.kill_agent(other)
+    time.sleep(4)
+    now = herd.status()
+    assert (now["epoch"], now["phase"], now["status"]) == (epoch, "stable", "down")
+    assert "PAUSED" in shown(herd, "status")
+    herd.ask("/cluster/pause", method="POST", body={"until": "1s"}, timeout_s=15.0)
+    herd.wait_for(lambda: not herd.status()["paused"], "end of the pause", deadline_s=40)
+    herd.wait_stable(60)
