@@ -146,6 +146,8 @@ class Terminated(Session):
         tracker = self.tracker
         if tracker is None or self.proved is None or self.is_gone or self.bound is None:
             return False
+        if self.client_ended and not self.kept:
+            return False  # its server leaves because it was told to: nothing more will be said
         return tracker.is_idle and tracker.is_clean and not tracker.is_over
 
     @property

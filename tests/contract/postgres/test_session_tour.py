@@ -212,14 +212,15 @@ def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(
 
 
 def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait_until):
-    """57P01 where nothing ran, 08007 where something did; then a new session is possible. So are
-    PostgreSQL's own end of a session, and the proxy's."""
+    """57P01 where nothing ran and a move would lose something, 08007 where something did; then a
+    new session is possible. So are PostgreSQL's own end of a session, and the proxy's."""
 
     async def story():
         server = await prepared(lab, certificate)
         async with way(server, tls=certificate("proxy").tls) as it:
             dsn = it.dsn("ann", "right", sslmode="require")
-            idle, busy = await connect(dsn), await connect(dsn)
+            idle, clean, busy = [await connect(dsn) for _ in range(3)]
+            await idle.execute("CREATE TEMP TABLE mine (n int)")
             running = asyncio.create_task(busy.execute(SLEEP))
             await until_asleep(lab, server, wait_until)
             it.publish(term=2)
@@ -228,6 +229,7 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait
             assert caught.value.sqlstate == "08007"
             with pytest.raises(psycopg.errors.AdminShutdown):
                 await idle.execute("SELECT 1")
+            await clean.execute("SELECT 1")  # it was moved
             ended, left = await connect(dsn), await connect(dsn)
             async with await connect(lab.dsn(server)) as agent:
                 await agent.execute(END)  # of the one that was cut: it sleeps on
