@@ -15,7 +15,7 @@ N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 @pytest.fixture(autouse=True)
 def all_new(herd) -> None:
     """Every program understands these commands."""
-    herd.current = msgspec.structs.replace(herd.current, level=4)
+    herd.current = msgspec.structs.replace(herd.current, level=5)
 
 
 def test_a_pause_is_shown_and_ends(herd, client):

@@ -13,7 +13,7 @@ N2 = NodeId("n2")
 
 @pytest.fixture
 def url(herd, served) -> tuple[str, str]:
-    herd.current = msgspec.structs.replace(herd.current, level=4)
+    herd.current = msgspec.structs.replace(herd.current, level=5)
     return "--api-url", served.url
 
 

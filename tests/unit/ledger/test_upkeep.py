@@ -15,7 +15,7 @@ from pgherd.model.upkeep import Stopped, Upkeep, Verb, WorkState
 
 replace = msgspec.structs.replace
 
-FACTS = Facts(cluster="main", level=4)
+FACTS = Facts(cluster="main", level=5)
 
 
 def taken(facts: Facts, command: cmd.AnyCommand, at_ms: int = 5) -> Facts:
@@ -51,7 +51,7 @@ def test_only_the_pause_that_was_meant_is_resumed() -> None:
 
 def test_older_programs_are_not_asked() -> None:
     """While a member's program is of before, nothing of this is taken."""
-    facts, outcome = apply_command(Facts(cluster="main", level=3), cmd.Pause("p", "ann"), at_ms=1)
+    facts, outcome = apply_command(Facts(cluster="main", level=4), cmd.Pause("p", "ann"), at_ms=1)
     assert isinstance(outcome, cmd.Refused)
     assert outcome.code == "too_new"
     assert not facts.paused

@@ -30,6 +30,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Handover
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Heard, Server, ServerSeen
+from pgherd.model.policy import Policy
 from pgherd.model.upkeep import Pause, Stopped, Upkeep, Verb, Work, WorkState
 from pgherd.plan import herd, member
 
@@ -162,12 +163,17 @@ def test_a_primary_is_restarted_in_place_under_a_new_term() -> None:
     first = command_of(working(Verb.RESTART, "n1"))
     assert isinstance(first, cmd.TakeInHand)
     assert first.shift is Shift.IN_PLACE
-    level = replace(working(Verb.RESTART, "n1"), level=4)
+    level = replace(working(Verb.RESTART, "n1"), level=5)
     known, outcome = apply_command(level, first, at_ms=NOW)
     assert isinstance(outcome, cmd.Done)
     assert known.switchover is not None
     assert known.switchover.candidate == "n1"
-    begun = command_of(known, report(1, primary(checkpointed_for="w1")))
+    ready = report(1, primary(checkpointed_for="w1"))
+    hold = command_of(known, ready)
+    assert isinstance(hold, cmd.Hold)
+    known, outcome = apply_command(known, hold, at_ms=NOW)
+    assert isinstance(outcome, cmd.Done)
+    begun = command_of(known, ready, held_since=NOW - Policy().hold_ms)
     assert isinstance(begun, cmd.Begin)
     assert begun.handover is not None
     assert begun.handover.candidate == "n1"

@@ -19,7 +19,7 @@ N1, N2 = NodeId("n1"), NodeId("n2")
 def working(verb: Verb, whose: NodeId = N2, **fields: Any) -> Facts:
     """Somebody asked for this to be done with one node."""
     work = Work("w1", verb, (whose,), requested_by="ann", asked_at_ms=1, **fields)
-    return facts(level=4, upkeep=Upkeep(works=(work,)))
+    return facts(level=5, upkeep=Upkeep(works=(work,)))
 
 
 def in_hand(verb: Verb, mark: str, node: NodeId = N2) -> Facts:
@@ -27,9 +27,9 @@ def in_hand(verb: Verb, mark: str, node: NodeId = N2) -> Facts:
     return working(verb, node, node=node, mark=mark, state=WorkState.RUNNING, stepped_at_ms=NOW)
 
 
-OVER = facts(level=4, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1, until_ms=NOW)))
-PAUSED = facts(level=4, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1)))
-STOPPED = facts(level=4, upkeep=Upkeep(stopped={N2: Stopped("ann", since_ms=1)}))
+OVER = facts(level=5, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1, until_ms=NOW)))
+PAUSED = facts(level=5, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1)))
+STOPPED = facts(level=5, upkeep=Upkeep(stopped={N2: Stopped("ann", since_ms=1)}))
 OUT = replace(in_hand(Verb.REINIT, "leaves"), sync=sync(3))
 COPIES = replace(in_hand(Verb.REINIT, "a2"), sync=sync(3))
 HERD_UPKEEP: tuple[tuple[str, int, object, Any], ...] = (
