@@ -70,13 +70,13 @@ SUITES = (
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=480,
+        budget_seconds=420,
         floors={"passed": 185, "store_cuts": 65_536, "store_flips": 20_000},
     ),
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=600,
+        budget_seconds=660,
         floors={
             "passed": 130,
             "seeds": 300,
