@@ -191,6 +191,13 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
         herd.wait_stable(60)
         primary = herd.wait_primary()  # the other one, where it had caught up before an election
         [standby] = set(herd.data) - {primary}
+        herd.wait_for(
+            lambda: (
+                (lease := herd.status()["lease"])["holder"] == primary and lease["state"] == "held"
+            ),
+            "the primary's lease",
+            deadline_s=30,
+        )
         with stopped_agents(herd, standby, witness):
             lose_store(herd, primary)
             assert acknowledges(writers), "what a voter has is acknowledged"
