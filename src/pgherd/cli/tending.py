@@ -84,8 +84,8 @@ def show_rolling(common: Common, body: dict[str, Any]) -> None:
 def reload(common: Common, node: NodesArgument = None, no_wait: NoWaitOption = False) -> None:
     """Have PostgreSQL of one node, or of all, read its configuration files again."""
     _, members = look(common)
-    all_of_them = [one for one in members if one["role"] != "witness"]
-    for target in [named(common, node)] if node is not None else all_of_them:
+    with_data = [one for one in members if one["role"] in ("primary", "replica")]
+    for target in [named(common, node)] if node is not None else with_data:
         ask_one(common, target, "reload", {}, no_wait=no_wait)
 
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
+from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 
 N2 = NodeId("n2")
@@ -48,6 +49,16 @@ def test_work_is_followed_to_its_end(herd, url, pgherd):
     failed = pgherd("reinit", "n2", "--yes", *url)
     assert failed.code == 1
     assert "n2 does not come up" in failed.err
+
+
+def test_all_are_those_with_a_server(herd, url, pgherd, fakes):
+    """A witness and a proxy node have nothing to reload, and are no reason to refuse."""
+    for number, kind in ((4, Kind.WITNESS), (5, Kind.PROXY)):
+        member = cmd.AddMember(NodeId(f"x{number}"), kind, fakes.address(number), level=5)
+        herd.must(member)
+    herd.react = goes_on
+    done = pgherd("reload", *url)
+    assert (done.code, done.out.count("done")) == (0, 3), done.err
 
 
 def test_an_id_is_printed_listed_and_cancelled(herd, url, pgherd):
