@@ -23,6 +23,7 @@ from pgherd.plan import (
     leases,
     membership,
     readmission,
+    slotkeeping,
     suspicion,
     synchrony,
     upkeep,
@@ -49,6 +50,7 @@ QUIET: tuple[HerdRule, ...] = (
     *membership.RULES,
     *readmission.RULES,
     *configuring.HERD_RULES,
+    *slotkeeping.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
