@@ -13,11 +13,9 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
 from pgherd.model.pgconfig import EMPTY, ConfigVersion
 from pgherd.model.promises import Promises
-from pgherd.model.slots import SYNCED_FROM_MAJOR
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
-from pgherd.postgres.settings import upstream_conninfo
 from pgherd.telemetry import logs
 
 log = logs.get("act")
@@ -101,15 +99,7 @@ class Hands:
 
     def conninfo(self, host: str, port: int, term: Term) -> str:
         """How this member streams from a leader in a term."""
-        server = self.server
-        copies = server.binaries.major >= SYNCED_FROM_MAJOR
-        return upstream_conninfo(
-            server.settings,
-            host=host,
-            port=port,
-            application_name=self.key.token(term),
-            database=server.settings.database if copies else "",
-        )
+        return self.server.upstream(host=host, port=port, token=self.key.token(term))
 
     @property
     def slot(self) -> str:

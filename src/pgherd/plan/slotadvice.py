@@ -124,6 +124,11 @@ def warnings(facts: Facts, servers: Servers, me: NodeId) -> list[str]:
             share = f"{kept >> 20} MB of WAL, {budget >> 20} MB are its most"
             found.append(f"slot {slot.name} holds back {share}: see what its reader waits for")
         whose = owner(facts, slot)
+        if not leads and slot.failover and not slot.synced and whose == "other":
+            found.append(
+                f"logical slot {slot.name} is of an earlier reign, and PostgreSQL copies no slot here"
+                f" because of it: SELECT pg_drop_replication_slot('{slot.name}') on {me}"
+            )
         if leads and whose.startswith("member") and not slot.active and not slot.lsn:
             found.append(
                 f"nothing is kept for {whose[7:]}, its slot was given up: it comes back by the WAL"

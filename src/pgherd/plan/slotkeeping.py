@@ -98,7 +98,7 @@ def follow_slots(s: Self) -> Answer | None:
         return "keeps one slot per member, for the day when it leads", keep(s, nodes)
     wanted = Wanted(
         make=permanent_missing(s),
-        drop=dropped_present(s),
+        drop=(*dropped_present(s), *stale(s)),
         renew=lost_of_members(s, nodes),
         advance=behind(s, nodes),
         release=given_up(s, nodes),
@@ -126,7 +126,7 @@ def sentence(wanted: Wanted) -> str:
     if wanted.renew:
         return f"makes slot {wanted.renew[0].name} anew: it had lost its WAL"
     if wanted.drop:
-        return f"drops slot {wanted.drop[0]}, as was asked for"
+        return f"drops slot {wanted.drop[0]}, which was dropped, or is of its own reign"
     if wanted.make:
         return f"makes slot {wanted.make[0].name}, as was asked for"
     return f"moves slot {wanted.advance[0][0]} to where its member is"
@@ -240,6 +240,20 @@ def dropped_present(s: Self) -> tuple[str, ...]:
         and (found := seen.get(slot.name)) is not None
         and not found.active
         and not found.synced
+    )
+
+
+def stale(s: Self) -> tuple[str, ...]:
+    """On a former primary: kept logical slots of its own reign. What they would decode from is not
+    held any more, and PostgreSQL copies none to where another has its name."""
+    seen = seen_slots(s)
+    return tuple(
+        slot.name
+        for slot in s.facts.slots
+        if slot.kind is SlotKind.LOGICAL
+        and not slot.dropping
+        and (found := seen.get(slot.name)) is not None
+        and not (found.synced or found.active or found.temporary)
     )
 
 

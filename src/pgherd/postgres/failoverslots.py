@@ -14,8 +14,10 @@ from pgherd.model.slots import SYNCED_FROM_MAJOR
 
 STANDBY_SLOTS = "synchronized_standby_slots"
 TOKEN = re.compile(r'"([^"]+)"')
-WANTED = {"sync_replication_slots": "on", "hot_standby_feedback": "on"}
-"""An operator's own values win."""
+FEEDBACK = {"hot_standby_feedback": "on"}
+COPIES = {"sync_replication_slots": "on"}
+"""Told together with an upstream: its worker, started without one, looks again after 10 s only. An
+operator's own values win over both."""
 
 
 def can_sync(major: int, wal_level: str) -> bool:
@@ -26,7 +28,8 @@ def can_sync(major: int, wal_level: str) -> bool:
 def fitted(values: dict[str, str], major: int) -> dict[str, str]:
     """Parameters with what copied slots need; without, where a server does not know them."""
     if can_sync(major, values.get("wal_level", "")):
-        return {**WANTED, **values}
+        copies = COPIES if values.get("primary_conninfo") else {}
+        return {**FEEDBACK, **copies, **values}
     return {name: value for name, value in values.items() if name != STANDBY_SLOTS}
 
 

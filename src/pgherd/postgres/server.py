@@ -386,8 +386,9 @@ class PostgresServer:
 
     def upstream(self, *, host: str, port: int, token: str) -> str:
         """primary_conninfo for a leader, under this member's token."""
+        major = self.binaries.major
         return parameters.upstream_conninfo(
-            self.settings, host=host, port=port, application_name=token
+            self.settings, host=host, port=port, application_name=token, major=major
         )
 
     def own_pids(self) -> list[int]:

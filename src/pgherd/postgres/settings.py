@@ -13,6 +13,7 @@ import msgspec
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
 from pgherd.model.pgconfig import MATCHED
+from pgherd.model.slots import SYNCED_FROM_MAJOR
 from pgherd.postgres import failoverslots
 from pgherd.postgres.conninfo import write as write_pairs
 from pgherd.postgres.failoverslots import STANDBY_SLOTS
@@ -314,11 +315,11 @@ def conninfo(
 
 
 def upstream_conninfo(
-    settings: ServerSettings, *, host: str, port: int, application_name: str, database: str = ""
+    settings: ServerSettings, *, host: str, port: int, application_name: str, major: int = 0
 ) -> str:
     """primary_conninfo for a leader at host and port, under a member's token.
 
-    database: where PostgreSQL asks for the logical slots that it copies; WAL comes without one.
+    major: of the server, which may ask there, in a database, for the logical slots that it copies.
     """
     return conninfo(
         settings,
@@ -326,7 +327,7 @@ def upstream_conninfo(
         port=port,
         application_name=application_name,
         role=settings.replication_role,
-        database=database,
+        database=settings.database if major >= SYNCED_FROM_MAJOR else "",
     )
 
 

@@ -82,6 +82,7 @@ EMPTY = physical("pgherd_n2", lsn=0)
 HOLDS = physical("pgherd_n2")
 FAR = replace(standby().position, lsn=BIG)
 GONE = kept(dropping=True)
+FED = wants(decoded())
 
 
 def without(server: ServerSeen, node: NodeId) -> ServerSeen:
@@ -113,6 +114,9 @@ MEMBER_CASES = (
     ),
     ("a follower makes a kept slot", 1601, act.KeepSlots, follows(known=wants(kept()))),
     ("a follower leaves logical ones to PostgreSQL", 59, None, follows(known=wants(decoded()))),
+    ("a former primary drops what it decoded", 1601, act.KeepSlots, follows(logical(), known=FED)),
+    ("a copy of PostgreSQL's is let be", 59, None, follows(logical(synced=True), known=FED)),
+    ("somebody's own logical slot is let be", 59, None, follows(logical("own"), known=FED)),
     ("a lost slot is made anew", 1602, act.KeepSlots, leads(LOST)),
     ("a lost slot that is read from is let be", 48, None, leads(replace(LOST, active=True))),
     ("a slot that keeps nothing, of a member that is back", 1602, act.KeepSlots, leads(EMPTY)),
