@@ -126,7 +126,7 @@ def warnings(facts: Facts, servers: Servers, me: NodeId) -> list[str]:
         whose = owner(facts, slot)
         if not leads and slot.failover and not slot.synced and whose == "other":
             found.append(
-                f"logical slot {slot.name} is of an earlier reign, and PostgreSQL copies no slot here"
+                f"logical slot {slot.name} is of an earlier reign, and PostgreSQL copies none here"
                 f" because of it: SELECT pg_drop_replication_slot('{slot.name}') on {me}"
             )
         if leads and whose.startswith("member") and not slot.active and not slot.lsn:

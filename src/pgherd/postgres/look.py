@@ -162,7 +162,7 @@ def read(row: Row, epoch: Row | None, *, settings_problem: str) -> Look:
         receiver=receiver,
         startup_wait=row[16] or "",
         senders=tuple(_sender(each) for each in row[17]),
-        slots=tuple(_slot(each) for each in row[18]),
+        slots=tuple(_slot(each, copies=recovering) for each in row[18]),
         slot_budget_bytes=row[19] if row[19] is not None else -1,
         epoch=term,
         epoch_leader=epoch[1] if epoch is not None else "",
@@ -208,7 +208,8 @@ def _sender(item: Any) -> SenderSeen:
     )
 
 
-def _slot(item: Any) -> SlotSeen:
+def _slot(item: Any, *, copies: bool) -> SlotSeen:
+    """copies: on a standby; on a primary PostgreSQL goes on calling copies what was one before."""
     return SlotSeen(
         name=item[0],
         kind=SlotKind(item[1]),
@@ -218,7 +219,7 @@ def _slot(item: Any) -> SlotSeen:
         database=item[5] or "",
         plugin=item[6] or "",
         failover=bool(item[7]),
-        synced=bool(item[8]),
+        synced=bool(item[8]) and copies,
         temporary=bool(item[9]),
     )
 
