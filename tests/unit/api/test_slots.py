@@ -1,4 +1,4 @@
-"""Proves the routes of slots: what they show, wait for and refuse; and the metric of what is held."""
+"""Proves the routes of slots: what they show, wait for and refuse."""
 
 from __future__ import annotations
 
