@@ -24,7 +24,7 @@ from pgherd.plan.look import data_members, fresh
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
-STEP_BYTES = 64 << 20
+STEP_BYTES = 128 << 20
 """A standby moves a slot in steps of so much: WAL goes by whole files, and at restartpoints."""
 GIVEN_UP_LEAST_BYTES = 64 << 20
 """A slot that keeps less is not worth its member's WAL."""
