@@ -163,9 +163,9 @@ class Observation(msgspec.Struct, frozen=True):
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
-    wants no new reads here · disks: what `disk_free_bytes` is the least of, in full · lagging_ms: on
-    a leader, for how long each member of the sync set has been further behind than the limit that
-    was asked for.
+    wants no new reads here · disks: what `disk_free_bytes` is the least of, in full · lagging_ms:
+    on a leader, for how long each member of the sync set has been further behind than the limit
+    that was asked for.
     """
 
     node: NodeId
