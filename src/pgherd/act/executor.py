@@ -10,7 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import configuring, fencing, following, forwarding, leading, slotkeeping
+from pgherd.act import (
+    configuring,
+    fencing,
+    following,
+    forwarding,
+    leading,
+    room,
+    slotkeeping,
+)
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
@@ -35,6 +43,7 @@ async def _keep_leading(hands: Hands, a: act.KeepLeading) -> None:
 ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.InitDb: following.init_db,
     act.StartStandby: following.start_standby,
+    act.FreeBallast: room.free_ballast,
     act.Seal: following.seal,
     act.FastForward: forwarding.fast_forward,
     act.Lend: forwarding.lend,

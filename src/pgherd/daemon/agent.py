@@ -476,7 +476,7 @@ class Agent:
             vips=vips.seen() if vips is not None else (),
             quiet=self.hold.quiet(),
             ineligible=self.warding.lacks(),
-            disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
+            space=self.watch.space if self.watch is not None else None,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,

@@ -64,6 +64,18 @@ class Recovery(msgspec.Struct, frozen=True):
     left_ms: int = -1
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """A file system below a server, named for what lies there: data (with the WAL), or wal.
+
+    free_bytes: for an ordinary user · full_in_ms: at the speed of the last minutes, -1: never.
+    """
+
+    mount: str
+    free_bytes: int
+    size_bytes: int
+    full_in_ms: int = -1
+
+
 class ServerSeen(msgspec.Struct, frozen=True):
     """One look at the local server.
 
@@ -84,9 +96,10 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config: the version of the cluster's parameters that it was started with or told ·
     config_failed: one that it did not come up with · matched: what it runs with of
     `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
-    reloaded for · replication_slots: all of them, the first SLOTS_TOLD_MAX by name ·
-    slot_budget_bytes: what one may hold back at most, -1: any amount · commit: the
-    synchronous_commit that it was told, "" = as its parameters say.
+    reloaded for · starved: it could not start for want of room, and there is a ballast to give ·
+    replication_slots: all of them, the first SLOTS_TOLD_MAX by name · slot_budget_bytes: what one
+    may hold back at most, -1: any amount · commit: the synchronous_commit that it was told, "" = as
+    its parameters say.
     """
 
     state: Server = Server.NONE
@@ -130,6 +143,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     matched: Running = ()
     pending: tuple[Pending, ...] = ()
     reloaded: str = ""
+    starved: bool = False
     replication_slots: tuple[SlotSeen, ...] = ()
     slot_budget_bytes: int = -1
     commit: str = ""
@@ -149,8 +163,9 @@ class Observation(msgspec.Struct, frozen=True):
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
-    wants no new reads here · lagging_ms: on a leader, for how long each member of the sync set has
-    been further behind than the limit that was asked for.
+    wants no new reads here · disks: what `disk_free_bytes` is the least of, in full · lagging_ms:
+    on a leader, for how long each member of the sync set has been further behind than the limit
+    that was asked for.
     """
 
     node: NodeId
@@ -179,6 +194,7 @@ class Observation(msgspec.Struct, frozen=True):
     vips: tuple[VipSeen, ...] = ()
     quiet: str = ""
     noloadbalance: bool = False
+    disks: tuple[Disk, ...] = ()
     lagging_ms: dict[str, int] = {}
 
 

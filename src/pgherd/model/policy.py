@@ -22,8 +22,9 @@ class Policy(msgspec.Struct, frozen=True):
     voter's place · lease_ttl_ms: 0 = auto, by the mode
     (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind · fence:
     what a winner runs against an earlier leader that is not sealed · min_free_disk_bytes: less room
-    than this is none · slot_min_free_disk_bytes: with less room, unused slots of members are given
-    up · ignore_slots: names of slots that are left alone, whatever they are.
+    than this is none · disk_full_within_ms: a primary whose disk is full so soon hands over, 0 = it
+    is not asked · slot_min_free_disk_bytes: with less room, unused slots of members are given up ·
+    ignore_slots: names of slots that are left alone, whatever they are.
     """
 
     failover_enabled: bool = True
@@ -43,5 +44,6 @@ class Policy(msgspec.Struct, frozen=True):
     max_lag_bytes: int = 16 * 1024 * 1024
     fence: FenceOrder | None = None
     min_free_disk_bytes: int = 0
+    disk_full_within_ms: int = 0
     slot_min_free_disk_bytes: int = 0
     ignore_slots: tuple[str, ...] = ()

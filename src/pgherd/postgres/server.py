@@ -31,7 +31,6 @@ from pgherd.postgres import (
     lowering,
     processes,
     sealing,
-    slots,
     tree,
 )
 from pgherd.postgres import pending as waiting
@@ -46,7 +45,6 @@ from pgherd.postgres.pgcontrol import ControlData
 from pgherd.postgres.probe import Probe, probe
 from pgherd.postgres.session import Login, Session
 from pgherd.postgres.settings import CLOSED_NAMES, Place, ServerSettings
-from pgherd.postgres.slots import SlotChange
 from pgherd.postgres.statement import compose, identifier
 
 START_POLL_S = 0.015
@@ -365,10 +363,6 @@ class PostgresServer:
     async def close_gate(self) -> int:
         """Closed names, then every client's session ended; return how many there were."""
         return await admin.close_gate(self)
-
-    async def ensure_slots(self, wanted: set[str]) -> SlotChange:
-        """Have exactly these physical slots among those named pgherd_*."""
-        return await slots.ensure_slots(self, wanted)
 
     async def ensure_roles(self) -> tuple[str, ...]:
         """Have the replication and the rewind role with their passwords and rights."""

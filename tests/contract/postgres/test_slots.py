@@ -43,7 +43,7 @@ def test_a_slot_beyond_its_budget_is_lost_seen_and_made_anew(lab, play, wait_unt
     async def story():
         a = await lab.primary("a", slot_wal_max="64MB", wal_keep="0")
         assert (await a.look()).slot_budget_bytes == 64 << 20
-        await a.ensure_slots({"pgherd_b", "pgherd_c"})
+        await slots.ensure_slots(a, {"pgherd_b", "pgherd_c"})
         await segments(a, 8)
         end = (await a.look()).insert_lsn
         seen = await slot(a, "pgherd_b")
@@ -74,7 +74,7 @@ def test_a_standby_keeps_wal_for_the_others_and_moves_their_slots(lab, play, wai
     async def story():
         a = await lab.primary("a", wal_keep="0")
         b = lab.server("b", wal_keep="0")
-        await a.ensure_slots({"pgherd_b"})
+        await slots.ensure_slots(a, {"pgherd_b"})
         await lab.copy(b, a, "b00001")
         await lab.follow(b, a, 1)
         made = await slots.ensure_slots(b, {"pgherd_a", "pgherd_c"}, ignored={"pgherd_c"})
@@ -128,7 +128,7 @@ def test_logical_slots_and_their_copies(lab, play, wait_until):
         logical = {"wal_level": "logical"}
         a = await lab.primary("a", parameters=logical)
         b = lab.server("b", parameters=logical)
-        await a.ensure_slots({"pgherd_b"})
+        await slots.ensure_slots(a, {"pgherd_b"})
         await lab.copy(b, a, "b00001")
         await lab.follow(b, a, 1)
         await a.acting.rows("CREATE DATABASE app")
