@@ -1,4 +1,4 @@
-"""What goes with the names: whom logical slots wait for, and a commit's wait, never while closed."""
+"""What goes with the names: whom logical slots wait for, and a commit's wait, never if closed."""
 
 from __future__ import annotations
 
