@@ -96,78 +96,65 @@ async def maintain(
 # --- work on PostgreSQL of one node, or of several one after the other ---------------------------
 
 
+class Order:
+    """What is asked of PostgreSQL on one node, by whom: what these routes have in common."""
+
+    def __init__(
+        self,
+        node_id: NodeName,
+        services: ServicesDep,
+        caller: OperatorDep,
+        body: schema.WorkRequest | None = None,
+    ) -> None:
+        self._node_id = node_id
+        self._services = services
+        self._caller = str(caller)
+        self._wanted = body or schema.WorkRequest()
+
+    async def ask(self, verb: Verb) -> schema.Action:
+        """Through the ledger, unless commits would miss the copy."""
+        facts = await current_facts(self._services)
+        node = find(facts, self._node_id).node
+        needs_copies = verb in (Verb.STOP, Verb.REINIT) and not facts.is_leader(node)
+        if needs_copies and not self._wanted.force:
+            check = prechecks.survives(self._services.seen(), node)
+            if not check.ok:
+                hint = "wait until another standby streams, or add force"
+                raise Problem(412, "would_stop_commits", check.text, hint=hint)
+        return await ask_for(self._services, verb, [node], self._wanted, caller=self._caller)
+
+
+OrderDep = Annotated[Order, Depends()]
+
+
 @router.post("/api/v1/nodes/{node_id}/restart", status_code=202)
-async def restart_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def restart_node(order: OrderDep) -> schema.Action:
     """Restart PostgreSQL there; the primary's in place, under a new epoch."""
-    return await ask_for_one(services, Verb.RESTART, node_id, body, caller=str(caller))
+    return await order.ask(Verb.RESTART)
 
 
 @router.post("/api/v1/nodes/{node_id}/reload", status_code=202)
-async def reload_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def reload_node(order: OrderDep) -> schema.Action:
     """Have PostgreSQL there read its configuration files again."""
-    return await ask_for_one(services, Verb.RELOAD, node_id, body, caller=str(caller))
+    return await order.ask(Verb.RELOAD)
 
 
 @router.post("/api/v1/nodes/{node_id}/stop", status_code=202)
-async def stop_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def stop_node(order: OrderDep) -> schema.Action:
     """Stop PostgreSQL until it is started by hand; with force the primary hands over first."""
-    return await ask_for_one(services, Verb.STOP, node_id, body, caller=str(caller))
+    return await order.ask(Verb.STOP)
 
 
 @router.post("/api/v1/nodes/{node_id}/start", status_code=202)
-async def start_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def start_node(order: OrderDep) -> schema.Action:
     """Start PostgreSQL that was stopped by hand."""
-    return await ask_for_one(services, Verb.START, node_id, body, caller=str(caller))
+    return await order.ask(Verb.START)
 
 
 @router.post("/api/v1/nodes/{node_id}/reinitialize", status_code=202)
-async def reinitialize_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def reinitialize_node(order: OrderDep) -> schema.Action:
     """Set the data directory of a replica aside and copy the primary anew."""
-    return await ask_for_one(services, Verb.REINIT, node_id, body, caller=str(caller))
-
-
-async def ask_for_one(
-    services: Services,
-    verb: Verb,
-    node_id: str,
-    body: schema.WorkRequest | None,
-    *,
-    caller: str,
-) -> schema.Action:
-    facts = await current_facts(services)
-    member, wanted = find(facts, node_id), body or schema.WorkRequest()
-    needs_copies = verb in (Verb.STOP, Verb.REINIT) and not facts.is_leader(member.node)
-    if needs_copies and not wanted.force:
-        check = prechecks.survives(services.seen(), member.node)
-        if not check.ok:
-            hint = "wait until another standby streams, or add force"
-            raise Problem(412, "would_stop_commits", check.text, hint=hint)
-    return await ask_for(services, verb, [member.node], wanted, caller=caller)
+    return await order.ask(Verb.REINIT)
 
 
 @router.post("/api/v1/cluster/restart", status_code=202)
