@@ -51,6 +51,7 @@ KINDS: dict[type, str] = {
     cmd.TakeInHand: "work.goes-on",
     cmd.CrossOff: "work.goes-on",
     cmd.EndWork: "work.ended",
+    cmd.EndMaintenance: "member.maintenance",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""

@@ -23,6 +23,7 @@ from pgherd.plan import (
     leases,
     membership,
     readmission,
+    schedules,
     suspicion,
     synchrony,
     upkeep,
@@ -42,6 +43,7 @@ URGENT: tuple[HerdRule, ...] = (
     *birth.RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
+    *schedules.RULES,
     *upkeep.RULES,
     *handover.RULES,
     *synchrony.RULES,

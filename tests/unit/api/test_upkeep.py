@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.ids import NodeId
 from pgherd.model.upkeep import Verb, WorkState
 
@@ -15,7 +16,7 @@ N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 @pytest.fixture(autouse=True)
 def all_new(herd) -> None:
     """Every program understands these commands."""
-    herd.current = msgspec.structs.replace(herd.current, level=5)
+    herd.current = msgspec.structs.replace(herd.current, level=LEVEL)
 
 
 def test_a_pause_is_shown_and_ends(herd, client):

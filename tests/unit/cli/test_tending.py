@@ -6,15 +6,17 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
+from pgherd.model.upkeep import WorkState
 
 N2 = NodeId("n2")
 
 
 @pytest.fixture
 def url(herd, served) -> tuple[str, str]:
-    herd.current = msgspec.structs.replace(herd.current, level=5)
+    herd.current = msgspec.structs.replace(herd.current, level=LEVEL)
     return "--api-url", served.url
 
 
@@ -27,7 +29,7 @@ async def goes_on(herd) -> None:
 
 async def fails(herd) -> None:
     [work] = herd.current.upkeep.open_works()
-    herd.must(cmd.EndWork(work.id, cmd.WorkState.FAILED, "n2 does not come up"))
+    herd.must(cmd.EndWork(work.id, WorkState.FAILED, "n2 does not come up"))
 
 
 def test_a_pause_is_told_loudly(herd, url, pgherd):
@@ -54,7 +56,7 @@ def test_work_is_followed_to_its_end(herd, url, pgherd):
 def test_all_are_those_with_a_server(herd, url, pgherd, fakes):
     """A witness and a proxy node have nothing to reload, and are no reason to refuse."""
     for number, kind in ((4, Kind.WITNESS), (5, Kind.PROXY)):
-        member = cmd.AddMember(NodeId(f"x{number}"), kind, fakes.address(number), level=5)
+        member = cmd.AddMember(NodeId(f"x{number}"), kind, fakes.address(number), level=LEVEL)
         herd.must(member)
     herd.react = goes_on
     done = pgherd("reload", *url)
