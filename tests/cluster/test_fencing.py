@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.layout import HOST
+from pgherd.proof.ports import HOST
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 
