@@ -24,7 +24,7 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
-from pgherd.daemon.port import Port, answering
+from pgherd.daemon.port import answering, attached
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
 from pgherd.daemon.splitbrain import SplitBrain
@@ -116,16 +116,7 @@ class Node:
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
-        self.port = Port(
-            self.agent,
-            peers=self.peers,
-            journal=self.journal,
-            control=self.control,
-            snapshot=self._snapshot,
-            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
-            check=self.check,
-            activity=self.activity,
-        )
+        self.port = attached(self, snapshot=self._snapshot)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
         self.keeper = MemberKeeper(

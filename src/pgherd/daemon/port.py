@@ -25,7 +25,7 @@ from pgherd.api.herd import (
     TimedOut,
 )
 from pgherd.api.joining import Joiner
-from pgherd.daemon import readmitting
+from pgherd.daemon import readmitting, translate
 from pgherd.daemon.activity import TRANSACTIONS, Activity
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.cancels import CANCEL
@@ -309,4 +309,18 @@ def answering(node: Node) -> Requests:
             CHECK_CONFIG: lambda body: node.check.answer(body),
             TRANSACTIONS: lambda body: node.activity.answer(body),
         },
+    )
+
+
+def attached(node: Node, *, snapshot: Callable[[], Snapshot]) -> Port:
+    """The port of a node whose parts are made."""
+    return Port(
+        node.agent,
+        peers=node.peers,
+        journal=node.journal,
+        control=node.control,
+        snapshot=snapshot,
+        joiner=lambda port: translate.joiner(node.settings, port.facts, port.submit),
+        check=node.check,
+        activity=node.activity,
     )
