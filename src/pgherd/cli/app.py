@@ -90,6 +90,7 @@ def build() -> typer.Typer:
     from pgherd.cli import (
         changing,
         configuring,
+        localcluster,
         making,
         membership,
         parameters,
@@ -120,6 +121,7 @@ def build() -> typer.Typer:
             parameters.COMMANDS | configuring.COMMANDS,
         ),
         ("sync", "What a commit promises: mode and number of copies.", promising.COMMANDS),
+        ("cluster", "A cluster for development on this machine.", localcluster.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
         ("raft snapshot", "The ledger in a file: save it, restore it.", saving.COMMANDS),
