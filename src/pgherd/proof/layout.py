@@ -172,6 +172,7 @@ def settings(
             "port": ports.postgres,
             "socket_dir": str(place.socket_directory),
             "user": user,
+            "ballast": "0B",
             "hba": [f"host all all {clients} scram-sha-256"],
             "superuser": {"username": "postgres", "password": f"file:{root}/superuser.secret"},
             "replication": {
