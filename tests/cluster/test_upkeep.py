@@ -109,10 +109,12 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     # Who is stopped by hand stays so, though its agent comes anew, until it is started by hand.
     done(herd, f"/nodes/{other}/stop")
     herd.kill_agent(other)
-    herd.wait_for(lambda: node(herd, other)["state"] == "stopped", "stopped", deadline_s=30)
+    herd.wait_for(
+        lambda: "stopped by" in node(herd, other)["doing"], "that it stays stopped", deadline_s=30
+    )
     time.sleep(2)
+    assert node(herd, other)["state"] == "stopped"
     assert not (herd.places[other].data / "postmaster.pid").exists()
-    assert "stopped by" in node(herd, other)["doing"]
     done(herd, f"/nodes/{other}/start")
     herd.wait_stable(60)
 
