@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from pgherd.ledger.command import Command
+from pgherd.ledger.command import Command as Command
+from pgherd.ledger.keeping import DropSlot as DropSlot
+from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
+from pgherd.ledger.keeping import KeepSlot as KeepSlot
+from pgherd.ledger.keeping import TuneSync as TuneSync
 from pgherd.ledger.upkeepcommands import AskWork as AskWork
 from pgherd.ledger.upkeepcommands import CrossOff as CrossOff
 from pgherd.ledger.upkeepcommands import EndMaintenance as EndMaintenance
@@ -381,6 +385,10 @@ AnyCommand = (
     | TakeInHand
     | CrossOff
     | EndWork
+    | KeepSlot
+    | DropSlot
+    | ForgetSlot
+    | TuneSync
     | EndMaintenance
 )
 

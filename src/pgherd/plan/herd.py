@@ -25,6 +25,7 @@ from pgherd.plan import (
     readmission,
     room,
     schedules,
+    slotkeeping,
     suspicion,
     synchrony,
     upkeep,
@@ -53,6 +54,7 @@ QUIET: tuple[HerdRule, ...] = (
     *membership.RULES,
     *readmission.RULES,
     *configuring.HERD_RULES,
+    *slotkeeping.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
