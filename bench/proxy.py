@@ -34,6 +34,7 @@ from pgherd.relay.messages import Engine
 STARTUP = b"\x00\x00\x00\x13\x00\x03\x00\x00user\x00idle\x00\x00"
 READY = b"Z\x00\x00\x00\x05I"
 SETTLE_S = 3.0
+ENGINES = (Engine.UVLOOP, Engine.PUMP, Engine.URING)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ async def measure_idle(folder: Path, count: int) -> None:
     """Memory of a fresh process of each way, before and with idle sessions."""
     print(f"\n{count} idle sessions: MB resident, before and with them")
     with ways_in.silent_server() as server_port:
-        for engine in (Engine.UVLOOP, Engine.PUMP):
+        for engine in ENGINES:
             async with ways_in.pgherd(folder, engine, server_port) as way:
                 await asyncio.to_thread(hold_idle, way, count)
         with ways_in.haproxy(folder, server_port) as way:
@@ -209,7 +210,7 @@ async def main() -> None:
             server_port = stack.enter_context(ways_in.postgres(folder, programs))
             ways = [Way("direct", server_port)]
             ways.append(stack.enter_context(ways_in.haproxy(folder, server_port)))
-            for engine in (Engine.UVLOOP, Engine.PUMP):
+            for engine in ENGINES:
                 ways.append(
                     await stack.enter_async_context(ways_in.pgherd(folder, engine, server_port))
                 )
