@@ -11,6 +11,8 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -119,7 +121,8 @@ struct io_uring_sqe *ring_ask(struct ring *r)
     return asked;
 }
 
-/* What is asked is taken as a whole, but where the kernel has no memory for the moment. */
+/* What is asked is taken as a whole: where the kernel has no memory for the moment it is asked again.
+   Any other refusal means that nobody knows what was sent, and a new process is the only way on. */
 void ring_tell(struct ring *r, bool waits)
 {
     atomic_store_explicit((_Atomic uint16_t *)&r->offers->tail, r->offered, memory_order_release);
@@ -130,8 +133,15 @@ void ring_tell(struct ring *r, bool waits)
                             IORING_ENTER_GETEVENTS, NULL, 0);
         if (done >= (long)count || (done < 0 && errno == EINTR && !count))
             return;
-        if (done < 0 && errno != EINTR)
-            nanosleep(&MOMENT, NULL);
+        if (done >= 0 || errno == EINTR)
+            continue;
+        if (errno != EAGAIN && errno != EBUSY && errno != ENOMEM) {
+            perror("pgherd: io_uring_enter");
+            abort();
+        }
+        if (!count)
+            return;
+        nanosleep(&MOMENT, NULL);
     }
 }
 

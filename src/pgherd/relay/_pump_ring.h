@@ -20,8 +20,12 @@
 
 #define REQUESTS 512 /* that are collected before the kernel is told */
 #define RESULTS 4096 /* that it can tell before it keeps the rest for itself */
-#define BUFFERS 256  /* a power of two */
+#ifndef BUFFERS
+#define BUFFERS 256
+#endif
+#ifndef BUFFER_BYTES
 #define BUFFER_BYTES 4096
+#endif
 
 struct ring {
     int fd;

@@ -26,11 +26,11 @@ _TRIED: dict[Engine, tuple[Engine, ...]] = {
     Engine.URING: (Engine.URING, Engine.PUMP),
 }
 """In this order; the event loop is what is left."""
-_ADVICE = {
-    Engine.PUMP: "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop",
-    Engine.URING: "run Linux 6.1 or later, with kernel.io_uring_disabled = 0 and a sandbox that"
-    " allows io_uring_setup, and install pgherd where linux-libc-dev is; or set proxy.engine: auto",
-}
+_BUILD = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
+_ALLOW = (
+    "run Linux 6.1 or later with kernel.io_uring_disabled = 0, in a sandbox that allows io_uring,"
+    " with pgherd built where linux/io_uring.h is of 6.0 or later; or set proxy.engine: auto"
+)
 
 
 class Engines:
@@ -50,12 +50,12 @@ class Engines:
             return
         self._wanted, self.name = wanted, Engine.UVLOOP
         for name in _TRIED[wanted]:
-            problem = self._start(name)
+            problem, advice = self._start(name)
             if not problem:
                 self.name = name
                 break
             if name is wanted:
-                say("engine.missing", engine=wanted, why=problem, next=_ADVICE[name])
+                say("engine.missing", engine=wanted, why=problem, next=advice)
         say("engine.chosen", engine=self.name)
 
     def take(self, session: Session) -> None:
@@ -75,18 +75,18 @@ class Engines:
             pump.close()
         self._pumps, self.name = {}, Engine.UVLOOP
 
-    def _start(self, name: Engine) -> str:
-        """Start one unless it runs; why that cannot be."""
+    def _start(self, name: Engine) -> tuple[str, str]:
+        """Start one unless it runs; else why that cannot be, and what to do about it."""
         if name in self._pumps:
-            return ""
+            return "", ""
         try:
             from pgherd.relay.pump import PumpEngine, probe
         except ImportError as error:
-            return f"the extension is not there ({error})"
+            return f"the extension is not there ({error})", _BUILD
         uring = name is Engine.URING
         try:
             probe(uring=uring)
             self._pumps[name] = PumpEngine(uring=uring)
         except OSError as error:
-            return f"it does not work here ({error})"
-        return ""
+            return f"it does not work here ({error})", _ALLOW if uring else _BUILD
+        return "", ""
