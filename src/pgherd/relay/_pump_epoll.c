@@ -1,6 +1,6 @@
 /* Carried by epoll: changes are told once for a socket's life, and what changed is read at once.
 
-   Owns the waiting, and the rarer things that the other carrier waits for in this way too: space,
+   Owns the waiting, and what the other carrier waits for in this way too because it is rare: space,
    and who hangs up. Leaves bytes to _pump_flow.c. */
 
 #define _GNU_SOURCE
@@ -42,19 +42,7 @@ bool side_watch(struct worker *w, struct side *s, bool for_space)
 
 void side_unwatch(struct worker *w, struct side *s)
 {
-    if (s->watched)
-        epoll_ctl(w->epoll, EPOLL_CTL_DEL, s->fd, NULL); /* Python may hold a copy for a moment */
-}
-
-static void take(struct worker *w, struct side *s)
-{
-    if (s->fd < 0)
-        return;
-    if (!s->watched && !side_watch(w, s, false)) {
-        side_lose(w, s, errno);
-        return;
-    }
-    side_read(w, s);
+    epoll_ctl(w->epoll, EPOLL_CTL_DEL, s->fd, NULL); /* Python may hold a copy for a moment */
 }
 
 static void settle_changes(struct worker *w, const struct epoll_event *events, int count)
@@ -110,6 +98,6 @@ const struct carrier epoll_carrier = {
     .begin = begin,
     .round = round_of_epoll,
     .forget = side_unwatch,
-    .take = take,
+    .take = side_read,
     .close = changes_close,
 };

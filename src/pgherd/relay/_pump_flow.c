@@ -330,8 +330,8 @@ void side_settle(struct worker *w, struct side *s)
 {
     if (s->fd < 0)
         return;
-    if (s->drops) {
-        side_lose(w, s, 0);
+    if (s->drops || (!s->watched && !side_watch(w, s, false))) {
+        side_lose(w, s, s->drops ? 0 : errno);
         return;
     }
     flush(w, s);

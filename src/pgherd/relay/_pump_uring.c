@@ -7,8 +7,9 @@
    sender's request is cancelled: it may receive what two rounds bring, and no more. A stream of full
    buffers is read by `side_read` instead, in larger pieces, until it pauses.
 
-   What is rare is waited for by epoll, of which the ring tells: space for those who do not read, who
-   hangs up, and wakes.
+   What is rare is waited for by epoll, of which the ring tells: space for those who do not read,
+   wakes, and who hangs up. That a receiving request ends with the stream is not relied on: where an
+   end follows data at once, kernels (6.18 is one) may go on waiting for what never comes.
 
    A request holds its socket open. So a socket that is lost has its request cancelled first thing,
    and its flow is not used again before that is over. */
@@ -18,6 +19,7 @@
 #include "_pump_ring.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 
 #ifdef HAS_URING
 
@@ -179,12 +181,8 @@ static void take(struct worker *w, struct side *s)
         side_todo(w, s); /* first things first */
     else
         side_read(w, s);
-    if (s->fd < 0 || s->readable || !may_read(s))
-        return;
-    if (!s->eof)
+    if (s->fd >= 0 && !s->readable && !s->eof && may_read(s))
         receive(w, s);
-    else if (!s->watched && !side_watch(w, s, false))
-        side_lose(w, s, errno);
 }
 
 static void came(struct worker *w, struct side *s, unsigned id, uint32_t n)
@@ -370,6 +368,7 @@ static void close_uring(struct worker *w) { (void)w; }
 #endif
 
 const struct carrier uring_carrier = {
+    .changes = EPOLLRDHUP,
     .open = open_uring,
     .close = close_uring,
 #ifdef HAS_URING
