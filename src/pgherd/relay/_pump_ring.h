@@ -20,12 +20,8 @@
 
 #define REQUESTS 512 /* that are collected before the kernel is told */
 #define RESULTS 4096 /* that it can tell before it keeps the rest for itself */
-#ifndef BUFFERS
-#define BUFFERS 256
-#endif
-#ifndef BUFFER_BYTES
+#define BUFFERS 128  /* of a thread; a power of two */
 #define BUFFER_BYTES 4096
-#endif
 
 struct ring {
     int fd;

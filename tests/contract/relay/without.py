@@ -1,7 +1,7 @@
 """A proxy process that lacks something: `python without.py extension|io_uring PROXY'S OPTIONS`.
 
-    extension  as where it was not built: the import fails
-    io_uring   as in a sandbox: a seccomp filter answers io_uring_setup with EPERM, for this process
+extension  as where it was not built: the import fails
+io_uring   as in a sandbox: a seccomp filter answers io_uring_setup with EPERM, for this process
 """
 
 from __future__ import annotations
