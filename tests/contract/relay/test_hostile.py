@@ -29,12 +29,11 @@ def attack(
     assert f"flows={FLOWS} " in done.stdout
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_bytes_stay_whole_under_attack(seed: int, engine_in_c: str) -> None:
+def test_bytes_stay_whole_under_attack(engine_in_c: str) -> None:
     spec = importlib.util.find_spec("pgherd.relay._pump")
     if spec is None or spec.origin is None:
         pytest.skip("the extension was not built")
-    attack(spec.origin, engine_in_c, seed=seed)
+    attack(spec.origin, engine_in_c, seed=1)
 
 
 @pytest.fixture(scope="module")
