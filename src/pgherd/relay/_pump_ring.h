@@ -1,6 +1,6 @@
 /* A ring: what is asked of the kernel and what came of it, through memory shared with it.
 
-   Only where the system's headers know what is needed (HAS_URING): those of Linux 6.0 and later. */
+   Only where the system's headers know what is needed (HAS_URING): those of Linux 6.1 and later. */
 
 #ifndef PGHERD_PUMP_RING_H
 #define PGHERD_PUMP_RING_H

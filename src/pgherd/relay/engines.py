@@ -29,7 +29,7 @@ _TRIED: dict[Engine, tuple[Engine, ...]] = {
 _BUILD = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
 _ALLOW = (
     "run Linux 6.1 or later with kernel.io_uring_disabled = 0, in a sandbox that allows io_uring,"
-    " with pgherd built where linux/io_uring.h is of 6.0 or later; or set proxy.engine: auto"
+    " with pgherd built where linux/io_uring.h is of 6.1 or later; or set proxy.engine: auto"
 )
 
 
