@@ -148,7 +148,7 @@ def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
 
 def test_the_engine_is_named_only_while_it_carries() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
-    for engine in ("pump", "uvloop"):
+    for engine in ("pump", "uvloop", "uring"):
         proxy = ProxySeen(engine=engine)
         found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy))
         told = {name: value for name, value in found.items() if "proxy_engine" in name}
