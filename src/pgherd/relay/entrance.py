@@ -73,6 +73,11 @@ _NOT_YET = (CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS)
 
 KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
 MINOR_OF_LONG_KEYS = 2
+_HINT_PASSWORD = (
+    "This port takes passwords kept as SCRAM-SHA-256 (guide/sessions.md); the log of the proxy's"
+    " node says what was wrong."
+)
+"""The same for everybody, so that it tells nobody which roles there are."""
 _PASSWORD_ADVICE = "set it anew with password_encryption = scram-sha-256 (psql: \\password NAME)"
 
 
@@ -231,7 +236,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
     except LoginRefused as why:
         reason, advice = _why(stored)
         say("login.refused", user=login.user, client=session.address, why=reason, next=advice)
-        raise Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
+        raise Refused(Refusal(why.sqlstate, str(why), _HINT_PASSWORD), Result.DENIED) from why
 
 
 def _why(stored: str | None) -> tuple[str, str]:

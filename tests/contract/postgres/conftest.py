@@ -242,22 +242,34 @@ class Way:
         """Until it listens and knows the primary."""
         await self.control.start()
         self.publish()
-        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
-        argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
-        argv += ["--loop", loop]
-        self._launch(argv)
+        self._launch()
         await self.counted("it knows the primary", lambda seen: seen.term == 1)
 
-    def _launch(self, argv: list[str]) -> None:
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+    async def succeed(self) -> subprocess.Popen[bytes]:
+        """Let the process of now leave, and another one take its place; the one that leaves."""
+        old = self.process
+        assert old is not None
+        old.send_signal(signal.SIGUSR1)
+        await self.counted("it left its port", lambda seen: not seen.listening, healthy=False)
+        self._launch()
+        await self.counted("another one listens", lambda seen: seen.pid != old.pid)
+        return old
 
-    async def counted(self, what: str, holds: Callable[[ProxyCounters], bool]) -> None:
+    def _launch(self) -> None:
+        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
+        argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen([*argv, "--loop", loop], stdout=log, stderr=log)
+
+    async def counted(
+        self, what: str, holds: Callable[[ProxyCounters], bool], *, healthy: bool = True
+    ) -> None:
         """Wait until the proxy's counters say so."""
 
         async def seen() -> bool:
             counters = self.control.counters()
-            return self.control.healthy() and counters is not None and holds(counters)
+            is_well = self.control.healthy() or not healthy
+            return is_well and counters is not None and holds(counters)
 
         await until(what, seen)
 

@@ -1,0 +1,55 @@
+"""Sessions of a proxy process that leaves: they are held, waited for and moved like any other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+
+async def ann(lab, server) -> None:
+    """Have a role to log in as."""
+    await server.set_names("")
+    async with await psycopg.AsyncConnection.connect(lab.dsn(server), autocommit=True) as agent:
+        await agent.execute("CREATE ROLE ann LOGIN PASSWORD 'right'")
+
+
+async def connect(it) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(it.dsn("ann", "right"), autocommit=True)
+
+
+async def pid(session) -> object:
+    row = await (await session.execute("SELECT pg_backend_pid()")).fetchone()
+    return row[0]
+
+
+def test_a_succeeded_proxy_says_that_it_is_quiet(lab, play, way, wait_until):
+    """A hold does not wait for it longer than its own transactions run, and then they move."""
+
+    async def story():
+        server = await lab.primary("a")
+        await ann(lab, server)
+        async with way(server, drain_ms=60_000) as it:
+            idle, open_one = await connect(it), await connect(it)
+            before = await pid(idle)
+            await open_one.execute("BEGIN")
+            old = await it.succeed()
+            newcomer = await connect(it)
+            await it.told(hold="one")
+            waiting = asyncio.create_task(pid(idle))
+
+            async def is_quiet() -> bool:
+                return it.control.is_quiet("one")
+
+            await asyncio.sleep(0.5)
+            assert not await is_quiet()
+            await open_one.execute("COMMIT")
+            await wait_until("nothing runs", is_quiet)
+            assert not waiting.done()
+            await it.told(term=2)
+            assert await waiting != before
+            for each in (idle, open_one, newcomer):
+                await each.close()
+            await asyncio.to_thread(old.wait, 10)
+
+    play(story())
