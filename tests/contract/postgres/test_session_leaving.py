@@ -41,7 +41,6 @@ def test_a_succeeded_proxy_says_that_it_is_quiet(lab, play, way, wait_until):
             async def is_quiet() -> bool:
                 return it.control.is_quiet("one")
 
-            await asyncio.sleep(0.5)
             assert not await is_quiet()
             await open_one.execute("COMMIT")
             await wait_until("nothing runs", is_quiet)
@@ -51,5 +50,43 @@ def test_a_succeeded_proxy_says_that_it_is_quiet(lab, play, way, wait_until):
             for each in (idle, open_one, newcomer):
                 await each.close()
             await asyncio.to_thread(old.wait, 10)
+
+    play(story())
+
+
+def test_a_stream_of_wal_is_not_waited_for(lab, play, way, wait_until):
+    """It has no end: a hold begins the switchover without it."""
+
+    async def story():
+        server = await lab.primary("a")
+        await ann(lab, server)
+        async with way(server) as it:
+            session = await connect(it)
+            async with await psycopg.AsyncConnection.connect(
+                lab.dsn(server), autocommit=True
+            ) as agent:
+                await agent.execute("ALTER ROLE ann REPLICATION")
+                stream = await psycopg.AsyncConnection.connect(
+                    it.dsn("ann", "right", replication="database"), autocommit=True
+                )
+                cursor = await stream.execute("IDENTIFY_SYSTEM")
+                position = (await cursor.fetchone())[2]
+                stream.pgconn.send_query(f"START_REPLICATION {position}".encode())
+                stream.pgconn.flush()
+
+                async def streams() -> bool:
+                    found = await agent.execute("SELECT state FROM pg_stat_replication")
+                    return await found.fetchone() == ("streaming",)
+
+                await wait_until("it streams", streams)
+
+                async def is_quiet() -> bool:
+                    return it.control.is_quiet("one")
+
+                await it.told(hold="one")
+                await wait_until("nothing that ends runs", is_quiet)
+                assert await streams()
+            stream.pgconn.finish()
+            await session.close()
 
     play(story())
