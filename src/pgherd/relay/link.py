@@ -131,4 +131,5 @@ async def upkeep(proxy: Proxy) -> None:
         proxy.tally.lag_s = max(proxy.tally.lag_s, loop.time() - expected_s)
         proxy.sweep(part)
         proxy.end_silent()
+        proxy.empty_tended()
         part += 1

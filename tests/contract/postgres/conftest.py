@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from psycopg.conninfo import make_conninfo
@@ -184,7 +185,8 @@ class Way:
         self.asked: list[str] = []
         self.problem = ""
         self._published = 0
-        listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
+        route = Route(str(options.pop("route", Route.PRIMARY)))
+        listener = ListenerSettings("127.0.0.1", self.port, route, Pool.SESSION)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
@@ -217,8 +219,13 @@ class Way:
         away: bool = False,
         hold: str = "",
         hold_ms: int = 60_000,
+        tended: str | None = None,
     ) -> None:
-        """Tell the proxy where the primary is, and whether clients are held for so long."""
+        """Tell the proxy where the primary is, and whether clients are held for so long.
+
+        tended: the replicas b and c are there too, this one in maintenance ("": none).
+        """
+        others = "" if tended is None else "bc"
         backend = Backend(NodeId("a"), "127.0.0.1", port or self.server.port)
         self._published += 1
         self.control.publish(
@@ -227,6 +234,12 @@ class Way:
                 term=Term(term),
                 expires_at=Instant(now_ms() + 600_000),
                 primary=None if away else backend,
+                replicas=tuple(
+                    msgspec.structs.replace(
+                        backend, name=NodeId(name), usable=name != tended, tended=name == tended
+                    )
+                    for name in others
+                ),
                 hold=hold,
                 hold_until=Instant(now_ms() + hold_ms),
             )

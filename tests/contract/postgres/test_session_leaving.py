@@ -1,10 +1,11 @@
-"""Sessions of a proxy process that leaves: they are held, waited for and moved like any other."""
+"""Sessions that have to leave: those of a proxy that is succeeded, and of a node in maintenance."""
 
 from __future__ import annotations
 
 import asyncio
 
 import psycopg
+import pytest
 
 
 async def ann(lab, server) -> None:
@@ -88,5 +89,43 @@ def test_a_stream_of_wal_is_not_waited_for(lab, play, way, wait_until):
                 assert await streams()
             stream.pgconn.finish()
             await session.close()
+
+    play(story())
+
+
+def test_sessions_leave_a_node_in_maintenance(lab, play, way, wait_until):
+    """Idle ones move at once and unnoticed; the rest has `drain_timeout`, then 57P01 or 08007."""
+
+    async def story():
+        server = await lab.primary("a")
+        await ann(lab, server)
+        async with way(server, route="replica", drain_ms=5_000) as it:
+            it.publish(tended="c")
+            idle, keeps, open_one, busy = [await connect(it) for _ in range(4)]
+            before = await pid(idle)
+            await idle.execute("SET TimeZone = 'Asia/Tokyo'")
+            await keeps.execute("SET work_mem = '5MB'")
+            await open_one.execute("BEGIN")
+            running = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
+            label = f"replica:{it.port}"
+            await it.counted("all are at b", lambda seen: seen.sessions == {label: {"b": 4}})
+            it.publish(tended="b")
+            await it.counted("one moved", lambda seen: seen.moved_total == 1)
+            assert await pid(idle) != before
+            row = await (await idle.execute("SHOW TimeZone")).fetchone()
+            assert row == ("Asia/Tokyo",)
+            await open_one.execute("COMMIT")
+            assert await open_one.execute("SELECT 1")
+            await it.counted("another moved", lambda seen: seen.moved_total == 2)
+            with pytest.raises(psycopg.OperationalError) as unknown:
+                await running
+            assert unknown.value.sqlstate == "08007"
+            with pytest.raises(psycopg.errors.AdminShutdown, match="b is in maintenance"):
+                await keeps.execute("SELECT 1")
+            await it.counted("none is there", lambda seen: seen.sessions == {label: {"c": 2}})
+            await it.counted("they are counted", lambda seen: seen.errors["drained"] == 2)
+            assert await open_one.execute("SELECT 1")
+            for each in (idle, open_one):
+                await each.close()
 
     play(story())
