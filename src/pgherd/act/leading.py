@@ -14,6 +14,7 @@ from pgherd.act.failpoints import reached
 from pgherd.act.forwarding import end_lending
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
+from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Frozen
 from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token, slot_name
 from pgherd.postgres import admin, processes
@@ -112,7 +113,8 @@ async def promote(hands: Hands, a: act.Promote) -> None:
     if any(slot.name.startswith(FORWARD_SLOT) for slot in look.slots):
         await end_lending(hands)
     # What it writes from here on is of this reign, even if it dies before the epoch record.
-    await hands.change(adopted=a.term, adopted_leader=hands.me)
+    adopting = hands.change(adopted=a.term, adopted_leader=hands.me)
+    await asyncio.gather(adopting, _have_slots(hands, a))
     await reached("promote.adopted")
     if a.lower:
         await configuring.promote_lower(hands)
@@ -123,6 +125,15 @@ async def promote(hands: Hands, a: act.Promote) -> None:
         await hands.server.stop("immediate")
         raise StaleAct("promised a later term while it was promoted")
     await record(hands, a.term)
+
+
+async def _have_slots(hands: Hands, a: act.Promote) -> None:
+    """Followers come as soon as the leader is elected: without a slot each would come in vain, and
+    again only after wal_retrieve_retry_interval."""
+    try:
+        await keep_slots(hands, act.KeepSlots(a.slots))
+    except PostgresError as error:
+        log.warning("slots.missing", why=str(error), next="it is tried again once promoted")
 
 
 async def record(hands: Hands, term: Term) -> None:

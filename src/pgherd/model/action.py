@@ -98,12 +98,14 @@ class Promote(Action, frozen=True, tag=True):
     """Become primary under closed names and write the epoch record (F6).
 
     lower: start anew for it with the cluster's parameters, some of which are lower than what the
-    old primary had; no standby may have less, so only a server that is promoted can go down.
+    old primary had; no standby may have less, so only a server that is promoted can go down ·
+    slots: whose slots it is to have before: who finds none comes again only after a while.
     """
 
     term: Term
     expected: Position
     lower: bool = False
+    slots: tuple[NodeId, ...] = ()
 
 
 class Configure(Action, frozen=True, tag=True):

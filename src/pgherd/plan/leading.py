@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgherd.ledger.syncset import half_done
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
-from pgherd.model.ids import CLOSED_NAMES, slot_name
+from pgherd.model.ids import CLOSED_NAMES, NodeId, slot_name
 from pgherd.model.observation import Server
 from pgherd.plan import configuring
 from pgherd.plan.own import Answer, MemberRule, Self, leads
@@ -66,7 +66,8 @@ def lead_promote(s: Self) -> Answer | None:
         return f"is at {s.server.position}, not at {reign.start}: the next term decides", None
     # Only where somebody waits for it: a failover takes no longer for a parameter.
     lower = s.facts.handover is not None and configuring.lowers(s.facts, s.server.matched)
-    return "becomes primary", act.Promote(s.facts.term, expected=reign.start, lower=lower)
+    promote = act.Promote(s.facts.term, expected=reign.start, lower=lower, slots=others(s))
+    return "becomes primary", promote
 
 
 def lead_record(s: Self) -> Answer | None:
@@ -82,14 +83,17 @@ def lead_record(s: Self) -> Answer | None:
 def lead_slots(s: Self) -> Answer | None:
     if not leads(s) or s.server.state is not Server.PRIMARY:
         return None
-    others = tuple(
-        node for node, m in sorted(s.facts.members.items()) if m.kind is Kind.DATA and node != s.me
-    )
-    wanted, present = {slot_name(node) for node in others}, set(s.server.slots)
+    wanted, present = {slot_name(node) for node in others(s)}, set(s.server.slots)
     # One that a removed member still reads from cannot go yet, and nothing else waits for it.
     if wanted <= present and present - wanted <= set(s.server.slots_in_use):
         return None
-    return "keeps one slot per member", act.KeepSlots(others)
+    return "keeps one slot per member", act.KeepSlots(others(s))
+
+
+def others(s: Self) -> tuple[NodeId, ...]:
+    """The other data members, who stream from a leader through slots."""
+    members = sorted(s.facts.members.items())
+    return tuple(node for node, m in members if m.kind is Kind.DATA and node != s.me)
 
 
 def lead_open(s: Self) -> Answer | None:

@@ -486,6 +486,14 @@ CASES = (
 )
 
 
+def test_a_winner_has_slots_before_it_is_promoted() -> None:
+    """For the other data members, who come as soon as they hear of the election."""
+    winner = me(2, NEW, parked(pos(3, 5000)), promises=sealed(2, pos(3, 5000)))
+    action = decider.decide(winner).action
+    assert isinstance(action, act.Promote)
+    assert action.slots == ("n1", "n3")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.story}")
 def test_rule_decides(case: Case) -> None:
     """The case's rule decides, with the case's act."""
