@@ -7,8 +7,9 @@ Theory of operation.
     3  its proof, within `startup_ms`: a wrong one ends here, and no server was ever touched
     4  a server, TLS where it offers it, a login there with the client's own keys, and a look at
        what the session begins with (`wire.guard`); all within `connect_timeout_ms`, again and
-       again while servers are away, change, or say that they are still starting up (57P03). What
-       else a server answers is the client's: its own words
+       again while servers are away, change, say that they are still starting up (57P03), or are in
+       recovery where the primary was expected: so no statement meets one that cannot write because
+       of a change of roles. What else a server answers is the client's: its own words
     5  the server's parameters go to the client with a cancel key of ours
 
 What the client proved is kept with the session, in memory alone, so that it can log in once more
@@ -360,6 +361,8 @@ async def _try(
             return None
         if entered.entry.error is not None:
             return _refused_by(entered.entry, name)
+        if bound.to_primary and entered.entry.stands_by:  # its server restarted: news come soon
+            return NoBackend(CANNOT_CONNECT_NOW, f"{name} is a standby now")
         if entered.refusal is not None:
             raise Refused(entered.refusal, Result.DENIED)
         comer.joined(bound, entered)
