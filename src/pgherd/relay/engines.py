@@ -3,8 +3,7 @@
     uvloop   nobody: the session goes on passing them in the event loop. Always there
     pump     threads of C (`pump`), where the extension was built and its probe works
 
-Owns that choice. It concerns `pool: none` only, and sessions that begin after it. With a
-`read_timeout` sessions stay in the event loop: only there is seen who listens or stalls in a COPY.
+Owns that choice. It concerns `pool: none` only, and sessions that begin after it.
 """
 
 from __future__ import annotations

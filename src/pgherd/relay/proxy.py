@@ -257,8 +257,7 @@ class Proxy:
             self._offers_tls = opening.offers_tls
         if session.key is not None and session.bound is not None:
             self._keys[session.key] = session.bound.backend
-        if not self.settings.read_timeout_ms:  # who listens is seen in the event loop only
-            self.engines.take(session)
+        self.engines.take(session)
 
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """Pass a CancelRequest on, to the one server that knows its key or else to all."""
