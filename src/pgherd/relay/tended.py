@@ -1,10 +1,10 @@
 """Lead sessions away from a replica whose node is in maintenance.
 
-Theory of operation. While the snapshot says that a node is tended it gets no new session, and once a
-second its open ones are looked at. Those that can move (`moving`) go to another replica as soon as
-they are idle, MOVES_AT_ONCE in a look. What is left `drain_timeout` after this proxy heard of the
-maintenance leaves: what can move goes wherever a new session would, the rest is told 57P01, or 08007
-where a statement runs. A session whose replica became the primary meanwhile is none of these.
+Theory of operation. While the snapshot says that a node is tended it gets no new session, and once
+a second its open ones are looked at. Those that can move (`moving`) go to another replica as soon
+as they are idle, MOVES_AT_ONCE in a look. What is left `drain_timeout` after this proxy heard of
+the maintenance leaves: what can move goes wherever a new session would, the rest is told 57P01, or
+08007 where a statement runs. A session whose replica became the primary meanwhile is none of these.
 
 Owns when a session has to go. Leaves how to `hold`, `moving` and `session`.
 """

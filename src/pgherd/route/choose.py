@@ -55,8 +55,8 @@ class Backend(msgspec.Struct, frozen=True):
     """One PostgreSQL server as clients may reach it.
 
     lag_bytes: behind the primary's last known position, None = not known (then it takes no reads) ·
-    usable: the agent's word that it streams and takes sessions · tended: its node is in maintenance,
-    and the sessions that it has are to leave.
+    usable: the agent's word that it streams and takes sessions · tended: its node is in
+    maintenance, and the sessions that it has are to leave.
     """
 
     name: NodeId

@@ -260,7 +260,7 @@ def test_join_writes_a_whole_node(pgherd, inviting, tmp_path):
 def test_a_new_nodes_primary_port_does_as_the_others(
     pgherd, herd, fakes, serving, tmp_path, invited_by, words, expected
 ):
-    """A member with an older file invites to `none`, a new one to `session`; what is typed counts."""
+    """An older file's member invites to `none`, a new one to `session`; what is typed counts."""
     init(pgherd, tmp_path / "n1")
     member = Inviting(herd, fakes, serving, tmp_path / "n1", pool=invited_by)
     member.issue()

@@ -134,7 +134,7 @@ def test_quiet_is_waited_for_where_it_can_come(tmp_path: Path, monkeypatch: Any)
     monkeypatch.setattr(control_module, "COUNTERS_AGE_S_MAX", 1.0)
 
     async def act(control: ProxyControl) -> None:
-        control._on_quiet = lambda: told.append(1)  # noqa: SLF001 -- as its agent gives it
+        control._on_quiet = lambda: told.append(1)
         draining, new = await Proxy.connect(path), await Proxy.connect(path)
         draining.say(ProxyHello(7, "0"))
         new.say(ProxyHello(8, "1", holds=True))
