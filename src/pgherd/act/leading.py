@@ -14,9 +14,8 @@ from pgherd.act.failpoints import reached
 from pgherd.act.forwarding import end_lending
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
-from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token, slot_name
+from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token
 from pgherd.postgres import admin, processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.look import Look, SenderSeen
@@ -113,8 +112,7 @@ async def promote(hands: Hands, a: act.Promote) -> None:
     if any(slot.name.startswith(FORWARD_SLOT) for slot in look.slots):
         await end_lending(hands)
     # What it writes from here on is of this reign, even if it dies before the epoch record.
-    adopting = hands.change(adopted=a.term, adopted_leader=hands.me)
-    await asyncio.gather(adopting, _have_slots(hands, a))
+    await hands.change(adopted=a.term, adopted_leader=hands.me)
     await reached("promote.adopted")
     if a.lower:
         await configuring.promote_lower(hands)
@@ -125,15 +123,6 @@ async def promote(hands: Hands, a: act.Promote) -> None:
         await hands.server.stop("immediate")
         raise StaleAct("promised a later term while it was promoted")
     await record(hands, a.term)
-
-
-async def _have_slots(hands: Hands, a: act.Promote) -> None:
-    """Followers come as soon as the leader is elected: without a slot each would come in vain, and
-    again only after wal_retrieve_retry_interval."""
-    try:
-        await keep_slots(hands, act.KeepSlots(a.slots))
-    except PostgresError as error:
-        log.warning("slots.missing", why=str(error), next="it is tried again once promoted")
 
 
 async def record(hands: Hands, term: Term) -> None:
@@ -149,7 +138,7 @@ async def record(hands: Hands, term: Term) -> None:
 async def set_names(hands: Hands, a: act.SetNames) -> None:
     """Use a generation's synchronous set."""
     hands.guard(a.term)
-    await hands.server.set_names(a.names)
+    await hands.server.set_names(a.names, a.commit)
     hands.memory.names_generation = a.generation
 
 
@@ -181,7 +170,7 @@ async def _switch_on(hands: Hands, a: act.Settle) -> None:
     waiting = await admin.commit_waits_probe(hands.server)
     try:
         hands.guard(a.term)
-        await hands.server.set_names(a.names)
+        await hands.server.set_names(a.names, a.commit)
         await _renew_walsenders(hands, a)
     finally:
         await waiting.release()
@@ -218,12 +207,6 @@ async def _until(hands: Hands, is_so: Callable[[Look], bool], limit_s: float) ->
         if asyncio.get_running_loop().time() > deadline:
             raise ActFailed("the standbys of the synchronous set did not follow in time")
         await asyncio.sleep(POLL_S)
-
-
-async def keep_slots(hands: Hands, a: act.KeepSlots) -> None:
-    """One physical slot of ours per other data member."""
-    change = await admin.ensure_slots(hands.server, {slot_name(node) for node in a.nodes})
-    log.info("slots.changed", created=change.created, dropped=change.dropped, busy=change.busy)
 
 
 async def checkpoint(hands: Hands, a: act.Checkpoint) -> None:

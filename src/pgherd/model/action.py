@@ -102,14 +102,12 @@ class Promote(Action, frozen=True, tag=True):
     """Become primary under closed names and write the epoch record (F6).
 
     lower: start anew for it with the cluster's parameters, some of which are lower than what the
-    old primary had; no standby may have less, so only a server that is promoted can go down ·
-    slots: whose slots it is to have before: who finds none comes again only after a while.
+    old primary had; no standby may have less, so only a server that is promoted can go down.
     """
 
     term: Term
     expected: Position
     lower: bool = False
-    slots: tuple[NodeId, ...] = ()
 
 
 class Configure(Action, frozen=True, tag=True):
@@ -129,11 +127,12 @@ class KeepLeading(Action, frozen=True, tag=True):
 
 
 class SetNames(Action, frozen=True, tag=True):
-    """Tell PostgreSQL the synchronous_standby_names of a generation."""
+    """Tell PostgreSQL the synchronous_standby_names of a generation, and how commits wait."""
 
     term: Term
     generation: int
     names: str
+    commit: str = ""
 
 
 class HoldWrites(Action, frozen=True, tag=True):
@@ -156,6 +155,7 @@ class Settle(Action, frozen=True, tag=True):
     members: tuple[MemberKey, ...]
     k: int
     from_empty: bool
+    commit: str = ""
 
 
 class Follow(Action, frozen=True, tag=True):
@@ -202,10 +202,30 @@ class Disown(Action, frozen=True, tag=True):
     reason: str
 
 
+class SlotMade(msgspec.Struct, frozen=True):
+    """A slot to be made. reserve: it keeps WAL from now on, not only once it is read from ·
+    database, plugin: of a logical one."""
+
+    name: str
+    reserve: bool
+    database: str = ""
+    plugin: str = ""
+
+
 class KeepSlots(Action, frozen=True, tag=True):
-    """Have one physical slot of ours per other data member, and no slot of ours beyond."""
+    """Have one physical slot of ours per node, and no slot of ours beyond.
+
+    ignored: left alone, whatever it is called · make, drop: what people asked for · renew: drop and
+    make anew · advance: on a standby, how far each has been read · release: have it keep nothing.
+    """
 
     nodes: tuple[NodeId, ...]
+    ignored: tuple[str, ...] = ()
+    make: tuple[SlotMade, ...] = ()
+    drop: tuple[str, ...] = ()
+    renew: tuple[SlotMade, ...] = ()
+    advance: tuple[tuple[str, Lsn], ...] = ()
+    release: tuple[str, ...] = ()
 
 
 class Checkpoint(Action, frozen=True, tag=True):

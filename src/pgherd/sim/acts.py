@@ -216,7 +216,6 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     must(position_of(agent) == a.expected and settled(server), "not at the expected position")
     end_lending(server)
     yield from save(agent, adopted=a.term, adopted_leader=agent.node)
-    yield from keep_slots(agent, act.KeepSlots(a.slots))
     server.promote()
     yield from wait(lambda: server.primary or server.proc is None, limit_ms=10_000)
     must(server.primary, "promotion took too long")

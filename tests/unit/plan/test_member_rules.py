@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import config_cases
 import pytest
+import slot_cases
 from forward_cases import MEMBER_CASES
 from plan_values import (
     CLOSED,
@@ -479,25 +480,11 @@ CASES = (
         me(2, facts(), primary(system_id="9"), promises=promises(2)),
     ),
     Case("follows quietly", 59, None, me(2, facts(), standby())),
-    Case("keeps no slots", 60, act.KeepSlots, me(2, facts(), standby(slots=("pgherd_n1",)))),
-    Case(
-        "leaves a slot alone that is read",
-        59,
-        None,
-        me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
-    ),
+    *(Case(*each) for each in slot_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_CASES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_UPKEEP),
 )
-
-
-def test_a_winner_has_slots_before_it_is_promoted() -> None:
-    """For the other data members, who come as soon as they hear of the election."""
-    winner = me(2, NEW, parked(pos(3, 5000)), promises=sealed(2, pos(3, 5000)))
-    action = decider.decide(winner).action
-    assert isinstance(action, act.Promote)
-    assert action.slots == ("n1", "n3")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.story}")
