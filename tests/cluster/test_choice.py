@@ -71,6 +71,15 @@ class Reads:
         self.herd.reload_node(self.name, {"proxy": keys})
 
 
+def leaves(session: psycopg.Connection[Any]) -> bool:
+    """Whether a session was told to leave its server."""
+    try:
+        session.execute("SELECT 1")
+    except psycopg.errors.AdminShutdown as error:
+        return "is in maintenance" in str(error)
+    return False
+
+
 @pytest.fixture
 def reads(herd: LocalHerd) -> Iterator[Reads]:
     """The reads through a replica's node; its herd's files are put back."""
@@ -86,7 +95,7 @@ def reads(herd: LocalHerd) -> Iterator[Reads]:
 
 
 def test_reads_go_where_the_operator_wants_them(herd: LocalHerd, reads: Reads) -> None:
-    """Counts or turns; the own zone; a tag; not too far behind; the primary or nobody."""
+    """Counts or turns; the own zone; a tag; maintenance; the lag; the primary or nobody."""
     primary, near = herd.wait_primary(), reads.name
     (far,) = set(herd.data) - {primary, near}
     with reads.connect() as held:
@@ -103,6 +112,13 @@ def test_reads_go_where_the_operator_wants_them(herd: LocalHerd, reads: Reads) -
     herd.reload_node(near, {"node": {"tags": {"noloadbalance": True}}})
     reads.until({far: 6})
     herd.reload_node(near, {"node": {"tags": {"noloadbalance": False}}})
+    reads.until({near: 3, far: 3})
+    with reads.connect() as open_one:
+        tended = reads.server_of(open_one)
+        path, ask = f"/nodes/{tended}/maintenance", herd.ask
+        ask(path, method="POST", body={"enabled": True}, timeout_s=15.0)
+        herd.wait_for(lambda: leaves(open_one), "57P01 of its session", deadline_s=DEADLINE_S)
+        ask(path, method="POST", body={"enabled": False}, timeout_s=15.0)
     reads.until({near: 3, far: 3})
     reads.configure(prefer_zone=True, max_replica_lag="64kB")
 

@@ -122,7 +122,8 @@ class Shared(msgspec.Struct, frozen=True):
     """What every data member's configuration has in common, secrets included.
 
     ca_key: PEM of the authority's private key, so that no single node is needed for the next join
-    · admin_token: the one that `init` made, so that the command line works on every data member.
+    · admin_token: the one that `init` made, so that the command line works on every data member ·
+    primary_pool: what this member's own primary port does; one that does not say is an old one.
     """
 
     superuser: str = ""
@@ -137,10 +138,11 @@ class Shared(msgspec.Struct, frozen=True):
     tokens: tuple[SharedToken, ...] = ()
     ca_key: str = ""
     admin_token: str = ""
+    primary_pool: str = "none"
 
     def for_witness(self) -> Shared:
         """What a node without PostgreSQL needs: nothing secret."""
-        return Shared(tokens=self.tokens)
+        return Shared(tokens=self.tokens, primary_pool=self.primary_pool)
 
 
 class Seat(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from pgherd.model.errors import PgherdError
+from pgherd.proof import layout
 from pgherd.proof.asking import HerdError
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
@@ -47,6 +48,8 @@ def run_demo(*, nodes: int, base_port: int | None, keep: Path | None, once: bool
             herd = LocalHerd(
                 nodes, directory=keep, base_port=base_port, preferred_port=PREFERRED_PORT
             )
+            for place in herd.places.values():  # as `init` writes them
+                layout.end_sessions_at_proxy(place, routes=("primary",))
         except PgherdError as error:
             return _fail(error, error.exit_code)
         code = INTERRUPTED

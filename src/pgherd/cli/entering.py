@@ -82,6 +82,9 @@ def enter(place: Place, wish: Entering) -> Made:
         raise PeerError("the answer carries another CA than the token", "make a new token")
     secrets = secrets_of(answer.shared)
     completed = final_values(place, wish, answer=answer, secrets=secrets)
+    if "proxy.listeners" not in wish.values:
+        said = answer.shared.primary_pool
+        completed["proxy.listeners"] = places.like_others(values["proxy.listeners"], said)
     text, settings = write_text(fitting(wish, values | completed | wish.values), without=without)
     files = [
         File(place.ca, answer.ca.encode(), 0o644),

@@ -32,6 +32,9 @@ ANY_PORT_OFFSETS = {
 }
 """With --base-port P: clients at P and P+1, PostgreSQL at P+2, the API at P+3, Raft at P+4."""
 
+POOLS = {"primary": "session", "replica": "none"}
+"""What new files say. A file that says nothing means none, so that no upgrade changes a port."""
+
 
 class Place(msgspec.Struct, frozen=True):
     """The files of one node."""
@@ -118,16 +121,23 @@ def base_values(
         "postgresql.replication.password": f"file:{place.secret('replication')}",
         "api.tls": {"cert": str(place.cert), "key": str(place.key)},
     }
+    listening = {"primary": 5432, "replica": 5433}
     if base_port is not None:
         ports = {channel: base_port + more for channel, more in ANY_PORT_OFFSETS.items()}
         values["raft.port"] = ports["raft"]
         values["api.port"] = ports["api"]
         values["postgresql.port"] = ports["postgres"]
-        values["proxy.listeners"] = [
-            {"port": ports["proxy_primary"], "route": "primary"},
-            {"port": ports["proxy_replica"], "route": "replica"},
-        ]
+        listening = {"primary": ports["proxy_primary"], "replica": ports["proxy_replica"]}
+    values["proxy.listeners"] = [
+        {"port": port, "route": route, "pool": POOLS[route]} for route, port in listening.items()
+    ]
     return values
+
+
+def like_others(listeners: list[dict[str, Any]], primary_pool: str) -> list[dict[str, Any]]:
+    """A new node's listeners, its primary port as those of the members that are there already."""
+    pools = {**POOLS, "primary": primary_pool}
+    return [{**one, "pool": pools[one["route"]]} for one in listeners]
 
 
 def address_of(settings: Settings) -> Address:

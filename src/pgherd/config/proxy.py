@@ -40,7 +40,8 @@ class Listener(Section):
         Literal["none", "session"],
         Key(
             "none: bytes pass from client to server untouched; session: TLS and SCRAM end at the"
-            " proxy, which logs in to the server with the client's own keys.",
+            " proxy, which logs in to the server with the client's own keys. init and join write"
+            " session for the primary port.",
             later=("transaction",),
         ),
     ] = "none"
@@ -169,8 +170,8 @@ class Proxy(Section):
     drain_timeout_ms: Annotated[
         Millis,
         Key(
-            "How long sessions may go on when their proxy process is replaced, and busy ones when"
-            " the node stops (30s of it at most).",
+            "How long sessions may go on when their proxy process is replaced, or their replica's"
+            " node is in maintenance, and busy ones when the node stops (30s of it at most).",
             LIVE,
             unit="duration",
             least=0,

@@ -373,7 +373,7 @@ class Agent:
         if now - self.reports.awake_since < self.policy.detect_ms:
             return
         own = self.reports.newest.get(self.me)
-        if own is None or own.at < now - REPORT_MS:
+        if own is None or self._report_due or own.at < now - REPORT_MS:
             self._make_report(now)
         whole = self._news or now - self._decided_at >= WHOLE_MS
         view = self.view(now)

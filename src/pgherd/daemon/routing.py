@@ -80,6 +80,7 @@ def _replicas(
                 port=port,
                 lag_bytes=lag,
                 zone=member.tags.zone,
+                tended=node in facts.upkeep.maintenance,
                 usable=now - heard.at < silent_after_ms
                 and server.healthy
                 and not heard.report.noloadbalance

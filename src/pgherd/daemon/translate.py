@@ -269,4 +269,7 @@ def shared(settings: Settings) -> Shared:
             SharedToken(name=one.name, role=one.role, sha256=one.sha256)
             for one in settings.api.tokens
         ),
+        primary_pool=next(
+            (one.pool for one in settings.proxy.listeners if one.route == "primary"), "session"
+        ),
     )

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -225,9 +226,17 @@ def read_settings(place: Place) -> dict[str, Any]:
     return values
 
 
-def end_sessions_at_proxy(place: Place, **more: Any) -> None:
-    """Give a node's listeners, a witness's too, `pool: session`. more: of the section proxy."""
+def end_sessions_at_proxy(
+    place: Place, *, routes: Collection[str] = ("primary", "replica"), **more: Any
+) -> None:
+    """Give a node's listeners, a witness's too, `pool: session`, or only those of some routes.
+
+    more: of the section proxy.
+    """
     ports = {"primary": place.ports.proxy_primary, "replica": place.ports.proxy_replica}
-    listeners = [{"port": port, "route": route, "pool": "session"} for route, port in ports.items()]
+    listeners = [
+        {"port": port, "route": route, "pool": "session" if route in routes else "none"}
+        for route, port in ports.items()
+    ]
     changes = {"proxy": {"listeners": listeners, **more}}
     write_settings(place, merge(read_settings(place), changes))

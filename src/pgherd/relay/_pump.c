@@ -140,11 +140,12 @@ static PyObject *pump_look(Pump *self, PyObject *args)
         Py_RETURN_NONE;
     struct flow seen = *f;
     worker_unlock(w);
-    return Py_BuildValue("y#NNKII", seen.tail, (Py_ssize_t)seen.tail_len,
+    return Py_BuildValue("y#NNKIINN", seen.tail, (Py_ssize_t)seen.tail_len,
                          PyBool_FromLong(seen.client_spoke_last),
                          PyBool_FromLong(seen.side[CLIENT].eof),
                          (unsigned long long)(seen.bytes[CLIENT] + seen.bytes[SERVER]),
-                         (unsigned)seen.side[CLIENT].out_len, (unsigned)seen.side[SERVER].out_len);
+                         (unsigned)seen.side[CLIENT].out_len, (unsigned)seen.side[SERVER].out_len,
+                         PyBool_FromLong(seen.listens), PyBool_FromLong(seen.takes_copy));
 }
 
 static PyObject *pump_halt(Pump *self, PyObject *args)

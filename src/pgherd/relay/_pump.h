@@ -17,6 +17,7 @@
 #define RECV_BYTES (128 * 1024) /* one read; what a blocked direction can hold, besides our own words */
 #define READS_IN_A_ROW 4        /* of one socket, before it is the turn of another */
 #define TAIL_BYTES 6 /* a ReadyForQuery message */
+#define COPY_BYTES 16 /* show the end of a COPY, with the Sync and Flush behind it */
 #define CHUNK 256    /* flows that are allocated at once */
 #define FLOWS_MAX (1u << 24)
 
@@ -60,6 +61,10 @@ struct flow {
     uint8_t tail_len;
     bool client_spoke_last;
     bool halted; /* nothing passes */
+    bool listens;    /* it said LISTEN, or takes WAL: silent by intent */
+    bool takes_copy; /* the server waits for COPY data */
+    uint8_t copy_len;
+    char copy[COPY_BYTES]; /* the client's last bytes, while it does */
 };
 
 struct loss {

@@ -13,9 +13,10 @@ class Pump:
     def add(self, client: int, server: int, /) -> int:
         """Take two connected sockets over, by their descriptors, and give a handle."""
 
-    def look(self, handle: int, /) -> tuple[bytes, bool, bool, int, int, int] | None:
+    def look(self, handle: int, /) -> tuple[bytes, bool, bool, int, int, int, bool, bool] | None:
         """The last bytes of the server; whether the client spoke last; whether it half-closed;
-        bytes that came from both so far; what client and server have not taken yet.
+        bytes that came from both so far; what client and server have not taken yet; whether the
+        client listens, or takes WAL; whether the server waits for COPY data.
         """
 
     def halt(self, handle: int, halted: bool, /) -> None:

@@ -138,6 +138,59 @@ static void forget_out(struct side *s)
     s->out_at = s->out_len = s->out_size = 0;
 }
 
+/* Whether a session rests or stalls in a COPY: the patterns are those of wire/resting.py, looked for
+   at the ends of what was read. */
+
+static bool is_whole(const char *message, size_t n)
+{
+    const unsigned char *b = (const unsigned char *)message;
+    if (n < 5)
+        return false;
+    uint32_t length = (uint32_t)b[1] << 24 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 8 | b[4];
+    return length == n - 1;
+}
+
+static bool begins_copy_in(const char *said, size_t n)
+{
+    while (n >= 5 && memchr("12n", said[0], 3) && !memcmp(said + 1, "\0\0\0\4", 4)) {
+        said += 5;
+        n -= 5;
+    }
+    return n > 0 && said[0] == 'G' && is_whole(said, n);
+}
+
+static void server_rests(struct flow *f, const char *said, size_t n)
+{
+    static const char listened[] = "LISTEN"; /* its zero is part of it */
+    bool is_ready = said[n > TAIL_BYTES ? n - TAIL_BYTES : 0] == 'Z';
+    f->takes_copy = !is_ready && begins_copy_in(said, n);
+    f->copy_len = 0;
+    if (!is_ready)
+        f->listens |= said[0] == 'W' && is_whole(said, n);
+    else if (n >= sizeof listened + TAIL_BYTES)
+        f->listens |= !memcmp(said + n - TAIL_BYTES - sizeof listened, listened, sizeof listened);
+}
+
+static void client_copies(struct flow *f, const char *said, size_t n)
+{
+    size_t fresh = n < COPY_BYTES ? n : COPY_BYTES;
+    size_t keep = COPY_BYTES - fresh < f->copy_len ? COPY_BYTES - fresh : f->copy_len;
+    memmove(f->copy, f->copy + f->copy_len - keep, keep);
+    memcpy(f->copy + keep, said + n - fresh, fresh);
+    f->copy_len = (uint8_t)(keep + fresh);
+    for (size_t at = 0; at + 5 <= f->copy_len; at++)
+        if (!memcmp(f->copy + at, "c\0\0\0\4", 5))
+            f->takes_copy = false;
+}
+
+static void note_rest(struct flow *f, int which, const char *said, size_t n)
+{
+    if (which == SERVER)
+        server_rests(f, said, n);
+    else if (f->takes_copy)
+        client_copies(f, said, n);
+}
+
 static void tell(struct worker *w, struct side *s, int why)
 {
     struct loss *loss = &w->losses[w->loss_count++];
@@ -245,6 +298,7 @@ void side_note(struct worker *w, struct side *s, const char *data, size_t n)
     f->bytes[s->which] += n;
     w->totals[s->which] += n;
     f->client_spoke_last = s->which == CLIENT;
+    note_rest(f, s->which, data, n);
     if (s->which == CLIENT)
         return;
     if (n >= TAIL_BYTES) {

@@ -72,14 +72,14 @@ class _Link:
         "was_well",
     )
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
+    def __init__(self, task: asyncio.Task[None], *, at_s: float) -> None:
         self.task = task
         self.answering: asyncio.Task[None] | None = None
         self.cancelling: set[asyncio.Task[None]] = set()
         self.hello: ProxyHello | None = None
         self.counters: ProxyCounters | None = None
         self.quiet = ""
-        self.at_s = 0.0
+        self.at_s = at_s
         self.was_well = False
 
 
@@ -148,8 +148,12 @@ class ProxyControl:
         return self._failure
 
     def is_quiet(self, hold: str) -> bool:
-        """Whether no proxy that is connected has a transaction left that it could hold."""
-        return all(link.quiet == hold for link in self._links)
+        """Whether no proxy that is connected has a transaction left that it could hold.
+
+        Nobody waits for one that holds nothing, because it is of an older version and drains, or
+        that hangs: what runs there ends with the reign, as without a hold.
+        """
+        return all(link.quiet == hold for link in self._links if self._can_be_quiet(link))
 
     def healthy(self) -> bool:
         """Whether a proxy is connected, reports in time, and has every listener open."""
@@ -174,6 +178,10 @@ class ProxyControl:
         wanted = {one.label for one in self._settings.listeners}
         return age_s <= COUNTERS_AGE_S_MAX and set(link.counters.listening) == wanted
 
+    def _can_be_quiet(self, link: _Link) -> bool:
+        age_s = asyncio.get_running_loop().time() - link.at_s
+        return age_s <= COUNTERS_AGE_S_MAX and (link.hello is None or link.hello.holds)
+
     def _newest(self) -> _Link | None:
         """The proxy that came last and has reported."""
         reported = [link for link in self._links if link.counters is not None]
@@ -189,7 +197,7 @@ class ProxyControl:
         if len(self._links) >= LINKS_MAX:
             writer.close()
             return
-        link = _Link(task)
+        link = _Link(task, at_s=asyncio.get_running_loop().time())
         self._links.append(link)
         sending = asyncio.create_task(self._send(writer))
         try:
@@ -210,6 +218,8 @@ class ProxyControl:
                 task.cancel()
             writer.close()
             self._links.remove(link)
+            if self._server is not None:
+                self._on_quiet()  # it may have been the last that was waited for
 
     def _begin_answer(
         self, link: _Link, users: tuple[str, ...], writer: asyncio.StreamWriter

@@ -4,8 +4,7 @@
     pump     threads of C (`pump`) on epoll, where the extension was built and its probe works
     uring    the same threads on io_uring: only where it is asked for, and the kernel allows it
 
-Owns that choice. It concerns `pool: none` only, and sessions that begin after it. With a
-`read_timeout` sessions stay in the event loop: only there is seen who listens or stalls in a COPY.
+Owns that choice. It concerns `pool: none` only, and sessions that begin after it.
 """
 
 from __future__ import annotations

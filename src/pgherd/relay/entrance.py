@@ -7,8 +7,9 @@ Theory of operation.
     3  its proof, within `startup_ms`: a wrong one ends here, and no server was ever touched
     4  a server, TLS where it offers it, a login there with the client's own keys, and a look at
        what the session begins with (`wire.guard`); all within `connect_timeout_ms`, again and
-       again while servers are away, change, or say that they are still starting up (57P03). What
-       else a server answers is the client's: its own words
+       again while servers are away, change, say that they are still starting up (57P03), or are in
+       recovery where the primary was expected: so no statement meets one that cannot write because
+       of a change of roles. What else a server answers is the client's: its own words
     5  the server's parameters go to the client with a cancel key of ours
 
 What the client proved is kept with the session, in memory alone, so that it can log in once more
@@ -73,6 +74,11 @@ _NOT_YET = (CANNOT_CONNECT_NOW, TOO_MANY_CONNECTIONS)
 
 KEY_BYTES_OLD, KEY_BYTES_NEW = 4, 32
 MINOR_OF_LONG_KEYS = 2
+_HINT_PASSWORD = (
+    "This port takes passwords kept as SCRAM-SHA-256 (guide/sessions.md); the log of the proxy's"
+    " node says what was wrong."
+)
+"""The same for everybody, so that it tells nobody which roles there are."""
 _PASSWORD_ADVICE = "set it anew with password_encryption = scram-sha-256 (psql: \\password NAME)"
 
 
@@ -231,7 +237,7 @@ def _step(login: ClientLogin, session: Terminated, stored: str | None) -> Step |
     except LoginRefused as why:
         reason, advice = _why(stored)
         say("login.refused", user=login.user, client=session.address, why=reason, next=advice)
-        raise Refused(Refusal(why.sqlstate, str(why)), Result.DENIED) from why
+        raise Refused(Refusal(why.sqlstate, str(why), _HINT_PASSWORD), Result.DENIED) from why
 
 
 def _why(stored: str | None) -> tuple[str, str]:
@@ -355,6 +361,8 @@ async def _try(
             return None
         if entered.entry.error is not None:
             return _refused_by(entered.entry, name)
+        if bound.to_primary and entered.entry.stands_by:  # its server restarted: news come soon
+            return NoBackend(CANNOT_CONNECT_NOW, f"{name} is a standby now")
         if entered.refusal is not None:
             raise Refused(entered.refusal, Result.DENIED)
         comer.joined(bound, entered)

@@ -94,7 +94,7 @@ class Hold:
     def _begin(self, name: str, sessions: Iterable[Session]) -> None:
         self.id = name
         self._held = {one for one in sessions if _ends_here(one) and _is_primarys(one)}
-        self._busy = {session for session in self._held if not session.is_idle}
+        self._busy = {one for one in self._held if not (one.is_idle or one.takes_wal)}
         for session in self._held:
             session.held = True
         limit_s = self._left_ms() / 1000

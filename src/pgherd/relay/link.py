@@ -65,7 +65,7 @@ class Link:
         reporting = asyncio.create_task(self._report(writer))
         asker, waits = self._proxy.asker, self._proxy.waits
         try:
-            writer.write(frame(ProxyHello(os.getpid(), __version__)))
+            writer.write(frame(ProxyHello(os.getpid(), __version__, holds=True)))
             asker.connected(lambda question: writer.write(frame(question)))
             waits.connected(lambda question: writer.write(frame(question)))
             self._proxy.hold.connected(lambda hold: writer.write(frame(ProxyQuiet(hold))))
@@ -131,4 +131,5 @@ async def upkeep(proxy: Proxy) -> None:
         proxy.tally.lag_s = max(proxy.tally.lag_s, loop.time() - expected_s)
         proxy.sweep(part)
         proxy.end_silent()
+        proxy.empty_tended()
         part += 1

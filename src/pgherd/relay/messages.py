@@ -173,10 +173,11 @@ class CancelTold(msgspec.Struct, frozen=True, tag=True):
 
 
 class ProxyHello(msgspec.Struct, frozen=True, tag=True):
-    """A proxy's first word."""
+    """A proxy's first word. holds: it knows of holds, and says when it is quiet."""
 
     pid: int
     version: str
+    holds: bool = False
 
 
 class ProxyFailed(msgspec.Struct, frozen=True, tag=True):

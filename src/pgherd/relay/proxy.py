@@ -34,6 +34,7 @@ from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Sessio
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
+from pgherd.relay.tended import Tended
 from pgherd.relay.waits import Waits
 from pgherd.route.choose import (
     Backend,
@@ -100,6 +101,7 @@ class Proxy:
         self._offers_tls: bool | None = None
         self._turn = turn
         self._silences = Silences()
+        self._tended = Tended()
         self._misspoken = misspoken()
         self.hold = Hold(self)
         self._door = Door(self.tally)
@@ -255,8 +257,7 @@ class Proxy:
             self._offers_tls = opening.offers_tls
         if session.key is not None and session.bound is not None:
             self._keys[session.key] = session.bound.backend
-        if not self.settings.read_timeout_ms:  # who listens is seen in the event loop only
-            self.engines.take(session)
+        self.engines.take(session)
 
     def session_cancels(self, session: Session, key: CancelKey) -> None:
         """Pass a CancelRequest on, to the one server that knows its key or else to all."""
@@ -403,6 +404,10 @@ class Proxy:
         for session, limit in self._silences.look(self._sessions, self.settings, now_s=now_s):
             self.note_error(limit)
             end(session, limit, self.settings)
+
+    def empty_tended(self) -> None:
+        """Lead sessions away from nodes in maintenance; to be called once a second."""
+        self._tended.look(self, self._sessions, now_s=asyncio.get_running_loop().time())
 
     def sweep(self, part: int) -> None:
         """Drop the sessions of one part whose peer has vanished with data under way."""

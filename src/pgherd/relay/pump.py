@@ -120,11 +120,13 @@ class _Flow:
         seen = self._pump.look(self._handle)
         if seen is None:
             return
-        tail, client_spoke_last, session.client_ended, passed, _, _ = seen
+        tail, client_spoke_last, session.client_ended, passed, _, _, listens, takes_copy = seen
         if passed == self._bytes:
             return
         self._bytes = passed
         session.stirred, session.client_spoke_last = True, client_spoke_last
+        session.rest.takes_copy = takes_copy
+        session.rest.listens = session.rest.listens or listens
         if tail:  # else the server has said nothing since then
             session.tail = tail
 

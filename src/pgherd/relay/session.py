@@ -201,8 +201,9 @@ class Session:
 
     @property
     def is_resting(self) -> bool:
-        """Whether the client is silent by intent: it listens, or takes WAL; not seen elsewhere."""
-        return self.rest.listens or self.flow is not None
+        """Whether the client is silent by intent: it listens, or takes WAL."""
+        self.look()
+        return self.rest.listens
 
     @property
     def can_be_told(self) -> bool:

@@ -166,6 +166,11 @@ class Terminated(Session):
         return self.tracker is not None and self.tracker.is_resting
 
     @property
+    def takes_wal(self) -> bool:
+        """Whether it is busy without an end: nobody waits for that."""
+        return self.tracker is not None and self.tracker.takes_wal
+
+    @property
     def can_be_told(self) -> bool:
         """Whether the client would take bytes of ours for a message."""
         return self.tracker is not None and self.tracker.at_boundary

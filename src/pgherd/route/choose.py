@@ -55,7 +55,8 @@ class Backend(msgspec.Struct, frozen=True):
     """One PostgreSQL server as clients may reach it.
 
     lag_bytes: behind the primary's last known position, None = not known (then it takes no reads) ·
-    usable: the agent's word that it streams and takes sessions.
+    usable: the agent's word that it streams and takes sessions · tended: its node is in
+    maintenance, and the sessions that it has are to leave.
     """
 
     name: NodeId
@@ -64,6 +65,7 @@ class Backend(msgspec.Struct, frozen=True):
     lag_bytes: int | None = 0
     usable: bool = True
     zone: str = ""
+    tended: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):

@@ -17,6 +17,10 @@ MESSAGE_BYTES_MAX = 64 * 1024
 GREETING_BYTES_MAX = 64 * 1024
 
 
+_STANDS_BY = b"S\0\0\0\x16in_hot_standby\0on\0"
+"""The whole message (ParameterStatus): PostgreSQL says it at every login, since 14."""
+
+
 class EntryImpossible(Exception):
     """The server asks for something that a client's keys cannot give. hint: what to do."""
 
@@ -51,6 +55,11 @@ class ServerEntry:
         self._buffer = bytearray()
         self._scram: ScramClient | None = None
         self._is_proved = True
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether the server says that it is in recovery: whatever writes fails there, 25006."""
+        return _STANDS_BY in self.greeting
 
     def start(self) -> bytes:
         """The first message."""

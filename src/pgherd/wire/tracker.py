@@ -158,6 +158,11 @@ class Tracker:
         return "LISTEN" in self._reasons or "replication" in self._reasons
 
     @property
+    def takes_wal(self) -> bool:
+        """Whether WAL streams to the client now, which has no end of its own."""
+        return "replication" in self._reasons and bool(self._cycles)
+
+    @property
     def is_clean(self) -> bool:
         """Whether another server process could stand in for this session's."""
         return not self._reasons
@@ -171,9 +176,12 @@ class Tracker:
     def goes_on(self) -> bool:
         """Whether what the client says next belongs to something that has begun at the server.
 
-        That is a batch without its Sync, COPY data, a message that is cut, or a transaction.
+        That is a batch without its Sync, COPY data, a message that is cut, a transaction, or what a
+        receiver of WAL confirms.
         """
         if self._is_outside or self._copies_in or not self._client.at_boundary:
+            return True
+        if self.takes_wal:
             return True
         return not self._cycles and self.status != ord("I")
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from psycopg.conninfo import make_conninfo
@@ -184,7 +185,8 @@ class Way:
         self.asked: list[str] = []
         self.problem = ""
         self._published = 0
-        listener = ListenerSettings("127.0.0.1", self.port, Route.PRIMARY, Pool.SESSION)
+        route = Route(str(options.pop("route", Route.PRIMARY)))
+        listener = ListenerSettings("127.0.0.1", self.port, route, Pool.SESSION)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
@@ -217,8 +219,13 @@ class Way:
         away: bool = False,
         hold: str = "",
         hold_ms: int = 60_000,
+        tended: str | None = None,
     ) -> None:
-        """Tell the proxy where the primary is, and whether clients are held for so long."""
+        """Tell the proxy where the primary is, and whether clients are held for so long.
+
+        tended: the replicas b and c are there too, this one in maintenance ("": none).
+        """
+        others = "" if tended is None else "bc"
         backend = Backend(NodeId("a"), "127.0.0.1", port or self.server.port)
         self._published += 1
         self.control.publish(
@@ -227,6 +234,12 @@ class Way:
                 term=Term(term),
                 expires_at=Instant(now_ms() + 600_000),
                 primary=None if away else backend,
+                replicas=tuple(
+                    msgspec.structs.replace(
+                        backend, name=NodeId(name), usable=name != tended, tended=name == tended
+                    )
+                    for name in others
+                ),
                 hold=hold,
                 hold_until=Instant(now_ms() + hold_ms),
             )
@@ -242,22 +255,34 @@ class Way:
         """Until it listens and knows the primary."""
         await self.control.start()
         self.publish()
-        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
-        argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
-        argv += ["--loop", loop]
-        self._launch(argv)
+        self._launch()
         await self.counted("it knows the primary", lambda seen: seen.term == 1)
 
-    def _launch(self, argv: list[str]) -> None:
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+    async def succeed(self) -> subprocess.Popen[bytes]:
+        """Let the process of now leave, and another one take its place; the one that leaves."""
+        old = self.process
+        assert old is not None
+        old.send_signal(signal.SIGUSR1)
+        await self.counted("it left its port", lambda seen: not seen.listening, healthy=False)
+        self._launch()
+        await self.counted("another one listens", lambda seen: seen.pid != old.pid)
+        return old
 
-    async def counted(self, what: str, holds: Callable[[ProxyCounters], bool]) -> None:
+    def _launch(self) -> None:
+        loop = "uvloop" if self.server.binaries.major == 15 else "asyncio"
+        argv = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self._path)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen([*argv, "--loop", loop], stdout=log, stderr=log)
+
+    async def counted(
+        self, what: str, holds: Callable[[ProxyCounters], bool], *, healthy: bool = True
+    ) -> None:
         """Wait until the proxy's counters say so."""
 
         async def seen() -> bool:
             counters = self.control.counters()
-            return self.control.healthy() and counters is not None and holds(counters)
+            is_well = self.control.healthy() or not healthy
+            return is_well and counters is not None and holds(counters)
 
         await until(what, seen)
 

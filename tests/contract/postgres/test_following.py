@@ -323,3 +323,27 @@ def test_a_walsender_that_does_not_end_is_no_barrier(lab, play, wait_until):
         assert old.pid not in [sender.pid for sender in ended]
 
     play(story())
+
+
+def test_who_finds_its_slot_before_the_promotion_streams_across_it(lab, play, wait_until):
+    """A slot is made on a standby: nobody comes in vain, to come again only after a while."""
+
+    async def story():
+        a = await lab.primary("a")
+        b, c = await lab.replica("b", a), await lab.replica("c", a)
+        await a.stop("fast")
+        await b.seal(timeout_s=10)
+        change = await slots.ensure_slots(b, {"pgherd_a", "pgherd_c"})
+        assert change.created == ("pgherd_a", "pgherd_c")
+        await lab.follow(c, b, 2)
+        await b.promote()
+        assert not (await b.look()).in_recovery
+        await b.write_epoch(Term(2), NodeId("b"))
+
+        async def has_the_record() -> bool:
+            return (await c.look()).epoch == 2
+
+        await wait_until("c has the epoch record", has_the_record)
+        assert "does not exist" not in lab.log(c)
+
+    play(story())

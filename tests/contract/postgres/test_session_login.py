@@ -32,7 +32,13 @@ async def roles(lab, server) -> None:
 
 
 async def refusal(dsn: str) -> tuple[str | None, str]:
-    """SQLSTATE and text of a login that must fail."""
+    """SQLSTATE and text of a login that must fail, without a hint."""
+    sqlstate, said = await told(dsn)
+    return sqlstate, said.partition("\n")[0]
+
+
+async def told(dsn: str) -> tuple[str | None, str]:
+    """SQLSTATE and all that is said of a login that must fail."""
     with pytest.raises(psycopg.OperationalError) as caught:
         await psycopg.AsyncConnection.connect(dsn)
     return caught.value.sqlstate, str(caught.value).rpartition("FATAL:")[2].strip()
@@ -59,8 +65,9 @@ def test_whoever_may_log_in_may_and_the_others_hear_what_postgresql_says(lab, pl
             ):
                 through = await refusal(it.dsn(user, password))
                 assert through == await refusal(it.dsn(user, password, direct=True)), user
-            _, said = await refusal(it.dsn("old", "right"))
+            _, said = await told(it.dsn("old", "right"))
             assert "password authentication failed" in said
+            assert "This port takes passwords kept as SCRAM-SHA-256" in said
             no_base = it.dsn("ann", "right", dbname="nowhere")
             assert "does not exist" in (await refusal(no_base))[1]
             assert "user=old" in it.log
@@ -242,5 +249,29 @@ def test_asyncpg_notices_nothing(lab, play, way, certificate):
             assert await tour(it, it.port, "disable") == direct
             assert await tour(it, it.port, "require") == direct
             await it.counted("its cancels came through", lambda seen: seen.cancels_total == 2)
+
+    play(story())
+
+
+def test_a_standby_in_the_primarys_place_gets_no_session(lab, play, way, wait_until):
+    """Whoever comes waits for the primary: no statement meets 25006 for a change of roles."""
+
+    async def story():
+        server = await lab.primary("a")
+        await roles(lab, server)
+        standby = await lab.replica("b", server)
+        async with way(server, connect_timeout_ms=1_500) as it:
+            await it.told(port=standby.port)
+            assert "a is a standby now" in (await told(it.dsn("ann", "right")))[1]
+            waiting = asyncio.create_task(
+                psycopg.AsyncConnection.connect(it.dsn("ann", "right"), autocommit=True)
+            )
+            await it.counted("it waits", lambda seen: seen.held == 1)
+            await it.told()
+            one = await waiting
+            await one.execute("SET default_transaction_read_only = on")
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                await one.execute("CREATE TABLE public.mine ()")
+            await one.close()
 
     play(story())

@@ -46,6 +46,7 @@ def joiner(herd, ca: Path) -> Joiner:
         replication="r",
         replication_password="p",
         tokens=(SharedToken(name="admin", role="admin", sha256="0" * 64),),
+        primary_pool="session",
     )
     made = Joiner(
         facts=herd.facts,
@@ -105,7 +106,7 @@ def test_a_node_is_admitted(herd, joiner, ca):
 def test_a_witness_gets_no_secret(joiner):
     """What it does not need it is not given."""
     answer = admit(joiner, request_of(kind=Kind.WITNESS, major=0))
-    assert answer.shared == Shared(tokens=answer.shared.tokens)
+    assert answer.shared == Shared(tokens=answer.shared.tokens, primary_pool="session")
     assert "PRIVATE" not in msgspec.json.encode(answer).decode()
 
 

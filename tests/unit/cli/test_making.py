@@ -18,6 +18,7 @@ from pgherd.cli.entering import aim
 from pgherd.cli.place import Place
 from pgherd.cli.verify import CheckFailed, Verifier
 from pgherd.config.load import load
+from pgherd.daemon import translate
 from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
@@ -38,6 +39,10 @@ def init(pgherd, directory: Path, *more: str):
     return pgherd("init", "--dir", directory, *address, *more)
 
 
+def pools(settings) -> list[tuple[str, str]]:
+    return [(one.route, one.pool) for one in settings.proxy.listeners]
+
+
 def everything(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
@@ -53,6 +58,8 @@ def test_init_makes_a_valid_node(pgherd, tmp_path):
     settings = load(tmp_path / "n1" / "pgherd.yaml")
     assert (settings.cluster.name, settings.node.name) == ("shop", "n1")
     assert [str(seat) for seat in settings.raft.members] == [f"n1=127.0.0.1:{settings.raft.port}"]
+    assert pools(settings) == [("primary", "session"), ("replica", "none")]
+    assert translate.shared(settings).primary_pool == "session"
     token = (tmp_path / "n1/secrets/admin.token").read_text().strip()
     assert [one.sha256 for one in settings.api.tokens] == [hash_secret(token)]
     for name in ("pki/ca.key", "pki/node.key", "secrets/superuser", "secrets/admin.token"):
@@ -151,7 +158,7 @@ def test_verification_names_the_failed_check(pgherd, tmp_path, capsys):
 class Inviting:
     """A member made by the real `init`, its Joiner served over its own TLS."""
 
-    def __init__(self, herd, fakes, serving, directory: Path) -> None:
+    def __init__(self, herd, fakes, serving, directory: Path, *, pool: str = "none") -> None:
         self.herd = herd
         herd.unix_ms = int(time.time() * 1000)
         self.settings = load(directory / "pgherd.yaml")
@@ -169,6 +176,7 @@ class Inviting:
             hba=("host app app all scram-sha-256",),
             parameters={"work_mem": "8MB"},
             tokens=tokens,
+            primary_pool=pool,
         )
         joiner = Joiner(
             facts=herd.facts,
@@ -237,6 +245,29 @@ def test_join_writes_a_whole_node(pgherd, inviting, tmp_path):
         ).read_bytes()
     token = (tmp_path / "n1/secrets/admin.token").read_text()
     assert (tmp_path / "n4/secrets/admin.token").read_text() == token
+
+
+@pytest.mark.parametrize(
+    ("invited_by", "words", "expected"),
+    [
+        ("none", (), ["none", "none"]),
+        ("session", (), ["session", "none"]),
+        ("session", ("--witness", "--proxy"), ["session", "none"]),
+        ("session", ("--witness",), []),
+        ("session", ("--set", "proxy.listeners=[{port: 1, route: primary}]"), ["none"]),
+    ],
+)
+def test_a_new_nodes_primary_port_does_as_the_others(
+    pgherd, herd, fakes, serving, tmp_path, invited_by, words, expected
+):
+    """An older file's member invites to `none`, a new one to `session`; what is typed counts."""
+    init(pgherd, tmp_path / "n1")
+    member = Inviting(herd, fakes, serving, tmp_path / "n1", pool=invited_by)
+    member.issue()
+    with member.server:
+        result = join(pgherd, tmp_path / "n4", member.token(), *words)
+    assert result.code == 0, result.err
+    assert [pool for _, pool in pools(load(tmp_path / "n4/pgherd.yaml"))] == expected
 
 
 def test_a_witness_joins_without_secrets(pgherd, inviting, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pgherd.model.ids import Instant, Term
+from pgherd.relay import control as control_module
 from pgherd.relay.control import LINKS_MAX, ControlError, ProxyControl
 from pgherd.relay.messages import (
     FRAME_BYTES_MAX,
@@ -19,6 +20,7 @@ from pgherd.relay.messages import (
     ProxyCounters,
     ProxyFailed,
     ProxyHello,
+    ProxyQuiet,
     ProxySettings,
     ToAgent,
     frame,
@@ -121,6 +123,37 @@ def test_a_failure_is_kept_until_a_proxy_does_well(tmp_path: Path) -> None:
         second.say(ProxyCounters(8, listening=(LISTENER.label,)))
         await until(lambda: control.failure() is None)
         second.writer.close()
+
+    with_control(path, act)
+
+
+def test_quiet_is_waited_for_where_it_can_come(tmp_path: Path, monkeypatch: Any) -> None:
+    """Not from an older version that drains, nor from one that hangs; one that ends is told of."""
+    path = tmp_path / "s"
+    told: list[int] = []
+    monkeypatch.setattr(control_module, "COUNTERS_AGE_S_MAX", 1.0)
+
+    async def act(control: ProxyControl) -> None:
+        control._on_quiet = lambda: told.append(1)
+        draining, new = await Proxy.connect(path), await Proxy.connect(path)
+        draining.say(ProxyHello(7, "0"))
+        new.say(ProxyHello(8, "1", holds=True))
+        await until(lambda: control.hello() == ProxyHello(8, "1", holds=True))
+        assert not control.is_quiet("one")
+        new.say(ProxyQuiet("one"))
+        await until(lambda: control.is_quiet("one"))
+        assert told == [1]
+        new.writer.close()
+        await until(lambda: told == [1, 1])
+        hanging = await Proxy.connect(path)
+        hanging.say(ProxyHello(9, "1", holds=True))
+        await until(lambda: control.hello() == ProxyHello(9, "1", holds=True))
+        assert not control.is_quiet("two")
+        await until(lambda: control.is_quiet("two"))
+        hanging.say(ProxyCounters(9))
+        await until(lambda: not control.is_quiet("two"))
+        for one in (draining, hanging):
+            one.writer.close()
 
     with_control(path, act)
 

@@ -14,15 +14,28 @@ LONG_S = 3.5
 """Longer than the limit, the pause between two looks, and then some."""
 
 
-def test_a_client_that_says_nothing_on_its_turn_is_ended(rig: Any, fakes: Any, raw: Any) -> None:
-    """57P05 outside a transaction; a statement that runs goes on however long it takes."""
+@pytest.fixture(params=["uvloop", "pump"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Who carries the bytes."""
+    if request.param == "pump":
+        pytest.importorskip("pgherd.relay._pump", reason="needs the engine in C")
+    return str(request.param)
+
+
+def test_a_client_that_says_nothing_on_its_turn_is_ended(
+    rig: Any, fakes: Any, raw: Any, engine: str
+) -> None:
+    """57P05 outside a transaction, one that was open before the limit came too; a statement that
+    runs goes on however long it takes."""
 
     async def scenario() -> None:
-        async with rig(engine="uvloop") as it, fakes("n1") as (one,):
+        async with rig(engine=engine) as it, fakes("n1") as (one,):
             it.publish(one.backend)
+            await it.until(lambda now: now.engine == engine)
             idle, runs = await raw.connect(it.port()), await raw.connect(it.port())
             for client in (idle, runs):
                 await client.until_ready()
+            assert (await idle.query("who"))[0] == (b"C", b"n1\0")
             runs.send_query("hang")
             it.configure(read_timeout_ms=SHORT_MS)
             error = raw.fields(await idle.rest())
@@ -31,28 +44,6 @@ def test_a_client_that_says_nothing_on_its_turn_is_ended(rig: Any, fakes: Any, r
             counters = await it.until(lambda now: now.errors.get("read_timeout") == 1)
             assert sum(counters.sessions[f"primary:{it.port()}"].values()) == 1
             runs.close()
-
-    asyncio.run(scenario())
-
-
-def test_who_is_carried_elsewhere_when_the_limit_comes_is_not_ended(
-    rig: Any, fakes: Any, raw: Any
-) -> None:
-    """It might listen, which is seen in the event loop only: there newcomers stay from then on."""
-    pytest.importorskip("pgherd.relay._pump", reason="needs the engine in C")
-
-    async def scenario() -> None:
-        async with rig(engine="pump") as it, fakes("n1") as (one,):
-            it.publish(one.backend)
-            early = await raw.connect(it.port())
-            await early.until_ready()
-            assert (await early.query("who"))[0] == (b"C", b"n1\0")
-            it.configure(engine="pump", read_timeout_ms=SHORT_MS)
-            late = await raw.connect(it.port())
-            await late.until_ready()
-            assert raw.fields(await late.rest())["C"] == "57P05"
-            assert (await early.query("who"))[0] == (b"C", b"n1\0")
-            early.close()
 
     asyncio.run(scenario())
 
@@ -103,12 +94,13 @@ def test_a_client_that_takes_nothing_is_ended(rig: Any, fakes: Any, raw: Any) ->
     asyncio.run(scenario())
 
 
-def test_who_listens_stays_and_a_stalled_copy_does_not(rig: Any, real: Any) -> None:
+def test_who_listens_stays_and_a_stalled_copy_does_not(rig: Any, real: Any, engine: str) -> None:
     """A notification finds its session after the limit; COPY without data ends in time."""
 
     async def scenario() -> None:
-        async with rig(read_timeout_ms=SHORT_MS) as it:
+        async with rig(read_timeout_ms=SHORT_MS, engine=engine) as it:
             it.publish(real.backend)
+            await it.until(lambda now: now.engine == engine)
             await asyncio.to_thread(_listen_and_stall, real.dsn(it.port()))
             counters = await it.until(lambda now: now.errors.get("read_timeout") == 1)
             assert counters.errors == {"read_timeout": 1}

@@ -11,6 +11,7 @@ import socket
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from pgherd.route.choose import Backend, Route
@@ -57,6 +58,37 @@ def test_an_election_cuts_before_it_has_a_winner(rig: Any, fakes: Any, raw: Any)
             assert (await client.query("who"))[0] == (b"C", b"n1\0")
             it.publish(None, term=2)
             assert raw.fields(await client.rest())["C"] == "57P01"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("engine", ["uvloop", "pump"])
+def test_sessions_leave_a_replica_in_maintenance(
+    rig: Any, fakes: Any, raw: Any, engine: str
+) -> None:
+    """No new one at once, open ones at `drain_timeout`, whoever carries them; not its primary's."""
+    if engine == "pump":
+        pytest.importorskip("pgherd.relay._pump", reason="needs the engine in C")
+
+    async def scenario() -> None:
+        async with rig(engine=engine, drain_ms=2_000) as it, fakes("n1", "n2") as (one, two):
+            it.publish(one.backend, replicas=(two.backend,))
+            await it.until(lambda now: now.engine == engine)
+            idle, writes = await raw.connect(it.port(Route.REPLICA)), await raw.connect(it.port())
+            for client in (idle, writes):
+                await client.until_ready()
+            began = time.monotonic()
+            spared = msgspec.structs.replace(two.backend, usable=False, tended=True)
+            it.publish(one.backend, replicas=(spared,))
+            new = await raw.connect(it.port(Route.REPLICA))
+            await new.until_ready()
+            assert (await new.query("who"))[0] == (b"C", b"n1\0")
+            error = raw.fields(await idle.rest())
+            assert time.monotonic() - began >= 2
+            assert (error["C"], error["M"]) == ("57P01", "pgherd: n2 is in maintenance")
+            for client in (new, writes):
+                assert (await client.query("who"))[0] == (b"C", b"n1\0")
+                client.close()
 
     asyncio.run(scenario())
 

@@ -317,6 +317,12 @@ def test_functions_and_replication_are_not_clean() -> None:
     tracker.server(message("W", bytes(3)))
     assert not tracker.is_clean
     assert not tracker.is_idle
+    assert tracker.takes_wal
+    assert tracker.goes_on, "what it confirms is not kept in a hold"
+    tracker.client(message("d", b"confirmed") + message("c"))
+    tracker.server(message("c") + done("START_STREAMING") + ready())
+    assert tracker.is_idle
+    assert not tracker.takes_wal
 
 
 def test_an_answer_to_nothing_is_not_trusted() -> None:
