@@ -88,6 +88,7 @@ def asking(command: Command) -> Command:
 def build() -> typer.Typer:
     """All commands."""
     from pgherd.cli import (
+        access,
         changing,
         configuring,
         making,
@@ -119,6 +120,8 @@ def build() -> typer.Typer:
             "PostgreSQL's parameters for all members; this node's own file.",
             parameters.COMMANDS | configuring.COMMANDS,
         ),
+        ("config hba", "Who may log in: lines of pg_hba.conf.", access.commands("hba")),
+        ("config ident", "Maps of system users: lines of pg_ident.conf.", access.commands("ident")),
         ("sync", "What a commit promises: mode and number of copies.", promising.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),

@@ -44,6 +44,7 @@ KINDS: dict[type, str] = {
     cmd.Fenced: "fence.ended",
     cmd.SetConfig: "config.changed",
     cmd.FailConfig: "config.failed",
+    cmd.EndTrial: "config.tried",
     cmd.Pause: "cluster.paused",
     cmd.Resume: "cluster.resumed",
     cmd.SetMaintenance: "member.maintenance",

@@ -92,6 +92,7 @@ async def _reload_server(server: PostgresServer, new: Settings) -> None:
         listen=place.listen,
         passfile=place.passfile,
         cluster=place.cluster,
+        access=place.access,
         version=place.version,
     )
     try:

@@ -24,7 +24,7 @@ from pgherd.ledger import (
     syncset,
 )
 from pgherd.ledger.outcome import Result, note, refuse
-from pgherd.ledger.pgconfig import fail_config, set_config
+from pgherd.ledger.pgconfig import end_trial, fail_config, set_config
 from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
@@ -483,5 +483,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.FastForward: forward.fast_forward,
     cmd.SetConfig: set_config,
     cmd.FailConfig: fail_config,
+    cmd.EndTrial: end_trial,
     **UPKEEP,
 }

@@ -10,6 +10,10 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.ledger.command import Command
+from pgherd.ledger.configcommands import EndTrial as EndTrial
+from pgherd.ledger.configcommands import FailConfig as FailConfig
+from pgherd.ledger.configcommands import SetConfig as SetConfig
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import (
     Lsn,
@@ -23,15 +27,6 @@ from pgherd.model.ids import (
 )
 from pgherd.model.lease import Ask
 from pgherd.model.upkeep import Verb, WorkState
-
-
-class Command(
-    msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """The base of all commands; never proposed itself.
-
-    An older program reads what has defaults only, and refuses what it does not know (`levels`).
-    """
 
 
 class ChooseFounder(Command, frozen=True, tag=True):
@@ -323,29 +318,6 @@ class Fenced(Command, frozen=True, tag=True):
     text: str
 
 
-class SetConfig(Command, frozen=True, tag=True):
-    """PostgreSQL's parameters for all members, whole. expected: the version that they replace.
-
-    restores: the version whose parameters they are again, 0 for none.
-    """
-
-    expected: int
-    parameters: dict[str, str]
-    author: str
-    reason: str = ""
-    restores: int = 0
-
-
-class FailConfig(Command, frozen=True, tag=True):
-    """A member's server did not come up with this version, and came up as of the one it had run."""
-
-    version: int
-    node: NodeId
-    why: str
-    ran: int
-    rule: int = 0
-
-
 class Pause(Command, frozen=True, tag=True):
     """Nobody fails over and nothing is repaired by itself, until it is resumed.
 
@@ -455,6 +427,7 @@ AnyCommand = (
     | Fenced
     | SetConfig
     | FailConfig
+    | EndTrial
     | Pause
     | Resume
     | SetMaintenance

@@ -18,7 +18,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member
 
-LEVEL = 5
+LEVEL = 6
 """What this program understands."""
 NEEDS: dict[type, int] = {
     cmd.SetMode: 2,
@@ -35,12 +35,21 @@ NEEDS: dict[type, int] = {
     cmd.TakeInHand: 5,
     cmd.CrossOff: 5,
     cmd.EndWork: 5,
+    cmd.EndTrial: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "lost"): 2,
     (cmd.Elect, "known_end"): 2,
     (cmd.Elect, "unsealed"): 2,
+    (cmd.SetConfig, "primary"): 6,
+    (cmd.SetConfig, "replica"): 6,
+    (cmd.SetConfig, "nodes"): 6,
+    (cmd.SetConfig, "hba"): 6,
+    (cmd.SetConfig, "ident"): 6,
+    (cmd.SetConfig, "hba_whole"): 6,
+    (cmd.SetConfig, "trial_until_ms"): 6,
+    (cmd.SetConfig, "streamed"): 6,
 }
 """The level that a field of a command came with, which matters where it is filled."""
 KINDS: dict[Kind, int] = {Kind.PROXY: 4}

@@ -25,6 +25,7 @@ from pgherd.plan import (
     readmission,
     suspicion,
     synchrony,
+    trial,
     upkeep,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -49,6 +50,7 @@ QUIET: tuple[HerdRule, ...] = (
     *membership.RULES,
     *readmission.RULES,
     *configuring.HERD_RULES,
+    *trial.RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
-from pgherd.model.pgconfig import MATCHED
+from pgherd.model.pgconfig import MATCHED, Access
 from pgherd.postgres.conninfo import write as write_pairs
 
 APPLICATION_NAME = "pgherd-agent"
@@ -104,7 +104,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     members = data members of the cluster · hba, parameters = the operator's own lines and
     parameters, of this node's file · cluster, version = the cluster's parameters, which the node's
     file overrides but for those that a standby must match, and of which version they are, 0 before
-    the server was seen to have them · passfile = where the roles' passwords are written for libpq;
+    the server was seen to have them · access = who may log in, by the cluster · passfile = where the roles' passwords are written for libpq;
     outside of the data directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as
     PostgreSQL writes them.
     """
@@ -115,6 +115,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     hba: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
     cluster: dict[str, str] = {}
+    access: Access = Access()
     version: int = 0
     superuser: str = "postgres"
     superuser_password: str = ""

@@ -1,0 +1,81 @@
+"""Rules 1202 and 1203: a version of the configuration on trial, and what ends it.
+
+A trial goes well only by somebody's word. Without it, and with any sign that the cluster is worse
+than it was, what was before is in force again. Pure; the wall clock here is the Raft leader's, and
+nothing that keeps commits safe rests on it.
+"""
+
+from __future__ import annotations
+
+from pgherd.ledger.commands import EndTrial
+from pgherd.ledger.pgconfig import newest
+from pgherd.model.facts import Phase
+from pgherd.model.ids import NodeId
+from pgherd.model.observation import Observation
+from pgherd.model.pgconfig import Trial
+from pgherd.plan.look import is_resting, leader_report, streaming
+from pgherd.plan.rule import Decision, HerdRule, Situation
+
+LOST_MS = 10_000
+"""A standby of the sync set that has not streamed for so long is lost; a restart is quicker."""
+PLANNED = (201, 603)
+"""The rules of terms that an operator began."""
+
+
+def worse(s: Situation) -> Decision | None:
+    """Only in a stable term: before it there is no primary that could say more."""
+    version = newest(s.facts)
+    if version.trial is None or s.facts.phase is not Phase.STABLE:
+        return None
+    why = failed_over(s, version.trial) or lost(s, version.trial)
+    return end(version.version, 1203, why) if why else None
+
+
+def failed_over(s: Situation, trial: Trial) -> str:
+    """The first term since that nobody asked for; "" when there is none."""
+    for reign in s.facts.history:
+        if reign.term > trial.term and reign.rule not in PLANNED:
+            return f"the primary failed in its trial: {reign.reason}"
+    return ""
+
+
+def lost(s: Situation, trial: Trial) -> str:
+    """A standby that streamed when the trial began and does not any more."""
+    report = leader_report(s)
+    if report is None:
+        return ""
+    gone = [node for node in trial.streamed if is_lost(s, report, node)]
+    return f"{', '.join(gone)} streams no more in its trial" if gone else ""
+
+
+def is_lost(s: Situation, leader: Observation, node: NodeId) -> bool:
+    """Not one that an operator works on, or that was in the sync set until a moment ago."""
+    member = s.facts.members.get(node)
+    if member is None or member.leaving or s.facts.is_leader(node):
+        return False
+    key = member.key
+    at_rest = is_resting(s.facts, key) or node in s.facts.upkeep.stopped
+    if at_rest or s.facts.upkeep.in_hand(node) is not None:
+        return False
+    if key in streaming(leader, s.facts.term):
+        return False
+    return key not in s.facts.sync.voters or leader.missing_ms.get(str(key), 0) >= LOST_MS
+
+
+def time_over(s: Situation) -> Decision | None:
+    version = newest(s.facts)
+    if version.trial is None or s.view.unix_ms < version.trial.until_ms:
+        return None
+    return end(version.version, 1202, "nobody confirmed it in time")
+
+
+def end(version: int, rule: int, why: str) -> Decision:
+    return Decision(rule, why, EndTrial(version, confirmed=False, why=why, rule=rule))
+
+
+RULES = (
+    HerdRule(
+        1203, "A version on trial is taken back when a primary failed or a standby is lost.", worse
+    ),
+    HerdRule(1202, "A version on trial that nobody confirms in time is taken back.", time_over),
+)
