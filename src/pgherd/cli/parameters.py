@@ -1,6 +1,7 @@
 """Commands about PostgreSQL's parameters for all members: `config show`, `set`, `plan` and so on.
 
-Owns the plan's wording and the forms of input; lines of access are `access`'s. Checking, planning and keeping are the daemons'.
+Owns the plan's wording and the forms of input; lines of access are `access`'s. Checking, planning
+and keeping are the daemons'.
 """
 
 from __future__ import annotations

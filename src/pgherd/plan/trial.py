@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from pgherd.ledger.commands import EndTrial
 from pgherd.ledger.pgconfig import newest
-from pgherd.model.facts import Phase
-from pgherd.model.ids import NodeId
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import MemberKey, NodeId
 from pgherd.model.observation import Observation
 from pgherd.model.pgconfig import Trial
-from pgherd.plan.look import is_resting, leader_report, streaming
+from pgherd.plan.look import is_resting, leader_report
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 LOST_MS = 10_000
-"""A standby of the sync set that has not streamed for so long is lost; a restart is quicker."""
+"""A standby that has not streamed for so long is lost; a restart is quicker."""
 PLANNED = (201, 603)
 """The rules of terms that an operator began."""
+
+
+def watched(facts: Facts) -> tuple[MemberKey, ...]:
+    """The members whose streams a trial watches."""
+    trial = newest(facts).trial
+    members = [facts.members.get(node) for node in trial.streamed] if trial is not None else []
+    return tuple(member.key for member in members if member and not facts.is_leader(member.node))
 
 
 def worse(s: Situation) -> Decision | None:
@@ -49,7 +56,7 @@ def lost(s: Situation, trial: Trial) -> str:
 
 
 def is_lost(s: Situation, leader: Observation, node: NodeId) -> bool:
-    """Not one that an operator works on, or that was in the sync set until a moment ago."""
+    """Not one that an operator works on, or that streamed a moment ago."""
     member = s.facts.members.get(node)
     if member is None or member.leaving or s.facts.is_leader(node):
         return False
@@ -57,9 +64,7 @@ def is_lost(s: Situation, leader: Observation, node: NodeId) -> bool:
     at_rest = is_resting(s.facts, key) or node in s.facts.upkeep.stopped
     if at_rest or s.facts.upkeep.in_hand(node) is not None:
         return False
-    if key in streaming(leader, s.facts.term):
-        return False
-    return key not in s.facts.sync.voters or leader.missing_ms.get(str(key), 0) >= LOST_MS
+    return leader.missing_ms.get(str(key), 0) >= LOST_MS
 
 
 def time_over(s: Situation) -> Decision | None:

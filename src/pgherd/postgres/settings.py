@@ -104,9 +104,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     members = data members of the cluster · hba, parameters = the operator's own lines and
     parameters, of this node's file · cluster, version = the cluster's parameters, which the node's
     file overrides but for those that a standby must match, and of which version they are, 0 before
-    the server was seen to have them · access = who may log in, by the cluster · passfile = where the roles' passwords are written for libpq;
-    outside of the data directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as
-    PostgreSQL writes them.
+    the server was seen to have them · access = who may log in, by the cluster · passfile = where
+    the roles' passwords are written for libpq; outside of the data directory, so that no backup
+    carries it · slot_wal_max, wal_keep = sizes as PostgreSQL writes them.
     """
 
     passfile: str
