@@ -55,6 +55,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.KeepSlots: leading.keep_slots,
     act.Checkpoint: leading.checkpoint,
     act.Configure: configuring.configure,
+    act.EnsureRoles: leading.ensure_roles,
     act.Reload: following.reload,
 }
 CANCELLABLE = (

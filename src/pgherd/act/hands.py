@@ -62,6 +62,7 @@ class Hands:
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
+    logins: Callable[[], str] = str
 
     @property
     def key(self) -> MemberKey:

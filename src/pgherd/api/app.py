@@ -21,6 +21,7 @@ from pgherd.api import (
     failures,
     joins,
     membership,
+    passwords,
     reads,
     replication,
     upkeep,
@@ -73,7 +74,10 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    rooms = (reads, changes, membership, replication, configuring, upkeep, checks, joins)
+    rooms = (
+        *(reads, changes, membership, replication, configuring, passwords, upkeep),
+        *(checks, joins),
+    )
     for room in rooms:
         app.include_router(room.router)
     failures.install(app)

@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import cancels, checking, reloading, translate, warding
+from pgherd.daemon import cancels, checking, reloading, rotating, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -112,6 +112,7 @@ class Node:
         self.verifiers = self._make_verifiers()
         self.cancels = cancels.attach(self)
         self.check = checking.attach(self)
+        self.rotation = rotating.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
@@ -123,6 +124,7 @@ class Node:
             snapshot=self._snapshot,
             joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
             check=self.check,
+            rotation=self.rotation,
         )
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -450,6 +452,7 @@ class Node:
         while True:
             await asyncio.sleep(until_next(PUBLISH_S))
             self._publish()
+            self.rotation.look()
             await self.keeper.keep()
 
     async def _measure_lag(self) -> None:

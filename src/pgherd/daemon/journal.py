@@ -45,6 +45,8 @@ KINDS: dict[type, str] = {
     cmd.SetConfig: "config.changed",
     cmd.FailConfig: "config.failed",
     cmd.EndTrial: "config.tried",
+    cmd.RotatePassword: "password.made",
+    cmd.StepPassword: "password.stepped",
     cmd.Pause: "cluster.paused",
     cmd.Resume: "cluster.resumed",
     cmd.SetMaintenance: "member.maintenance",

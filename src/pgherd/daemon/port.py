@@ -31,8 +31,11 @@ from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
+from pgherd.daemon.rotating import Rotation
+from pgherd.daemon.secretbook import ASK_SECRET, GIVE_SECRET
 from pgherd.daemon.verifiers import VERIFIERS
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
+from pgherd.model.credentials import Which
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
@@ -73,11 +76,13 @@ class Requests:
         verifiers: Callable[[bytes], Awaitable[bytes]],
         cancels: Callable[[bytes], Awaitable[bytes]],
         check: Callable[[bytes], Awaitable[bytes]],
+        secret: Callable[[str, bytes], Awaitable[bytes]],
     ) -> None:
         self._agent = agent
         self._verifiers = verifiers
         self._cancels = cancels
         self._check = check
+        self._secret = secret
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -98,6 +103,8 @@ class Requests:
                 return await self._cancels(body)
             if kind == CHECK_CONFIG:
                 return await self._check(body)
+            if kind in (GIVE_SECRET, ASK_SECRET):
+                return await self._secret(kind, body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -127,6 +134,7 @@ class Port(Herd):
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
         check: ConfigCheck,
+        rotation: Rotation,
     ) -> None:
         self.node = agent.me
         self._agent = agent
@@ -136,6 +144,7 @@ class Port(Herd):
         self._snapshot = snapshot
         self._joiner = joiner(self)
         self._check = check
+        self._rotation = rotation
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -294,6 +303,11 @@ class Port(Herd):
     async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
         return await self._check.of(asked)
 
+    async def rotate(self, which: Which, *, secret: str, overlap_ms: int, author: str) -> Outcome:
+        return await self._rotation.begin(
+            which, secret=secret, overlap_ms=overlap_ms, author=author
+        )
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
@@ -307,4 +321,5 @@ def answering(node: Node) -> Requests:
         lambda body: node.verifiers.answer(body),
         lambda body: node.cancels.answer(body),
         lambda body: node.check.answer(body),
+        lambda kind, body: node.rotation.answer(kind, body),
     )

@@ -19,6 +19,7 @@ from pgherd.ledger import (
     leases,
     levels,
     modes,
+    passwords,
     readmission,
     switching,
     syncset,
@@ -484,5 +485,7 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.SetConfig: set_config,
     cmd.FailConfig: fail_config,
     cmd.EndTrial: end_trial,
+    cmd.RotatePassword: passwords.rotate,
+    cmd.StepPassword: passwords.step,
     **UPKEEP,
 }

@@ -13,7 +13,9 @@ import msgspec
 from pgherd.ledger.command import Command
 from pgherd.ledger.configcommands import EndTrial as EndTrial
 from pgherd.ledger.configcommands import FailConfig as FailConfig
+from pgherd.ledger.configcommands import RotatePassword as RotatePassword
 from pgherd.ledger.configcommands import SetConfig as SetConfig
+from pgherd.ledger.configcommands import StepPassword as StepPassword
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import (
     Lsn,
@@ -428,6 +430,8 @@ AnyCommand = (
     | SetConfig
     | FailConfig
     | EndTrial
+    | RotatePassword
+    | StepPassword
     | Pause
     | Resume
     | SetMaintenance

@@ -1,10 +1,11 @@
-"""The commands about PostgreSQL's configuration; `commands` has them among all others."""
+"""The commands about PostgreSQL's configuration and passwords, for `commands`, which has all."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pgherd.ledger.command import Command
+from pgherd.model.credentials import Stage, Which
 from pgherd.model.ids import NodeId
 
 
@@ -29,6 +30,25 @@ class SetConfig(Command, frozen=True, tag=True):
     hba_whole: bool = False
     trial_until_ms: int = 0
     streamed: tuple[NodeId, ...] = ()
+
+
+class RotatePassword(Command, frozen=True, tag=True):
+    """A new password that all data members have by now. expected: the generation before it."""
+
+    which: Which
+    expected: int
+    fingerprint: str
+    author: str
+    overlap_ms: int = 0
+
+
+class StepPassword(Command, frozen=True, tag=True):
+    """A change of a password goes on to its next stage."""
+
+    which: Which
+    generation: int
+    stage: Stage
+    rule: int = 0
 
 
 class EndTrial(Command, frozen=True, tag=True):

@@ -36,6 +36,8 @@ NEEDS: dict[type, int] = {
     cmd.CrossOff: 5,
     cmd.EndWork: 5,
     cmd.EndTrial: 6,
+    cmd.RotatePassword: 6,
+    cmd.StepPassword: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

@@ -118,6 +118,12 @@ class Configure(Action, frozen=True, tag=True):
     access: Access = Access()
 
 
+class EnsureRoles(Action, frozen=True, tag=True):
+    """On a primary: have the roles and passwords that the ledger wants, as of this mark."""
+
+    mark: str
+
+
 class KeepLeading(Action, frozen=True, tag=True):
     """A primary that stays leader under a new term: write the epoch record, no promotion."""
 

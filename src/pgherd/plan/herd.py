@@ -23,6 +23,7 @@ from pgherd.plan import (
     leases,
     membership,
     readmission,
+    rotating,
     suspicion,
     synchrony,
     trial,
@@ -51,6 +52,7 @@ QUIET: tuple[HerdRule, ...] = (
     *readmission.RULES,
     *configuring.HERD_RULES,
     *trial.RULES,
+    *rotating.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 

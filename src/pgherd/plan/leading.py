@@ -7,7 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import CLOSED_NAMES, slot_name
 from pgherd.model.observation import Server
-from pgherd.plan import configuring
+from pgherd.plan import configuring, rotating
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
@@ -158,5 +158,6 @@ RULES: tuple[MemberRule, ...] = (
         47, "A leader checkpoints after promotion and before a switchover.", lead_checkpoint
     ),
     configuring.TELLS_PRIMARY,
+    rotating.MAKES_ROLES,
     MemberRule(48, "A leader with nothing to do leads.", lead_steady),
 )

@@ -30,11 +30,15 @@ def hba_text(settings: ServerSettings) -> str:
 
 def own_lines(settings: ServerSettings) -> list[str]:
     """What replication and pgherd itself need."""
+    roles = [("replication", settings.replication_role), (settings.database, settings.rewind_role)]
+    roles += [
+        ("replication" if one.replication else settings.database, one.role)
+        for one in settings.beside
+    ]
     host = host_kind(settings)
     return [
         f"local all {settings.superuser} peer map={IDENT_MAP}",
-        f"{host} replication {settings.replication_role} all scram-sha-256",
-        f"{host} {settings.database} {settings.rewind_role} all scram-sha-256",
+        *(f"{host} {database} {role} all scram-sha-256" for database, role in roles),
     ]
 
 
@@ -60,6 +64,7 @@ def passfile_text(settings: ServerSettings) -> str:
     pairs = (
         (settings.replication_role, settings.replication_password),
         (settings.rewind_role, settings.rewind_password),
+        *((one.role, one.password) for one in settings.beside),
     )
     return "".join(f"*:*:*:{_escape(role)}:{_escape(secret)}\n" for role, secret in pairs if secret)
 

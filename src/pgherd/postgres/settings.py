@@ -98,6 +98,14 @@ MATCHED_DEFAULTS = {
 PARAMETER_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 
 
+class OtherLogin(msgspec.Struct, frozen=True):
+    """A role that may log in beside those that are used, while a password is changed."""
+
+    role: str
+    password: str
+    replication: bool
+
+
 class ServerSettings(msgspec.Struct, frozen=True):
     """What the configuration says about one PostgreSQL server.
 
@@ -106,7 +114,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     file overrides but for those that a standby must match, and of which version they are, 0 before
     the server was seen to have them · access = who may log in, by the cluster · passfile = where
     the roles' passwords are written for libpq; outside of the data directory, so that no backup
-    carries it · slot_wal_max, wal_keep = sizes as PostgreSQL writes them.
+    carries it · mark, beside, ended = as of which changes of passwords this is, who may log in
+    beside, and who may not any more (`logins`) · slot_wal_max, wal_keep = sizes as PostgreSQL
+    writes them.
     """
 
     passfile: str
@@ -124,6 +134,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     replication_password: str = ""
     rewind_role: str = "pgherd_rewind"
     rewind_password: str = ""
+    mark: str = ""
+    beside: tuple[OtherLogin, ...] = ()
+    ended: tuple[str, ...] = ()
     tls_certificate: str = ""
     tls_key: str = ""
     tls_ca: str = ""

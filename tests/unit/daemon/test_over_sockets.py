@@ -138,7 +138,7 @@ class Node:
         )
         if is_next:
             replica.ledger = NextLedger(replica.facts)
-        self.requests = Requests(lambda: self, no_server, no_server, no_server)  # type: ignore[arg-type,return-value] # its consensus
+        self.requests = Requests(lambda: self, *[no_server] * 4)  # type: ignore[arg-type,return-value] # its consensus
         numbers = {member.raft_id: node for node, member in members.items()}
         self.peers = (NextPeers if is_next else Peers)(
             me=name,
