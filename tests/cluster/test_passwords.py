@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 from typing import Any
 
 import psycopg
@@ -13,8 +12,13 @@ from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
 from pgherd.wire import scram
 
+pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+
 SOON_S = 30.0
 BASE = "pgherd_replication"
+SECOND = f"{BASE}_2"
+REWIND = "pgherd_rewind"
+REFUSALS = ("password authentication failed", "not permitted to log in", "no pg_hba.conf entry")
 
 
 def rotate(herd: LocalHerd, which: str, *, overlap: str = "1s", **more: str) -> Any:
@@ -38,6 +42,28 @@ def streams(herd: LocalHerd, primary: str) -> dict[int, str]:
     return {int(pid): str(role) for pid, role in rows}
 
 
+def logs_in(herd: LocalHerd, name: str, role: str, password: str) -> bool:
+    """Whether a server takes a role with a password."""
+    host, port = herd.server_of(name)
+    replicates = {"replication": "true"} if role.startswith(BASE) else {"dbname": "postgres"}
+    try:
+        where = psycopg.conninfo.make_conninfo(
+            host=host, port=port, user=role, password=password, **replicates
+        )
+        psycopg.connect(where, connect_timeout=5).close()
+    except psycopg.OperationalError as error:
+        if not any(word in str(error) for word in REFUSALS):
+            raise
+        return False
+    return True
+
+
+def passfile(herd: LocalHerd, name: str) -> dict[str, str]:
+    """With which passwords a node's servers and tools log in at peers, by role."""
+    text = (herd.directory / name / "pg" / "pgpass").read_text()
+    return {line.split(":")[3]: line.split(":")[4] for line in text.splitlines()}
+
+
 def can_log_in(herd: LocalHerd, primary: str) -> dict[str, bool]:
     rows = herd.query(
         primary, f"SELECT rolname, rolcanlogin FROM pg_authid WHERE rolname ~ '^{BASE}'"
@@ -59,8 +85,72 @@ def test_the_password_that_replicas_stream_with_changes_under_their_streams(
     assert set(before.values()) == {BASE}
     found = rotate(herd, "replication", overlap="1h")
     assert found["passwords"][0]["stage"] == "both"
-    assert can_log_in(herd, primary) == {BASE: True, f"{BASE}_2": True}
+    assert can_log_in(herd, primary) == {BASE: True, SECOND: True}
     assert streams(herd, primary) == before
     with pytest.raises(NoAnswer) as busy:
         rotate(herd, "replication")
     assert busy.value.status == 409
+    herd.query(primary, "SELECT pg_terminate_backend(min(pid)) FROM pg_stat_replication")
+    herd.wait_stable(60)
+
+    before = streams(herd, primary)
+    herd.ask("/passwords/end", method="POST", body={"which": "replication"})
+    until_ended(herd, "replication", 1)
+    herd.wait_for(
+        lambda: can_log_in(herd, primary) == {BASE: False, SECOND: True},
+        "the former role's end",
+        deadline_s=SOON_S,
+    )
+    assert streams(herd, primary) == before
+    herd.query(primary, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+    herd.wait_for(
+        lambda: list(streams(herd, primary).values()) == [SECOND] * 2,
+        "streams under the new role",
+        deadline_s=SOON_S,
+    )
+    herd.wait_stable(60)
+
+    book = herd.directory / standby / "raft" / "secrets.json"
+    book.unlink()
+    herd.kill_agent(standby)
+    herd.wait_for(book.exists, "what the others know", deadline_s=SOON_S)
+    herd.wait_stable(60)
+    herd.switchover(to=standby)
+    herd.wait_primary(other_than=primary)
+    herd.wait_stable(60)
+    assert list(streams(herd, standby).values()) == [SECOND] * 2
+    rotate(herd, "replication", overlap="0s")
+    until_ended(herd, "replication", 2)
+    herd.wait_for(
+        lambda: can_log_in(herd, standby) == {BASE: True, SECOND: False},
+        "the roles' next turn",
+        deadline_s=SOON_S,
+    )
+    assert not logs_in(herd, standby, BASE, herd.secrets.replication), "the file's password"
+    assert logs_in(herd, standby, BASE, passfile(herd, last)[BASE])
+
+
+def test_the_other_passwords_change_too(herd: LocalHerd) -> None:
+    """The role that rewinds takes turns as well; the superuser's is people's own word."""
+    primary = herd.wait_primary()
+    rotate(herd, "rewind", overlap="0s")
+    until_ended(herd, "rewind", 1)
+    herd.wait_for(
+        lambda: not logs_in(herd, primary, REWIND, herd.secrets.replication),
+        "the former role's end",
+        deadline_s=SOON_S,
+    )
+    for name in herd.nodes:
+        assert logs_in(herd, primary, f"{REWIND}_2", passfile(herd, name)[f"{REWIND}_2"])
+    may = f"has_function_privilege('{REWIND}_2', 'pg_read_binary_file(text)', 'EXECUTE')"
+    assert herd.query(primary, f"SELECT {may}") == [(True,)]
+
+    with pytest.raises(NoAnswer) as nothing:
+        rotate(herd, "superuser")
+    assert nothing.value.status == 422
+    for generation, password in ((1, "another"), (2, herd.secrets.superuser)):
+        made = scram.verifier(password, salt=secrets.token_bytes(16))
+        rotate(herd, "superuser", verifier=made)
+        until_ended(herd, "superuser", generation)
+        assert logs_in(herd, primary, "postgres", password)
+        assert not logs_in(herd, primary, "postgres", f"{password}?")

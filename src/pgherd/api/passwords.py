@@ -11,13 +11,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from pgherd.api import passwordschema as schema
-from pgherd.api.changes import POLL_S, WAIT_S_MAX, current_facts
+from pgherd.api.changes import POLL_S, WAIT_S_MAX, current_facts, submit
 from pgherd.api.deps import AdminDep, SeenDep, Services, ServicesDep, viewer
 from pgherd.api.failures import Problem, refused
 from pgherd.api.times import iso
 from pgherd.api.views import Seen, data_members
 from pgherd.config.units import parse_duration_ms
-from pgherd.ledger.commands import Refused
+from pgherd.ledger.commands import EndOverlap, Refused
 from pgherd.model.credentials import Stage, Which, mark
 from pgherd.model.facts import Facts
 
@@ -54,6 +54,18 @@ async def rotate(
         raise refused(outcome)
     if not await in_use(services, which, wait):
         response.status_code = 202
+    return shown(services.seen())
+
+
+@router.post("/api/v1/passwords/end")
+async def end(
+    services: ServicesDep, caller: AdminDep, body: schema.PasswordEnd
+) -> schema.Passwords:
+    """End the time in which a former password is valid too, once all have the new one."""
+    facts, which = await current_facts(services), Which(body.which)
+    now = facts.credentials.get(which)
+    generation = now.generation if now is not None else 0
+    await submit(services, EndOverlap(which, generation, str(caller)))
     return shown(services.seen())
 
 

@@ -22,6 +22,12 @@ class PasswordWanted(Model):
     verifier: str | None = Field(default=None, max_length=500, pattern=r"^SCRAM-SHA-256\$")
 
 
+class PasswordEnd(Model):
+    """Whose former password is to end as soon as all members have the new one."""
+
+    which: Whose
+
+
 class Password(Model):
     """One of them. stage: made: all members have it, the primary's server not yet · both: the
     former one is valid too · ended: only this one is.
@@ -36,7 +42,7 @@ class Password(Model):
 
 
 class Passwords(Model):
-    """Those that were changed while the cluster ran. waits_for: nodes that lack one, or are silent."""
+    """Those that were changed as the cluster ran. waits_for: nodes that lack one, or are silent."""
 
     passwords: list[Password]
     waits_for: list[NodeName]

@@ -64,6 +64,15 @@ def rotate(
     tell(common, found)
 
 
+@asking
+def end(
+    common: Common,
+    which: Annotated[str, typer.Argument(help="replication or rewind.")],
+) -> None:
+    """End the time in which a former password is valid too."""
+    tell(common, common.api().post(f"{PATH}/end", {"which": which}))
+
+
 def verifier(file: str | None) -> str:
     """The new password as PostgreSQL keeps it."""
     password = text_of(file).rstrip("\n") if file is not None else typed()
@@ -93,4 +102,4 @@ def tell(common: Common, found: dict[str, Any]) -> None:
         line(f"waits for {', '.join(found['waits_for'])}")
 
 
-COMMANDS: dict[str, Command] = {"show": show, "rotate": rotate}
+COMMANDS: dict[str, Command] = {"show": show, "rotate": rotate, "end": end}

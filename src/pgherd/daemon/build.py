@@ -373,6 +373,7 @@ class Node:
 
     def _publish(self) -> None:
         """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
+        self.rotation.look()
         if self.control is not None and not self.agent.removed and self.amnesia is None:
             self.control.publish(self._snapshot())
 
@@ -452,7 +453,6 @@ class Node:
         while True:
             await asyncio.sleep(until_next(PUBLISH_S))
             self._publish()
-            self.rotation.look()
             await self.keeper.keep()
 
     async def _measure_lag(self) -> None:

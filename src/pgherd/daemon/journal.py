@@ -47,6 +47,7 @@ KINDS: dict[type, str] = {
     cmd.EndTrial: "config.tried",
     cmd.RotatePassword: "password.made",
     cmd.StepPassword: "password.stepped",
+    cmd.EndOverlap: "password.hurried",
     cmd.Pause: "cluster.paused",
     cmd.Resume: "cluster.resumed",
     cmd.SetMaintenance: "member.maintenance",

@@ -46,7 +46,9 @@ def fingerprint(secret: str) -> str:
 
 
 class SecretBook:
-    """See the module's text. base: the server's settings as the node's file has them."""
+    """See the module's text. base: the server's settings as the node's file has them · used: told
+    when the server has others.
+    """
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class SecretBook:
         server: PostgresServer,
         facts: Callable[[], Facts],
         ask: Ask,
+        used: Callable[[], None],
     ) -> None:
         self.base = base
         self._file = directory / FILE
@@ -64,6 +67,7 @@ class SecretBook:
         self._server = server
         self._facts = facts
         self._ask = ask
+        self._used = used
         self._known: dict[str, str] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -155,6 +159,7 @@ class SecretBook:
             await asyncio.to_thread(write_passfile, wanted, user=server.user)
             server.settings = wanted
         log.info("secrets.used", mark=wanted.mark)
+        self._used()
 
     def _read(self) -> dict[str, str]:
         if self._known is None:
@@ -185,6 +190,7 @@ def attach(node: Node) -> SecretBook | None:
         server=node.server,
         facts=lambda: node.consensus.replica.facts,
         ask=node.peers.request,
+        used=lambda: node.watch.poke() if node.watch is not None else None,
     )
     node.server.settings = book.overlaid() or node.server.settings
     return book

@@ -487,5 +487,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.EndTrial: end_trial,
     cmd.RotatePassword: passwords.rotate,
     cmd.StepPassword: passwords.step,
+    cmd.EndOverlap: passwords.end_overlap,
     **UPKEEP,
 }

@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.ledger.command import Command
+from pgherd.ledger.configcommands import EndOverlap as EndOverlap
 from pgherd.ledger.configcommands import EndTrial as EndTrial
 from pgherd.ledger.configcommands import FailConfig as FailConfig
 from pgherd.ledger.configcommands import RotatePassword as RotatePassword
@@ -432,6 +433,7 @@ AnyCommand = (
     | EndTrial
     | RotatePassword
     | StepPassword
+    | EndOverlap
     | Pause
     | Resume
     | SetMaintenance

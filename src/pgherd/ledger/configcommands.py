@@ -51,6 +51,14 @@ class StepPassword(Command, frozen=True, tag=True):
     rule: int = 0
 
 
+class EndOverlap(Command, frozen=True, tag=True):
+    """The time in which a former password is valid too is over by somebody's word."""
+
+    which: Which
+    generation: int
+    author: str
+
+
 class EndTrial(Command, frozen=True, tag=True):
     """A version's trial is over: it is confirmed by somebody, or goes back, with the reason."""
 

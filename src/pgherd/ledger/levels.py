@@ -38,6 +38,7 @@ NEEDS: dict[type, int] = {
     cmd.EndTrial: 6,
     cmd.RotatePassword: 6,
     cmd.StepPassword: 6,
+    cmd.EndOverlap: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

@@ -47,3 +47,14 @@ def step(facts: Facts, c: cmd.StepPassword, at_ms: int) -> Result:
     facts = replace(facts, credentials={**facts.credentials, c.which: new})
     text = f"the new password of {c.which.value} {SAYS[c.stage]}"
     return note(facts, at_ms=at_ms, kind="password.stepped", text=text, rule=c.rule), cmd.Done()
+
+
+def end_overlap(facts: Facts, c: cmd.EndOverlap, at_ms: int) -> Result:
+    """It ends once all members have the new one, as it would by time."""
+    now = facts.credentials.get(c.which)
+    if now is None or now.generation != c.generation or now.stage is not Stage.BOTH:
+        return refuse(facts, "stale", f"no former password of {c.which.value} is valid")
+    new = replace(now, until_ms=min(now.until_ms, at_ms))
+    facts = replace(facts, credentials={**facts.credentials, c.which: new})
+    text = f"the former password of {c.which.value} ends, asked for by {c.author}"
+    return note(facts, at_ms=at_ms, kind="password.hurried", text=text), cmd.Done()
