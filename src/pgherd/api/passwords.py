@@ -19,6 +19,7 @@ from pgherd.api.views import Seen, data_members
 from pgherd.config.units import parse_duration_ms
 from pgherd.ledger.commands import EndOverlap, Refused
 from pgherd.model.credentials import Stage, Which, mark
+from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts
 
 USED_S = 15.0
@@ -47,9 +48,13 @@ async def rotate(
     """Change a password while both the new and the former one are valid. Cuts no stream."""
     facts, which = await current_facts(services), Which(body.which)
     refuse(facts, which, body)
-    outcome = await services.herd.rotate(
-        which, secret=body.verifier or "", overlap_ms=overlap_ms(body), author=str(caller)
-    )
+    limit_ms, secret = overlap_ms(body), body.verifier or ""
+    try:
+        outcome = await services.herd.rotate(
+            which, secret=secret, overlap_ms=limit_ms, author=str(caller)
+        )
+    except OperatorError as error:
+        raise Problem(503, "unfit", error.message, hint=error.hint) from error
     if isinstance(outcome, Refused):
         raise refused(outcome)
     if not await in_use(services, which, wait):
