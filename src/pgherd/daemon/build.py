@@ -70,8 +70,7 @@ class Node:
     """Everything that runs in one agent process."""
 
     def __init__(self, settings: Settings, *, config: str, control: Path) -> None:
-        self.settings = settings
-        self.config = config
+        self.settings, self.config = settings, config
         self.me = NodeId(settings.node.name)
         self.failure: PgherdError | None = None
         self._failed = asyncio.Event()
@@ -110,8 +109,7 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
-        self.cancels = cancels.attach(self)
-        self.check = checking.attach(self)
+        self.cancels, self.check = cancels.attach(self), checking.attach(self)
         self.rotation = rotating.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()

@@ -25,6 +25,7 @@ from pgherd.wire.query import Row
 CHECK_TIMEOUT_S = 10.0
 ROLES = ("primary", "replica")
 AT_START = ("postmaster",)
+RESERVED = ("superuser_reserved_connections", "reserved_connections")
 KNOWN_SQL: LiteralString = """
 SELECT name, vartype, context, coalesce(unit, ''), coalesce(min_val, ''), coalesce(max_val, ''),
   coalesce(array_to_string(enumvals, ','), ''), current_setting(name) FROM pg_settings
@@ -85,7 +86,18 @@ def problems(wanted: dict[str, str], known: dict[str, Known], owned: dict[str, s
         value, least = wanted.get(name, ""), owned.get(name, "")
         if value.isdigit() and least.isdigit() and int(value) < int(least):
             found.append(f"{name} = {value}: this cluster's replication needs at least {least}")
-    return [text for text in found if text]
+    return [text for text in (*found, too_few_sessions(wanted, known)) if text]
+
+
+def too_few_sessions(wanted: dict[str, str], known: dict[str, Known]) -> str:
+    """Why nobody could log in, which PostgreSQL says only when it starts."""
+    most, reserved = wanted.get("max_connections", ""), 0
+    for name in RESERVED:
+        value = wanted.get(name) or (known[name].shown if name in known else "0")
+        reserved += int(value) if value.isdigit() else 0
+    if not most.isdigit() or int(most) > reserved:
+        return ""
+    return f"max_connections = {most}: {reserved} of them are reserved, so it needs more"
 
 
 def problem(name: str, value: str, known: dict[str, Known]) -> str:

@@ -97,6 +97,8 @@ def test_parameters_of_a_role_or_a_node_are_checked_as_they_come_to_be_in_force(
         assert "primary: shared_buffers needs a restart" in late
         [range_] = (await says(replica={"work_mem": "1kB"})).problems
         assert "replica: work_mem = 1kB is out of range" in range_
+        [few] = (await checking.check(server, ConfigAsked({"max_connections": "5"}))).problems
+        assert "max_connections = 5: 5 of them are reserved" in few
         [zone] = (await says(on_a={"log_timezone": "Mars/Olympus"})).problems
         assert "on a: PostgreSQL says" in zone
 
