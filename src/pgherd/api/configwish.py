@@ -11,6 +11,7 @@ from pgherd.api.failures import Problem
 from pgherd.config.fields import parse_parameter, parse_parameter_name
 from pgherd.config.parameters import CHOICES
 from pgherd.config.problems import Wrong
+from pgherd.ledger.pgconfig import malformed
 from pgherd.model.facts import Facts, Kind
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigAsked, Content
@@ -48,6 +49,7 @@ def wanted(facts: Facts, now: Content, body: schema.ConfigWanted, *, merges: boo
         hba_whole=now.hba_whole if asked.hba_whole is None else asked.hba_whole,
     )
     wrong.texts += [f"{node} is no data member" for node in apart if not has_server(facts, node)]
+    wrong.texts += [text for text in [malformed(made)] if text]
     if wrong.texts:
         raise invalid(wrong.texts)
     return made

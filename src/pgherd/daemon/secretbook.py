@@ -36,8 +36,8 @@ FILE = "secrets.json"
 GIVE_SECRET = "give-secret"
 ASK_SECRET = "ask-secret"
 ASK_S = 3.0
-KEPT_MAX = 24
-"""Given and never named by the ledger, for a change was given up; and those that are in use."""
+IDLE_MAX = 8
+"""Kept beside those that the ledger names: it may name one soon, or a change was given up."""
 
 
 def fingerprint(secret: str) -> str:
@@ -173,8 +173,13 @@ class SecretBook:
         return self._known
 
     def _keep(self, secret: str) -> None:
-        kept = {**self._read(), fingerprint(secret): secret}
-        kept = dict(list(kept.items())[-KEPT_MAX:])
+        from pgherd.postgres import logins
+
+        needed = logins.needed(self._facts().credentials)
+        known = self._read()
+        used = {key: known[key] for key in known if key in needed}
+        idle = [pair for pair in known.items() if pair[0] not in needed]
+        kept = used | dict(idle[-IDLE_MAX:]) | {fingerprint(secret): secret}
         write_atomic(self._file, msgspec.json.encode(kept).decode() + "\n", user=None)
         self._known = kept
 

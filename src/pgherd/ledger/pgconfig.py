@@ -124,12 +124,17 @@ def taken_back(
 
 def last_good(facts: Facts, ran: int) -> ConfigVersion:
     """The version that ran, or else the newest that has not what failed; the empty one at last."""
-    bad = [one.content() for one in facts.config if one.failed_on or one.failed]
     wanted = find(facts, ran)
-    if wanted is not None and wanted.content() not in bad:
+    if wanted is not None and not failed_since(facts, wanted):
         return wanted
-    good = [one for one in facts.config if one.content() not in bad]
+    good = [one for one in facts.config if not failed_since(facts, one)]
     return good[-1] if good else EMPTY
+
+
+def failed_since(facts: Facts, one: ConfigVersion) -> bool:
+    """Whether what a version says was taken back then or later; before it may have been mended."""
+    bad = [each for each in facts.config if each.failed_on or each.failed]
+    return any(each.version >= one.version and each.content() == one.content() for each in bad)
 
 
 def with_version(facts: Facts, new: ConfigVersion, at_ms: int) -> Facts:

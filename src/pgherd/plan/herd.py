@@ -90,8 +90,9 @@ def decide(
 STOPPING = frozenset({304, 303, 305, 306, 307, 309, 310, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
-EVEN_THEN = frozenset({701, 702, 717})
-"""Except for a member with amnesia, which may be the one that the election waits for.
+EVEN_THEN = frozenset({701, 702, 717, 1203})
+"""Except for a member with amnesia, which may be the one that the election waits for; and for a
+configuration on trial, with which servers may not come up.
 
 Whether nobody else can have what it has shows only once a voter's new copy is written down.
 """

@@ -30,9 +30,9 @@ def watched(facts: Facts) -> tuple[MemberKey, ...]:
 
 
 def worse(s: Situation) -> Decision | None:
-    """Only in a stable term: before it there is no primary that could say more."""
+    """What the next servers start with is not what the last primary failed with."""
     version = newest(s.facts)
-    if version.trial is None or s.facts.phase is not Phase.STABLE:
+    if version.trial is None:
         return None
     why = failed_over(s, version.trial) or lost(s, version.trial)
     return end(version.version, 1203, why) if why else None
@@ -40,6 +40,9 @@ def worse(s: Situation) -> Decision | None:
 
 def failed_over(s: Situation, trial: Trial) -> str:
     """The first term since that nobody asked for; "" when there is none."""
+    if s.facts.phase is not Phase.STABLE:
+        fails = s.facts.term > trial.term and s.facts.rule not in PLANNED
+        return f"the primary failed in its trial: {s.facts.reason}" if fails else ""
     for reign in s.facts.history:
         if reign.term > trial.term and reign.rule not in PLANNED:
             return f"the primary failed in its trial: {reign.reason}"
@@ -49,7 +52,7 @@ def failed_over(s: Situation, trial: Trial) -> str:
 def lost(s: Situation, trial: Trial) -> str:
     """A standby that streamed when the trial began and does not any more."""
     report = leader_report(s)
-    if report is None:
+    if report is None or s.facts.phase is not Phase.STABLE:
         return ""
     gone = [node for node in trial.streamed if is_lost(s, report, node)]
     return f"{', '.join(gone)} streams no more in its trial" if gone else ""

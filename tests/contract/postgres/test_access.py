@@ -6,7 +6,9 @@ import msgspec
 import psycopg
 import pytest
 
-from pgherd.model.pgconfig import Access, ConfigAsked
+from pgherd.act import configuring
+from pgherd.model import action as act
+from pgherd.model.pgconfig import Access, ConfigAsked, ConfigVersion
 from pgherd.postgres import accesscheck, checking
 from pgherd.postgres.accesscheck import AccessRefused
 from pgherd.postgres.settings import HBA_FILE, IDENT_FILE
@@ -71,6 +73,33 @@ def test_lines_are_checked_by_the_server_and_take_effect_by_a_reload(lab, play):
                 raise
             return False
         return True
+
+    play(story())
+
+
+def test_a_member_that_does_not_take_the_lines_says_so_and_goes_on(lab, play, hands_of):
+    """Told while it runs, or met at a start: it runs with what it had, and the version failed."""
+    bad = "host all all all trsut"
+
+    async def story():
+        server = await lab.primary("a")
+        hands = hands_of(server)
+        told = {"work_mem": "5MB"}
+        await configuring.configure(hands, act.Configure(3, told, Access(hba=("# fine",))))
+        assert (server.settings.version, hands.memory.config_failed) == (3, None)
+        await configuring.configure(hands, act.Configure(4, told, Access(hba=(bad,))))
+        assert hands.memory.config_failed.version == 4
+        assert "trsut" in hands.memory.config_failed.why
+        assert (server.settings.version, server.settings.access.hba) == (3, ("# fine",))
+
+        await server.stop()
+        hands.memory.config_failed = None
+        newest = ConfigVersion(version=5, at_ms=0, author="", reason="", hba=(bad,))
+        hands.config = lambda: newest
+        assert (await configuring.start(hands)).accepting
+        assert hands.memory.config_failed.version == 5
+        assert "pgherd_hba.conf" in hands.memory.config_failed.why
+        assert server.settings.access == Access()
 
     play(story())
 

@@ -22,7 +22,7 @@ def upgraded(herd):
 
 
 def server_says(herd, **changes):
-    contexts = {"max_connections": "postmaster", "work_mem": "user"}
+    contexts = {"max_connections": "postmaster", "shared_buffers": "postmaster", "work_mem": "user"}
     running = {"max_connections": "100", "work_mem": "4MB"}
     herd.checked = ConfigChecked(contexts=contexts, running=running, **changes)
 
@@ -119,7 +119,7 @@ def test_roles_nodes_and_lines_are_parts_of_their_own(herd, client):
     said = {
         "parameters": {"work_mem": "5MB"},
         "primary": {"work_mem": "6MB"},
-        "nodes": {"n2": {"max_connections": 120}, "n1": {"work_mem": "9MB"}},
+        "nodes": {"n2": {"shared_buffers": "1GB"}, "n1": {"work_mem": "9MB"}},
         "hba": ["# ours", "", "host all app\t10.0.0.0/8 md5  "],
     }
     planned = client.patch(f"{PATH}?dry_run=1", json={"postgresql": said}).json()
@@ -127,7 +127,7 @@ def test_roles_nodes_and_lines_are_parts_of_their_own(herd, client):
         ("work_mem", "5MB", "reload"),
         ("primary: work_mem", "6MB", "reload"),
         ("n1: work_mem", "9MB", "reload"),
-        ("n2: max_connections", "120", "restart"),
+        ("n2: shared_buffers", "1GB", "restart"),
         ("hba", "# ours", "reload"),
         ("hba", "host all app 10.0.0.0/8 md5", "reload"),
     ]
@@ -147,6 +147,8 @@ def test_roles_nodes_and_lines_are_parts_of_their_own(herd, client):
     assert herd.asked.access.hba == ()
     unknown = client.patch(PATH, json={"postgresql": {"nodes": {"n9": {"jit": "on"}}}})
     assert (unknown.status_code, "n9" in unknown.json()["message"]) == (422, True)
+    apart = client.patch(PATH, json={"postgresql": {"primary": {"max_connections": 9}}})
+    assert (apart.status_code, "the same on all" in apart.json()["message"]) == (422, True)
     owned = client.patch(PATH, json={"postgresql": {"replica": {"fsync": "off"}}})
     assert (owned.status_code, "belongs to pgherd" in owned.json()["message"]) == (422, True)
 
@@ -157,6 +159,8 @@ def test_a_trial_is_confirmed_or_keeps_others_out(herd, client):
     assert tried.status_code == 202, tried.text
     assert newest(herd.current).trial.streamed == ("n2", "n3")
     assert client.get(PATH).json()["trial_until"]
+    [warning] = client.get("/api/v1/cluster/status").json()["warnings"]
+    assert "version 1 of the configuration is on trial until" in warning
     other = client.patch(PATH, json=body(work_mem="9MB"))
     assert (other.status_code, other.json()["code"]) == (409, "on_trial")
     assert "config confirm" in other.json()["hint"]

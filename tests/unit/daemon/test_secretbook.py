@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from pgherd.daemon.rotating import Rotation
-from pgherd.daemon.secretbook import ASK_SECRET, FILE, GIVE_SECRET, SecretBook, fingerprint
+from pgherd.daemon.secretbook import (
+    ASK_SECRET,
+    FILE,
+    GIVE_SECRET,
+    IDLE_MAX,
+    SecretBook,
+    fingerprint,
+)
 from pgherd.ledger.commands import RotatePassword
 from pgherd.model.credentials import Credential, Stage, Which
 from pgherd.model.errors import OperatorError, PeerError
@@ -127,6 +134,20 @@ def test_a_wrong_answer_is_not_believed(herd):
 
     asyncio.run(story())
     assert herd.servers["n1"].settings.replication_password == SECRET
+
+
+def test_what_is_in_use_is_kept_however_many_come_after(herd, tmp_path):
+    async def story():
+        await herd.books["n1"].give(msgspec.msgpack.encode(SECRET))
+        herd.facts = NAMED
+        for number in range(30):
+            await herd.books["n1"].give(msgspec.msgpack.encode(f"given up {number}"))
+        await until_used(herd, "n1")
+
+    asyncio.run(story())
+    kept = msgspec.json.decode((tmp_path / "n1" / FILE).read_bytes(), type=dict[str, str])
+    assert SECRET in kept.values()
+    assert len(kept) == IDLE_MAX + 2
 
 
 def rotation(herd, submitted, *, is_private=True):

@@ -149,6 +149,14 @@ def test_a_trial_ends_by_a_word_or_goes_back() -> None:
     assert back.notes[-2].kind == "config.failed"
 
 
+def test_what_failed_once_and_was_mended_is_good() -> None:
+    """It may have been on trial over a lunch that lasted."""
+    facts = after(on_trial(), cmd.EndTrial(2, confirmed=False, why="nobody came"))
+    facts = after(facts, set_(3, work_mem="9MB"), set_(4, a="bad"))
+    facts = after(facts, cmd.FailConfig(5, N2, "no", ran=4))
+    assert newest(facts).parameters == {"work_mem": "9MB"}
+
+
 def test_a_rollback_ends_a_trial_too() -> None:
     back = cmd.SetConfig(2, {"work_mem": "8MB"}, "ann", restores=1)
     facts = after(on_trial(), back)

@@ -7,6 +7,7 @@ from typing import Any
 from plan_values import (
     NOW,
     TERM,
+    electing,
     facts,
     key,
     look,
@@ -85,6 +86,12 @@ def since(term: Term) -> Facts:
 HERD_CASES = (
     ("nobody confirmed a trial in time", 1202, cmd.EndTrial, tried(unix_ms=NOW + 5000)),
     ("a primary failed in a trial", 1203, cmd.EndTrial, tried(since(BEFORE))),
+    (
+        "the election after a primary that failed in a trial",
+        1203,
+        cmd.EndTrial,
+        look(electing(level=LEVEL, rule=101, config=since(BEFORE).config)),
+    ),
     ("a standby is lost in a trial", 1203, cmd.EndTrial, tried(missing_ms=LOST_MS)),
     ("a standby restarts in a trial", 900, None, tried(missing_ms=LOST_MS - 1)),
     (
