@@ -16,7 +16,6 @@ from pgherd.model.promises import Promises
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
-from pgherd.postgres.settings import upstream_conninfo
 from pgherd.telemetry import logs
 
 log = logs.get("act")
@@ -42,7 +41,7 @@ class Hands:
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
     newest version of the cluster's configuration · logins: as of which changes of passwords the
-    ledger wants roles.
+    ledger wants roles · tell: an event of this node, by kind and words.
     """
 
     me: NodeId
@@ -64,6 +63,7 @@ class Hands:
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
     logins: Callable[[], str] = str
+    tell: Callable[[str, str], None] = lambda kind, text: None
 
     @property
     def key(self) -> MemberKey:
@@ -101,9 +101,7 @@ class Hands:
 
     def conninfo(self, host: str, port: int, term: Term) -> str:
         """How this member streams from a leader in a term."""
-        return upstream_conninfo(
-            self.server.settings, host=host, port=port, application_name=self.key.token(term)
-        )
+        return self.server.upstream(host=host, port=port, token=self.key.token(term))
 
     @property
     def slot(self) -> str:

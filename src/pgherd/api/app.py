@@ -24,6 +24,7 @@ from pgherd.api import (
     passwords,
     reads,
     replication,
+    slots,
     upkeep,
 )
 from pgherd.api.deps import Services
@@ -75,7 +76,7 @@ def build_app(
         unix_s=unix_s,
     )
     rooms = (
-        *(reads, changes, membership, replication, configuring, passwords, upkeep),
+        *(reads, changes, membership, replication, slots, configuring, passwords, upkeep),
         *(checks, joins),
     )
     for room in rooms:

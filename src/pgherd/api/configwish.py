@@ -16,8 +16,8 @@ from pgherd.model.facts import Facts, Kind
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigAsked, Content
 
-PER_NODE = ("synchronous_commit",)
-"""Passed on the command line, and nobody could see from outside whether a server has it."""
+ELSEWHERE = ("synchronous_commit",)
+"""What a commit promises is asked for with the mode (`replication`)."""
 
 Given = dict[str, schema.Value | None]
 
@@ -87,8 +87,8 @@ class Wrongs:
 
 def refused(name: str, value: str | None) -> list[str]:
     """Why the cluster cannot set this."""
-    if name in PER_NODE:
-        return [f"{name} counts from a server's start: set it in each node's file"]
+    if name in ELSEWHERE:
+        return [f"{name} is of what a commit promises: pgherd sync set"]
     allowed = CHOICES.get(name, ())
     if allowed and value not in (*allowed, None):
         return [f"{name} = {value}: acknowledged commits need {' or '.join(allowed)}"]

@@ -10,13 +10,17 @@ from enum import StrEnum
 
 import msgspec
 
-from pgherd.ledger.command import Command
+from pgherd.ledger.base import Command as Command
 from pgherd.ledger.configcommands import EndOverlap as EndOverlap
 from pgherd.ledger.configcommands import EndTrial as EndTrial
 from pgherd.ledger.configcommands import FailConfig as FailConfig
 from pgherd.ledger.configcommands import RotatePassword as RotatePassword
 from pgherd.ledger.configcommands import SetConfig as SetConfig
 from pgherd.ledger.configcommands import StepPassword as StepPassword
+from pgherd.ledger.keeping import DropSlot as DropSlot
+from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
+from pgherd.ledger.keeping import KeepSlot as KeepSlot
+from pgherd.ledger.keeping import TuneSync as TuneSync
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import (
     Lsn,
@@ -441,6 +445,10 @@ AnyCommand = (
     | TakeInHand
     | CrossOff
     | EndWork
+    | KeepSlot
+    | DropSlot
+    | ForgetSlot
+    | TuneSync
 )
 
 

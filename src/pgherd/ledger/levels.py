@@ -39,6 +39,10 @@ NEEDS: dict[type, int] = {
     cmd.RotatePassword: 6,
     cmd.StepPassword: 6,
     cmd.EndOverlap: 6,
+    cmd.KeepSlot: 6,
+    cmd.DropSlot: 6,
+    cmd.ForgetSlot: 6,
+    cmd.TuneSync: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

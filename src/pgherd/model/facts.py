@@ -13,6 +13,8 @@ from pgherd.model.credentials import Credentials
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
+from pgherd.model.slots import KeptSlot
+from pgherd.model.synctuning import SyncTuning
 from pgherd.model.upkeep import Upkeep
 
 
@@ -236,7 +238,8 @@ class Facts(msgspec.Struct, frozen=True):
     mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
     with the synchronous set · unsealed: who led and is not sealed since, from an election until its
     term is established · config: PostgreSQL's parameters for all members, the newest version last ·
-    credentials: passwords that were changed while the cluster ran.
+    credentials: passwords that were changed while the cluster ran ·
+    slots: what people want on whoever is primary · tuning: of the sync set.
     """
 
     cluster: str
@@ -271,6 +274,8 @@ class Facts(msgspec.Struct, frozen=True):
     config: tuple[ConfigVersion, ...] = ()
     upkeep: Upkeep = Upkeep()
     credentials: Credentials = {}
+    slots: tuple[KeptSlot, ...] = ()
+    tuning: SyncTuning = SyncTuning()
 
     @property
     def paused(self) -> bool:

@@ -25,6 +25,7 @@ from pgherd.plan import (
     readmission,
     room,
     rotating,
+    slotkeeping,
     suspicion,
     synchrony,
     trial,
@@ -55,6 +56,7 @@ QUIET: tuple[HerdRule, ...] = (
     *configuring.HERD_RULES,
     *trial.RULES,
     *rotating.HERD_RULES,
+    *slotkeeping.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 
