@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import PgherdError
 from pgherd.model.event import Event
@@ -231,6 +232,10 @@ class Herd(Protocol):
 
     async def rotate(self, which: Which, *, secret: str, overlap_ms: int, author: str) -> Outcome:
         """Begin a change of a password. Raises OperatorError, NoQuorum, TimedOut."""
+        ...
+
+    async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
+        """What has been open for longer than that there. Raises PostgresError, PeerError."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

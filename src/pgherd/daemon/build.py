@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import cancels, checking, reloading, rotating, translate, warding
+from pgherd.daemon import activity, cancels, checking, reloading, rotating, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -24,7 +24,7 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
-from pgherd.daemon.port import Port, answering
+from pgherd.daemon.port import answering, attached
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
 from pgherd.daemon.splitbrain import SplitBrain
@@ -109,21 +109,13 @@ class Node:
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
-        self.cancels, self.check = cancels.attach(self), checking.attach(self)
-        self.rotation = rotating.attach(self)
+        self.cancels = cancels.attach(self)
+        self.check, self.rotation = checking.attach(self), rotating.attach(self)
+        self.activity = activity.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
-        self.port = Port(
-            self.agent,
-            peers=self.peers,
-            journal=self.journal,
-            control=self.control,
-            snapshot=self._snapshot,
-            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
-            check=self.check,
-            rotation=self.rotation,
-        )
+        self.port = attached(self, snapshot=self._snapshot)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
         self.keeper = MemberKeeper(

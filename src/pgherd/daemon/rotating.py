@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pgherd.daemon import secretbook
+from pgherd.daemon.asking import Ask
 from pgherd.daemon.secretbook import GIVE_SECRET, SecretBook, fingerprint
-from pgherd.daemon.verifiers import Ask
 from pgherd.ledger.commands import AnyCommand, Outcome, RotatePassword
 from pgherd.model.credentials import Which, mark
 from pgherd.model.errors import OperatorError, PeerError

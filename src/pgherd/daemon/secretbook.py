@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pgherd.daemon.verifiers import Ask
+from pgherd.daemon.asking import Ask
 from pgherd.model.credentials import mark
 from pgherd.model.errors import OperatorError, PeerError, PgherdError
 from pgherd.model.facts import Facts, Kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pgherd.ledger.base import Command
+from pgherd.ledger.command import Command
 from pgherd.model.credentials import Stage, Which
 from pgherd.model.ids import NodeId
 

@@ -25,6 +25,7 @@ from pgherd.plan import (
     readmission,
     room,
     rotating,
+    schedules,
     slotkeeping,
     suspicion,
     synchrony,
@@ -46,6 +47,7 @@ URGENT: tuple[HerdRule, ...] = (
     *birth.RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
+    *schedules.RULES,
     *upkeep.RULES,
     *handover.RULES,
     *room.HERD_RULES,

@@ -24,6 +24,7 @@ from pgherd.api.herd import (
 from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.event import Event
@@ -81,6 +82,7 @@ class FakeHerd:
         self.given: str | None = None
         self.silent: str | None = None
         self.checked: ConfigChecked | None = ConfigChecked()
+        self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
     # the port
 
@@ -158,6 +160,12 @@ class FakeHerd:
         generation = now.generation if now is not None else 0
         command = cmd.RotatePassword(which, generation, "f", author, overlap_ms)
         return await self.submit(command, timeout_s=1.0)
+
+    async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
+        found = self.transactions.get(node)
+        if found is None:
+            raise PostgresError("the server is hung")
+        return tuple(one for one in found if one.seconds > seconds)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:
