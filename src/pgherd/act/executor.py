@@ -64,6 +64,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.KeepSlots: slotkeeping.keep_slots,
     act.Checkpoint: leading.checkpoint,
     act.Configure: configuring.configure,
+    act.EnsureRoles: leading.ensure_roles,
     act.Reload: following.reload,
 }
 CANCELLABLE = (

@@ -40,7 +40,8 @@ class Hands:
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
-    newest version of the cluster's parameters · tell: an event of this node, by kind and words.
+    newest version of the cluster's configuration · logins: as of which changes of passwords the
+    ledger wants roles · tell: an event of this node, by kind and words.
     """
 
     me: NodeId
@@ -61,6 +62,7 @@ class Hands:
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
+    logins: Callable[[], str] = str
     tell: Callable[[str, str], None] = lambda kind, text: None
 
     @property

@@ -129,10 +129,20 @@ async def record(hands: Hands, term: Term) -> None:
     """Write the epoch record of a term; see to the roles, which followers need."""
     hands.guard(term)
     end = await admin.write_epoch(hands.server, term, hands.me)
-    for text in await admin.ensure_roles(hands.server):
-        log.info("role.changed", role=text)
+    if hands.server.settings.mark == hands.logins():  # else rule 1301 does it, once it knows how
+        for text in await admin.ensure_roles(hands.server):
+            log.info("role.changed", role=text)
     hands.memory.epoch_record_term = term
     hands.memory.epoch_record_end = end
+
+
+async def ensure_roles(hands: Hands, a: act.EnsureRoles) -> None:
+    """Have the roles as of the secrets that are known here."""
+    if hands.server.settings.mark != a.mark:
+        raise ActFailed("the new password is not known here yet")
+    for text in await admin.ensure_roles(hands.server):
+        log.info("role.changed", role=text)
+    hands.memory.roles = a.mark
 
 
 async def set_names(hands: Hands, a: act.SetNames) -> None:

@@ -21,6 +21,7 @@ from pgherd.api import (
     failures,
     joins,
     membership,
+    passwords,
     reads,
     replication,
     slots,
@@ -74,7 +75,10 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    rooms = (reads, changes, membership, replication, slots, configuring, upkeep, checks, joins)
+    rooms = (
+        *(reads, changes, membership, replication, slots, configuring, passwords, upkeep),
+        *(checks, joins),
+    )
     for room in rooms:
         app.include_router(room.router)
     failures.install(app)

@@ -1,9 +1,12 @@
-"""What nodes warn of themselves, as the herd's status shows it. Pure."""
+"""What nodes warn of themselves, and what is in force for a time; for the herd's status. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pgherd.api.times import iso
+from pgherd.ledger.pgconfig import newest
+from pgherd.model.facts import Facts
 from pgherd.model.observation import Observation
 
 
@@ -11,3 +14,12 @@ def told(reports: Iterable[Observation]) -> list[str]:
     """Every warning with the node that it is about, by name."""
     found = sorted(reports, key=lambda report: report.node)
     return [f"{report.node}: {text}" for report in found for text in report.warnings]
+
+
+def on_trial(facts: Facts) -> list[str]:
+    """That a version of the configuration goes back by itself, and how to keep it."""
+    now = newest(facts)
+    if now.trial is None:
+        return []
+    what = f"version {now.version} of the configuration is on trial"
+    return [f"{what} until {iso(now.trial.until_ms)}; to keep it: pgherd config confirm"]

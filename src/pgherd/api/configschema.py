@@ -38,13 +38,26 @@ class ConfigNode(Model):
 
 
 class ConfigPostgresql(Model):
-    """PostgreSQL's parameters, as the cluster keeps them."""
+    """PostgreSQL's configuration, as the cluster keeps it.
+
+    parameters: everywhere · primary, replica: only while a node is one · nodes: only on one · hba,
+    ident: lines behind pgherd's own · hba_whole: instead of each node's own lines and the default.
+    """
 
     parameters: dict[str, str]
+    primary: dict[str, str]
+    replica: dict[str, str]
+    nodes: dict[NodeName, dict[str, str]]
+    hba: list[str]
+    ident: list[str]
+    hba_whole: bool
 
 
 class ConfigVersion(Model):
-    """One version. restores: the version whose parameters it has again, null for none."""
+    """One version. restores: the version that says the same, null for none.
+
+    failed: why it was taken back · trial_until: when it goes back unless it is confirmed.
+    """
 
     version: int
     at: str | None
@@ -53,6 +66,7 @@ class ConfigVersion(Model):
     restores: int | None
     failed_on: NodeName | None
     failed: str
+    trial_until: str | None
     postgresql: ConfigPostgresql
 
 
@@ -69,31 +83,46 @@ class ConfigHistory(Model):
 
 
 class ConfigWantedPostgresql(Model):
-    """Parameters by name; in a PATCH null deletes one."""
+    """Parts as in ConfigPostgresql; one that is not named stays. In a PATCH null deletes one."""
 
-    parameters: dict[str, Value | None]
+    parameters: dict[str, Value | None] | None = None
+    primary: dict[str, Value | None] | None = None
+    replica: dict[str, Value | None] | None = None
+    nodes: dict[NodeName, dict[str, Value | None]] | None = None
+    hba: list[str] | None = None
+    ident: list[str] | None = None
+    hba_whole: bool | None = None
 
 
 class ConfigWanted(Model):
     """PATCH merges it into the version in force, PUT puts it in its place.
 
-    expected_version: refused when another version is in force by then.
+    expected_version: refused when another version is in force by then · trial: how long, as in 5m;
+    then it goes back by itself unless it was confirmed, and at once where the primary fails or a
+    standby is lost.
     """
 
     postgresql: ConfigWantedPostgresql
     reason: str = Field(default="", max_length=500)
     expected_version: int | None = Field(default=None, ge=0)
+    trial: str | None = None
 
 
 class ConfigRollback(Model):
-    """Which version's parameters to have again."""
+    """Which version to have again."""
 
     version: int = Field(ge=0)
     reason: str = Field(default="", max_length=500)
 
 
+class ConfigConfirm(Model):
+    """Which version to keep; null: the one that is on trial."""
+
+    version: int | None = Field(default=None, ge=1)
+
+
 class ConfigChange(Model):
-    """One parameter. null: the cluster says nothing of it.
+    """One parameter, or one line of access. null: the cluster says nothing of it.
 
     effect: session: with new sessions · reload: at once · restart: when its server was restarted.
     """

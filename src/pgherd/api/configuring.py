@@ -1,4 +1,4 @@
-"""Routes of the cluster's configuration: PostgreSQL's parameters for all members, in versions.
+"""Routes of the cluster's configuration: PostgreSQL's, for all members, in versions.
 
 Owns the refusals with their reasons, and the wait until the members were told. The primary's server
 checks every value before it enters the ledger; nothing is changed when it does not take one.
@@ -11,22 +11,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from pgherd.api import configplan, configschema
+from pgherd.api import configplan, configschema, configwish
 from pgherd.api.changes import POLL_S, WAIT_S_MAX, current_facts, submit
 from pgherd.api.deps import AdminDep, SeenDep, Services, ServicesDep, viewer
 from pgherd.api.failures import Problem
-from pgherd.config.fields import parse_parameter, parse_parameter_name
-from pgherd.config.parameters import CHOICES
-from pgherd.config.problems import Wrong
-from pgherd.ledger.commands import SetConfig
-from pgherd.ledger.pgconfig import find, newest
+from pgherd.api.times import iso, unix_ms_of
+from pgherd.ledger.commands import EndTrial, SetConfig
+from pgherd.ledger.pgconfig import find, newest, said
 from pgherd.model.errors import PeerError, PostgresError
 from pgherd.model.facts import Facts
-from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
+from pgherd.model.pgconfig import ConfigChecked, Content
 
 TOLD_S = 15.0
-ELSEWHERE = ("synchronous_commit",)
-"""What a commit promises is asked for with the mode (`replication`)."""
 
 Wait = Annotated[
     float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait until all were told; 0: 202.")
@@ -58,14 +54,10 @@ async def merge(
     wait: Wait = TOLD_S,
     dry_run: DryRun = False,
 ) -> configschema.ConfigPlan:
-    """Change some parameters; null deletes one. Waits until all members were told."""
+    """Change what is named; null deletes a parameter. Waits until all members were told."""
     facts = await current_facts(services)
-    given = parsed(body.postgresql.parameters)
-    merged = {**newest(facts).parameters, **given}
-    wanted = {name: value for name, value in merged.items() if value is not None}
-    return await change(
-        services, facts, wish(facts, body, wanted, str(caller)), response, wait, dry_run
-    )
+    command = wish(services, facts, body, str(caller), merges=True)
+    return await change(services, facts, command, response, wait, dry_run)
 
 
 @router.put("/api/v1/config", responses={202: {"model": configschema.ConfigPlan}})
@@ -77,13 +69,10 @@ async def replace(
     wait: Wait = TOLD_S,
     dry_run: DryRun = False,
 ) -> configschema.ConfigPlan:
-    """Have exactly these parameters. Waits until all members were told."""
+    """Have exactly what is named; a part that is not named stays. Waits until all were told."""
     facts = await current_facts(services)
-    given = parsed(body.postgresql.parameters)
-    wanted = {name: value for name, value in given.items() if value is not None}
-    return await change(
-        services, facts, wish(facts, body, wanted, str(caller)), response, wait, dry_run
-    )
+    command = wish(services, facts, body, str(caller), merges=False)
+    return await change(services, facts, command, response, wait, dry_run)
 
 
 @router.post("/api/v1/config/rollback", responses={202: {"model": configschema.ConfigPlan}})
@@ -95,7 +84,7 @@ async def rollback(
     wait: Wait = TOLD_S,
     dry_run: DryRun = False,
 ) -> configschema.ConfigPlan:
-    """Have an older version's parameters again, as a new version."""
+    """Have again what an older version says, as a new version; this ends a trial."""
     facts = await current_facts(services)
     old = find(facts, body.version)
     if old is None:
@@ -107,54 +96,46 @@ async def rollback(
         )
     command = SetConfig(
         expected=newest(facts).version,
-        parameters=old.parameters,
         author=str(caller),
         reason=body.reason or f"back to version {old.version}",
         restores=old.version,
+        **old.fields(),
     )
     return await change(services, facts, command, response, wait, dry_run)
 
 
+@router.post("/api/v1/config/confirm")
+async def confirm(
+    services: ServicesDep, caller: AdminDep, body: configschema.ConfigConfirm
+) -> configschema.Config:
+    """Keep a version that is on trial."""
+    facts = await current_facts(services)
+    now = newest(facts)
+    if now.trial is None or body.version not in (None, now.version):
+        text = f"version {body.version or now.version} of the configuration is not on trial"
+        raise Problem(409, "stale", text, hint="look again: pgherd config show")
+    await submit(services, EndTrial(now.version, confirmed=True, author=str(caller)))
+    return configplan.config(services.seen())
+
+
 def wish(
-    facts: Facts, body: configschema.ConfigWanted, wanted: dict[str, str], caller: str
+    services: Services,
+    facts: Facts,
+    body: configschema.ConfigWanted,
+    caller: str,
+    *,
+    merges: bool,
 ) -> SetConfig:
-    expected = body.expected_version
+    now, expected, seen = newest(facts), body.expected_version, services.seen()
+    wanted = configwish.wanted(facts, now.content(), body, merges=merges)
+    until_ms = unix_ms_of(body.trial, now_ms=seen.unix_ms)
     return SetConfig(
-        expected=newest(facts).version if expected is None else expected,
-        parameters=wanted,
+        expected=now.version if expected is None else expected,
         author=caller,
         reason=body.reason,
-    )
-
-
-def parsed(given: dict[str, configschema.Value | None]) -> dict[str, str | None]:
-    """Names and values as PostgreSQL writes them; what pgherd owns is refused with its reason."""
-    found: dict[str, str | None] = {}
-    wrong: list[str] = []
-    for written, value in given.items():
-        try:
-            name = parse_parameter_name(written)
-            found[name] = parse_parameter(value) if value is not None else None
-        except Wrong as error:
-            wrong.append(f"{written} {error.message}: {error.hint}")
-            continue
-        if name in ELSEWHERE:
-            wrong.append(f"{name} is of what a commit promises: pgherd sync set")
-        allowed = CHOICES.get(name, ())
-        if allowed and found[name] not in (*allowed, None):
-            wrong.append(f"{name} = {value}: acknowledged commits need {' or '.join(allowed)}")
-    if wrong:
-        raise invalid(wrong)
-    return found
-
-
-def invalid(wrong: list[str]) -> Problem:
-    return Problem(
-        422,
-        "invalid",
-        "; ".join(wrong),
-        hint="nothing was changed; see what is set: pgherd config show",
-        details={"problems": wrong},
+        trial_until_ms=until_ms,
+        streamed=configplan.streaming_now(seen) if until_ms else (),
+        **wanted.fields(),
     )
 
 
@@ -171,7 +152,15 @@ async def change(
     if command.expected != now.version:
         text = f"version {now.version} of the configuration is in force, not {command.expected}"
         raise Problem(409, "stale", text, hint="look again: pgherd config show")
-    checked = await ask_server(services, facts, command.parameters)
+    if now.trial is not None and not command.restores:
+        until = iso(now.trial.until_ms)
+        raise Problem(
+            409,
+            "on_trial",
+            f"version {now.version} of the configuration is on trial until {until}",
+            hint=f"pgherd config confirm   (or: pgherd config rollback {now.version - 1})",
+        )
+    checked = await ask_server(services, now.content(), said(command))
     if dry_run:
         return plan(services, facts, command, checked, status="planned")
     before = plan(services, facts, command, checked, status="accepted")
@@ -185,20 +174,19 @@ async def change(
     return before.model_copy(update={"status": status, "nodes": nodes})
 
 
-async def ask_server(services: Services, facts: Facts, wanted: dict[str, str]) -> ConfigChecked:
-    """What the primary's server says of them; a Problem where it does not take one."""
-    asked = ConfigAsked(wanted, tuple(newest(facts).parameters))
+async def ask_server(services: Services, now: Content, wanted: Content) -> ConfigChecked:
+    """What the primary's server says of a change; a Problem where it does not take it."""
     try:
-        checked = await services.herd.check_config(asked)
+        checked = await services.herd.check_config(configwish.question(now, wanted))
     except (PostgresError, PeerError) as error:
         raise Problem(
             503,
             "unchecked",
-            f"the primary's server could not check them, so nothing was changed: {error}",
+            f"the primary's server could not check it, so nothing was changed: {error}",
             hint="wait for a primary: pgherd status",
         ) from error
     if checked.problems:
-        raise invalid(list(checked.problems))
+        raise configwish.invalid(list(checked.problems))
     return checked
 
 
@@ -211,7 +199,7 @@ def plan(
     status: configschema.Status,
 ) -> configschema.ConfigPlan:
     seen, now = services.seen(), newest(facts)
-    found = configplan.changes(now.parameters, command.parameters, checked)
+    found = configplan.changes(now.content(), said(command), checked)
     primary = facts.leader.node if facts.leader is not None else "the primary"
     return configschema.ConfigPlan(
         status=status,

@@ -13,6 +13,7 @@ import msgspec
 
 from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.activity import Transaction
+from pgherd.model.credentials import Which
 from pgherd.model.errors import PgherdError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Kind, Tags
@@ -229,6 +230,10 @@ class Herd(Protocol):
 
     async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
         """Have the primary's server look at parameters. Raises PostgresError, PeerError."""
+        ...
+
+    async def rotate(self, which: Which, *, secret: str, overlap_ms: int, author: str) -> Outcome:
+        """Begin a change of a password. Raises OperatorError, NoQuorum, TimedOut."""
         ...
 
     async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:

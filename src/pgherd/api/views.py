@@ -408,6 +408,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
             *promising.warnings(facts),
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
+            *cautions.on_trial(seen.facts),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,

@@ -88,12 +88,14 @@ def asking(command: Command) -> Command:
 def build() -> typer.Typer:
     """All commands."""
     from pgherd.cli import (
+        access,
         changing,
         configuring,
         localcluster,
         making,
         membership,
         parameters,
+        passwords,
         promising,
         saving,
         slots,
@@ -121,6 +123,9 @@ def build() -> typer.Typer:
             "PostgreSQL's parameters for all members; this node's own file.",
             parameters.COMMANDS | configuring.COMMANDS,
         ),
+        ("config hba", "Who may log in: lines of pg_hba.conf.", access.commands("hba")),
+        ("config ident", "Maps of system users: lines of pg_ident.conf.", access.commands("ident")),
+        ("passwords", "Passwords of pgherd's own roles, changed as it runs.", passwords.COMMANDS),
         ("sync", "What a commit promises: mode, copies, how it waits.", promising.COMMANDS),
         ("slots", "Replication slots of all nodes, and those that are kept.", slots.COMMANDS),
         ("cluster", "A cluster for development on this machine.", localcluster.COMMANDS),

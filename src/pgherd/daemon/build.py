@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import activity, cancels, checking, reloading, translate, warding
+from pgherd.daemon import activity, cancels, checking, reloading, rotating, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -70,8 +70,7 @@ class Node:
     """Everything that runs in one agent process."""
 
     def __init__(self, settings: Settings, *, config: str, control: Path) -> None:
-        self.settings = settings
-        self.config = config
+        self.settings, self.config = settings, config
         self.me = NodeId(settings.node.name)
         self.failure: PgherdError | None = None
         self._failed = asyncio.Event()
@@ -111,7 +110,7 @@ class Node:
         self.vips = self._make_vips()
         self.verifiers = self._make_verifiers()
         self.cancels = cancels.attach(self)
-        self.check = checking.attach(self)
+        self.check, self.rotation = checking.attach(self), rotating.attach(self)
         self.activity = activity.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
@@ -364,6 +363,7 @@ class Node:
 
     def _publish(self) -> None:
         """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
+        self.rotation.look()
         if self.control is not None and not self.agent.removed and self.amnesia is None:
             self.control.publish(self._snapshot())
 

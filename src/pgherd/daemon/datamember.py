@@ -51,7 +51,9 @@ def make(
         binaries=find(str(pg.bin_dir), user=user),
         user=user,
         settings=msgspec.structs.replace(
-            translate.server_settings(settings), cluster=config().parameters
+            translate.server_settings(settings),
+            cluster=config().of(NodeId(settings.node.name), leads=False),
+            access=config().access,
         ),
         log_file=pg.data_dir.parent / "postgresql.log",
     )

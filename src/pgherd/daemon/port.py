@@ -32,9 +32,12 @@ from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
+from pgherd.daemon.rotating import Rotation
+from pgherd.daemon.secretbook import ASK_SECRET, GIVE_SECRET
 from pgherd.daemon.verifiers import VERIFIERS
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
 from pgherd.model.activity import Transaction
+from pgherd.model.credentials import Which
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
@@ -121,6 +124,7 @@ class Port(Herd):
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
         check: ConfigCheck,
+        rotation: Rotation,
         activity: Activity,
     ) -> None:
         self.node = agent.me
@@ -131,6 +135,7 @@ class Port(Herd):
         self._snapshot = snapshot
         self._joiner = joiner(self)
         self._check = check
+        self._rotation = rotation
         self._activity = activity
 
     def facts(self) -> Facts:
@@ -293,6 +298,11 @@ class Port(Herd):
     async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
         return await self._activity.at(node, seconds)
 
+    async def rotate(self, which: Which, *, secret: str, overlap_ms: int, author: str) -> Outcome:
+        return await self._rotation.begin(
+            which, secret=secret, overlap_ms=overlap_ms, author=author
+        )
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
@@ -308,6 +318,8 @@ def answering(node: Node) -> Requests:
             CANCEL: lambda body: node.cancels.answer(body),
             CHECK_CONFIG: lambda body: node.check.answer(body),
             TRANSACTIONS: lambda body: node.activity.answer(body),
+            GIVE_SECRET: lambda body: node.rotation.answer(GIVE_SECRET, body),
+            ASK_SECRET: lambda body: node.rotation.answer(ASK_SECRET, body),
         },
     )
 
@@ -323,4 +335,5 @@ def attached(node: Node, *, snapshot: Callable[[], Snapshot]) -> Port:
         joiner=lambda port: translate.joiner(node.settings, port.facts, port.submit),
         check=node.check,
         activity=node.activity,
+        rotation=node.rotation,
     )

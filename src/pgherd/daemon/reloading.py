@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pgherd.config.settings import Settings
     from pgherd.daemon.build import Node
     from pgherd.postgres.server import PostgresServer
+    from pgherd.postgres.settings import ServerSettings
     from pgherd.relay.messages import ListenerSettings, ProxySettings
 
 log = logs.get("daemon")
@@ -67,7 +68,8 @@ async def _follow(node: Node, new: Settings) -> None:
 
         await vips.reload(node, new)
     if node.server is not None:
-        await _reload_server(node.server, new)
+        base = await node.rotation.reloaded(translate.server_settings(new))
+        await _reload_server(node.server, base)
 
 
 def _proxy_settings(old: Settings, new: Settings) -> tuple[ProxySettings, bool]:
@@ -84,14 +86,15 @@ def _bound(one: ListenerSettings) -> tuple[str, int, str, str]:
     return one.host, one.port, one.route, one.pool
 
 
-async def _reload_server(server: PostgresServer, new: Settings) -> None:
+async def _reload_server(server: PostgresServer, base: ServerSettings) -> None:
     """PostgreSQL's own part; what the server cannot take up alone waits for its restart."""
     place = server.settings
     wanted = msgspec.structs.replace(
-        translate.server_settings(new),
+        base,
         listen=place.listen,
         passfile=place.passfile,
         cluster=place.cluster,
+        access=place.access,
         version=place.version,
     )
     try:

@@ -16,6 +16,7 @@ from pgherd.model.observation import Heard, Observation, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.model.vip import VipSeen
 from pgherd.observe.disk import FreeSpace
+from pgherd.plan import trial
 
 
 class Reports:
@@ -62,7 +63,10 @@ class Reports:
         return now - (heard.at if heard is not None else self._started)
 
     def missing(self, facts: Facts, server: ServerSeen, *, now: Instant) -> dict[str, int]:
-        """For how long each member of the sync set has not streamed from here in this term."""
+        """For how long each member that counts on it has not streamed from here in this term.
+
+        Those of the sync set, and those that a trial of the configuration watches.
+        """
         if facts.term != self._missing_term:
             self._missing_term, self._missing_since = facts.term, {}
         streaming = {
@@ -70,7 +74,7 @@ class Reports:
             for sender in server.senders
             if sender.term == facts.term and sender.state == "streaming"
         }
-        wanted = {*facts.sync.voters, *facts.sync.names}
+        wanted = {*facts.sync.voters, *facts.sync.names, *trial.watched(facts)}
         for key in wanted:
             if key in streaming:
                 self._missing_since.pop(str(key), None)

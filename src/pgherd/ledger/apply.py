@@ -19,12 +19,13 @@ from pgherd.ledger import (
     leases,
     levels,
     modes,
+    passwords,
     readmission,
     switching,
     syncset,
 )
 from pgherd.ledger.outcome import Result, note, refuse
-from pgherd.ledger.pgconfig import fail_config, set_config
+from pgherd.ledger.pgconfig import end_trial, fail_config, set_config
 from pgherd.ledger.slots import HANDLERS as SLOTS
 from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.ledger.upkeep import settled
@@ -489,6 +490,10 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.FastForward: forward.fast_forward,
     cmd.SetConfig: set_config,
     cmd.FailConfig: fail_config,
+    cmd.EndTrial: end_trial,
+    cmd.RotatePassword: passwords.rotate,
+    cmd.StepPassword: passwords.step,
+    cmd.EndOverlap: passwords.end_overlap,
     **UPKEEP,
     **SLOTS,
     cmd.TuneSync: modes.tune,

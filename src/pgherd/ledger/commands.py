@@ -9,6 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.ledger.command import Command as Command
+from pgherd.ledger.configcommands import EndOverlap as EndOverlap
+from pgherd.ledger.configcommands import EndTrial as EndTrial
+from pgherd.ledger.configcommands import FailConfig as FailConfig
+from pgherd.ledger.configcommands import RotatePassword as RotatePassword
+from pgherd.ledger.configcommands import SetConfig as SetConfig
+from pgherd.ledger.configcommands import StepPassword as StepPassword
 from pgherd.ledger.keeping import DropSlot as DropSlot
 from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
 from pgherd.ledger.keeping import KeepSlot as KeepSlot
@@ -325,29 +331,6 @@ class Fenced(Command, frozen=True, tag=True):
     text: str
 
 
-class SetConfig(Command, frozen=True, tag=True):
-    """PostgreSQL's parameters for all members, whole. expected: the version that they replace.
-
-    restores: the version whose parameters they are again, 0 for none.
-    """
-
-    expected: int
-    parameters: dict[str, str]
-    author: str
-    reason: str = ""
-    restores: int = 0
-
-
-class FailConfig(Command, frozen=True, tag=True):
-    """A member's server did not come up with this version, and came up as of the one it had run."""
-
-    version: int
-    node: NodeId
-    why: str
-    ran: int
-    rule: int = 0
-
-
 AnyCommand = (
     ChooseFounder
     | Born
@@ -378,6 +361,10 @@ AnyCommand = (
     | Fenced
     | SetConfig
     | FailConfig
+    | EndTrial
+    | RotatePassword
+    | StepPassword
+    | EndOverlap
     | Pause
     | Resume
     | SetMaintenance

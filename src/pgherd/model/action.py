@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
+from pgherd.model.pgconfig import Access
 
 
 class Action(msgspec.Struct, frozen=True, tag=True):
@@ -111,13 +112,20 @@ class Promote(Action, frozen=True, tag=True):
 
 
 class Configure(Action, frozen=True, tag=True):
-    """Tell the running server a version of the cluster's parameters.
+    """Tell the running server a version of the cluster's configuration.
 
-    parameters: the version's, but for what must wait for other members.
+    parameters: the version's for this member, but for what must wait for others.
     """
 
     version: int
     parameters: dict[str, str]
+    access: Access = Access()
+
+
+class EnsureRoles(Action, frozen=True, tag=True):
+    """On a primary: have the roles and passwords that the ledger wants, as of this mark."""
+
+    mark: str
 
 
 class KeepLeading(Action, frozen=True, tag=True):

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.model.credentials import Credentials
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
@@ -237,6 +238,7 @@ class Facts(msgspec.Struct, frozen=True):
     mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
     with the synchronous set · unsealed: who led and is not sealed since, from an election until its
     term is established · config: PostgreSQL's parameters for all members, the newest version last ·
+    credentials: passwords that were changed while the cluster ran ·
     slots: what people want on whoever is primary · tuning: of the sync set.
     """
 
@@ -271,6 +273,7 @@ class Facts(msgspec.Struct, frozen=True):
     forward: FastForward | None = None
     config: tuple[ConfigVersion, ...] = ()
     upkeep: Upkeep = Upkeep()
+    credentials: Credentials = {}
     slots: tuple[KeptSlot, ...] = ()
     tuning: SyncTuning = SyncTuning()
 

@@ -94,7 +94,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     writes_hang: hung in nothing but that no WAL becomes durable · was_primary: of a stopped server,
     whether it ran as a primary last · paused: replay is, by somebody or for want of a parameter ·
     config: the version of the cluster's parameters that it was started with or told ·
-    config_failed: one that it did not come up with · matched: what it runs with of
+    config_failed: one that it did not come up with · roles: as of which changes of passwords a
+    primary has its roles · logins: of which the secrets are known to its agent · former_login: it
+    names an upstream under the role of a former password · matched: what it runs with of
     `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
     reloaded for · starved: it could not start for want of room, and there is a ballast to give ·
     replication_slots: all of them, the first SLOTS_TOLD_MAX by name · slot_budget_bytes: what one
@@ -143,6 +145,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     matched: Running = ()
     pending: tuple[Pending, ...] = ()
     reloaded: str = ""
+    roles: str = ""
+    logins: str = ""
+    former_login: bool = False
     starved: bool = False
     replication_slots: tuple[SlotSeen, ...] = ()
     slot_budget_bytes: int = -1

@@ -27,12 +27,13 @@ from pgherd.observe.disk import FreeSpace
 from pgherd.observe.progress import WriteProgress
 from pgherd.observe.recovering import Recovering
 from pgherd.postgres import branch, lending
+from pgherd.postgres.conninfo import read as read_pairs
 from pgherd.postgres.datadir import DirKind, DirState, is_whole
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
-from pgherd.postgres.settings import COMMIT
+from pgherd.postgres.settings import COMMIT, ServerSettings
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, until_next
 
@@ -374,6 +375,9 @@ class ServerWatch:
             config_failed=memory.config_failed,
             matched=self.server.applied.matched,
             pending=self.server.applied.pending,
+            roles=memory.roles,
+            logins=self.server.settings.mark,
+            former_login=logs_in_as_before(self.server.settings, look.conninfo),
             replication_slots=look.slots[:SLOTS_TOLD_MAX],
             slot_budget_bytes=look.slot_budget_bytes,
             commit=self.server.live.get(COMMIT, ""),
@@ -404,6 +408,12 @@ class ServerWatch:
         again = self._parked_at == look.replay_lsn
         self._parked_at = look.replay_lsn
         return again
+
+
+def logs_in_as_before(settings: ServerSettings, conninfo: str) -> bool:
+    """Whether an upstream is named under another role than new connections use."""
+    role = read_pairs(conninfo).get("user", "") if settings.mark else ""
+    return role not in ("", settings.replication_role)
 
 
 def _receiver(look: Look, promises: Promises) -> Receiver | None:

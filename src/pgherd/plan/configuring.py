@@ -1,4 +1,4 @@
-"""Rules 91 to 93 and 1201: PostgreSQL's parameters, from the ledger to every server.
+"""Rules 91 to 93 and 1201: PostgreSQL's configuration, from the ledger to every server.
 
 Of five parameters a standby must have at least what its primary has, or it stops replaying. So a
 raise reaches the primary's file only once every standby that runs has it, and a standby's file goes
@@ -55,10 +55,10 @@ def tell(s: Self) -> Answer | None:
     failed = s.server.config_failed
     if not version.version or (failed is not None and failed.version == version.version):
         return None
-    wanted = held(s, version.parameters)
+    wanted = held(s, version.of(s.me, leads=leads(s)))
     if s.server.config == version.version and wanted == s.config.parameters:
         return None
-    action = act.Configure(version.version, wanted)
+    action = act.Configure(version.version, wanted, version.access)
     return f"tells its server version {version.version} of the configuration", action
 
 

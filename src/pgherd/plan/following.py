@@ -7,7 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn
 from pgherd.model.observation import Server
-from pgherd.plan import configuring, slotkeeping
+from pgherd.plan import configuring, rotating, slotkeeping
 from pgherd.plan.own import Answer, MemberRule, Self, follows, my_key, starts_for_ever
 
 
@@ -198,6 +198,7 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(54, "A follower of an older leader stops receiving first.", follow_stop_old),
     MemberRule(55, "A member on the leader's history follows it.", follow),
     MemberRule(56, "A member off the leader's history is rewound, or copied.", rejoin),
+    rotating.FOLLOWS_ANEW,
     MemberRule(57, "A floor that is regained is forgotten.", follow_floor),
     MemberRule(58, "A follower that cannot stream for long is copied anew.", follow_stuck),
     MemberRule(61, "A follower that never comes up is copied anew.", follow_endless_start),

@@ -24,10 +24,12 @@ from pgherd.plan import (
     membership,
     readmission,
     room,
+    rotating,
     schedules,
     slotkeeping,
     suspicion,
     synchrony,
+    trial,
     upkeep,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -54,6 +56,8 @@ QUIET: tuple[HerdRule, ...] = (
     *membership.RULES,
     *readmission.RULES,
     *configuring.HERD_RULES,
+    *trial.RULES,
+    *rotating.HERD_RULES,
     *slotkeeping.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
@@ -92,8 +96,9 @@ def decide(
 STOPPING = frozenset({304, 303, 305, 306, 307, 309, 310, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
-EVEN_THEN = frozenset({701, 702, 717})
-"""Except for a member with amnesia, which may be the one that the election waits for.
+EVEN_THEN = frozenset({701, 702, 717, 1203})
+"""Except for a member with amnesia, which may be the one that the election waits for; and for a
+configuration on trial, with which servers may not come up.
 
 Whether nobody else can have what it has shows only once a voter's new copy is written down.
 """

@@ -7,7 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import CLOSED_NAMES
 from pgherd.model.observation import Server
-from pgherd.plan import configuring, slotkeeping
+from pgherd.plan import configuring, rotating, slotkeeping
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
@@ -157,6 +157,7 @@ RULES: tuple[MemberRule, ...] = (
         47, "A leader checkpoints after promotion and before a switchover.", lead_checkpoint
     ),
     configuring.TELLS_PRIMARY,
+    rotating.MAKES_ROLES,
     slotkeeping.MENDS,
     MemberRule(48, "A leader with nothing to do leads.", lead_steady),
 )

@@ -175,6 +175,13 @@ async def ensure_roles(server: PostgresServer) -> tuple[str, ...]:
         await _ensure_rewind_rights(server, settings.rewind_role),
         await _ensure_password(server, settings.superuser, settings.superuser_password),
     ]
+    for one in settings.beside:
+        changed.append(
+            await _ensure_role(server, one.role, one.password, replication=one.replication)
+        )
+        if not one.replication:
+            changed.append(await _ensure_rewind_rights(server, one.role))
+    changed += [await _end_login(server, role) for role in settings.ended]
     return tuple(text for text in changed if text)
 
 
@@ -185,12 +192,25 @@ async def _ensure_password(server: PostgresServer, role: str, password: str) -> 
     rows = await server.acting.rows(
         "SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = $1", [role]
     )
-    if rows and scram.matches(rows[0][0], password):
+    is_verifier = scram.parse(password) is not None
+    if rows and (rows[0][0] == password if is_verifier else scram.matches(rows[0][0], password)):
         return ""
-    secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
+    made = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
+    secret = password if is_verifier else made
     statement = compose("ALTER ROLE {} PASSWORD {}", identifier(role), literal(secret))
     await server.acting.rows(statement)
     return f"password of {role} set"
+
+
+async def _end_login(server: PostgresServer, role: str) -> str:
+    """A role whose password is a former one: it goes on with what it has begun."""
+    rows = await server.acting.rows(
+        "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_authid WHERE rolname = $1", [role]
+    )
+    if not rows or not rows[0][0]:
+        return ""
+    await server.acting.rows(compose("ALTER ROLE {} NOLOGIN PASSWORD NULL", identifier(role)))
+    return f"{role} may log in no more"
 
 
 async def _ensure_role(

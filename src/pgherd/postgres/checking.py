@@ -1,4 +1,4 @@
-"""Whether a server takes parameters, before anybody is told them.
+"""Whether a server takes parameters and lines of access, before anybody is told them.
 
 By its own pg_settings (kind, range, words, whether they can change at all), and then by its own
 program, which reads them as at a start and says what else is wrong. Changes nothing. The judging of
@@ -15,6 +15,7 @@ from typing import LiteralString
 import msgspec
 
 from pgherd.model.pgconfig import MATCHED, ConfigAsked, ConfigChecked
+from pgherd.postgres import accesscheck
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import Place
@@ -22,6 +23,9 @@ from pgherd.postgres.tools import run_tool
 from pgherd.wire.query import Row
 
 CHECK_TIMEOUT_S = 10.0
+ROLES = ("primary", "replica")
+AT_START = ("postmaster",)
+RESERVED = ("superuser_reserved_connections", "reserved_connections")
 KNOWN_SQL: LiteralString = """
 SELECT name, vartype, context, coalesce(unit, ''), coalesce(min_val, ''), coalesce(max_val, ''),
   coalesce(array_to_string(enumvals, ','), ''), current_setting(name) FROM pg_settings
@@ -51,9 +55,16 @@ async def check(server: PostgresServer, asked: ConfigAsked) -> ConfigChecked:
     place = Place(str(server.data_dir), server.port, str(server.socket_dir))
     owned = parameters.derive(server.settings, place)
     found = problems(asked.parameters, known, owned)
-    if not found and asked.parameters:
-        found = await by_program(server, asked.parameters)
-    names = [name for name in (*asked.parameters, *asked.names) if name in known]
+    for where, some in sorted(asked.others.items()):
+        wrong = problems(some, known, owned) + too_late(where, some, known)
+        found += [f"{where}: {text}" for text in wrong]
+    if not found:
+        found = await by_program(server, asked)
+    if asked.access is not None:
+        wanted = msgspec.structs.replace(server.settings, access=asked.access)
+        found += await accesscheck.problems(server, wanted)
+    apart = [name for some in asked.others.values() for name in some]
+    names = [name for name in (*asked.parameters, *apart, *asked.names) if name in known]
     local = {name.lower() for name in server.settings.parameters} - set(MATCHED)
     return ConfigChecked(
         problems=tuple(found),
@@ -75,7 +86,18 @@ def problems(wanted: dict[str, str], known: dict[str, Known], owned: dict[str, s
         value, least = wanted.get(name, ""), owned.get(name, "")
         if value.isdigit() and least.isdigit() and int(value) < int(least):
             found.append(f"{name} = {value}: this cluster's replication needs at least {least}")
-    return [text for text in found if text]
+    return [text for text in (*found, too_few_sessions(wanted, known)) if text]
+
+
+def too_few_sessions(wanted: dict[str, str], known: dict[str, Known]) -> str:
+    """Why nobody could log in, which PostgreSQL says only when it starts."""
+    most, reserved = wanted.get("max_connections", ""), 0
+    for name in RESERVED:
+        value = wanted.get(name) or (known[name].shown if name in known else "0")
+        reserved += int(value) if value.isdigit() else 0
+    if not most.isdigit() or int(most) > reserved:
+        return ""
+    return f"max_connections = {most}: {reserved} of them are reserved, so it needs more"
 
 
 def problem(name: str, value: str, known: dict[str, Known]) -> str:
@@ -129,7 +151,23 @@ def unit_hint(base: str) -> str:
     return " of time, with us, ms, s, min, h or d" if base in TIMES else ""
 
 
-async def by_program(server: PostgresServer, wanted: dict[str, str]) -> list[str]:
+def too_late(where: str, wanted: dict[str, str], known: dict[str, Known]) -> list[str]:
+    """What a role cannot set, for it comes and goes without a restart."""
+    if where not in ROLES:
+        return []
+    fixed = [name for name in sorted(wanted) if name in known and known[name].context in AT_START]
+    return [f"{name} needs a restart, and a role comes without one" for name in fixed]
+
+
+async def by_program(server: PostgresServer, asked: ConfigAsked) -> list[str]:
+    """Have the program read every set of them that comes to be in force together."""
+    sets = {"": asked.parameters} if asked.parameters else {}
+    sets |= {f"{where}: ": asked.parameters | some for where, some in asked.others.items()}
+    found = [(where, await read_by_program(server, some)) for where, some in sorted(sets.items())]
+    return [where + text for where, texts in found for text in texts]
+
+
+async def read_by_program(server: PostgresServer, wanted: dict[str, str]) -> list[str]:
     """Have the program read them all as at a start; it ends at the first that it does not take."""
     values = [word for name, value in sorted(wanted.items()) for word in ("-c", f"{name}={value}")]
     argv = [server.binaries.program("postgres"), "-D", str(server.data_dir), "-C", "port", *values]

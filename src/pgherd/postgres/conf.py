@@ -99,9 +99,17 @@ def write_for_start(
 
 def write_access(data_dir: Path, settings: ServerSettings, *, user: PostgresUser | None) -> None:
     """Write who may log in, and the passwords that we log in to peers with."""
-    write_atomic(data_dir / HBA_FILE, access.hba_text(settings), user=user)
-    write_atomic(data_dir / IDENT_FILE, access.ident_text(settings, peer_names(user)), user=user)
+    write_rules(data_dir, settings, user=user)
     write_passfile(settings, user=user)
+
+
+def write_rules(
+    data_dir: Path, settings: ServerSettings, *, user: PostgresUser | None, durable: bool = True
+) -> None:
+    """Write who may log in."""
+    hba, ident = access.hba_text(settings), access.ident_text(settings, peer_names(user))
+    write_atomic(data_dir / HBA_FILE, hba, user=user, durable=durable)
+    write_atomic(data_dir / IDENT_FILE, ident, user=user, durable=durable)
 
 
 def write_values(

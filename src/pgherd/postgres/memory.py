@@ -32,6 +32,7 @@ class ServerMemory:
     config_failed: ConfigFailed | None = None
     lower_failed: int = 0
     reloaded: str = ""
+    roles: str = ""
 
     def belongs_to(self, pid: int) -> None:
         """Forget everything if another postmaster runs now."""
@@ -42,4 +43,4 @@ class ServerMemory:
             self.epoch_record_term = NO_TERM
             self.checkpointed_term = NO_TERM
             self.checkpointed_for = ""
-            self.reloaded = ""
+            self.reloaded = self.roles = ""

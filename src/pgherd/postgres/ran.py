@@ -1,4 +1,4 @@
-"""The cluster's parameters with which this server last came up, in a file of its data directory.
+"""The cluster's configuration with which this server last came up, in its data directory.
 
 Written when a start succeeded, so that a start which fails under newer ones knows what to go back
 to, also by an agent that knows nothing yet. All functions block.
@@ -10,16 +10,18 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.model.pgconfig import Access
 from pgherd.postgres.conf import RAN
 from pgherd.postgres.files import read_text, write_atomic
 from pgherd.postgres.identity import PostgresUser
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """A version's parameters, as this member had them. version: 0 before there was any."""
+    """What a version says, as this member had it. version: 0 before there was any."""
 
     version: int = 0
     parameters: dict[str, str] = {}
+    access: Access = Access()
 
 
 def read(data_dir: Path) -> Ran | None:

@@ -22,6 +22,7 @@ import msgspec
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term
 from pgherd.postgres import (
+    accesscheck,
     admin,
     conf,
     datadir,
@@ -107,7 +108,7 @@ class PostgresServer:
         self.reading = Session(login, statement_timeout_ms=2_000)
         self._demanded: dict[str, int] = {}
         self._child: subprocess.Popen[bytes] | None = None
-        self._conf_lock = asyncio.Lock()
+        self.conf_lock = asyncio.Lock()
         self._checked_at = 0.0
         self._settings_problem = ""
         self.applied = waiting.Applied()
@@ -274,8 +275,9 @@ class PostgresServer:
 
         Access lines and passfile count at once.
         """
+        await accesscheck.take_up(self, settings)
         self.settings = settings
-        await asyncio.to_thread(conf.write_access, self.data_dir, settings=settings, user=self.user)
+        await asyncio.to_thread(conf.write_passfile, settings, user=self.user)
         await self._apply(self.live)
         self._checked_at = 0.0
         problem = await waiting.unusable(self.acting)
@@ -446,7 +448,7 @@ class PostgresServer:
         return False
 
     async def _apply(self, wanted: dict[str, str]) -> None:
-        async with self._conf_lock:
+        async with self.conf_lock:
             self.live = wanted
             values = self._effective().values
             await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)

@@ -12,7 +12,7 @@ import msgspec
 
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
-from pgherd.model.pgconfig import MATCHED
+from pgherd.model.pgconfig import MATCHED, Access
 from pgherd.model.slots import SYNCED_FROM_MAJOR
 from pgherd.postgres import failoverslots
 from pgherd.postgres.conninfo import write as write_pairs
@@ -105,15 +105,25 @@ MATCHED_DEFAULTS = {
 PARAMETER_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 
 
+class OtherLogin(msgspec.Struct, frozen=True):
+    """A role that may log in beside those that are used, while a password is changed."""
+
+    role: str
+    password: str
+    replication: bool
+
+
 class ServerSettings(msgspec.Struct, frozen=True):
     """What the configuration says about one PostgreSQL server.
 
     members = data members of the cluster · hba, parameters = the operator's own lines and
     parameters, of this node's file · cluster, version = the cluster's parameters, which the node's
     file overrides but for those that a standby must match, and of which version they are, 0 before
-    the server was seen to have them · passfile = where the roles' passwords are written for libpq;
-    outside of the data directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as
-    PostgreSQL writes them.
+    the server was seen to have them · access = who may log in, by the cluster · passfile = where
+    the roles' passwords are written for libpq; outside of the data directory, so that no backup
+    carries it · mark, beside, ended = as of which changes of passwords this is, who may log in
+    beside, and who may not any more (`logins`) · slot_wal_max, wal_keep = sizes as PostgreSQL
+    writes them.
     """
 
     passfile: str
@@ -122,6 +132,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     hba: tuple[str, ...] = ()
     parameters: dict[str, str] = {}
     cluster: dict[str, str] = {}
+    access: Access = Access()
     version: int = 0
     superuser: str = "postgres"
     superuser_password: str = ""
@@ -130,6 +141,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     replication_password: str = ""
     rewind_role: str = "pgherd_rewind"
     rewind_password: str = ""
+    mark: str = ""
+    beside: tuple[OtherLogin, ...] = ()
+    ended: tuple[str, ...] = ()
     tls_certificate: str = ""
     tls_key: str = ""
     tls_ca: str = ""

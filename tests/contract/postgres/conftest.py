@@ -25,11 +25,15 @@ import pytest
 import uvloop
 from psycopg.conninfo import make_conninfo
 
+from pgherd.act.hands import Hands
+from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.ids import Instant, NodeId, Term
+from pgherd.model.promises import Promises
 from pgherd.postgres import binaries as finding
 from pgherd.postgres import clone, conf, identity, processes, slots
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
+from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
@@ -427,3 +431,27 @@ def play(lab: Lab) -> Callable[[Awaitable[None]], None]:
 def wait_until() -> Callable[..., Awaitable[None]]:
     """The waiting for a condition, for tests that are modules without a package."""
     return until
+
+
+async def no_save(promises: Promises) -> None:
+    raise AssertionError("nothing is promised here")
+
+
+async def no_submit(command: AnyCommand) -> Outcome:
+    raise AssertionError("consensus is asked for nothing here")
+
+
+@pytest.fixture
+def hands_of() -> Callable[[PostgresServer], Hands]:
+    """Hands for acts that promise nothing and ask consensus for nothing."""
+    return lambda server: Hands(
+        me=NodeId("a"),
+        server=server,
+        memory=ServerMemory(),
+        promises=Promises,
+        save=no_save,
+        history=lambda: (),
+        new_incarnation=lambda: "a1",
+        progress=lambda percent: None,
+        submit=no_submit,
+    )

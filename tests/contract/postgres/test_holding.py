@@ -10,43 +10,16 @@ from typing import Any
 import pytest
 
 from pgherd.act import demoting, leading
-from pgherd.act.hands import ActFailed, Hands
-from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.act.hands import ActFailed
 from pgherd.model import action as act
-from pgherd.model.ids import NodeId
-from pgherd.model.promises import Promises
 from pgherd.postgres import processes
 from pgherd.postgres.datadir import DirKind
-from pgherd.postgres.memory import ServerMemory
-from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import CLOSED_NAMES
 
 pytestmark = pytest.mark.cluster
 
 
-async def no_save(promises: Promises) -> None:
-    raise AssertionError("holding writes promises nothing")
-
-
-async def no_submit(command: AnyCommand) -> Outcome:
-    raise AssertionError("holding writes asks consensus for nothing")
-
-
-def hands_of(server: PostgresServer) -> Hands:
-    return Hands(
-        me=NodeId("a"),
-        server=server,
-        memory=ServerMemory(),
-        promises=Promises,
-        save=no_save,
-        history=lambda: (),
-        new_incarnation=lambda: "a1",
-        progress=lambda percent: None,
-        submit=no_submit,
-    )
-
-
-def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> None:
+def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any, hands_of: Any) -> None:
     """Closed names count only once it has read them: a commit would still be acknowledged."""
 
     async def story() -> None:
@@ -76,7 +49,9 @@ def test_a_checkpointer_that_is_deaf_costs_the_server(lab: Any, play: Any) -> No
     play(story())
 
 
-def test_a_postmaster_that_hangs_is_killed_with_all_it_started(lab: Any, play: Any) -> None:
+def test_a_postmaster_that_hangs_is_killed_with_all_it_started(
+    lab: Any, play: Any, hands_of: Any
+) -> None:
     """It hears neither fast nor immediate: the last step does without it, in bounded time."""
 
     async def story() -> None:

@@ -25,7 +25,8 @@ from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.activity import Transaction
-from pgherd.model.errors import PostgresError
+from pgherd.model.credentials import Which
+from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
@@ -78,6 +79,8 @@ class FakeHerd:
         self.joiner: Callable[[JoinRequest], Awaitable[JoinAnswer]] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.asked: ConfigAsked | None = None
+        self.given: str | None = None
+        self.silent: str | None = None
         self.checked: ConfigChecked | None = ConfigChecked()
         self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
@@ -146,6 +149,17 @@ class FakeHerd:
         if self.checked is None:
             raise PostgresError("the cluster has no primary that could check them")
         return self.checked
+
+    async def rotate(
+        self, which: Which, *, secret: str, overlap_ms: int, author: str
+    ) -> cmd.Outcome:
+        if self.silent is not None:
+            raise OperatorError(f"{self.silent} did not take it", f"start {self.silent}")
+        self.given = secret
+        now = self.current.credentials.get(which)
+        generation = now.generation if now is not None else 0
+        command = cmd.RotatePassword(which, generation, "f", author, overlap_ms)
+        return await self.submit(command, timeout_s=1.0)
 
     async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
         found = self.transactions.get(node)

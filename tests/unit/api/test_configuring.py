@@ -22,7 +22,7 @@ def upgraded(herd):
 
 
 def server_says(herd, **changes):
-    contexts = {"max_connections": "postmaster", "work_mem": "user"}
+    contexts = {"max_connections": "postmaster", "shared_buffers": "postmaster", "work_mem": "user"}
     running = {"max_connections": "100", "work_mem": "4MB"}
     herd.checked = ConfigChecked(contexts=contexts, running=running, **changes)
 
@@ -111,6 +111,68 @@ def test_what_is_refused_changes_nothing(herd, client):
     assert (unchecked.status_code, unchecked.json()["code"]) == (503, "unchecked")
     assert client.post(f"{PATH}/rollback", json={"version": 9}).status_code == 404
     assert not herd.submitted
+
+
+def test_roles_nodes_and_lines_are_parts_of_their_own(herd, client):
+    """A part that is not named stays; what a change does to each is planned by its name."""
+    herd.react = members_hear
+    said = {
+        "parameters": {"work_mem": "5MB"},
+        "primary": {"work_mem": "6MB"},
+        "nodes": {"n2": {"shared_buffers": "1GB"}, "n1": {"work_mem": "9MB"}},
+        "hba": ["# ours", "", "host all app\t10.0.0.0/8 md5  "],
+    }
+    planned = client.patch(f"{PATH}?dry_run=1", json={"postgresql": said}).json()
+    assert [(one["name"], one["new"], one["effect"]) for one in planned["changes"]] == [
+        ("work_mem", "5MB", "reload"),
+        ("primary: work_mem", "6MB", "reload"),
+        ("n1: work_mem", "9MB", "reload"),
+        ("n2: shared_buffers", "1GB", "restart"),
+        ("hba", "# ours", "reload"),
+        ("hba", "host all app 10.0.0.0/8 md5", "reload"),
+    ]
+    assert [one["node"] for one in planned["steps"] if one["action"] == "restart"] == ["n2"]
+    del said["nodes"]["n2"]
+    first = client.patch(PATH, json={"postgresql": said})
+    assert first.status_code == 200, first.text
+    assert herd.asked.others == {"primary": {"work_mem": "6MB"}, "on n1": {"work_mem": "9MB"}}
+    assert herd.asked.access.hba == ("# ours", "host all app 10.0.0.0/8 md5")
+    put = {"parameters": {"jit": "off"}, "hba_whole": True, "nodes": {}}
+    assert client.put(PATH, json={"postgresql": put}).status_code == 200
+    found = client.get(PATH).json()["postgresql"]
+    assert (found["parameters"], found["primary"]) == ({"jit": "off"}, {"work_mem": "6MB"})
+    assert (len(found["hba"]), found["hba_whole"], found["nodes"]) == (2, True, {})
+    unset = client.patch(PATH, json={"postgresql": {"primary": {"work_mem": None}, "hba": []}})
+    assert unset.json()["changes"][0]["new"] is None
+    assert herd.asked.access.hba == ()
+    unknown = client.patch(PATH, json={"postgresql": {"nodes": {"n9": {"jit": "on"}}}})
+    assert (unknown.status_code, "n9" in unknown.json()["message"]) == (422, True)
+    apart = client.patch(PATH, json={"postgresql": {"primary": {"max_connections": 9}}})
+    assert (apart.status_code, "the same on all" in apart.json()["message"]) == (422, True)
+    owned = client.patch(PATH, json={"postgresql": {"replica": {"fsync": "off"}}})
+    assert (owned.status_code, "belongs to pgherd" in owned.json()["message"]) == (422, True)
+
+
+def test_a_trial_is_confirmed_or_keeps_others_out(herd, client):
+    """It says until when; nobody sets anything else meanwhile; a rollback ends it as well."""
+    tried = client.patch(f"{PATH}?wait=0", json=body(_more={"trial": "5m"}, work_mem="8MB"))
+    assert tried.status_code == 202, tried.text
+    assert newest(herd.current).trial.streamed == ("n2", "n3")
+    assert client.get(PATH).json()["trial_until"]
+    [warning] = client.get("/api/v1/cluster/status").json()["warnings"]
+    assert "version 1 of the configuration is on trial until" in warning
+    other = client.patch(PATH, json=body(work_mem="9MB"))
+    assert (other.status_code, other.json()["code"]) == (409, "on_trial")
+    assert "config confirm" in other.json()["hint"]
+    assert client.post(f"{PATH}/confirm", json={"version": 7}).status_code == 409
+    kept = client.post(f"{PATH}/confirm", json={"version": 1}).json()
+    assert (kept["version"], kept["trial_until"]) == (1, None)
+    assert client.post(f"{PATH}/confirm", json={}).json()["code"] == "stale"
+    client.patch(f"{PATH}?wait=0", json=body(_more={"trial": "5m"}, work_mem="9MB"))
+    back = client.post(f"{PATH}/rollback?wait=0", json={"version": 1})
+    assert (back.status_code, newest(herd.current).trial) == (202, None)
+    wrong = client.patch(PATH, json=body(_more={"trial": "soon"}, work_mem="9MB"))
+    assert wrong.status_code == 422
 
 
 def test_nodes_show_what_waits_for_a_restart(herd, client):

@@ -82,6 +82,41 @@ def test_history_and_the_way_back(herd, url, pgherd):
     assert pgherd("config", "rollback", "77", "--yes", *url).code == 2
 
 
+def test_lines_of_access_come_from_a_file_or_an_editor(herd, url, pgherd, tmp_path, monkeypatch):
+    """`config hba` and `config ident` show, plan, apply and edit; a trial is confirmed."""
+    file = tmp_path / "pg_hba.conf"
+    file.write_text("# clients\nhost all app 10.0.0.0/8 md5\n")
+    planned = pgherd("config", "hba", "plan", str(file), "--whole", *url)
+    assert "hba: (not set) -> host all app 10.0.0.0/8 md5, by reload" in planned.err
+    assert "hba: a block -> the whole file" in planned.err
+    assert newest(herd.current).version == 0
+    done = pgherd("config", "hba", "apply", str(file), "--trial", "5m", "--yes", *url)
+    assert done.code == 0, done.err
+    assert "pgherd config confirm" in done.err
+    assert "on trial until" in pgherd("config", "show", *url).out
+    assert pgherd("config", "confirm", *url).code == 0
+    assert newest(herd.current).trial is None
+    assert pgherd("config", "hba", "show", *url).out == file.read_text()
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "ops bob app" >> "$1"\n')
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    assert pgherd("config", "ident", "edit", "--yes", *url).code == 0
+    assert newest(herd.current).ident == ("ops bob app",)
+    shown = pgherd("config", "hba", "show", "-o", "json", *url)
+    assert json.loads(shown.out)["hba_whole"] is False
+    assert "2 lines of hba" in pgherd("config", "history", *url).out
+
+
+def test_a_parameter_may_count_for_a_role_or_a_node(herd, url, pgherd):
+    assert pgherd("config", "set", "work_mem=8MB", "--on", "replica", "--yes", *url).code == 0
+    assert pgherd("config", "set", "work_mem=9MB", "--on", "n2", "--yes", *url).code == 0
+    now = newest(herd.current)
+    assert (now.parameters, now.replica) == ({}, {"work_mem": "8MB"})
+    assert now.nodes == {"n2": {"work_mem": "9MB"}}
+    assert "replica" in pgherd("config", "show", *url).out
+
+
 def test_what_is_no_change_is_refused(herd, url, pgherd):
     assert pgherd("config", "set", "--yes", *url).code == 2
     assert pgherd("config", "set", "work_mem", "--yes", *url).code == 2

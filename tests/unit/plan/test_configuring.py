@@ -74,6 +74,19 @@ def test_no_order_of_restarts_leaves_a_standby_with_less() -> None:
             assert has == {1: 50, 2: 50, 3: 50}
 
 
+def test_what_counts_for_a_role_is_told_when_the_role_changes() -> None:
+    """A new primary was told its standby's values; its own come by the next act."""
+    known = configured(work_mem="8MB")
+    one = replace(
+        known.config[-1], primary={"work_mem": "9MB"}, nodes={NodeId("n1"): {"jit": "on"}}
+    )
+    known = replace(known, config=(*known.config[:-1], one))
+    was = knows(1, known, replace(runs(primary()), config=2), others=(HAS, HAS), work_mem="8MB")
+    planned = decider.decide(was)
+    assert planned.rule == 92
+    assert planned.action == act.Configure(2, {"work_mem": "9MB", "jit": "on"}, one.access)
+
+
 def test_only_a_switchover_goes_down() -> None:
     """A failover promotes what runs; nobody waits for a restart then."""
     assert lowers(LOWERED, HAS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import config_cases
+import password_cases
 import pytest
 import slot_cases
 from forward_cases import HERD_CASES
@@ -633,6 +634,7 @@ CASES = (
     *(Case(*each) for each in HERD_UPKEEP),
     *(Case(*each) for each in HERD_CASES),
     *(Case(*each) for each in config_cases.HERD_CASES),
+    *(Case(*each) for each in password_cases.HERD_CASES),
     *(Case(*each) for each in slot_cases.HERD_CASES),
 )
 

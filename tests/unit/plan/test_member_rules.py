@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import config_cases
+import password_cases
 import pytest
 import slot_cases
 from forward_cases import MEMBER_CASES
@@ -483,6 +484,7 @@ CASES = (
     *(Case(*each) for each in slot_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_CASES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
+    *(Case(*each) for each in password_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_UPKEEP),
 )
 
