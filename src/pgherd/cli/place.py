@@ -159,8 +159,11 @@ def tags_of(settings: Settings) -> Tags:
     )
 
 
-def check_unused(place: Place, settings: Settings) -> None:
-    """Refuse where a node was set up before: nothing of it may be lost."""
+def check_unused(place: Place, settings: Settings, *, adopts: bool = False) -> None:
+    """Refuse where a node was set up before: nothing of it may be lost.
+
+    adopts: the data directory is there, and is what the node is made for.
+    """
     start = f"start it: pgherd start --config {place.config}; or make another node with --dir DIR"
     if place.config.exists():
         raise OperatorError(f"{place.config} exists: this node was set up already", start)
@@ -168,6 +171,8 @@ def check_unused(place: Place, settings: Settings) -> None:
         ("data directory", settings.postgresql.data_dir),
         ("consensus store", settings.raft.data_dir),
     ):
+        if adopts:
+            continue
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OperatorError(
                 f"the {what} {path} is not empty",
@@ -188,8 +193,8 @@ def check_writable(place: Place) -> None:
             )
 
 
-def check_ports(settings: Settings) -> None:
-    """Every port that the node will listen on is free."""
+def check_ports(settings: Settings, *, used: int = 0) -> None:
+    """Every port that the node will listen on is free, but for the one its server uses already."""
     address = settings.node.address
     wanted = [
         ("raft.port", address.bound("raft"), settings.raft.port),
@@ -199,7 +204,7 @@ def check_ports(settings: Settings) -> None:
             for one in settings.proxy.listeners
         ),
     ]
-    if settings.has_server:
+    if settings.has_server and settings.postgresql.port != used:
         wanted.append(("postgresql.port", address.bound("postgresql"), settings.postgresql.port))
     for key, host, port in wanted:
         why = _cannot_bind(host, port)
@@ -233,8 +238,13 @@ def check_enterable(settings: Settings, *, user: str | None) -> None:
             )
 
 
-def write_all(files: list[File], *, settings: Settings, user: str | None) -> None:
-    """Make directories and files. On failure the files that were made are taken back."""
+def write_all(
+    files: list[File], *, settings: Settings, user: str | None, adopts: bool = False
+) -> None:
+    """Make directories and files. On failure the files that were made are taken back.
+
+    adopts: the directories around the data directory are somebody's, and stay as they are.
+    """
     from pgherd.pki.files import write_private
 
     made: list[Path] = []
@@ -246,7 +256,7 @@ def write_all(files: list[File], *, settings: Settings, user: str | None) -> Non
                 raise OperatorError(f"{file.path} exists", "name another place with --dir DIR")
             made.append(file.path)
             write_private(file.path, file.data, mode=file.mode)
-        if settings.has_server:
+        if settings.has_server and not adopts:
             make_postgres_directory(settings, user=user)
     except OSError as error:
         take_back(made)

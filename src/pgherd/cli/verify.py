@@ -200,7 +200,8 @@ class Verifier:
         ports = [one.port for one in self._settings.proxy.listeners if one.route == "primary"]
         if not ports:
             return "no listener is configured"
-        if not self._settings.has_server:
+        pg = self._settings.postgresql
+        if not self._settings.has_server or pg.superuser.password is None:
             return self.proxy_leads(ports[0])
         import psycopg
 
