@@ -266,6 +266,7 @@ def connect(settings: Settings, *, port: int | None = None) -> psycopg.Connectio
         "connect_timeout": CONNECT_TIMEOUT_S,
         "options": "-c search_path=pg_catalog -c statement_timeout=10s",
         "application_name": "pgherd-verify",
+        "client_encoding": "UTF8",
     }
     if port is not None:
         bound = settings.node.address.bound("proxy")

@@ -204,7 +204,7 @@ def as_owner(owner: str) -> Iterator[None]:
 
 def ask(stranger: Stranger, *, superuser: str, database: str) -> Answers:
     """Ask a running server. Raises OperatorError where it lets its own user not in."""
-    with as_owner(stranger.owner), _connect(stranger, superuser, database) as connection:
+    with _connect(stranger, superuser, database) as connection:
         rows = connection.execute(
             "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(ASKED),)
         ).fetchall()
@@ -232,19 +232,21 @@ def ask(stranger: Stranger, *, superuser: str, database: str) -> Answers:
 
 
 def _connect(stranger: Stranger, superuser: str, database: str) -> Any:
-    import psycopg
+    import psycopg  # as ourselves: its files may be closed to the server's user
 
     try:
-        return psycopg.connect(
-            host=stranger.socket_dir or "127.0.0.1",
-            port=stranger.port,
-            user=superuser,
-            dbname=database,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            application_name="pgherd-adopt",
-            options="-c search_path=pg_catalog -c statement_timeout=10s",
-            autocommit=True,
-        )
+        with as_owner(stranger.owner):
+            return psycopg.connect(
+                host=stranger.socket_dir or "127.0.0.1",
+                port=stranger.port,
+                user=superuser,
+                dbname=database,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                application_name="pgherd-adopt",
+                client_encoding="UTF8",
+                options="-c search_path=pg_catalog -c statement_timeout=10s",
+                autocommit=True,
+            )
     except psycopg.Error as error:
         why = " ".join(str(error).split())
         raise OperatorError(

@@ -1,0 +1,122 @@
+"""Servers that somebody else made become nodes by `pgherd adopt`, with all that is in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from test_joining import Machines, free_base, machines
+
+from pgherd.postgres.identity import resolve
+from pgherd.postgres.processes import parse_pid_file
+from pgherd.postgres.tools import as_user, clean_environment
+
+__all__ = ["machines"]
+
+ROWS = 1000
+
+
+class Standalone:
+    """A server made by PostgreSQL's own programs, in a directory of its own."""
+
+    def __init__(self, machines: Machines, name: str) -> None:
+        self.bin = machines.postgres_bin
+        self.home = machines.ground / name
+        self.data = self.home / "data"
+        self.port = 0
+        self.home.mkdir()
+        self.home.chmod(0o755)
+        self.user = resolve()
+        if self.user is not None:
+            os.chown(self.home, self.user.uid, self.user.gid)
+
+    def run(self, program: str, *words: object) -> None:
+        """One of PostgreSQL's programs, as its user."""
+        argv = [str(self.bin / program), *map(str, words)]
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=clean_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            **as_user(self.user),
+        )
+        assert done.returncode == 0, f"{argv}: {done.stdout}\n{done.stderr}"
+
+    def make(self) -> None:
+        """A primary with rows."""
+        self.run("initdb", "-D", self.data, "-U", "postgres", "--auth-local=peer", "-A", "trust")
+        self.start()
+        with self.connect() as connection:
+            connection.execute("CREATE TABLE old (n int PRIMARY KEY)")
+            connection.execute("INSERT INTO old SELECT generate_series(1, %s)", (ROWS,))
+
+    def start(self) -> None:
+        self.port = self.port or free_base()
+        words = f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1"
+        log = self.home / "log"
+        self.run("pg_ctl", "start", "-w", "-D", self.data, "-l", log, "-o", words)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", autocommit=True
+        )
+
+    def copy(self, primary: Standalone) -> None:
+        """A standby of another one that streams."""
+        self.run(
+            *("pg_basebackup", "-D", self.data, "-R", "-X", "stream", "-c", "fast"),
+            *("-h", "127.0.0.1", "-p", primary.port, "-U", "postgres"),
+        )
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        found = parse_pid_file((self.data / "postmaster.pid").read_text())
+        assert found is not None
+        return found.pid
+
+
+def rows(port: int) -> int:
+    with psycopg.connect(
+        host="127.0.0.1", port=port, user="postgres", dbname="postgres"
+    ) as connection:
+        row = connection.execute("SELECT count(*) FROM old").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def adopt(machines: Machines, name: str, data: Path, *words: object) -> str:
+    """Adopt a server, on free ports for all but itself."""
+    place = [word for word in machines.place(name, data=False) if word != "--start"]
+    done = machines.pgherd("adopt", "--data-dir", data, *words, *place, "--start", "--yes")
+    return done.stderr
+
+
+@pytest.mark.parametrize("stable", ["debian-15"], indirect=True)
+def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
+    """Neither is cloned nor restarted; a third joins by clone; the rows outlive the first one."""
+    first, second = Standalone(machines, "first"), Standalone(machines, "second")
+    first.make()
+    second.copy(first)
+    pids = first.pid, second.pid
+    told = adopt(machines, "n1", first.data)
+    assert "it is not restarted" in told
+    assert "adopt its standbys next: walreceiver" in told
+    token = machines.pgherd("token", "create", "--join", "--config", machines.config["n1"]).stdout
+    adopt(machines, "n2", second.data, "--token", token.strip())
+    assert (first.pid, second.pid) == pids
+    machines.join("n3", via="n1")
+    status = machines.wait_operational("n1", 3)
+    assert status["primary_node_id"] == "n1"
+    assert not list(second.home.glob("data.old-*")), "it was cloned anew"
+    machines.kill("n1")
+    status = machines.wait_for("n2", lambda now: now["primary_node_id"] in ("n2", "n3"))
+    print(status)
