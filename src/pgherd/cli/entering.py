@@ -37,7 +37,8 @@ PAUSE_S = 1.0
 class Entering(msgspec.Struct, frozen=True):
     """What was asked for. target: HOST or HOST:PORT, "" for what the token says.
 
-    adopts: the system identifier of the data directory that is there already, and is kept.
+    adopts: the system identifier of the data directory that is there already, and is kept, and
+    major its version · moves: what is in the place of the data directory is moved aside.
     """
 
     token: str
@@ -50,6 +51,7 @@ class Entering(msgspec.Struct, frozen=True):
     values: dict[str, Any] = {}
     adopts: str = ""
     major: int = 0
+    moves: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -69,7 +71,7 @@ def enter(place: Place, wish: Entering) -> Made:
     values = first_values(place, wish)
     _, settings = write_text(values, without=without)
     known = settings.postgresql.user, wish.major
-    user, major = known if wish.adopts else prepare(place, settings)
+    user, major = known if wish.adopts else prepare(place, settings, moves=wish.moves)
     address = places.address_of(settings)
     request = make_request(NodeId(wish.name), hosts_of(address))
     body = {
@@ -100,6 +102,8 @@ def enter(place: Place, wish: Entering) -> Made:
     if answer.shared.ca_key:
         files.append(File(place.ca_key, answer.shared.ca_key.encode()))
     files.append(File(place.config, text.encode(), 0o644))
+    if wish.moves and (aside := places.move_aside(settings.postgresql.data_dir)) is not None:
+        say(f"what was in {settings.postgresql.data_dir} is kept in {aside}")
     write(files, settings=settings, user=user, adopts=bool(wish.adopts))
     say(f"{wish.name} is admitted to {answer.admission.cluster}; made {place.config}")
     return Made(place=place, settings=settings, user=user)

@@ -120,6 +120,9 @@ def join(
         bool,
         typer.Option("--proxy", help="A way in for clients, no data; with --witness it votes too."),
     ] = False,
+    move_aside: Annotated[
+        bool, typer.Option("--move-aside", help="Rename a data directory that is in the way.")
+    ] = False,
     start: StartOption = False,
     timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
 ) -> None:
@@ -143,6 +146,7 @@ def join(
         witness=witness,
         proxy=proxy,
         values=overrides(given or []),
+        moves=move_aside and not witness and not proxy,
     )
     made = enter(place, wish)
     if not start:

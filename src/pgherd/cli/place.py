@@ -159,10 +159,13 @@ def tags_of(settings: Settings) -> Tags:
     )
 
 
-def check_unused(place: Place, settings: Settings, *, adopts: bool = False) -> None:
+def check_unused(
+    place: Place, settings: Settings, *, adopts: bool = False, moves: bool = False
+) -> None:
     """Refuse where a node was set up before: nothing of it may be lost.
 
-    adopts: the data directory is there, and is what the node is made for.
+    adopts: the data directory is there, and is what the node is made for · moves: what is in the
+    place of the data directory will be moved aside.
     """
     start = f"start it: pgherd start --config {place.config}; or make another node with --dir DIR"
     if place.config.exists():
@@ -171,16 +174,52 @@ def check_unused(place: Place, settings: Settings, *, adopts: bool = False) -> N
         ("data directory", settings.postgresql.data_dir),
         ("consensus store", settings.raft.data_dir),
     ):
-        if adopts:
+        if adopts or (moves and path == settings.postgresql.data_dir):
             continue
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OperatorError(
                 f"the {what} {path} is not empty",
-                "name another place with --dir DIR, or move it away if it is of no use",
+                "name another place with --dir DIR, or add --move-aside to a join, which keeps it",
             )
     for path in (place.ca, place.ca_key, place.cert, place.key):
         if path.exists():
             raise OperatorError(f"{path} exists already", "name another place with --dir DIR")
+
+
+def check_movable(data_dir: Path) -> None:
+    """Whether a directory that is not the cluster's can be renamed, and nobody works in it."""
+    from pgherd.postgres import tree
+
+    if not data_dir.exists():
+        return
+    users = tree.of_directory(data_dir) if data_dir.is_dir() else ()
+    if users:
+        raise OperatorError(
+            f"PostgreSQL runs in {data_dir} (process {min(users)})",
+            f"stop it first: pg_ctl stop -D {data_dir}; to keep it as a node: pgherd adopt",
+        )
+    if data_dir.is_mount() or not os.access(data_dir.parent, os.W_OK | os.X_OK):
+        raise OperatorError(
+            f"{data_dir} cannot be renamed where it is",
+            f"set postgresql.data_dir to a folder below it, e.g. {data_dir}/data",
+        )
+
+
+def move_aside(data_dir: Path) -> Path | None:
+    """Rename what is in the place of a data directory; nothing of pgherd's ever removes it.
+
+    The new name; None where nothing was there.
+    """
+    from pgherd.postgres.files import sync_directory
+
+    if not data_dir.exists():
+        return None
+    number = 1
+    while (aside := data_dir.with_name(f"{data_dir.name}.aside-{number}")).exists():
+        number += 1
+    data_dir.rename(aside)
+    sync_directory(data_dir.parent)
+    return aside
 
 
 def check_writable(place: Place) -> None:

@@ -106,7 +106,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     file overrides but for those that a standby must match, and of which version they are, 0 before
     the server was seen to have them · passfile = where the roles' passwords are written for libpq;
     outside of the data directory, so that no backup carries it · slot_wal_max, wal_keep = sizes as
-    PostgreSQL writes them.
+    PostgreSQL writes them · bootstrap = the command that makes the first data directory; none:
+    initdb does.
     """
 
     passfile: str
@@ -132,6 +133,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     receiver_status_s: int = 1
     slot_wal_max: str = "10GB"
     wal_keep: str = "512MB"
+    bootstrap: tuple[str, ...] = ()
+    bootstrap_timeout_s: float = 86_400.0
 
     @property
     def tls(self) -> bool:
