@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pgherd.model.errors import PostgresError
 from pgherd.postgres import clone, conf, datadir, launch, pgcontrol, processes
-from pgherd.postgres.files import read_text, tail, write_atomic
+from pgherd.postgres.files import make_directory, read_text, tail, write_atomic
 from pgherd.postgres.settings import HBA_FILE, IDENT_FILE
 from pgherd.postgres.tools import run_tool
 
@@ -92,8 +92,11 @@ async def _recover(server: PostgresServer, side: Path) -> None:
 
 def _prepare(server: PostgresServer, side: Path) -> None:
     """Files without which no server starts; the source may have had them in other places."""
+    (side / conf.STANDBY_SIGNAL).unlink(missing_ok=True)  # it would win, and never end
     write_atomic(side / conf.CONF, conf.render({}), user=server.user)
-    conf.write_access(side, server.settings, user=server.user)
+    make_directory(server.socket_dir, user=server.user, mode=0o755)
+    write_atomic(side / HBA_FILE, "local all all reject\n", user=server.user)
+    write_atomic(side / IDENT_FILE, "", user=server.user)
     if not (side / "postgresql.conf").exists():
         write_atomic(side / "postgresql.conf", "", user=server.user)
 
@@ -102,7 +105,8 @@ def _command(server: PostgresServer, side: Path) -> list[str]:
     """Reachable by nobody, and open for writing at its target."""
     values = {
         "listen_addresses": "",
-        "unix_socket_directories": "",
+        "unix_socket_directories": str(server.socket_dir),
+        "port": str(server.port),
         "hba_file": str(side / HBA_FILE),
         "ident_file": str(side / IDENT_FILE),
         "hot_standby": "off",
