@@ -93,30 +93,48 @@ def rows(port: int) -> int:
     return int(row[0])
 
 
-def adopt(machines: Machines, name: str, data: Path, *words: object) -> str:
-    """Adopt a server, on free ports for all but itself."""
-    place = [word for word in machines.place(name, data=False) if word != "--start"]
-    done = machines.pgherd("adopt", "--data-dir", data, *words, *place, "--start", "--yes")
-    return done.stderr
+def adopt(machines: Machines, name: str, data: Path, *words: object, code: int = 0) -> str:
+    """Adopt a server, on free ports for all but itself; what is said."""
+    place = machines.place(name, data=False)
+    return machines.pgherd("adopt", "--data-dir", data, *words, *place, "--yes", code=code).stderr
 
 
 @pytest.mark.parametrize("stable", ["debian-15"], indirect=True)
 def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
-    """Neither is cloned nor restarted; a third joins by clone; the rows outlive the first one."""
+    """Neither is cloned nor restarted; a third joins by clone; the rows outlive the first one.
+
+    The third one finds another cluster's directory in its place, twice, and keeps it both times.
+    """
     first, second = Standalone(machines, "first"), Standalone(machines, "second")
     first.make()
     second.copy(first)
     pids = first.pid, second.pid
+    refused = adopt(machines, "n2", second.data, code=2)
+    assert "adopt the primary first" in refused
     told = adopt(machines, "n1", first.data)
     assert "it is not restarted" in told
     assert "adopt its standbys next: walreceiver" in told
     token = machines.pgherd("token", "create", "--join", "--config", machines.config["n1"]).stdout
     adopt(machines, "n2", second.data, "--token", token.strip())
     assert (first.pid, second.pid) == pids
-    machines.join("n3", via="n1")
-    status = machines.wait_operational("n1", 3)
-    assert status["primary_node_id"] == "n1"
     assert not list(second.home.glob("data.old-*")), "it was cloned anew"
+    place = machines.place("n3")
+    foreign = machines.config["n3"].parent / "postgresql" / "data"
+    foreign.mkdir(parents=True)
+    (foreign / "mine").write_text("keep me")
+    token = machines.pgherd("token", "create", "--join", "--config", machines.config["n1"]).stdout
+    words = ["join", "--token", token.strip(), *place]
+    assert "add --move-aside" in machines.pgherd(*words, code=2).stderr
+    machines.pgherd(*words, "--move-aside")
+    assert (foreign.with_name("data.aside-1") / "mine").read_text() == "keep me"
+    status = machines.wait_operational("n1", 3)
+    assert (status["primary_node_id"], status["synchronous"]["voters"]) == ("n1", ["n2", "n3"])
+    with first.connect() as connection:
+        connection.execute("INSERT INTO old VALUES (0)")
     machines.kill("n1")
     status = machines.wait_for("n2", lambda now: now["primary_node_id"] in ("n2", "n3"))
-    print(status)
+    leader = status["primary_node_id"]
+    [node] = [one for one in machines.ask("n2", "nodes") if one["name"] == leader]
+    assert rows(node["postgresql_port"]) == ROWS + 1
+    machines.start("n1")
+    machines.wait_for("n2", lambda now: now["status"] == "operational" and now["healthy_nodes"] == 3)

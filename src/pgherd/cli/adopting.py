@@ -228,6 +228,7 @@ def adopt(place: Place, wish: Wish, *, agreed: Any) -> Settings:
     values = own_values(wish, found)
     settings = settings_of(place, wish, values)
     adoption = check(place, wish, found, settings)
+    places.check_ports(settings, used=found.stranger.port)
     reasons = restarts(wish, found, settings)
     show(place, wish, found, settings=settings, reasons=reasons)
     agreed()
@@ -250,7 +251,21 @@ def settings_of(place: Place, wish: Wish, values: dict[str, Any]) -> Settings:
         cluster=wish.cluster,
         base_port=wish.base_port,
     )
+    check_port(values["postgresql.port"], known | values)
     return founding.read(known | values)
+
+
+def check_port(port: int, values: dict[str, Any]) -> None:
+    """The server and the proxy in front of it cannot listen on one port."""
+    from pgherd.config.proxy import Proxy
+
+    listeners = values.get("proxy.listeners") or [{"port": one.port} for one in Proxy().listeners]
+    if any(str(one["port"]) == str(port) for one in listeners):
+        raise OperatorError(
+            f"port {port} is the server's and the proxy's, which leads clients to the primary",
+            "--port 5442 moves the server by a restart, and clients stay where they are; or keep"
+            " the server there, and move the proxy: --base-port PORT, or --set proxy.listeners=...",
+        )
 
 
 def settings_at(place: Place) -> Settings:
@@ -282,7 +297,6 @@ def check(place: Place, wish: Wish, found: Found, settings: Settings) -> Adoptio
         places.check_unused(place, settings, adopts=True)
     places.check_writable(place)
     check_parent(wish.data_dir)
-    places.check_ports(settings, used=found.stranger.port)
     check_room(settings)
     return known or Adoption(
         data_dir=str(wish.data_dir),

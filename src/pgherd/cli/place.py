@@ -233,7 +233,10 @@ def check_writable(place: Place) -> None:
 
 
 def check_ports(settings: Settings, *, used: int = 0) -> None:
-    """Every port that the node will listen on is free, but for the one its server uses already."""
+    """Every port that the node will listen on is free.
+
+    used: the port of the server that becomes its own, which keeps it or is stopped before.
+    """
     address = settings.node.address
     wanted = [
         ("raft.port", address.bound("raft"), settings.raft.port),
@@ -243,10 +246,10 @@ def check_ports(settings: Settings, *, used: int = 0) -> None:
             for one in settings.proxy.listeners
         ),
     ]
-    if settings.has_server and settings.postgresql.port != used:
+    if settings.has_server:
         wanted.append(("postgresql.port", address.bound("postgresql"), settings.postgresql.port))
     for key, host, port in wanted:
-        why = _cannot_bind(host, port)
+        why = _cannot_bind(host, port) if port != used else ""
         if why:
             raise OperatorError(
                 f"{key}: cannot listen on {host}:{port}: {why}",
