@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from test_joining import Machines, free_base, machines
+from test_joining import Machines, end_all, free_base, machines
 
 from pgherd.postgres.identity import resolve
 from pgherd.postgres.processes import parse_pid_file
@@ -94,7 +95,7 @@ def rows(port: int) -> int:
 
 
 def adopt(machines: Machines, name: str, data: Path, *words: object, code: int = 0) -> str:
-    """Adopt a server, on free ports for all but itself; what is said."""
+    """Adopt a server and start it, on free ports for all but itself; what is said."""
     place = machines.place(name, data=False)
     return machines.pgherd("adopt", "--data-dir", data, *words, *place, "--yes", code=code).stderr
 
@@ -103,7 +104,9 @@ def adopt(machines: Machines, name: str, data: Path, *words: object, code: int =
 def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
     """Neither is cloned nor restarted; a third joins by clone; the rows outlive the first one.
 
-    The third one finds another cluster's directory in its place, twice, and keeps it both times.
+    The first command is cut short, and typed again. The third node finds another's directory in its
+    place, and keeps it. In the end all is gone but one stopped directory, which founds anew, above
+    the terms that it was written in.
     """
     first, second = Standalone(machines, "first"), Standalone(machines, "second")
     first.make()
@@ -111,7 +114,10 @@ def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
     pids = first.pid, second.pid
     refused = adopt(machines, "n2", second.data, code=2)
     assert "adopt the primary first" in refused
-    told = adopt(machines, "n1", first.data)
+    place = machines.place("n1", data=False)
+    words = ["adopt", "--data-dir", first.data, "--yes", *place]
+    machines.pgherd(*words, "--no-start")
+    told = machines.pgherd(*words, "--start").stderr
     assert "it is not restarted" in told
     assert "adopt its standbys next: walreceiver" in told
     token = machines.pgherd("token", "create", "--join", "--config", machines.config["n1"]).stdout
@@ -138,3 +144,11 @@ def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
     assert rows(node["postgresql_port"]) == ROWS + 1
     machines.start("n1")
     machines.wait_for("n2", lambda now: now["status"] == "operational" and now["healthy_nodes"] == 3)
+    data = second.data if leader == "n2" else foreign
+    for home in (machines.ground, *(file.parent for file in machines.config.values())):
+        end_all(home, signal.SIGKILL)
+    adopt(machines, "z1", data)
+    again = machines.wait_operational("z1", 1)
+    assert again["epoch"] > status["epoch"]
+    [node] = machines.ask("z1", "nodes")
+    assert rows(node["postgresql_port"]) == ROWS + 1

@@ -8,13 +8,17 @@ import subprocess
 from pathlib import Path
 
 import msgspec
-import psycopg
 import pytest
 
+from pgherd.act.following import init_db
+from pgherd.act.hands import Hands
+from pgherd.model import action as act
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import NodeId, Term
+from pgherd.model.promises import Promises
 from pgherd.postgres import bootstrap, clone, conf, strangers, takeover
 from pgherd.postgres.datadir import DirKind
+from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import Place
 from pgherd.postgres.tools import as_user, clean_environment
@@ -58,7 +62,7 @@ def texts(folder: Path) -> dict[str, str]:
     return {str(path): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_debian_server_is_entered_while_it_runs(lab, play):
+def test_a_debian_server_is_entered_while_it_runs(lab, play, monkeypatch):
     """It is reloaded, entered, put back where it does not take it; then stopped, and ours."""
     server = lab.server("a")
 
@@ -81,9 +85,11 @@ def test_a_debian_server_is_entered_while_it_runs(lab, play):
         before = texts(config.parent)
         place = Place(str(server.data_dir), server.port, str(server.socket_dir))
         wrong = msgspec.structs.replace(server.settings, superuser="nobody")
+        monkeypatch.setattr(takeover, "TAKES_S", 1.0)
         with pytest.raises(OperatorError, match="it is as it was"):
             await takeover.in_place(stranger, wrong, place, names="", user=lab.user)
         assert texts(config.parent) == before
+        monkeypatch.undo()
         kept = lab.base / "kept"
         takeover.keep(stranger, kept)
         takeover.bring_home(stranger, lab.user)
@@ -135,7 +141,24 @@ recovery_target_name = 'here'
 END"""
         command = ("/bin/sh", "-c", script, "restore")
         server.settings = msgspec.structs.replace(server.settings, bootstrap=command)
-        await bootstrap.make(server, "b00001")
+        saved: list[Promises] = [Promises()]
+
+        async def save(promises: Promises) -> None:
+            saved.append(promises)
+
+        hands = Hands(
+            me=NodeId("b"),
+            server=server,
+            memory=ServerMemory(),
+            promises=lambda: saved[-1],
+            save=save,
+            history=tuple,
+            new_incarnation=lambda: "b00001",
+            progress=print,
+            submit=save,  # type: ignore[arg-type] # never asked
+        )
+        await init_db(hands, act.InitDb())
+        assert saved[-1].incarnation == "b00001"
         state = await server.state()
         assert (state.kind, state.clean, state.incarnation) == (DirKind.STOPPED, True, "b00001")
         await server.start()
