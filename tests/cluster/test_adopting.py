@@ -143,7 +143,9 @@ def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
     [node] = [one for one in machines.ask("n2", "nodes") if one["name"] == leader]
     assert rows(node["postgresql_port"]) == ROWS + 1
     machines.start("n1")
-    machines.wait_for("n2", lambda now: now["status"] == "operational" and now["healthy_nodes"] == 3)
+    machines.wait_for(
+        "n2", lambda now: now["status"] == "operational" and now["healthy_nodes"] == 3
+    )
     data = second.data if leader == "n2" else foreign
     for home in (machines.ground, *(file.parent for file in machines.config.values())):
         end_all(home, signal.SIGKILL)

@@ -319,11 +319,10 @@ def check_parent(data_dir: Path) -> None:
         raise OperatorError(f"{data_dir.parent} cannot be written to", "use sudo")
 
 
-def show(
-    place: Place, wish: Wish, found: Found, *, settings: Settings, reasons: list[str]
-) -> None:
+def show(place: Place, wish: Wish, found: Found, *, settings: Settings, reasons: list[str]) -> None:
     """The plan, for people."""
-    from pgherd.postgres import foreignconf, settings as parameters
+    from pgherd.postgres import foreignconf
+    from pgherd.postgres import settings as parameters
 
     stranger = found.stranger
     runs = f"runs as process {stranger.pid}" if stranger.pid else "is stopped"

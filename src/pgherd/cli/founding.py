@@ -101,12 +101,11 @@ def write_text(values: dict[str, Any], *, without: str = "") -> tuple[str, Setti
     return text, load_text(text, file="the new configuration")
 
 
-def prepare(
-    place: Place, settings: Settings, *, moves: bool = False
-) -> tuple[str | None, int]:
+def prepare(place: Place, settings: Settings, *, moves: bool = False) -> tuple[str | None, int]:
     """Refuse what can be refused before a file is written.
 
-    moves: a data directory that is there already will be moved aside. Returns the user that PostgreSQL will run as (None: ourselves) and the major version that is
+    moves: a data directory that is there already will be moved aside.
+    Returns the user that PostgreSQL will run as (None: ourselves) and the major version that is
     here (0 where it does not run).
     """
     places.check_unused(place, settings, moves=moves)

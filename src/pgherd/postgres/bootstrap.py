@@ -59,7 +59,7 @@ async def _fill(server: PostgresServer, side: Path) -> None:
             f"{command[0]} was to leave a data directory of PostgreSQL {server.binaries.major}, "
             f"and left {found}"
         )
-    side.chmod(0o700)
+    await asyncio.to_thread(side.chmod, 0o700)
 
 
 def _make_own(server: PostgresServer, side: Path, incarnation: str) -> None:

@@ -16,7 +16,8 @@ from pgherd.postgres.session import Session
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
 SETTINGS_SQL: LiteralString = """
-SELECT name, setting, source, coalesce(sourcefile, ''), context FROM pg_settings WHERE name = ANY($1)
+SELECT name, setting, source, coalesce(sourcefile, ''), context
+FROM pg_settings WHERE name = ANY($1)
 """
 
 

@@ -184,8 +184,9 @@ def _minds(words: list[str], data_dir: Path) -> bool:
         with contextlib.suppress(OSError):
             if file.is_absolute() and file.suffix in (".yml", ".yaml", ".conf", ".cfg"):
                 texts.append(file.read_text(errors="replace"))
-    names = re.findall(r"(?:data_dir|data_directory|--pgdata|-D)['\"]?[\s:=]+['\"]?(/[^\s'\"]+)",
-                       "\n".join(texts))
+    names = re.findall(
+        r"(?:data_dir|data_directory|--pgdata|-D)['\"]?[\s:=]+['\"]?(/[^\s'\"]+)", "\n".join(texts)
+    )
     return not names or any(Path(name).absolute() == data_dir for name in names)
 
 

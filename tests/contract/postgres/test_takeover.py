@@ -135,10 +135,18 @@ def test_a_backup_is_restored_to_its_target(lab, play):
         await source.acting.rows("SELECT pg_create_restore_point('here')")
         await source.acting.rows("INSERT INTO public.kept VALUES (2)")
         await source.acting.rows("SELECT pg_switch_wal()")
-        script = f"""cp -a {side}/. "$1" && touch "$1"/recovery.signal && cat >> "$1"/{conf.AUTO_CONF} <<END
-restore_command = 'cp {source.data_dir}/pg_wal/%f %p'
-recovery_target_name = 'here'
-END"""
+        told = (
+            f"restore_command = 'cp {source.data_dir}/pg_wal/%f %p'",
+            "recovery_target_name = 'here'",
+        )
+        script = "\n".join(
+            [
+                f'set -e; cp -a {side}/. "$1"; touch "$1"/recovery.signal',
+                f'cat >> "$1"/{conf.AUTO_CONF} <<END',
+                *told,
+                "END",
+            ]
+        )
         command = ("/bin/sh", "-c", script, "restore")
         server.settings = msgspec.structs.replace(server.settings, bootstrap=command)
         saved: list[Promises] = [Promises()]

@@ -150,9 +150,7 @@ def test_a_standby_founds_nothing_and_a_primary_joins_nothing(data_dir, found) -
     standby = msgspec.structs.replace(
         found, answers=msgspec.structs.replace(found.answers, in_recovery=True)
     )
-    stopped = msgspec.structs.replace(
-        found, answers=None, control=control("shut down in recovery")
-    )
+    stopped = msgspec.structs.replace(found, answers=None, control=control("shut down in recovery"))
     joins = wish(data_dir, token="t")
     for copy in (standby, stopped):
         adopting.check_role(joins, copy)
@@ -183,7 +181,9 @@ def test_a_second_try_goes_on(tmp_path, data_dir, found) -> None:
     first = adopting.check(where, asked, found, settings)
     adopting.write_adoption(settings, first)
     assert adopting.check(where, asked, found, settings) == first
-    other = msgspec.structs.replace(found, control=msgspec.structs.replace(control(), system_id="9"))
+    other = msgspec.structs.replace(
+        found, control=msgspec.structs.replace(control(), system_id="9")
+    )
     with pytest.raises(OperatorError, match="is of an adoption of"):
         adopting.check(where, asked, other, settings)
     (settings.raft.data_dir / "member.json").write_text("{}")

@@ -195,7 +195,11 @@ def test_an_adopted_standby_joins_with_its_directory(settings, tmp_path: Path):
     """It founds nothing, and nobody's server is its to promote."""
     (tmp_path / "raft").mkdir()
     said = Adoption(
-        data_dir=str(tmp_path / "data"), system_id="73", major=15, incarnation="abcdef", founds=False
+        data_dir=str(tmp_path / "data"),
+        system_id="73",
+        major=15,
+        incarnation="abcdef",
+        founds=False,
     )
     admission = Admission("main", N2, RaftId(7), (Seat(N1, RaftId(1), Address("h1", 8300)),))
     (tmp_path / "raft" / JOINED).write_bytes(msgspec.json.encode(admission))

@@ -159,7 +159,9 @@ CASES = (
         "data of an earlier cluster",
         107,
         cmd.Begin,
-        look(electing(history=(), level=6), report(1, parked(pos(57, 5000)), sealed(1, pos(57, 9)))),
+        look(
+            electing(history=(), level=6), report(1, parked(pos(57, 5000)), sealed(1, pos(57, 9)))
+        ),
     ),
     Case(
         "data of an earlier cluster, and a program that cannot say so",
