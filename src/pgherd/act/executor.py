@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import configuring, fencing, following, forwarding, leading
+from pgherd.act import configuring, fencing, following, forwarding, leading, room
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
@@ -35,6 +35,7 @@ async def _keep_leading(hands: Hands, a: act.KeepLeading) -> None:
 ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.InitDb: following.init_db,
     act.StartStandby: following.start_standby,
+    act.FreeBallast: room.free_ballast,
     act.Seal: following.seal,
     act.FastForward: forwarding.fast_forward,
     act.Lend: forwarding.lend,
