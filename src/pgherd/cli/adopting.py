@@ -100,7 +100,8 @@ def look(wish: Wish) -> Found:
             f"end it for good first, on every node: systemctl disable --now {manager.split()[0]}",
         )
     user = identity.resolve(stranger.owner)
-    wanted = str(wish.values.get("postgresql.bin_dir", "auto"))
+    known = strangers.programs_of(stranger.pid) if stranger.pid else "auto"
+    wanted = str(wish.values.get("postgresql.bin_dir", known))
     program = binaries.find(wanted, user=user, major=stranger.major)
     if program.major != stranger.major:
         raise OperatorError(
@@ -364,6 +365,14 @@ def notes(found: Found, settings: Settings) -> list[str]:
             "no checksums, no wal_log_hints: until its next restart this node, once it has lost"
             " the lead, can only be copied anew, not rewound"
         )
+    if found.standby and stranger.pid:
+        told.append("it stops following its present primary, until its node runs")
+    physical = [name for name, kind in answers.slots if kind == "physical"] if answers else []
+    if physical:
+        told.append(f"slots that keep WAL until somebody drops them: {', '.join(physical)}")
+    logical = [name for name, kind in answers.slots if kind == "logical"] if answers else []
+    if logical:
+        told.append(f"logical slots stay, and do not survive a failover: {', '.join(logical)}")
     if answers is not None and answers.followers:
         told.append(f"adopt its standbys next: {', '.join(answers.followers)}")
     if found.setting("synchronous_standby_names"):

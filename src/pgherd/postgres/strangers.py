@@ -20,7 +20,7 @@ import msgspec
 
 from pgherd.model.errors import OperatorError
 from pgherd.postgres import foreignconf, processes, tree
-from pgherd.postgres.binaries import Binaries
+from pgherd.postgres.binaries import NEEDED, Binaries
 from pgherd.postgres.conf import AUTO_CONF, RECOVERY_SIGNAL, STANDBY_SIGNAL
 from pgherd.postgres.files import read_text
 from pgherd.postgres.identity import PostgresUser
@@ -30,6 +30,7 @@ CONNECT_TIMEOUT_S = 5
 CONFIG_TIMEOUT_S = 20
 DEBIAN_ROOT = Path("/etc/postgresql")
 UNIT = re.compile(r"/([^/]+\.service)(?:/|$)")
+INTERPRETERS = ("python", "bash", "sh", "perl")
 MANAGERS = ("patroni", "repmgrd", "pg_autoctl", "stolon-keeper")
 ASKED = (
     *("wal_level", "max_wal_senders", "max_replication_slots", "hot_standby", "listen_addresses"),
@@ -42,13 +43,15 @@ ASKED = (
 class Answers(msgspec.Struct, frozen=True):
     """What a running server says. followers: application names of what streams from it.
 
-    tablespaces: their places outside of the data directory.
+    tablespaces: their places outside of the data directory · slots: of replication, with what kind
+    they are of.
     """
 
     settings: dict[str, str]
     in_recovery: bool
     followers: tuple[str, ...]
     tablespaces: tuple[str, ...]
+    slots: tuple[tuple[str, str], ...] = ()
 
 
 class Stranger(msgspec.Struct, frozen=True):
@@ -102,6 +105,11 @@ def look(data_dir: Path, *, config: Path | None = None, debian: Path = DEBIAN_RO
             f"{data_dir} is no data directory of PostgreSQL that can be read: {error}",
             "name it with --data-dir DIR; as a rule this needs root, or the user postgres",
         ) from error
+    if not version.isdigit():
+        raise OperatorError(
+            f"{data_dir} is of PostgreSQL {version}; pgherd runs 14 to 18",
+            "upgrade it first: pg_upgrade",
+        )
     pid_file = processes.parse_pid_file(read_text(data_dir / "postmaster.pid"))
     runs = pid_file is not None and tree.belongs(pid_file.pid, data_dir)
     pid = pid_file.pid if pid_file is not None and runs else 0
@@ -115,7 +123,7 @@ def look(data_dir: Path, *, config: Path | None = None, debian: Path = DEBIAN_RO
     return Stranger(
         data_dir=data_dir,
         owner=owner,
-        major=int(version) if version.isdigit() else 0,
+        major=int(version),
         standby=any(path.exists() for path in signals),
         config=config,
         pid=pid,
@@ -158,6 +166,15 @@ def unit_of(pid: int) -> str:
     return next((unit for unit in found if "postgres" in unit), "")
 
 
+def programs_of(pid: int) -> str:
+    """The bin folder of a running server, "auto" where it has not all of the programs."""
+    try:
+        place = Path(os.readlink(f"/proc/{pid}/exe")).parent
+    except OSError:
+        return "auto"
+    return str(place) if all((place / name).exists() for name in NEEDED) else "auto"
+
+
 def manager_of(data_dir: Path) -> str:
     """Another program that starts and promotes this server, as "patroni (process 12)"; "" if none.
 
@@ -173,7 +190,9 @@ def manager_of(data_dir: Path) -> str:
 
 def _runs(words: list[str], name: str) -> bool:
     """Whether it is this program: by itself, or as a script of an interpreter."""
-    return any(Path(word).name == name for word in words[:3])
+    called = [Path(word).name for word in words[:4]]
+    by = called and called[0].startswith(INTERPRETERS)
+    return name in (called[1:] if by else called[:1])
 
 
 def _minds(words: list[str], data_dir: Path) -> bool:
@@ -219,6 +238,9 @@ def ask(stranger: Stranger, *, superuser: str, database: str) -> Answers:
             "SELECT pg_tablespace_location(oid) FROM pg_tablespace "
             "WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1"
         ).fetchall()
+        slots = connection.execute(
+            "SELECT slot_name, slot_type FROM pg_replication_slots WHERE NOT temporary ORDER BY 1"
+        ).fetchall()
     if not is_superuser:
         raise OperatorError(
             f"the role {superuser} is no superuser of {stranger.data_dir}",
@@ -229,6 +251,7 @@ def ask(stranger: Stranger, *, superuser: str, database: str) -> Answers:
         in_recovery=in_recovery,
         followers=tuple(name for (name,) in followers),
         tablespaces=tuple(place for (place,) in spaces),
+        slots=tuple((name, kind) for name, kind in slots if not name.startswith("pgherd_")),
     )
 
 

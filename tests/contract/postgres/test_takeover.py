@@ -16,7 +16,7 @@ from pgherd.model import action as act
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import NodeId, Term
 from pgherd.model.promises import Promises
-from pgherd.postgres import bootstrap, clone, conf, strangers, takeover
+from pgherd.postgres import bootstrap, clone, conf, pgcontrol, strangers, takeover
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -80,6 +80,8 @@ def test_a_debian_server_is_entered_while_it_runs(lab, play, monkeypatch):
         assert stranger.files()[0] == config.parent / "pg_hba.conf"
         answers = strangers.ask(stranger, superuser="postgres", database="postgres")
         assert (answers.in_recovery, answers.settings["wal_level"]) == (False, "replica")
+        assert answers.slots == ()
+        assert strangers.programs_of(stranger.pid) == str(lab.binaries.bin_dir)
         with pytest.raises(OperatorError, match="cannot log in as nobody"):
             strangers.ask(stranger, superuser="nobody", database="postgres")
         before = texts(config.parent)
@@ -194,5 +196,34 @@ def test_a_command_that_fails_leaves_nothing(lab, play, command, said):
             await bootstrap.make(server, "a00001")
         assert (await server.state()).kind is DirKind.NONE
         assert list(server.data_dir.parent.glob("data*")) == []
+
+    play(story())
+
+
+def test_another_clusters_directory_is_kept_whole(lab, play):
+    """A copy takes its place; it is renamed, none of its files are taken over, none is removed."""
+    primary, server = lab.server("a"), lab.server("b")
+
+    async def story():
+        await primary.initdb("a00001")
+        await primary.start()
+        await primary.promote()
+        await primary.write_epoch(Term(1), NodeId("a"))
+        await primary.ensure_roles()
+        await server.initdb("b00001")
+        foreign = (await server.state()).control
+        assert foreign is not None
+        with (server.data_dir / "postgresql.conf").open("a") as file:
+            file.write("work_mem = '7MB'\n")
+        for place in ("data.old-1", "data.old-2"):
+            swapped = await lab.copy(server, primary, "b00002")
+            assert swapped.kept == server.data_dir.with_name(place)
+        kept = server.data_dir.with_name("data.old-1")
+        assert swapped.removed == ()
+        control = await pgcontrol.read(lab.binaries.bin_dir, kept, user=lab.user)
+        assert (control.system_id, control.clean) == (foreign.system_id, True)
+        assert "7MB" in (kept / "postgresql.conf").read_text()
+        assert "7MB" not in (server.data_dir / "postgresql.conf").read_text()
+        assert (await server.state()).control.system_id != foreign.system_id
 
     play(story())

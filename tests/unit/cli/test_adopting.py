@@ -269,3 +269,36 @@ def test_no_directory_is_none_of_postgresql(tmp_path) -> None:
     with pytest.raises(OperatorError, match="no data directory") as refused:
         strangers.look(tmp_path)
     assert "--data-dir" in str(refused.value.hint)
+
+
+def test_a_version_that_nobody_runs_is_named(data_dir) -> None:
+    """Not taken for another one."""
+    (data_dir / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(OperatorError, match=r"PostgreSQL 9\.6"):
+        strangers.look(data_dir)
+
+
+def test_what_a_person_has_to_know(tmp_path, data_dir, found) -> None:
+    """Slots and standbys of before, places of tablespaces, maps that stay behind, rewinds."""
+    answers = msgspec.structs.replace(
+        found.answers,
+        settings=GOOD | {"synchronous_standby_names": "old"},
+        followers=("old",),
+        tablespaces=("/fast",),
+        slots=(("old", "physical"), ("cdc", "logical")),
+    )
+    weak = msgspec.structs.replace(control(), checksums=False)
+    (data_dir / "pg_hba.conf").write_text("local all all peer map=staff\n")
+    seen = msgspec.structs.replace(found, answers=answers, control=weak)
+    _, settings = settings_for(tmp_path, wish(data_dir), seen)
+    told = "\n".join(adopting.notes(seen, settings))
+    for words in (
+        "can only be copied anew, not rewound",
+        "drops them: old",
+        "do not survive a failover: cdc",
+        "adopt its standbys next: old",
+        "commits wait for no standby",
+        "room at /fast",
+        "local all all peer map=staff",
+    ):
+        assert words in told
