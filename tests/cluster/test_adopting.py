@@ -130,7 +130,7 @@ def test_a_pair_is_adopted_in_place(machines: Machines) -> None:
     (foreign / "mine").write_text("keep me")
     token = machines.pgherd("token", "create", "--join", "--config", machines.config["n1"]).stdout
     words = ["join", "--token", token.strip(), *place]
-    assert "add --move-aside" in machines.pgherd(*words, code=2).stderr
+    assert "pgherd join --move-aside" in machines.pgherd(*words, code=2).stderr
     machines.pgherd(*words, "--move-aside")
     assert (foreign.with_name("data.aside-1") / "mine").read_text() == "keep me"
     status = machines.wait_operational("n1", 3)

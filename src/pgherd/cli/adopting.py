@@ -316,14 +316,23 @@ def check_parent(data_dir: Path) -> None:
             "move it into a folder of that file system, have its own server start there, then"
             " adopt it",
         )
+    others = [
+        path
+        for path in data_dir.parent.glob("*/pgherd.incarnation")
+        if path.parent != data_dir and not path.parent.name.startswith(f"{data_dir.name}.")
+    ]
+    if others:
+        raise OperatorError(
+            f"pgherd keeps {others[0].parent} beside it, and both would write one password file",
+            f"move {data_dir} into a folder of its own, have its own server start there, then"
+            " adopt it",
+        )
     if not os.access(data_dir.parent, os.W_OK | os.X_OK):
         raise OperatorError(f"{data_dir.parent} cannot be written to", "use sudo")
 
 
 def show(place: Place, wish: Wish, found: Found, *, settings: Settings, reasons: list[str]) -> None:
     """The plan, for people."""
-    from pgherd.postgres import foreignconf
-    from pgherd.postgres import settings as parameters
 
     stranger = found.stranger
     runs = f"runs as process {stranger.pid}" if stranger.pid else "is stopped"
@@ -337,16 +346,34 @@ def show(place: Place, wish: Wish, found: Found, *, settings: Settings, reasons:
     elif stranger.pid:
         say("      it is not restarted; its sessions are cut once, when its first term begins")
     say(f"      its files are kept as they are now in {place.directory / KEPT}")
-    ours = parameters.derive(
-        parameters.ServerSettings(passfile=""), parameters.Place("", settings.postgresql.port, "")
-    )
-    carried = foreignconf.carried(found.explicit)
-    for name, value in sorted(found.explicit.items()):
-        lost = name in ours and name not in foreignconf.PLACES and ours[name] != value
-        if lost and name not in carried:
-            say(f"      {name} = {value!r} will not count: pgherd sets it")
+    for name, value in overruled(found, settings):
+        say(f"      {name} = {value!r} will not count: pgherd sets it")
     for text in notes(found, settings):
         say(f"      {text}")
+
+
+def overruled(found: Found, settings: Settings) -> list[tuple[str, str]]:
+    """The parameters of its files for which pgherd has other values, and no choice."""
+    from pgherd.postgres import foreignconf
+    from pgherd.postgres import settings as parameters
+
+    bound = settings.node.address.bound("postgresql")
+    asked = parameters.ServerSettings(passfile="", listen=(bound,))
+    ours = parameters.derive(asked, server_place(settings))
+    kept = {*foreignconf.carried(found.explicit), *foreignconf.PLACES, "port"}
+    return [
+        (name, value)
+        for name, value in sorted(found.explicit.items())
+        if name not in kept and ours.get(name, value) != value
+    ]
+
+
+def server_place(settings: Settings) -> Any:
+    """Where its server lives, as the room of servers takes it."""
+    from pgherd.postgres.settings import Place as ServerPlace
+
+    pg = settings.postgresql
+    return ServerPlace(str(pg.data_dir), pg.port, str(pg.socket_directory()))
 
 
 def notes(found: Found, settings: Settings) -> list[str]:
@@ -438,7 +465,6 @@ def hand_over(
     """Leave the server as an agent takes it over: entered and reloaded, or stopped in order."""
     from pgherd.daemon.translate import server_settings
     from pgherd.postgres import conf, identity, takeover
-    from pgherd.postgres.settings import Place as ServerPlace
 
     stranger = found.stranger
     user = identity.resolve(stranger.owner)
@@ -450,13 +476,12 @@ def hand_over(
         line(f"stopping process {stranger.pid} in order")
         takeover.stop(stranger)
     elif stranger.pid:
-        pg = settings.postgresql
         names = None if found.standby else found.setting("synchronous_standby_names")
         asyncio.run(
             takeover.in_place(
                 stranger,
                 server_settings(settings),
-                ServerPlace(str(pg.data_dir), pg.port, str(pg.socket_directory())),
+                server_place(settings),
                 names=names,
                 user=user,
             )

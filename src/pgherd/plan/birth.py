@@ -26,7 +26,7 @@ def choose_founder(s: Situation) -> Decision | None:
                 101,
                 f"{node} already has a data directory (system identifier "
                 f"{report.server.system_id or 'unknown'}), which belongs to no cluster here: "
-                "move it away, or start from the cluster it belongs to",
+                "found one on it with pgherd adopt, move it away, or start from its own cluster",
             )
     ready = [node for node in candidates if node not in silent]
     if not ready:

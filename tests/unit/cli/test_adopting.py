@@ -201,6 +201,14 @@ def test_a_full_disk_and_a_link_are_refused(tmp_path, data_dir, found) -> None:
     _, settings = settings_for(tmp_path, asked, found)
     with pytest.raises(OperatorError, match="MB of room"):
         adopting.check_room(settings)
+    adopting.check_parent(data_dir)
+    beside = data_dir.with_name("other")
+    beside.mkdir()
+    (beside / "pgherd.incarnation").write_text("abcdef")
+    with pytest.raises(OperatorError, match="beside it"):
+        adopting.check_parent(data_dir)
+    beside.rename(data_dir.with_name("data.old-1"))
+    adopting.check_parent(data_dir)
     link = tmp_path / "link"
     link.symlink_to(data_dir)
     with pytest.raises(OperatorError, match="mount point or a link"):
@@ -302,3 +310,21 @@ def test_what_a_person_has_to_know(tmp_path, data_dir, found) -> None:
         "local all all peer map=staff",
     ):
         assert words in told
+
+
+def test_what_pgherd_overrules_is_named(tmp_path, data_dir, found) -> None:
+    """And nothing else: not what it takes over as it is, nor what only says where files are."""
+    (data_dir / "postgresql.conf").write_text(
+        "port = 5440\nunix_socket_directories = '/run/postgresql'\nfsync = off\n"
+        "hba_file = '/x'\nwal_keep_size = 1GB\nwork_mem = 1MB\nlisten_addresses = '*'\n"
+    )
+    (data_dir / "postgresql.auto.conf").write_text("synchronous_commit = 'off'\n")
+    seen = msgspec.structs.replace(found, explicit=found.stranger.explicit())
+    seen = msgspec.structs.replace(seen, explicit={**seen.explicit, "hba_file": "/x"})
+    (data_dir / "postgresql.conf").write_text("port = 5440\n")
+    _, settings = settings_for(tmp_path, wish(data_dir), seen)
+    assert adopting.overruled(seen, settings) == [
+        ("fsync", "off"),
+        ("listen_addresses", "*"),
+        ("synchronous_commit", "off"),
+    ]
