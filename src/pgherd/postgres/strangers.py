@@ -275,8 +275,8 @@ def _connect(stranger: Stranger, superuser: str, database: str) -> Any:
         why = " ".join(str(error).split())
         raise OperatorError(
             f"the system user {stranger.owner} cannot log in as {superuser}: {why}",
-            f"put `local all {superuser} peer` first into pg_hba.conf and reload it, or have the "
-            "password in PGPASSFILE, or stop the server and adopt it stopped",
+            f"put `local all {superuser} peer` first into pg_hba.conf and reload it, or stop the "
+            "server and adopt it stopped; another superuser: --superuser NAME",
         ) from error
 
 

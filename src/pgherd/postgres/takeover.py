@@ -104,6 +104,8 @@ async def in_place(
     changed = _changes(stranger, settings, place, names=names, user=user)
     before = {file: read_text(file) if file.exists() else None for file in changed}
     try:
+        # For a start by hand before its node runs, which would miss the files that ours names.
+        conf.write_access(stranger.data_dir, settings, user=user)
         for file, text in changed.items():
             _replace(file, text, user)
         problem = await _taken(stranger, settings, place, names=names)

@@ -97,6 +97,7 @@ def test_a_debian_server_is_entered_while_it_runs(lab, play, monkeypatch):
         takeover.bring_home(stranger, lab.user)
         await takeover.in_place(stranger, server.settings, place, names="", user=lab.user)
         assert (kept / "pg_hba.conf").read_text() == before[str(config.parent / "pg_hba.conf")]
+        run(lab, "pg_ctl", "restart", "-w", "-D", server.data_dir, "-l", log)
         assert await server.adopt()
         assert (await server.look()).settings_problem == ""
         await server.acting.rows("CREATE TABLE public.old AS SELECT 7 AS n")
