@@ -16,7 +16,6 @@ from pgherd.model.promises import Promises
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
-from pgherd.postgres.settings import upstream_conninfo
 from pgherd.telemetry import logs
 
 log = logs.get("act")
@@ -41,7 +40,7 @@ class Hands:
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
-    newest version of the cluster's parameters.
+    newest version of the cluster's parameters · tell: an event of this node, by kind and words.
     """
 
     me: NodeId
@@ -62,6 +61,7 @@ class Hands:
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
+    tell: Callable[[str, str], None] = lambda kind, text: None
 
     @property
     def key(self) -> MemberKey:
@@ -99,9 +99,7 @@ class Hands:
 
     def conninfo(self, host: str, port: int, term: Term) -> str:
         """How this member streams from a leader in a term."""
-        return upstream_conninfo(
-            self.server.settings, host=host, port=port, application_name=self.key.token(term)
-        )
+        return self.server.upstream(host=host, port=port, token=self.key.token(term))
 
     @property
     def slot(self) -> str:

@@ -23,6 +23,7 @@ from pgherd.api import (
     membership,
     reads,
     replication,
+    slots,
     upkeep,
 )
 from pgherd.api.deps import Services
@@ -73,7 +74,7 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    rooms = (reads, changes, membership, replication, configuring, upkeep, checks, joins)
+    rooms = (reads, changes, membership, replication, slots, configuring, upkeep, checks, joins)
     for room in rooms:
         app.include_router(room.router)
     failures.install(app)

@@ -81,5 +81,6 @@ def make(
         progress=progress,
         submit=submit,
         config=config,
+        tell=tell,
     )
     return server, watch, Executor(hands, look=watch.look, finished=finished)

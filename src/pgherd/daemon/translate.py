@@ -57,6 +57,8 @@ def policy(settings: Settings) -> Policy:
         fence=fence(settings),
         min_free_disk_bytes=failover.min_free_disk_bytes,
         disk_full_within_ms=failover.disk_full_within_ms,
+        slot_min_free_disk_bytes=replication.slots.min_free_disk_bytes,
+        ignore_slots=replication.slots.ignore,
     )
 
 
@@ -133,6 +135,7 @@ def server_settings(settings: Settings) -> ServerSettings:
         rewind_password=revealed(rewind),
         bootstrap=pg.bootstrap.command,
         bootstrap_timeout_s=pg.bootstrap.timeout_ms / 1000,
+        slot_wal_max=f"{settings.replication.slots.keep_max_bytes >> 20}MB",
     )
 
 

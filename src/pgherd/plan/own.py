@@ -26,6 +26,13 @@ class ConfigSeen(msgspec.Struct, frozen=True):
     others: dict[NodeId, Running] = {}
 
 
+class SlotsSeen(msgspec.Struct, frozen=True):
+    """What slots are weighed by: which other nodes are heard, and the room here; -1: not known."""
+
+    heard: frozenset[NodeId] = frozenset()
+    disk_free_bytes: int = -1
+
+
 class Self(msgspec.Struct, frozen=True):
     """What one member knows when it decides.
 
@@ -37,7 +44,8 @@ class Self(msgspec.Struct, frozen=True):
     member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
-    node requires would not guard it, "" when it would, or none is required · config: see there.
+    node requires would not guard it, "" when it would, or none is required · config, slots: see
+    there.
     """
 
     me: NodeId
@@ -55,6 +63,7 @@ class Self(msgspec.Struct, frozen=True):
     amnesia: str = ""
     watchdog: str = ""
     config: ConfigSeen = ConfigSeen()
+    slots: SlotsSeen = SlotsSeen()
 
 
 Answer = tuple[str, act.Action | None]

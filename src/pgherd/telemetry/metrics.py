@@ -103,6 +103,10 @@ class Metrics:
         """A node began to contradict the ledger."""
         self._counted["pgherd_split_brains_total"].inc()
 
+    def gave_slot_up(self) -> None:
+        """This node let go of the WAL that a slot held back, for want of room."""
+        self._counted["pgherd_slots_given_up_total"].inc()
+
     def vip_moved(self) -> None:
         """This node took or left an address that moves."""
         self._counted["pgherd_vip_transitions_total"].inc()
@@ -126,6 +130,7 @@ class Metrics:
         self._gauges["pgherd_split_brain"].set(split_brain)
         self._set_postgres(reports.get(self._node))
         self._set_vips(reports.get(self._node))
+        self._set_slots(reports.get(self._node))
         self._set_lag(facts, reports)
         self._set_raft(raft)
         self._set_proxy(proxy or ProxySeen())
@@ -177,6 +182,20 @@ class Metrics:
         owned.clear()
         for vip in own.vips if own is not None else ():
             owned.labels(address=vip.address).set(vip.owned)
+
+    def _set_slots(self, own: Observation | None) -> None:
+        held = self._gauges["pgherd_slot_retained_bytes"]
+        empty = self._gauges["pgherd_slot_keeps_nothing"]
+        held.clear()
+        empty.clear()
+        server = own.server if own is not None else None
+        if server is None or server.position is None:
+            return
+        end = max(server.insert_lsn, server.position.lsn)
+        for slot in server.replication_slots:
+            if not slot.temporary:
+                held.labels(slot=slot.name).set(slot.kept_bytes(end))
+                empty.labels(slot=slot.name).set(slot.lost or not (slot.lsn or slot.active))
 
     def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
         lag = self._gauges["pgherd_replication_lag_bytes"]
@@ -237,6 +256,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         "When that is gone at the speed of the last minutes; +Inf: it is not.",
         ("mount",),
     ),
+    "pgherd_slot_retained_bytes": ("WAL that is here because of a slot.", ("slot",)),
+    "pgherd_slot_keeps_nothing": ("Whether a slot is lost, or was given up.", ("slot",)),
     "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
     "pgherd_raft_term": ("The consensus core's own term counter.", ()),
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),
@@ -256,6 +277,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
     "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
+    "pgherd_slots_given_up_total": ("Slots given up while the disk was nearly full.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
     "pgherd_proxy_moved_sessions_total": ("Sessions that went on at another server.", ()),
