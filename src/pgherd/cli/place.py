@@ -179,8 +179,8 @@ def check_unused(
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OperatorError(
                 f"the {what} {path} is not empty",
-                "name another place with --dir DIR; a server that is to be a node: pgherd adopt; one"
-                " that is in the way: pgherd join --move-aside",
+                "another place: --dir DIR; to make a node of it: pgherd adopt; to have it out of the"
+                " way and kept: pgherd join --move-aside",
             )
     for path in (place.ca, place.ca_key, place.cert, place.key):
         if path.exists():
