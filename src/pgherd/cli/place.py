@@ -179,8 +179,8 @@ def check_unused(
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OperatorError(
                 f"the {what} {path} is not empty",
-                "another place: --dir DIR; to make a node of it: pgherd adopt; to have it out of the"
-                " way and kept: pgherd join --move-aside",
+                "another place: --dir DIR; to make a node of it: pgherd adopt; to have it out of"
+                " the way and kept: pgherd join --move-aside",
             )
     for path in (place.ca, place.ca_key, place.cert, place.key):
         if path.exists():
