@@ -14,16 +14,19 @@ from pgherd.model import action as act
 from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Floor, Frozen
 from pgherd.model.ids import Position, Term
-from pgherd.postgres import clone, pgcontrol, rewind, sealing
+from pgherd.postgres import bootstrap, clone, pgcontrol, rewind, sealing
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.rewind import RewindOutcome
 from pgherd.postgres.settings import CLOSED_NAMES, conninfo
 
 
 async def init_db(hands: Hands, a: act.InitDb) -> None:
-    """Make the cluster's first data directory."""
+    """Make the cluster's first data directory, by the operator's command where there is one."""
     incarnation = hands.new_incarnation()
-    await hands.server.initdb(incarnation)
+    if hands.server.settings.bootstrap:
+        await bootstrap.make(hands.server, incarnation)
+    else:
+        await hands.server.initdb(incarnation)
     await hands.change(incarnation=incarnation)
 
 

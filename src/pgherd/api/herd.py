@@ -97,7 +97,8 @@ class JoinRequest(msgspec.Struct, frozen=True):
     """A node asks to become a member.
 
     csr: PEM; of it only the key is used · major: of its PostgreSQL, 0 where it has none ·
-    level: of the ledger that its program understands.
+    level: of the ledger that its program understands · system_id: of the data directory that it has
+    and keeps, "" where it wants a copy.
     """
 
     token_id: str
@@ -109,6 +110,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     tags: Tags = Tags()
     major: int = 0
     level: int = 1
+    system_id: str = ""
 
 
 class SharedToken(msgspec.Struct, frozen=True):

@@ -236,6 +236,13 @@ def check_request(facts: Facts, request: JoinRequest) -> None:
             f"{node} has PostgreSQL {request.major}, the cluster runs {facts.major}",
             f"install PostgreSQL {facts.major}, or name it with --set postgresql.bin_dir=DIR",
         )
+    if request.system_id and request.system_id != facts.system_id:
+        raise JoinRefused(
+            "other_cluster",
+            f"{node} has a data directory of system identifier {request.system_id}, "
+            f"the cluster's is {facts.system_id}",
+            "join it with an empty directory: pgherd join (--move-aside keeps what is there)",
+        )
 
 
 def admission(facts: Facts, node: NodeId, raft_id: RaftId) -> Admission:

@@ -463,3 +463,4 @@ class JoinBody(Model):
     csr: str = Field(max_length=16_384)
     major: int = 0
     level: int = 1
+    system_id: str = Field(default="", max_length=32)

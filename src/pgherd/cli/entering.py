@@ -35,7 +35,11 @@ PAUSE_S = 1.0
 
 
 class Entering(msgspec.Struct, frozen=True):
-    """What was asked for. target: HOST or HOST:PORT, "" for what the token says."""
+    """What was asked for. target: HOST or HOST:PORT, "" for what the token says.
+
+    adopts: the system identifier of the data directory that is there already, and is kept, and
+    major its version · moves: what is in the place of the data directory is moved aside.
+    """
 
     token: str
     target: str
@@ -45,6 +49,9 @@ class Entering(msgspec.Struct, frozen=True):
     witness: bool = False
     proxy: bool = False
     values: dict[str, Any] = {}
+    adopts: str = ""
+    major: int = 0
+    moves: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -63,7 +70,8 @@ def enter(place: Place, wish: Entering) -> Made:
     without = "postgresql" if wish.kind is Kind.PROXY else ""
     values = first_values(place, wish)
     _, settings = write_text(values, without=without)
-    user, major = prepare(place, settings)
+    known = settings.postgresql.user, wish.major
+    user, major = known if wish.adopts else prepare(place, settings, moves=wish.moves)
     address = places.address_of(settings)
     request = make_request(NodeId(wish.name), hosts_of(address))
     body = {
@@ -76,6 +84,7 @@ def enter(place: Place, wish: Entering) -> Made:
         "csr": request.csr_pem.decode(),
         "major": major,
         "level": LEVEL,
+        **({"system_id": wish.adopts} if wish.adopts else {}),
     }
     answer = ask(invitation, body)
     if fingerprint(answer.ca.encode()) != invitation.ca_sha256:
@@ -96,7 +105,9 @@ def enter(place: Place, wish: Entering) -> Made:
     if answer.shared.ca_key:
         files.append(File(place.ca_key, answer.shared.ca_key.encode()))
     files.append(File(place.config, text.encode(), 0o644))
-    write(files, settings=settings, user=user)
+    if wish.moves and (aside := places.move_aside(settings.postgresql.data_dir)) is not None:
+        say(f"what was in {settings.postgresql.data_dir} is kept in {aside}")
+    write(files, settings=settings, user=user, adopts=bool(wish.adopts))
     say(f"{wish.name} is admitted to {answer.admission.cluster}; made {place.config}")
     return Made(place=place, settings=settings, user=user)
 
@@ -213,10 +224,10 @@ def final_values(
     return found
 
 
-def write(files: list[File], *, settings: Settings, user: str | None) -> None:
+def write(files: list[File], *, settings: Settings, user: str | None, adopts: bool) -> None:
     """All files of the admitted node."""
     try:
-        places.write_all(files, settings=settings, user=user)
+        places.write_all(files, settings=settings, user=user, adopts=adopts)
     except OperatorError as error:
         name = settings.node.name
         raise OperatorError(

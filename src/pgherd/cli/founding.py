@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 
 class Founding(msgspec.Struct, frozen=True):
-    """What was asked for."""
+    """What was asked for. adopts: the data directory is there already, with its own superuser."""
 
     name: str
     address: str
     cluster: str
     base_port: int | None = None
     values: dict[str, Any] = {}
+    adopts: bool = False
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ def found(place: Place, wish: Founding) -> Made:
     seat = f"{wish.name}={joined(places.address_of(settings).raft())}"
     values.setdefault("raft.members", [seat])
     text, settings = write_text(values)
-    user, _ = prepare(place, settings)
+    user = settings.postgresql.user if wish.adopts else prepare(place, settings)[0]
     ca = make_ca(wish.cluster)
     hosts = hosts_of(places.address_of(settings))
     issued = make_node_certificate(ca, NodeId(wish.name), hosts)
@@ -68,12 +69,12 @@ def found(place: Place, wish: Founding) -> Made:
         File(place.ca_key, ca.key_pem),
         File(place.cert, issued.certificate_pem, 0o644),
         File(place.key, issued.key_pem),
-        File(place.secret("superuser"), lined(new_secret())),
+        *([] if wish.adopts else [File(place.secret("superuser"), lined(new_secret()))]),
         File(place.secret("replication"), lined(new_secret())),
         File(place.secret("admin.token"), lined(token)),
         File(place.config, text.encode(), 0o644),
     ]
-    places.write_all(files, settings=settings, user=user)
+    places.write_all(files, settings=settings, user=user, adopts=wish.adopts)
     say(f"made {place.config}, its certificates and secrets")
     return Made(place=place, settings=settings, user=user)
 
@@ -100,13 +101,16 @@ def write_text(values: dict[str, Any], *, without: str = "") -> tuple[str, Setti
     return text, load_text(text, file="the new configuration")
 
 
-def prepare(place: Place, settings: Settings) -> tuple[str | None, int]:
+def prepare(place: Place, settings: Settings, *, moves: bool = False) -> tuple[str | None, int]:
     """Refuse what can be refused before a file is written.
 
+    moves: a data directory that is there already will be moved aside.
     Returns the user that PostgreSQL will run as (None: ourselves) and the major version that is
     here (0 where it does not run).
     """
-    places.check_unused(place, settings)
+    places.check_unused(place, settings, moves=moves)
+    if moves:
+        places.check_movable(settings.postgresql.data_dir)
     places.check_writable(place)
     places.check_ports(settings)
     return find_postgres(settings) if settings.has_server else (None, 0)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pgherd.cli.app import Command, Common, asking
+from pgherd.cli.changing import YesOption, agree
 from pgherd.cli.configuring import SetOption, overrides
 from pgherd.cli.output import Format, emit, line, say
 from pgherd.cli.place import choose_place, chosen_address
@@ -119,6 +120,9 @@ def join(
         bool,
         typer.Option("--proxy", help="A way in for clients, no data; with --witness it votes too."),
     ] = False,
+    move_aside: Annotated[
+        bool, typer.Option("--move-aside", help="Rename a data directory that is in the way.")
+    ] = False,
     start: StartOption = False,
     timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
 ) -> None:
@@ -142,6 +146,7 @@ def join(
         witness=witness,
         proxy=proxy,
         values=overrides(given or []),
+        moves=move_aside and not witness and not proxy,
     )
     made = enter(place, wish)
     if not start:
@@ -152,6 +157,73 @@ def join(
     verifier = Verifier(place, made.settings, timeout_s=timeout)
     verifier.start()
     verifier.next_node()
+    say(f"  next: pgherd status --config {place.config}")
+
+
+def adopt(
+    target: Annotated[
+        str, typer.Argument(metavar="[HOST[:PORT]]", help="With --token, as of join.")
+    ] = "",
+    data_dir: Annotated[
+        str, typer.Option("--data-dir", help="The server's data directory, running or stopped.")
+    ] = "",
+    token: Annotated[
+        str, typer.Option("--token", help="Join the cluster of its primary, as a standby of it.")
+    ] = "",
+    directory: DirOption = None,
+    name: Annotated[str, typer.Option("--name", help="This node's name.")] = "n1",
+    address: AddressOption = None,
+    cluster: Annotated[str, typer.Option("--cluster", help="The new cluster's name.")] = "main",
+    superuser: Annotated[
+        str, typer.Option("--superuser", help="The server's superuser.")
+    ] = "postgres",
+    config_file: Annotated[
+        str | None, typer.Option("--config-file", help="Its postgresql.conf, where not found.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Another port, by a restart.")
+    ] = None,
+    config: FileOption = None,
+    base_port: PortOption = None,
+    given: SetOption = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart it in any case.")] = False,
+    no_archiving: Annotated[
+        bool, typer.Option("--without-archiving", help="Its archive_command may end.")
+    ] = False,
+    yes: YesOption = False,
+    start: StartOption = False,
+    timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
+) -> None:
+    """Make a PostgreSQL server that is there already a node, with all its data."""
+    from pgherd.cli import adopting
+
+    if not data_dir:
+        raise OperatorError("--data-dir is missing", "pgherd adopt --data-dir DIR")
+    place = choose_place(directory=directory, config=config)
+    wish = adopting.Wish(
+        data_dir=Path(data_dir).absolute(),
+        name=name,
+        address=chosen_address(address),
+        cluster=cluster,
+        token=token,
+        target=target,
+        superuser=superuser,
+        config=Path(config_file).absolute() if config_file is not None else None,
+        port=port,
+        base_port=base_port,
+        restart=restart,
+        no_archiving=no_archiving,
+        values=overrides(given or []),
+    )
+    settings = adopting.adopt(place, wish, agreed=lambda: agree(yes))
+    if not start:
+        say(f"  next: pgherd start --config {place.config}")
+        return
+    from pgherd.cli.verify import Verifier
+
+    verifier = Verifier(place, settings, timeout_s=timeout)
+    verifier.start()
+    verifier.first_node() if wish.founds else verifier.next_node()
     say(f"  next: pgherd status --config {place.config}")
 
 
@@ -192,5 +264,5 @@ def demo(
     raise typer.Exit(run_demo(nodes=nodes, base_port=base_port, keep=kept, once=once))
 
 
-COMMANDS: dict[str, Command] = {"init": init, "join": join, "demo": demo}
+COMMANDS: dict[str, Command] = {"init": init, "join": join, "adopt": adopt, "demo": demo}
 TOKEN_COMMANDS: dict[str, Command] = {"create": token_create}

@@ -169,8 +169,14 @@ def tags_of(settings: Settings) -> Tags:
     )
 
 
-def check_unused(place: Place, settings: Settings) -> None:
-    """Refuse where a node was set up before: nothing of it may be lost."""
+def check_unused(
+    place: Place, settings: Settings, *, adopts: bool = False, moves: bool = False
+) -> None:
+    """Refuse where a node was set up before: nothing of it may be lost.
+
+    adopts: the data directory is there, and is what the node is made for · moves: what is in the
+    place of the data directory will be moved aside.
+    """
     start = f"start it: pgherd start --config {place.config}; or make another node with --dir DIR"
     if place.config.exists():
         raise OperatorError(f"{place.config} exists: this node was set up already", start)
@@ -178,14 +184,53 @@ def check_unused(place: Place, settings: Settings) -> None:
         ("data directory", settings.postgresql.data_dir),
         ("consensus store", settings.raft.data_dir),
     ):
+        if adopts or (moves and path == settings.postgresql.data_dir):
+            continue
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OperatorError(
                 f"the {what} {path} is not empty",
-                "name another place with --dir DIR, or move it away if it is of no use",
+                "another place: --dir DIR; to make a node of it: pgherd adopt; to have it out of"
+                " the way and kept: pgherd join --move-aside",
             )
     for path in (place.ca, place.ca_key, place.cert, place.key):
         if path.exists():
             raise OperatorError(f"{path} exists already", "name another place with --dir DIR")
+
+
+def check_movable(data_dir: Path) -> None:
+    """Whether a directory that is not the cluster's can be renamed, and nobody works in it."""
+    from pgherd.postgres import tree
+
+    if not data_dir.exists():
+        return
+    users = tree.of_directory(data_dir) if data_dir.is_dir() else ()
+    if users:
+        raise OperatorError(
+            f"PostgreSQL runs in {data_dir} (process {min(users)})",
+            f"stop it first: pg_ctl stop -D {data_dir}; to keep it as a node: pgherd adopt",
+        )
+    if data_dir.is_mount() or not os.access(data_dir.parent, os.W_OK | os.X_OK):
+        raise OperatorError(
+            f"{data_dir} cannot be renamed where it is",
+            f"set postgresql.data_dir to a folder below it, e.g. {data_dir}/data",
+        )
+
+
+def move_aside(data_dir: Path) -> Path | None:
+    """Rename what is in the place of a data directory; nothing of pgherd's ever removes it.
+
+    The new name; None where nothing was there.
+    """
+    from pgherd.postgres.files import sync_directory
+
+    if not data_dir.exists():
+        return None
+    number = 1
+    while (aside := data_dir.with_name(f"{data_dir.name}.aside-{number}")).exists():
+        number += 1
+    data_dir.rename(aside)
+    sync_directory(data_dir.parent)
+    return aside
 
 
 def check_writable(place: Place) -> None:
@@ -198,8 +243,11 @@ def check_writable(place: Place) -> None:
             )
 
 
-def check_ports(settings: Settings) -> None:
-    """Every port that the node will listen on is free."""
+def check_ports(settings: Settings, *, used: int = 0) -> None:
+    """Every port that the node will listen on is free.
+
+    used: the port of the server that becomes its own, which keeps it or is stopped before.
+    """
     address = settings.node.address
     wanted = [
         ("raft.port", address.bound("raft"), settings.raft.port),
@@ -212,7 +260,7 @@ def check_ports(settings: Settings) -> None:
     if settings.has_server:
         wanted.append(("postgresql.port", address.bound("postgresql"), settings.postgresql.port))
     for key, host, port in wanted:
-        why = _cannot_bind(host, port)
+        why = _cannot_bind(host, port) if port != used else ""
         if why:
             raise OperatorError(
                 f"{key}: cannot listen on {host}:{port}: {why}",
@@ -243,8 +291,13 @@ def check_enterable(settings: Settings, *, user: str | None) -> None:
             )
 
 
-def write_all(files: list[File], *, settings: Settings, user: str | None) -> None:
-    """Make directories and files. On failure the files that were made are taken back."""
+def write_all(
+    files: list[File], *, settings: Settings, user: str | None, adopts: bool = False
+) -> None:
+    """Make directories and files. On failure the files that were made are taken back.
+
+    adopts: the directories around the data directory are somebody's, and stay as they are.
+    """
     from pgherd.pki.files import write_private
 
     made: list[Path] = []
@@ -256,7 +309,7 @@ def write_all(files: list[File], *, settings: Settings, user: str | None) -> Non
                 raise OperatorError(f"{file.path} exists", "name another place with --dir DIR")
             made.append(file.path)
             write_private(file.path, file.data, mode=file.mode)
-        if settings.has_server:
+        if settings.has_server and not adopts:
             make_postgres_directory(settings, user=user)
     except OSError as error:
         take_back(made)

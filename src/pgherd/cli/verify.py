@@ -200,7 +200,8 @@ class Verifier:
         ports = [one.port for one in self._settings.proxy.listeners if one.route == "primary"]
         if not ports:
             return "no listener is configured"
-        if not self._settings.has_server:
+        pg = self._settings.postgresql
+        if not self._settings.has_server or pg.superuser.password is None:
             return self.proxy_leads(ports[0])
         import psycopg
 
@@ -265,6 +266,7 @@ def connect(settings: Settings, *, port: int | None = None) -> psycopg.Connectio
         "connect_timeout": CONNECT_TIMEOUT_S,
         "options": "-c search_path=pg_catalog -c statement_timeout=10s",
         "application_name": "pgherd-verify",
+        "client_encoding": "UTF8",
     }
     if port is not None:
         bound = settings.node.address.bound("proxy")

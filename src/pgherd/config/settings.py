@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
+from pgherd.config.bootstrap import Bootstrap
 from pgherd.config.fencing import FenceChoice, WatchdogMode
 from pgherd.config.fields import (
     BinDir,
@@ -211,6 +212,7 @@ class Postgresql(Section):
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
+    bootstrap: Bootstrap = Bootstrap()
 
     @property
     def has_tls(self) -> bool:

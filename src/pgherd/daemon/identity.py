@@ -11,12 +11,15 @@ from pathlib import Path
 
 import msgspec
 
+from pgherd.api.adoption import Adoption, read_adoption
 from pgherd.api.herd import Admission, Seat
 from pgherd.config.settings import Settings
+from pgherd.daemon import adopting
 from pgherd.daemon.memberfile import MemberFile, declare_lost, read_member, write_member
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode
 from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.promises import Promises
 from pgherd.postgres.conf import read_incarnation
 from pgherd.store.base import Identity, Store, StoreDamaged, StoreFailed
 from pgherd.store.directory import NO_ROOM, StoreDirectory
@@ -61,11 +64,12 @@ def open_store(settings: Settings) -> Opened:
     try:
         identity = store.identity()
         if identity is None:
-            admission = read_admission(settings)
-            if known is not None or (admission is None and has_copy(settings)):
+            admission, adopted = read_admission(settings), read_adoption(directory)
+            begins = admission is not None or adopted is not None
+            if known is not None or (not begins and has_copy(settings)):
                 store.close()
                 return forgotten(settings, known, "its Raft store is empty, and it was a member")
-            identity = new_identity(store, settings, admission)
+            identity = new_identity(store, settings, admission, adopted)
         check(identity, settings)
         known = remembered(settings, identity, known)
         return Opened(store, identity.raft_id, seeds_of(settings, known), known)
@@ -149,8 +153,13 @@ def founding_seats(settings: Settings) -> tuple[Seat, ...]:
     )
 
 
-def new_identity(store: Store, settings: Settings, admission: Admission | None) -> Identity:
-    """Make a new store's identity durable; a founder also writes the first facts."""
+def new_identity(
+    store: Store, settings: Settings, admission: Admission | None, adopted: Adoption | None
+) -> Identity:
+    """Make a new store's identity durable; a founder also writes the first facts.
+
+    A directory that this node takes over is this node's from the first moment on.
+    """
     me = NodeId(settings.node.name)
     if admission is not None:
         raft_id = admission.raft_id
@@ -164,11 +173,13 @@ def new_identity(store: Store, settings: Settings, admission: Admission | None) 
             )
         raft_id = mine.raft_id
     identity = Identity(settings.cluster.name, me, raft_id, secrets.token_hex(6))
+    mine_already = adopting.promises(me, adopted) if adopted is not None else Promises()
     if admission is not None:
-        store.set_identity(identity)
+        store.save(identity=identity, promises=mine_already)
         store.remember()
     else:
-        give_birth(store, first_facts(settings), identity)
+        facts = adopting.facts(first_facts(settings), me, adopted)
+        give_birth(store, facts, identity, mine_already)
     return identity
 
 

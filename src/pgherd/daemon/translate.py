@@ -133,6 +133,8 @@ def server_settings(settings: Settings) -> ServerSettings:
         replication_password=revealed(pg.replication.password),
         rewind_role=pg.rewind.username,
         rewind_password=revealed(rewind),
+        bootstrap=pg.bootstrap.command,
+        bootstrap_timeout_s=pg.bootstrap.timeout_ms / 1000,
         slot_wal_max=f"{settings.replication.slots.keep_max_bytes >> 20}MB",
     )
 

@@ -92,7 +92,7 @@ def begin(facts: Facts, c: cmd.Begin, at_ms: int) -> Result:
     if c.expected != facts.term:
         return refuse(facts, "stale", f"the term is {facts.term}, not {c.expected}")
     undone = facts.switchover if c.handover is None else None
-    term = Term(facts.term + 1)
+    term = Term(max(facts.term, c.above) + 1)
     facts = replace(
         facts,
         term=term,

@@ -58,13 +58,17 @@ class Born(Command, frozen=True, tag=True):
 
 
 class Begin(Command, frozen=True, tag=True):
-    """F1: begin the next term. `expected` is the term that ends."""
+    """F1: begin the next term. `expected` is the term that ends.
+
+    above: a term that WAL here is of although the ledger knows nothing of it; 0: there is none.
+    """
 
     expected: Term
     elector: NodeId
     rule: int
     reason: str
     handover: Handover | None = None
+    above: Term = Term(0)
 
 
 class Drained(Command, frozen=True, tag=True):

@@ -61,6 +61,7 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.SetConfig, "hba_whole"): 6,
     (cmd.SetConfig, "trial_until_ms"): 6,
     (cmd.SetConfig, "streamed"): 6,
+    (cmd.Begin, "above"): 6,
     (cmd.SetMaintenance, "until_ms"): 6,
     (cmd.SetMaintenance, "id"): 6,
     (cmd.AskWork, "only_pending"): 6,

@@ -1,10 +1,11 @@
-"""Rules 101-104: from empty directories to the first election (PROTOCOL.md F0)."""
+"""Rules 101-103 and 107: from directories that nobody rules to the first election (F0)."""
 
 from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import FIELDS
 from pgherd.model.facts import Phase
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 from pgherd.model.observation import Server
 from pgherd.plan.look import data_members, fresh
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -25,7 +26,7 @@ def choose_founder(s: Situation) -> Decision | None:
                 101,
                 f"{node} already has a data directory (system identifier "
                 f"{report.server.system_id or 'unknown'}), which belongs to no cluster here: "
-                "move it away, or start from the cluster it belongs to",
+                "found one on it with pgherd adopt, move it away, or start from its own cluster",
             )
     ready = [node for node in candidates if node not in silent]
     if not ready:
@@ -70,6 +71,45 @@ def first_term(s: Situation) -> Decision | None:
     return Decision(103, reason, command)
 
 
+def above_older_terms(s: Situation) -> Decision | None:
+    """Data that was taken over, or restored, may be of a cluster that had terms of its own.
+
+    Its epoch records stay in its WAL: positions compare only where this cluster's terms are above.
+    """
+    facts = s.facts
+    if facts.phase is not Phase.ELECTING or facts.elector != s.view.me or facts.history:
+        return None
+    epochs = {
+        member.node: report.server.position.epoch
+        for member in data_members(facts)
+        if (report := fresh(s, member.node)) is not None and report.server.position is not None
+    }
+    node = max(epochs, key=lambda name: epochs[name], default=None)
+    if node is None or epochs[node] < facts.term:
+        return None
+    reason = f"{node} has WAL of term {epochs[node]} of an earlier cluster"
+    if facts.level < FIELDS[cmd.Begin, "above"]:
+        return Decision(107, f"{reason}; waits until every node says what it understands")
+    return Decision(
+        107,
+        reason,
+        cmd.Begin(
+            expected=facts.term,
+            elector=s.view.me,
+            rule=107,
+            reason=reason,
+            above=Term(epochs[node]),
+        ),
+    )
+
+
+FIRST = (
+    HerdRule(
+        107,
+        "The first term is above every term that the data was ever written in.",
+        above_older_terms,
+    ),
+)
 RULES = (
     HerdRule(
         101,

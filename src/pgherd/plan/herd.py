@@ -38,6 +38,7 @@ URGENT: tuple[HerdRule, ...] = (
     *suspicion.RULES,
     *leases.ENDING,
     *giving.RULES,
+    *birth.FIRST,
     *election.FIRST,
     *bylease.WAITS,
     *forward.RULES,
@@ -93,7 +94,7 @@ def decide(
     return waits or Decision(900, "all is well; nothing to decide")
 
 
-STOPPING = frozenset({304, 303, 305, 306, 307, 309, 310, 402})
+STOPPING = frozenset({107, 304, 303, 305, 306, 307, 309, 310, 402})
 """Waiting rows of an unfinished term: nothing but membership may follow, and that can wait too."""
 
 EVEN_THEN = frozenset({701, 702, 717, 1203})

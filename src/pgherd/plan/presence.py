@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.observation import Server
-from pgherd.plan import byhand
+from pgherd.plan import byhand, tending
 from pgherd.plan.crashing import progress
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, starts_for_ever
 
@@ -48,9 +48,12 @@ def other_cluster(s: Self) -> Answer | None:
     server = s.server
     if s.facts.system_id and server.system_id and server.system_id != s.facts.system_id:
         writes = server.state is Server.PRIMARY
+        if (asked := tending.copy_anew(s)) is not None and not writes:
+            return asked
         return (
             f"the data directory belongs to system identifier {server.system_id}, the cluster is "
-            f"{s.facts.system_id}: it is left untouched; move it away to let this node be rebuilt",
+            f"{s.facts.system_id}: it is left untouched; pgherd reinit {s.me} keeps it aside and "
+            "copies the primary",
             act.StopServer("it is of another cluster") if writes else None,
         )
     return None

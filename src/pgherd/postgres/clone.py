@@ -25,6 +25,8 @@ from pgherd.postgres.tools import run_tool
 
 PERCENT = re.compile(r"\((\d+)%\)")
 LAST_POSITION = "pgherd.last-position"
+SYSTEM_ID_BYTES = 8
+"""What pg_control begins with, in every version."""
 OWN_FILES = ("postgresql.conf", conf.AUTO_CONF, "pg_hba.conf", "pg_ident.conf")
 """Files of this node that a copy of a peer must not replace: an operator may have edited them."""
 
@@ -124,12 +126,24 @@ def _make_own(side: Path, data_dir: Path, incarnation: str, user: PostgresUser |
     conf.write_incarnation(side, incarnation, user=user)
     for name in FOREIGN_FILES:
         (side / name).unlink(missing_ok=True)
-    if read_text(data_dir / "PG_VERSION") == read_text(side / "PG_VERSION"):
+    if identity_of(data_dir) == identity_of(side) != b"":
         for name in OWN_FILES:
             text = read_text(data_dir / name)
             if text:
                 write_atomic(side / name, text, user=user)
     sync_directory(side)
+
+
+def identity_of(data_dir: Path) -> bytes:
+    """Version and system identifier, b"" where there is no data directory.
+
+    The files of another cluster's directory, which is to be kept aside, are not this node's own.
+    """
+    try:
+        with (data_dir / "global" / "pg_control").open("rb") as file:
+            return (data_dir / "PG_VERSION").read_bytes() + file.read(SYSTEM_ID_BYTES)
+    except OSError:
+        return b""
 
 
 def _swap(

@@ -54,14 +54,14 @@ def parse(text: str) -> dict[str, str]:
     return values
 
 
-def with_include(text: str) -> str:
+def with_include(text: str, include: str = INCLUDE_LINE) -> str:
     """postgresql.conf with our include as its last effective line; all else as it was."""
     lines = text.splitlines()
     effective = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if effective and effective[-1].strip() == INCLUDE_LINE and effective.count(INCLUDE_LINE) == 1:
+    if effective and effective[-1].strip() == include and effective.count(include) == 1:
         return text
-    kept = [line for line in lines if line.strip() != INCLUDE_LINE]
-    return "\n".join([*kept, INCLUDE_LINE]) + "\n"
+    kept = [line for line in lines if line.strip() != include]
+    return "\n".join([*kept, include]) + "\n"
 
 
 def purge(text: str) -> tuple[str, tuple[str, ...]]:

@@ -16,7 +16,8 @@ from pgherd.postgres.session import Session
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
 SETTINGS_SQL: LiteralString = """
-SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE name = ANY($1)
+SELECT name, setting, source, coalesce(sourcefile, ''), context
+FROM pg_settings WHERE name = ANY($1)
 """
 
 COMMIT_SQL: LiteralString = """
@@ -50,12 +51,17 @@ def named(now: dict[str, str], text: str, commit: str) -> dict[str, str]:
     return {**kept, failoverslots.STANDBY_SLOTS: failoverslots.waited_for(text), **opened}
 
 
-def wrong(row: tuple[str, str, str, str], wanted: dict[str, str]) -> str:
-    """What is wrong with one row of pg_settings; "" when it is ours."""
-    name, setting, source, file = row
-    if source == "configuration file" and Path(file).name != conf.CONF:
+def wrong(row: tuple[str, str, str, str, str], wanted: dict[str, str]) -> str:
+    """What is wrong with one row of pg_settings; "" when it is ours.
+
+    Of what no running server can change its value alone counts: one that we took over was started
+    without our files and our command line.
+    """
+    name, setting, source, file, context = row
+    fixed = context == "postmaster"
+    if not fixed and source == "configuration file" and Path(file).name != conf.CONF:
         return f"{name} is set in {Path(file).name}"
-    if source not in ("configuration file", "command line"):
+    if not fixed and source not in ("configuration file", "command line"):
         return f"{name} comes from {source}"
     value = wanted[name]
     has_unit = value[:1].isdigit() and not value.isdigit()

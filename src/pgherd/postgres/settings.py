@@ -123,7 +123,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     the roles' passwords are written for libpq; outside of the data directory, so that no backup
     carries it · mark, beside, ended = as of which changes of passwords this is, who may log in
     beside, and who may not any more (`logins`) · slot_wal_max, wal_keep = sizes as PostgreSQL
-    writes them.
+    writes them · bootstrap = the command that makes the first data directory; none: initdb does.
     """
 
     passfile: str
@@ -153,6 +153,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     receiver_status_s: int = 1
     slot_wal_max: str = "10GB"
     wal_keep: str = "512MB"
+    bootstrap: tuple[str, ...] = ()
+    bootstrap_timeout_s: float = 86_400.0
 
     @property
     def tls(self) -> bool:

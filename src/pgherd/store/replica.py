@@ -23,6 +23,7 @@ from pgherd.ledger.machine import Ledger
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
+from pgherd.model.promises import Promises
 from pgherd.raft.confchange import decode_conf_change
 from pgherd.raft.node import RaftNode
 from pgherd.raft.types import (
@@ -86,10 +87,15 @@ def birth_snapshot(facts: Facts) -> Snapshot:
     return Snapshot(index=BIRTH_INDEX, term=BIRTH_TERM, conf=ConfState(voters=voters), data=data)
 
 
-def give_birth(store: Store, facts: Facts, identity: Identity) -> None:
-    """Write the birth snapshot and the identity into a new store, both or neither."""
+def give_birth(
+    store: Store, facts: Facts, identity: Identity, promises: Promises | None = None
+) -> None:
+    """Write the birth snapshot, the identity and first promises into a new store, or nothing."""
     store.save(
-        hard=Hard(BIRTH_TERM, 0, BIRTH_INDEX), snapshot=birth_snapshot(facts), identity=identity
+        hard=Hard(BIRTH_TERM, 0, BIRTH_INDEX),
+        snapshot=birth_snapshot(facts),
+        identity=identity,
+        promises=promises,
     )
     store.remember()
 

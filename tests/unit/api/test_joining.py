@@ -118,6 +118,7 @@ def test_a_witness_gets_no_secret(joiner):
         ({"node": "N4"}, "invalid_name"),
         ({"node": "n2"}, "name_taken"),
         ({"major": 18}, "wrong_major"),
+        ({"system_id": "4711"}, "other_cluster"),
         ({"address": Address(host="127.0.0.1", raft_port=8302)}, "address_taken"),
         ({"address": Address(host="10.0.0.4", raft_port=8300)}, "invalid_address"),
         ({"csr": "nonsense"}, "invalid_request"),

@@ -8,15 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pgherd.api.adoption import ADOPTION_FILE, Adoption
 from pgherd.api.herd import Admission, Seat
 from pgherd.config.load import load_text
 from pgherd.config.problems import ConfigError
 from pgherd.config.settings import Settings
 from pgherd.daemon.identity import JOINED, NOBODY, Opened, first_facts, open_store
 from pgherd.daemon.memberfile import MEMBER_FILE, MemberFile, declare_lost, read_member
+from pgherd.ledger.machine import Ledger
 from pgherd.model.errors import OperatorError
-from pgherd.model.facts import Address, Mode
-from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.facts import Address, Facts, Mode, Phase
+from pgherd.model.ids import MemberKey, NodeId, RaftId
 from pgherd.postgres.conf import INCARNATION
 
 N1, N2 = NodeId("n1"), NodeId("n2")
@@ -160,3 +162,50 @@ def test_a_limit_of_votes_is_1_to_7(wrong: str, hint: str, tmp_path: Path) -> No
         ConfigError, match=f"raft.max_voters: {wrong} is too .*{hint}: five survive"
     ):
         load_text(text, file="f")
+
+
+def test_an_adopted_directory_is_this_nodes_from_the_first_moment_on(settings, tmp_path: Path):
+    """The first facts name it, and nobody else can be elected before it was; promises say whose."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / INCARNATION).write_text("abcdef\n")
+    (tmp_path / "raft").mkdir()
+    said = Adoption(
+        data_dir=str(tmp_path / "data"), system_id="73", major=15, incarnation="abcdef", founds=True
+    )
+    (tmp_path / "raft" / ADOPTION_FILE).write_bytes(msgspec.json.encode(said))
+    found = open_store(settings("[n2=h2:8300]"))
+    assert found.forgot is None
+    promises = found.store.promises()
+    assert (promises.incarnation, promises.adopted_leader) == ("abcdef", "n2")
+    ledger = Ledger(Facts(cluster="main"))
+    ledger.restore(found.store.snapshot().data)
+    facts = ledger.facts
+    assert (facts.system_id, facts.major, facts.phase) == ("73", 15, Phase.UNBORN)
+    assert facts.leader == facts.members[N2].key == MemberKey(N2, "abcdef")
+    assert facts.sync.voters == ()
+    found.store.close()
+    for file in (tmp_path / "raft").glob("*store.sqlite*"):
+        file.unlink()
+    (tmp_path / "raft" / "acknowledged").unlink(missing_ok=True)
+    again = opened(settings("[n2=h2:8300]"))
+    assert again.forgot is not None, "a node that has run begins nothing anew"
+
+
+def test_an_adopted_standby_joins_with_its_directory(settings, tmp_path: Path):
+    """It founds nothing, and nobody's server is its to promote."""
+    (tmp_path / "raft").mkdir()
+    said = Adoption(
+        data_dir=str(tmp_path / "data"),
+        system_id="73",
+        major=15,
+        incarnation="abcdef",
+        founds=False,
+    )
+    admission = Admission("main", N2, RaftId(7), (Seat(N1, RaftId(1), Address("h1", 8300)),))
+    (tmp_path / "raft" / JOINED).write_bytes(msgspec.json.encode(admission))
+    (tmp_path / "raft" / ADOPTION_FILE).write_bytes(msgspec.json.encode(said))
+    found = open_store(settings())
+    promises = found.store.promises()
+    assert (promises.incarnation, promises.adopted_leader) == ("abcdef", None)
+    assert (found.raft_id, found.store.snapshot().index) == (7, 0)
+    found.store.close()

@@ -107,6 +107,19 @@ def step(**changes: Any) -> cmd.ChangeSync:
     return msgspec.structs.replace(made, **changes)
 
 
+def test_a_term_is_above_all_that_the_data_is_of() -> None:
+    """F0: positions compare only where the next epoch is greater than every one in the WAL."""
+    born = after(
+        msgspec.structs.replace(empty(), level=6),
+        cmd.ChooseFounder(N1),
+        cmd.Born(node=N1, incarnation="a1", system_id="73", major=15),
+    )
+    higher = msgspec.structs.replace(begin(0), above=Term(57))
+    assert after(born, higher).term == 58
+    assert after(born, begin(0), msgspec.structs.replace(begin(1), above=Term(1))).term == 2
+    assert refused(msgspec.structs.replace(born, level=5), higher) == "too_new"
+
+
 def test_birth_and_first_term() -> None:
     """From nothing to a stable term, one command after the other."""
     facts = stable()

@@ -157,6 +157,20 @@ CASES = (
         look(unborn(founder=NodeId("n1")), report(1, STOPPED, promises(1, incarnation=""))),
     ),
     Case("born", 103, cmd.Begin, look(unborn(founder=NodeId("n1"), system_id=SYSTEM))),
+    Case(
+        "data of an earlier cluster",
+        107,
+        cmd.Begin,
+        look(
+            electing(history=(), level=6), report(1, parked(pos(57, 5000)), sealed(1, pos(57, 9)))
+        ),
+    ),
+    Case(
+        "data of an earlier cluster, and a program that cannot say so",
+        107,
+        None,
+        look(electing(history=(), level=5), report(1, primary(position=pos(57, 5000)))),
+    ),
     Case("an operator's order", 201, cmd.Begin, look(facts(forced=ORDER))),
     Case("the postmaster died", 202, cmd.Begin, look(facts(), report(1, STOPPED))),
     Case(

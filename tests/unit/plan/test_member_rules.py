@@ -31,7 +31,7 @@ from plan_values import (
     sync,
     unborn,
 )
-from upkeep_cases import MEMBER_UPKEEP
+from upkeep_cases import COPIES, MEMBER_UPKEEP
 
 from pgherd.model import action as act
 from pgherd.model.branch import Fork
@@ -100,6 +100,18 @@ CASES = (
     ),
     Case("unusable", 12, None, me(2, facts(), ServerSeen(state=Server.UNUSABLE))),
     Case("another cluster's", 13, None, me(2, facts(), standby(system_id="74"))),
+    Case(
+        "another cluster's, and a new copy is asked for",
+        13,
+        act.Rebuild,
+        me(2, COPIES, standby(system_id="74")),
+    ),
+    Case(
+        "another cluster's primary is stopped before",
+        13,
+        act.StopServer,
+        me(2, COPIES, primary(system_id="74"), promises=promises(2)),
+    ),
     Case(
         "promised more", 14, None, me(2, facts(), standby(), promises=promises(2, promise=Term(9)))
     ),
