@@ -13,6 +13,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
 from pgherd.model.pgconfig import EMPTY, ConfigVersion
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Copied
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -51,7 +52,7 @@ class Hands:
     save: Callable[[Promises], Awaitable[None]]
     history: Callable[[], tuple[Reign, ...]]
     new_incarnation: Callable[[], str]
-    progress: Callable[[int], None]
+    progress: Callable[[Copied | None], None]
     submit: Callable[[AnyCommand], Awaitable[Outcome]]
     seal_timeout_s: float = 20.0
     start_deadline_s: float = 30.0

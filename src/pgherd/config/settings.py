@@ -67,6 +67,9 @@ class Tags(Section):
     noloadbalance: Annotated[
         Flag, Key("As a replica, take no new sessions from the replica ports.", LIVE)
     ] = False
+    clonefrom: Annotated[
+        Flag, Key("As a replica, be copied by nodes that need a copy, not the primary.", LIVE)
+    ] = False
 
 
 class Node(Section):

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from pgherd.act.book import NAME as BOOK
+from pgherd.act.book import Book
 from pgherd.act.executor import Executor
 from pgherd.act.hands import Hands
 from pgherd.config.settings import Settings
@@ -20,6 +22,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigVersion
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Copied
 from pgherd.observe.server import ServerWatch
 from pgherd.postgres.binaries import find
 from pgherd.postgres.identity import resolve
@@ -36,7 +39,7 @@ def make(
     is_busy: Callable[[], bool],
     changed: Callable[[], None],
     finished: Callable[[Planned, bool], None],
-    progress: Callable[[int], None],
+    progress: Callable[[Copied | None], None],
     submit: Callable[[AnyCommand], Awaitable[Outcome]],
     tell: Callable[[str, str], None],
     config: Callable[[], ConfigVersion],
@@ -81,4 +84,5 @@ def make(
         submit=submit,
         config=config,
     )
-    return server, watch, Executor(hands, look=watch.look, finished=finished)
+    book = Book(settings.raft.data_dir / BOOK)
+    return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)

@@ -386,6 +386,8 @@ class AskWork(Command, frozen=True, tag=True):
     not_before_ms: int = 0
     rolling: bool = False
     force: bool = False
+    source: NodeId | None = None
+    from_leader: bool = False
 
 
 class Shift(StrEnum):

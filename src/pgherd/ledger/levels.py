@@ -18,7 +18,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member
 
-LEVEL = 5
+LEVEL = 6
 """What this program understands."""
 NEEDS: dict[type, int] = {
     cmd.SetMode: 2,
@@ -41,6 +41,8 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "lost"): 2,
     (cmd.Elect, "known_end"): 2,
     (cmd.Elect, "unsealed"): 2,
+    (cmd.AskWork, "source"): 6,
+    (cmd.AskWork, "from_leader"): 6,
 }
 """The level that a field of a command came with, which matters where it is filled."""
 KINDS: dict[Kind, int] = {Kind.PROXY: 4}

@@ -11,6 +11,7 @@ from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, 
 from pgherd.model.lease import Ask
 from pgherd.model.pgconfig import ConfigFailed, Pending, Running
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Repairs
 from pgherd.model.vip import VipSeen
 
 
@@ -143,7 +144,8 @@ class Observation(msgspec.Struct, frozen=True):
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
-    wants no new reads here.
+    wants no new reads here · clonefrom: its operator wants that it is copied rather than the leader ·
+    repairs: its trouble as a follower, and what is done about it.
     """
 
     node: NodeId
@@ -172,6 +174,8 @@ class Observation(msgspec.Struct, frozen=True):
     vips: tuple[VipSeen, ...] = ()
     quiet: str = ""
     noloadbalance: bool = False
+    clonefrom: bool = False
+    repairs: Repairs = Repairs()
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -8,7 +8,17 @@ what the ledger says of this node: no cluster yet, an election, leader, follower
 from __future__ import annotations
 
 from pgherd.model import action as act
-from pgherd.plan import borrowing, crashing, following, lapse, leading, presence, sealing, tending
+from pgherd.plan import (
+    borrowing,
+    crashing,
+    following,
+    lapse,
+    leading,
+    presence,
+    remedies,
+    sealing,
+    tending,
+)
 from pgherd.plan.leading import names_text
 from pgherd.plan.own import Answer, MemberRule, Self
 
@@ -23,6 +33,7 @@ OTHERS: tuple[MemberRule, ...] = (
     *sealing.RULES,
     *lapse.RULES,
     *leading.RULES,
+    *remedies.RULES,
     *following.RULES,
 )
 
