@@ -92,6 +92,7 @@ class Executor:
         self.current: Planned | None = None
         self.failure = ""
         self.book = book or Book()
+        hands.commanded = self.book.commanded
         self._finished = finished
         self._task: asyncio.Task[None] | None = None
         self._pause_ms = 0

@@ -35,6 +35,13 @@ class ActFailed(Exception):
         self.hopeless = hopeless
 
 
+class Cloning(msgspec.Struct, frozen=True):
+    """How a copy is made. max_rate_bytes: in a second, 0 = no limit · command: () = none."""
+
+    max_rate_bytes: int = 0
+    command: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Hands:
     """The local server, the promises, and who we are.
@@ -42,7 +49,8 @@ class Hands:
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
-    newest version of the cluster's parameters.
+    newest version of the cluster's parameters · cloning: how copies are made, may be replaced at any
+    time · commanded: to be called once the operator's command has made one.
     """
 
     me: NodeId
@@ -63,6 +71,8 @@ class Hands:
     fenced: set[tuple[Term, MemberKey]] = field(default_factory=set)
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
+    cloning: Cloning = field(default_factory=Cloning)
+    commanded: Callable[[], None] = lambda: None
 
     @property
     def key(self) -> MemberKey:

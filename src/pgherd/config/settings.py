@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
+from pgherd.config.cloning import Clone
 from pgherd.config.fencing import FenceChoice, WatchdogMode
 from pgherd.config.fields import (
     BinDir,
@@ -203,6 +204,7 @@ class Postgresql(Section):
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
+    clone: Clone = Clone()
 
     @property
     def has_tls(self) -> bool:

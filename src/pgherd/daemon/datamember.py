@@ -13,7 +13,7 @@ import msgspec
 from pgherd.act.book import NAME as BOOK
 from pgherd.act.book import Book
 from pgherd.act.executor import Executor
-from pgherd.act.hands import Hands
+from pgherd.act.hands import Cloning, Hands
 from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.ledger.commands import AnyCommand, Outcome
@@ -83,6 +83,13 @@ def make(
         progress=progress,
         submit=submit,
         config=config,
+        cloning=cloning(settings),
     )
     book = Book(settings.raft.data_dir / BOOK)
     return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)
+
+
+def cloning(settings: Settings) -> Cloning:
+    """How this node's copies are made."""
+    wanted = settings.postgresql.clone
+    return Cloning(max_rate_bytes=wanted.max_rate_bytes, command=wanted.command)

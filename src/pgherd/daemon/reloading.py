@@ -52,6 +52,10 @@ def reload(node: Node) -> asyncio.Task[None] | None:
         kind=node.settings.kind,
     )
     node.agent.reports.heed(new.node.tags)
+    if node.executor is not None:
+        from pgherd.daemon.datamember import cloning
+
+        node.executor.hands.cloning = cloning(new)
     node.agent.observed()
     logs.set_level(new.log.level)
     node.guard.replace(translate.tokens(new))

@@ -67,7 +67,7 @@ async def basebackup(
         )
         if result.code != 0:
             raise PostgresError(f"pg_basebackup: {result.last_words()}")
-        await asyncio.to_thread(_make_own, side, data_dir, incarnation, user)
+        await asyncio.to_thread(make_own, side, data_dir, incarnation, user=user)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, side, ignore_errors=True)
         raise
@@ -98,8 +98,8 @@ def parse_position(text: str) -> Position | None:
         return None
 
 
-def _make_own(side: Path, data_dir: Path, incarnation: str, user: PostgresUser | None) -> None:
-    """Turn the peer's directory into one of this node."""
+def make_own(side: Path, data_dir: Path, incarnation: str, *, user: PostgresUser | None) -> None:
+    """Turn the copy of a peer's directory into one of this node."""
     write_atomic(side / conf.STANDBY_SIGNAL, "", user=user)
     conf.write_incarnation(side, incarnation, user=user)
     for name in FOREIGN_FILES:

@@ -18,7 +18,7 @@ import msgspec
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, format_lsn, parse_lsn
-from pgherd.postgres import conf, pgcontrol, processes
+from pgherd.postgres import conf, pgcontrol, processes, syncing
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.clone import FOREIGN_FILES, OWN_FILES
 from pgherd.postgres.files import read_text, write_atomic
@@ -58,7 +58,8 @@ async def rewind(
 ) -> RewindResult:
     """Rewind a stopped server to the history of the primary at `conninfo` (with a dbname).
 
-    fork: where the ledger says that the histories part. The tool finds its own point by timeline
+    Done means durable: the tool leaves flushing to one syncfs for each file system, where that can
+    be relied on. fork: where the ledger says that the histories part. The tool finds its own point by timeline
     ids, which two isolated promotions choose alike: a dry run must find the same one first.
     """
     if processes.of_directory(data_dir):
@@ -76,6 +77,7 @@ async def rewind(
         binaries.program("pg_rewind"),
         *("-D", str(data_dir), f"--source-server={conninfo}"),
         *("--no-ensure-shutdown", "--progress"),
+        *(["--no-sync"] if syncing.is_there() else []),
     ]
     try:
         if fork is not None:
@@ -88,7 +90,10 @@ async def rewind(
         )
     finally:
         await asyncio.to_thread(_restore, data_dir, own, incarnation, user)
-    return judge(result.code, result.out + result.err, result.last_words())
+    judged = judge(result.code, result.out + result.err, result.last_words())
+    if judged.outcome is RewindOutcome.DONE and syncing.is_there():
+        await asyncio.to_thread(syncing.sync_tree, data_dir)
+    return judged
 
 
 def wrong_fork(said: str, fork: Lsn) -> str:
