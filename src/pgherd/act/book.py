@@ -7,6 +7,7 @@ that cannot be rewound is not tried a second time. What is done next is `plan.re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,9 @@ TOLD_MAX = 3
 CUT_SHORT = "the agent ended before it did"
 
 
+Tell = Callable[[str, str], None]
+
+
 class Page(msgspec.Struct, frozen=True):
     """What is written. fresh: how many of the newest belong to the present trouble · commanded: the
     operator's command has made a copy in it · dead_end: the incarnation of a directory that only a
@@ -41,8 +45,10 @@ class Page(msgspec.Struct, frozen=True):
 class Book:
     """All changes are in memory first; `save` writes them, and belongs into a thread."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, tell: Tell = lambda kind, text: None) -> None:
+        """tell: an event for this node's journal, by kind and text."""
         self._path = path
+        self._tell = tell
         self._page = self._written = read(path)
         last = self.newest
         if last is not None and last.ending is Ending.RUNNING:
@@ -71,6 +77,7 @@ class Book:
         if step is None:
             return False
         made = Remedy(step, planned.rule, planned.reason, unix_ms, source=source_of(planned))
+        self._tell("remedy.begun", f"{step.value}: {planned.reason}")
         last, page = self.newest, self._page
         if last is not None and page.fresh and is_again(last, made):
             again = msgspec.structs.replace(made, tries=last.tries + 1)
@@ -85,6 +92,9 @@ class Book:
         """What was begun has ended so."""
         last = self.newest
         assert last is not None, "it was begun"
+        self._tell(
+            "remedy.ended", f"{last.step.value}: {ending.value}" + (f": {why}" if why else "")
+        )
         self._replace(last, ending=ending, why=why, ended_unix_ms=unix_ms)
 
     def commanded(self) -> None:
@@ -130,9 +140,7 @@ class Book:
         return self._page is not self._written
 
     def _replace(self, last: Remedy, **fields: object) -> None:
-        self._change(
-            remedies=(*self._page.remedies[:-1], msgspec.structs.replace(last, **fields))
-        )
+        self._change(remedies=(*self._page.remedies[:-1], msgspec.structs.replace(last, **fields)))
 
     def _change(self, **fields: object) -> None:
         self._page = msgspec.structs.replace(self._page, **fields)

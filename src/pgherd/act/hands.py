@@ -49,8 +49,8 @@ class Hands:
     uncut: the act in progress has come to a part that must not be cut short · submit: a command
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
-    newest version of the cluster's parameters · cloning: how copies are made, may be replaced at any
-    time · commanded: to be called once the operator's command has made one.
+    newest version of the cluster's parameters · cloning: how copies are made, may be replaced at
+    any time · commanded: to be called once the operator's command has made one.
     """
 
     me: NodeId

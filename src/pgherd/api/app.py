@@ -21,6 +21,7 @@ from pgherd.api import (
     failures,
     joins,
     membership,
+    progress,
     reads,
     replication,
     upkeep,
@@ -73,7 +74,7 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    rooms = (reads, changes, membership, replication, configuring, upkeep, checks, joins)
+    rooms = (reads, changes, membership, replication, configuring, upkeep, progress, checks, joins)
     for room in rooms:
         app.include_router(room.router)
     failures.install(app)

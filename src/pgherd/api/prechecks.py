@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pgherd.api import distance, views
 from pgherd.api import upkeepschema as schema
-from pgherd.api import views
 from pgherd.api.views import Seen
 from pgherd.model.facts import Member, Phase
 from pgherd.model.ids import NodeId
@@ -40,7 +40,7 @@ def standbys(seen: Seen, others: list[Member]) -> schema.Check:
 
 def lag(seen: Seen, others: list[Member]) -> schema.Check:
     """Nobody is far behind, or its turn would take long."""
-    lags = {m.node: views.lag_bytes(seen, m) or 0 for m in others}
+    lags = {m.node: distance.lag_bytes(seen, m) or 0 for m in others}
     far = [f"{node} is {much} bytes behind" for node, much in lags.items() if much > LAG_BYTES_MAX]
     text = "; ".join(far) or f"at most {max(lags.values(), default=0)} bytes"
     return schema.Check(name="lag", ok=not far, text=text)

@@ -145,10 +145,13 @@ async def reinitialize_node(
     node_id: NodeName,
     services: ServicesDep,
     caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
+    body: schema.ReinitRequest | None = None,
 ) -> schema.Action:
-    """Set the data directory of a replica aside and copy the primary anew."""
-    return await ask_for_one(services, Verb.REINIT, node_id, body, caller=str(caller))
+    """Set the data directory of a replica aside and copy another node anew."""
+    wanted = body or schema.ReinitRequest()
+    if wanted.source is not None and wanted.from_leader:
+        raise Problem(422, "invalid", "source and from_leader exclude each other")
+    return await ask_for_one(services, Verb.REINIT, node_id, wanted, caller=str(caller))
 
 
 async def ask_for_one(
@@ -224,9 +227,17 @@ async def ask_for(
         not_before_ms=unix_ms_of(wanted.at, now_ms=int(services.unix_s() * 1000)),
         rolling=rolling,
         force=wanted.force,
+        source=source_of(services.herd.facts(), wanted),
+        from_leader=isinstance(wanted, schema.ReinitRequest) and wanted.from_leader,
     )
     await submit(services, command)
     return inhand.action(await work_of(services, command.id))
+
+
+def source_of(facts: Facts, wanted: schema.WorkRequest) -> NodeId | None:
+    """Which node was asked to be copied."""
+    named = wanted.source if isinstance(wanted, schema.ReinitRequest) else None
+    return find(facts, named).node if named is not None else None
 
 
 # --- what became of it ---------------------------------------------------------------------------

@@ -93,6 +93,7 @@ def build() -> typer.Typer:
         making,
         membership,
         parameters,
+        progress,
         promising,
         saving,
         tending,
@@ -109,7 +110,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, upkeep, tending, membership, making):
+    for room in (watching, progress, changing, upkeep, tending, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     groups = {"": app}

@@ -14,6 +14,7 @@ import typer
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.changing import YesOption, agree, choose, look
 from pgherd.cli.output import Format, emit, line, say, table
+from pgherd.cli.progress import Progress
 from pgherd.cli.upkeep import ReasonOption, paused
 from pgherd.model.errors import OperatorError, PgherdError
 
@@ -117,17 +118,28 @@ def start_postgres(common: Common, node: NodeArgument, no_wait: NoWaitOption = F
 def reinit(
     common: Common,
     node: NodeArgument,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="NODE", help="Copy this replica.")
+    ] = None,
+    from_leader: Annotated[
+        bool, typer.Option("--from-leader", help="Copy the primary, whatever clonefrom says.")
+    ] = False,
     reason: ReasonOption = "",
     force: ForceOption = False,
     no_wait: NoWaitOption = False,
     yes: YesOption = False,
 ) -> None:
-    """Set a replica's data directory aside and copy the primary anew."""
+    """Set a replica's data directory aside and copy another node anew."""
+    if source is not None and from_leader:
+        raise OperatorError("--from and --from-leader exclude each other", "leave one of them out")
     target = named(common, node)
-    say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from the primary")
+    lender = named(common, source)["name"] if source is not None else None
+    whom = lender or ("the primary" if from_leader else "the primary, or a replica with clonefrom")
+    say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from {whom}")
     say("      it leaves the sync set first; what it has now is kept aside")
     agree(yes)
-    ask_one(common, target, "reinitialize", {"reason": reason, "force": force}, no_wait=no_wait)
+    body = {"reason": reason, "force": force, "source": lender, "from_leader": from_leader}
+    ask_one(common, target, "reinitialize", body, no_wait=no_wait)
 
 
 @asking
@@ -205,7 +217,7 @@ def ask_one(
 
 def follow(common: Common, found: dict[str, Any], *, no_wait: bool) -> None:
     """Tell each step until the action has ended, or is due later; its id is the answer."""
-    told = ""
+    told, shows = "", Progress()
     while not no_wait and found["state"] in ("pending", "running"):
         if found["state"] == "pending" and found["due_at"]:
             say(f"is due at {found['due_at']}; cancel: pgherd actions {found['id']} --cancel")
@@ -213,8 +225,10 @@ def follow(common: Common, found: dict[str, Any], *, no_wait: bool) -> None:
         if found["step"] and found["step"] != told:
             told = found["step"]
             say(told)
+        shows.show(common, found["node"])
         time.sleep(POLL_S)
         found = common.api().get(f"/api/v1/actions/{found['id']}")
+    shows.end()
     if common.output is not Format.TABLE:
         emit(found, common.output)
     elif no_wait:

@@ -28,6 +28,8 @@ class Clone(Section):
             " force from the next copy on.",
             Change.LIVE,
             unit="size",
+            least=0,
+            why="0B is no limit; pg_basebackup itself takes one from 32kB to 1GB",
         ),
     ] = 0
     command: Annotated[

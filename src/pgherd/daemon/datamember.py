@@ -85,7 +85,7 @@ def make(
         config=config,
         cloning=cloning(settings),
     )
-    book = Book(settings.raft.data_dir / BOOK)
+    book = Book(settings.raft.data_dir / BOOK, tell)
     return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)
 
 

@@ -144,8 +144,8 @@ class Observation(msgspec.Struct, frozen=True):
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
-    wants no new reads here · clonefrom: its operator wants that it is copied rather than the leader ·
-    repairs: its trouble as a follower, and what is done about it.
+    wants no new reads here · clonefrom: its operator wants that it is copied rather than the
+    leader · repairs: its trouble as a follower, and what is done about it.
     """
 
     node: NodeId

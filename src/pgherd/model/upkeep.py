@@ -82,8 +82,8 @@ class Work(msgspec.Struct, frozen=True):
     the incarnation of a directory), so that it is seen to be another one · step: how often it went
     on, for commands that come late · text: what it does or waits for · not_before_ms: when it is
     due · rolling: the primary hands over before its turn, else it is restarted in place · force:
-    also where it costs · cancelling: it ends after the node in hand · source, from_leader: from whom
-    a copy is taken; neither: from who is best asked then.
+    also where it costs · cancelling: it ends after the node in hand · source, from_leader: from
+    whom a copy is taken; neither: from who is best asked then.
     """
 
     id: str

@@ -19,7 +19,6 @@ from pgherd.plan.own import (
     starts_for_ever,
 )
 
-
 GONE_MS = 5_000
 """Patience with a leader that says that it has not got the WAL any more."""
 

@@ -47,9 +47,9 @@ class Self(msgspec.Struct, frozen=True):
     member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
-    node requires would not guard it, "" when it would, or none is required · config: see there · ladder: its
-    present trouble, None where nobody keeps a record of remedies · lenders: replicas that can be
-    copied now, the best first.
+    node requires would not guard it, "" when it would, or none is required · config: see there
+    · ladder: its present trouble, None where nobody keeps a record of remedies · lenders: replicas
+    that can be copied now, the best first.
     """
 
     me: NodeId

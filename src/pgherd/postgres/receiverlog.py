@@ -15,8 +15,8 @@ from pgherd.model.remedy import Cause, Said
 READ_BYTES_MAX = 64 << 10
 TEXT_MAX = 300
 SAYS = re.compile(
-    r"(?:FATAL|ERROR):  (?P<text>(?:could not (?:connect to the primary server|receive data from WAL"
-    r" stream|start WAL streaming)|streaming replication receiver|highest timeline|"
+    r"(?:FATAL|ERROR):  (?P<text>(?:could not (?:connect to the primary server|receive data from"
+    r" WAL stream|start WAL streaming)|streaming replication receiver|highest timeline|"
     r"database system identifier differs|primary server|replication slot|"
     r"the primary|terminating walreceiver due to timeout).*)"
 )

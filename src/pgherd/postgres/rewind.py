@@ -59,8 +59,8 @@ async def rewind(
     """Rewind a stopped server to the history of the primary at `conninfo` (with a dbname).
 
     Done means durable: the tool leaves flushing to one syncfs for each file system, where that can
-    be relied on. fork: where the ledger says that the histories part. The tool finds its own point by timeline
-    ids, which two isolated promotions choose alike: a dry run must find the same one first.
+    be relied on. fork: where the ledger says that the histories part. The tool finds its own point
+    by timeline ids, which two isolated promotions choose alike: a dry run must find the same first.
     """
     if processes.of_directory(data_dir):
         raise PostgresError(f"a server runs in {data_dir}, it cannot be rewound")

@@ -29,6 +29,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from remedy_cases import MEMBER_REMEDIES
 from upkeep_cases import MEMBER_UPKEEP
 
 from pgherd.model import action as act
@@ -481,6 +482,7 @@ CASES = (
         me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
     ),
     *(Case(*each) for each in MEMBER_CASES),
+    *(Case(*each) for each in MEMBER_REMEDIES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_UPKEEP),
 )
