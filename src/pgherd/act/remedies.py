@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 from pgherd.act.following import follow
 from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
-from pgherd.postgres import conf
+from pgherd.postgres import conf, processes
 
-GONE_MS = 3000
+GONE_S = 3.0
 
 
 async def restart_receiver(hands: Hands, a: act.RestartReceiver) -> None:
-    """End the receiver; the startup process asks for another one at once."""
-    rows = await hands.server.acting.rows(
-        "SELECT pid, pg_terminate_backend(pid, $1) FROM pg_stat_wal_receiver WHERE pid IS NOT NULL",
-        [GONE_MS],
-    )
-    log.info("receiver.ended", pids=[pid for pid, _ in rows])
-    if not all(gone for _, gone in rows):
-        raise ActFailed("the walreceiver does not end")
+    """End the receiver; the startup process asks for another one at once.
+
+    By a signal of ours: pg_terminate_backend takes no auxiliary process.
+    """
+    server = hands.server
+    old = (await server.look()).receiver
+    if old is None:
+        return
+    processes.send(old.pid, signal.SIGTERM, data_dir=server.data_dir)
+    try:
+        async with asyncio.timeout(GONE_S):
+            await processes.wait_gone(old.pid)
+    except TimeoutError as error:
+        raise ActFailed(f"walreceiver {old.pid} does not end") from error
+    log.info("receiver.ended", pid=old.pid)
 
 
 async def repoint(hands: Hands, a: act.Repoint) -> None:

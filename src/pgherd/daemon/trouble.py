@@ -72,7 +72,7 @@ class Trouble:
     ) -> tuple[Lender, ...]:
         """Replicas that could be copied here now."""
         fresh = {n: one.report for n, one in newest.items() if now - one.at < policy.detect_ms}
-        return cloning.lenders(facts, self._me, fresh, policy)
+        return cloning.lenders(facts, self._me, fresh)
 
     def understand(self, own: Self) -> None:
         """Why it does not come on, as the deciders say it."""

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import Lsn, NodeId
 from pgherd.model.observation import Observation, Server
-from pgherd.model.policy import Policy
 from pgherd.plan.own import Lender, Self
 
+LAG_BYTES_MAX = 128 << 20
+"""How far behind a replica may be that is copied: far less than the leader keeps for everybody
+(`wal_keep_size`), and more than the jump of a segment, which every base backup makes.
+"""
 
-def lenders(
-    facts: Facts, me: NodeId, reports: Mapping[NodeId, Observation], policy: Policy
-) -> tuple[Lender, ...]:
+
+def lenders(facts: Facts, me: NodeId, reports: Mapping[NodeId, Observation]) -> tuple[Lender, ...]:
     """All replicas that can be copied now, wanted ones first, then by how much they have.
 
     reports: of who is not silent.
@@ -27,7 +29,7 @@ def lenders(
     report = reports.get(leader.node) if leader is not None else None
     if report is None or report.server.position is None or facts.phase is not Phase.STABLE:
         return ()
-    near = report.server.position.lsn - policy.admission_lag_bytes
+    near = report.server.position.lsn - LAG_BYTES_MAX
     found = [
         (not one.clonefrom, -end, Lender(node, *member.address.postgres(), one.clonefrom))
         for node, one in sorted(reports.items())

@@ -39,7 +39,8 @@ def is_fed(s: Self) -> bool:
 
 
 def restart_receiver(s: Self) -> Answer | None:
-    if not stalled(s, 4) or s.server.receiver is None or has_tried(s, Step.RESTART_RECEIVER):
+    tried = has_tried(s, Step.RESTART_RECEIVER) or has_tried(s, Step.REPOINT)
+    if not stalled(s, 4) or s.server.receiver is None or tried:
         return None
     return f"receives nothing{because(s)}: restarts its receiver", act.RestartReceiver()
 

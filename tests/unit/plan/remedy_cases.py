@@ -55,6 +55,7 @@ MEMBER_REMEDIES: tuple[tuple[str, int, type[act.Action] | None, Any], ...] = (
     ("has no receiver to restart", 59, None, lacking(ladder(5_000), WITHOUT)),
     ("still gets nothing", 83, act.Repoint, lacking(ladder(10_000, Step.RESTART_RECEIVER))),
     ("without a receiver", 83, act.Repoint, lacking(ladder(10_000), WITHOUT)),
+    ("nothing milder than what was tried", 59, None, lacking(ladder(9_000, Step.REPOINT))),
     ("each once", 59, None, lacking(ladder(19_000, *MILD))),
     ("then a copy", 58, act.Rebuild, lacking(ladder(20_000, *MILD))),
     (

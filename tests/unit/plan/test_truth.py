@@ -27,7 +27,6 @@ from pgherd.model.branch import Fork
 from pgherd.model.facts import Floor, Phase
 from pgherd.model.ids import Instant, Lsn, NodeId, Term, Timeline
 from pgherd.model.observation import Receiver, Server, ServerSeen
-from pgherd.model.policy import Policy
 from pgherd.model.remedy import Ending, Remedy, Repairs, Said, Step
 from pgherd.plan import cloning, remedies
 from pgherd.plan.member import decide
@@ -183,18 +182,19 @@ def lender(**changes: Any) -> Any:
         ("it is ill", lender(server={"healthy": False})),
         ("it strays", lender(server={"stray": Fork(Timeline(9), Lsn(5))})),
         ("its WAL is of an earlier reign", lender(server={"position": pos(2, END)})),
-        ("it is far behind", lender(server={"position": pos(3, 1)})),
+        ("it is far behind", lender(server={"position": pos(3, END - 1)})),
         ("another copy is there now", lender(promises=promises(3, incarnation="b3"))),
         ("it has a floor", lender(promises=promises(3, floor=Floor(pos(3, 9000))))),
     ],
 )
 def test_only_a_replica_on_the_primarys_history_is_copied(story: str, given: Any) -> None:
     """A copy of any other would have to be copied again, or hide that something is lost."""
-    policy = Policy(admission_lag_bytes=1000)
-    heard = {N1: LEADER} | ({N3: given} if given is not None else {})
-    assert cloning.lenders(facts(), N2, heard, policy) == (), story
-    assert len(cloning.lenders(facts(), N2, {N1: LEADER, N3: lender()}, policy)) == 1
-    assert cloning.lenders(facts(), N3, {N1: LEADER, N3: lender()}, policy) == (), "not itself"
+    far = report(1, primary(position=pos(3, END + cloning.LAG_BYTES_MAX))).report
+    leader = far if story == "it is far behind" else LEADER
+    heard = {N1: leader} | ({N3: given} if given is not None else {})
+    assert cloning.lenders(facts(), N2, heard) == (), story
+    assert len(cloning.lenders(facts(), N2, {N1: LEADER, N3: lender()})) == 1
+    assert cloning.lenders(facts(), N3, {N1: LEADER, N3: lender()}) == (), "not itself"
 
 
 def test_a_preferred_replica_is_copied_until_it_fails() -> None:
