@@ -138,7 +138,11 @@ def reinit(
     say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from {whom}")
     say("      it leaves the sync set first; what it has now is kept aside")
     agree(yes)
-    body = {"reason": reason, "force": force, "source": lender, "from_leader": from_leader}
+    body: dict[str, Any] = {"reason": reason, "force": force}
+    if lender is not None:
+        body["source"] = lender
+    if from_leader:
+        body["from_leader"] = True
     ask_one(common, target, "reinitialize", body, no_wait=no_wait)
 
 
