@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -15,6 +18,30 @@ def run(*command: str) -> None:
 def mount_tmpfs(path: Path, size_mb: int) -> None:
     """A file system in memory with so much room."""
     run("mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "tmpfs", str(path))
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, *, size_mb: int) -> Iterator[bool]:
+    """A small file system for one node's PostgreSQL; False where none can be mounted."""
+    options = f"size={size_mb}m,mode=755"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
+    owner = path.stat()
+    done = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
+    if done:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def leave_free(file: Path, left_mb: int) -> None:
+    """Grow a file until only so much is free beside it; it may be called again for less."""
+    with file.open("ab") as filling:
+        more = shutil.disk_usage(file.parent).free - (left_mb << 20)
+        if more > 0:
+            os.posix_fallocate(filling.fileno(), filling.seek(0, os.SEEK_END), more)
 
 
 class LoopDisk:

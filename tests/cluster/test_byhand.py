@@ -18,7 +18,7 @@ from test_forward import tag
 
 from pgherd.proof import processes
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.layout import HOST
+from pgherd.proof.ports import HOST
 from pgherd.proof.trials import judge
 from pgherd.proof.writers import Writers, create_table
 

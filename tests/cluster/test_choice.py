@@ -13,6 +13,7 @@ from test_byhand import fetched
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.ports import HOST
 from pgherd.proof.writers import dsn_of
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
@@ -28,7 +29,7 @@ class Reads:
         self.herd, self.name = herd, name
         place = herd.places[name]
         self.dsn = dsn_of(
-            hosts=[(layout.HOST, place.ports.proxy_replica)],
+            hosts=[(HOST, place.ports.proxy_replica)],
             user="postgres",
             password=herd.secrets.superuser,
             read_write=False,

@@ -23,6 +23,7 @@ import pytest
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.ports import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
 TOURS = Path(__file__).with_name("tours")
@@ -83,7 +84,7 @@ def ways() -> Iterator[list[Way]]:
         yield [
             {
                 "name": f"{label}{' tls' if tls else ''}",
-                "host": layout.HOST,
+                "host": HOST,
                 "port": port,
                 "user": "tour",
                 "password": PASSWORD,

@@ -23,7 +23,8 @@ from filesystems import mount_tmpfs, run
 from pgherd.proof.asking import HerdError
 from pgherd.proof.client import ask
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.layout import HOST, Place
+from pgherd.proof.layout import Place
+from pgherd.proof.ports import HOST
 from pgherd.proof.trials import WRITES_BACK_S, conclude
 from pgherd.proof.writers import Writers, create_table
 

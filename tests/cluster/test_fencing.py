@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import subprocess
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from filesystems import leave_free, small_disk
 
 from pgherd.proof.herd import LocalHerd
-from pgherd.proof.layout import HOST
+from pgherd.proof.ports import HOST
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 
@@ -26,28 +21,10 @@ LEFT_MB = 30
 """Less than `failover.min_free_disk`, and enough for a replica that has little to do."""
 
 
-@contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[bool]:
-    """A small file system for one node's PostgreSQL; False where none can be mounted."""
-    options = f"size={DISK_MB}m,mode=755"
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
-    owner = path.stat()
-    done = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
-    if done:
-        os.chown(path, owner.st_uid, owner.st_gid)
-    try:
-        yield done
-    finally:
-        if done:
-            subprocess.run(["umount", "-l", str(path)], check=True)
-
-
 def fill(herd: LocalHerd) -> None:
     """Leave little room beside the data of one node, and wait until it has noticed."""
     place = herd.places[FULL]
-    file = place.data.parent / "ballast"
-    with file.open("wb") as ballast:
-        os.posix_fallocate(ballast.fileno(), 0, shutil.disk_usage(file).free - (LEFT_MB << 20))
+    leave_free(place.data.parent / "filling", LEFT_MB)
 
     def noticed() -> bool:
         url = f"http://{HOST}:{place.ports.api}/metrics"
@@ -74,7 +51,7 @@ def test_nobody_is_promoted_before_a_required_command_succeeds(stable: Any, tmp_
     changes = {"failover": {"fence": order}}
     with (
         LocalHerd(3, postgres_bin=stable.postgres_bin, overrides=changes) as herd,
-        small_disk(herd.places[FULL].data.parent) as has_disk,
+        small_disk(herd.places[FULL].data.parent, size_mb=DISK_MB) as has_disk,
     ):
         herd.start()
         herd.wait_stable(90)

@@ -9,6 +9,7 @@ import pytest
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.ports import HOST
 from pgherd.proof.writers import dsn_of
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
@@ -18,7 +19,7 @@ DEADLINE_S = 60.0
 
 def connect(herd: LocalHerd, port: int, *, write: bool) -> psycopg.Connection[Any]:
     dsn = dsn_of(
-        hosts=[(layout.HOST, port)],
+        hosts=[(HOST, port)],
         user="postgres",
         password=herd.secrets.superuser,
         read_write=write,
@@ -44,7 +45,7 @@ def leads(herd: LocalHerd, port: int, *, to: str, write: bool) -> bool:
 def sees_socket(herd: LocalHerd, port: int, user: str, password: str, **more: Any) -> bool:
     """Whether the server has a client of this port without an address."""
     with psycopg.connect(
-        host=layout.HOST, port=port, user=user, password=password, dbname="postgres", **more
+        host=HOST, port=port, user=user, password=password, dbname="postgres", **more
     ) as client:
         own = "FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         return bool(one(client, f"SELECT client_addr IS NULL {own}"))

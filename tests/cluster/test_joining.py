@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pgherd.proof.ports import claim_base
 
 DEADLINE_S = 60.0
 
@@ -50,7 +51,7 @@ class Machines:
         directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.ground))
         directory.chmod(0o755)
         self.config[name] = directory / "pgherd.yaml"
-        words = ["--name", name, "--dir", directory, "--base-port", free_base()]
+        words = ["--name", name, "--dir", directory, "--base-port", claim_base()]
         if data:
             words += ["--set", f"postgresql.bin_dir={self.postgres_bin}"]
         return [*words, "--address", "127.0.0.1", "--start", "--timeout", "90"]
@@ -98,26 +99,6 @@ class Machines:
                 return status
             assert time.monotonic() < until, status
             time.sleep(0.3)
-
-
-def free_base() -> int:
-    """A port from which five are free, below those that the kernel gives out.
-
-    And above those of `proof.layout`: a herd beside this one may have a node that is stopped.
-    """
-    for base in range(31_200 + os.getpid() % 100 * 10, 32_750, 10):
-        probes = [socket.socket() for _ in range(5)]
-        try:
-            for offset, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no free ports")
 
 
 def processes_of(directory: Path) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer, ask
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.ports import HOST
 from pgherd.proof.trials import WRITES_BACK_S, conclude
 from pgherd.proof.writers import Writers, create_table
 
@@ -174,14 +175,14 @@ def test_a_witness_decides(make: Make) -> None:
 def peers_of(herd: LocalHerd, name: str) -> dict[str, dict[str, Any]]:
     """`/raft/peers` of one node, by name."""
     port = herd.places[name].ports.api
-    found = ask(layout.HOST, port, "/raft/peers", token=herd.secrets.token)
+    found = ask(HOST, port, "/raft/peers", token=herd.secrets.token)
     return {peer["node"]: peer for peer in found["peers"]}
 
 
 def limit_votes(herd: LocalHerd, name: str, count: int) -> None:
     port = herd.places[name].ports.api
     body = {"max_voters": count}
-    ask(layout.HOST, port, "/raft/max-voters", token=herd.secrets.token, method="PUT", body=body)
+    ask(HOST, port, "/raft/max-voters", token=herd.secrets.token, method="PUT", body=body)
 
 
 @pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)

@@ -13,6 +13,7 @@ import pytest
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.ports import HOST
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 
@@ -28,7 +29,7 @@ def terminate(herd: LocalHerd, name: str) -> None:
 
 def connect(herd: LocalHerd, port: int, password: str, **more: str) -> psycopg.Connection[Any]:
     return psycopg.connect(
-        host=layout.HOST,
+        host=HOST,
         port=port,
         user="ann",
         password=password,

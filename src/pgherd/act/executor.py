@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import configuring, fencing, following, forwarding, leading, remedies
+from pgherd.act import configuring, fencing, following, forwarding, leading, remedies, room
 from pgherd.act.book import Book
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
@@ -39,6 +39,7 @@ async def _keep_leading(hands: Hands, a: act.KeepLeading) -> None:
 ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.InitDb: following.init_db,
     act.StartStandby: following.start_standby,
+    act.FreeBallast: room.free_ballast,
     act.Seal: following.seal,
     act.FastForward: forwarding.fast_forward,
     act.Lend: forwarding.lend,

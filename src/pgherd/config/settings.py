@@ -195,6 +195,16 @@ class Postgresql(Section):
     socket_dir: Annotated[
         FilePath | None, Key("Directory of the Unix socket; null: `run` beside data_dir.")
     ] = None
+    ballast_bytes: Annotated[
+        Bytes,
+        Key(
+            "Size of a file beside data_dir, on the disk of the WAL, that is deleted when a full"
+            " disk keeps PostgreSQL from starting, and made again when there is room. 0B: none.",
+            unit="size",
+            least=0,
+            why="it is room that is kept back",
+        ),
+    ] = 64 << 20
     parameters: Annotated[
         Mapping[ParameterName, Parameter], Key("PostgreSQL parameters of your own.", RELOAD)
     ] = Field(default_factory=dict)
@@ -292,6 +302,18 @@ class Failover(Section):
             why="0B looks at no disk",
         ),
     ] = 64 << 20
+    disk_full_within_ms: Annotated[
+        Millis,
+        Key(
+            "A primary whose disk is full within this time, at the speed of the last minutes and"
+            " with less than a fifth of it left, or that has less than min_free_disk, hands over to"
+            " a member with far more room.",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0s looks at the room only",
+        ),
+    ] = 900_000
     fence: Annotated[
         FenceChoice,
         Key(

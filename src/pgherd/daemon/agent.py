@@ -453,7 +453,7 @@ class Agent:
         server = self.watch.seen if self.watch is not None else None
         facts, promises = self.facts, self.consensus.store.promises()
         alarms = [failure] if failure else []
-        space = self.watch.space.warnings() if self.watch is not None else []
+        space = self.watch.space if self.watch is not None else None
         if server is not None and server.settings_problem:
             alarms.append(server.settings_problem)
         return self.reports.make(
@@ -469,14 +469,14 @@ class Agent:
             warnings=(
                 *self.leasing.warnings(facts, now=now),
                 *self.warding.warnings(now=now),
-                *space,
+                *(space.warnings() if space is not None else ()),
                 *(vips.warnings(now=now) if vips is not None else ()),
             ),
             vips=vips.seen() if vips is not None else (),
             quiet=self.hold.quiet(),
             repairs=told(self.trouble),
             ineligible=self.warding.lacks(),
-            disk_free_bytes=self.watch.space.free_bytes if self.watch is not None else -1,
+            space=space,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,

@@ -70,6 +70,7 @@ def make(
         probe_timeout_ms=settings.failover.probe.timeout_ms,
         probe_failures=settings.failover.probe.failures,
         write_stall_ms=settings.failover.probe.write_stall_ms,
+        ballast_bytes=pg.ballast_bytes,
         tell=tell,
     )
     hands = Hands(

@@ -18,6 +18,7 @@ from pgherd.model.observation import Heard, Observation, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Repairs
 from pgherd.model.vip import VipSeen
+from pgherd.observe.disk import FreeSpace
 from pgherd.plan.trail import Trail
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Reports:
         ask: Ask | None,
         lease_left_ms: int | None,
         fencing: bool,
-        disk_free_bytes: int,
+        space: FreeSpace | None,
         warnings: tuple[str, ...],
         ineligible: str,
         vips: tuple[VipSeen, ...],
@@ -148,7 +149,8 @@ class Reports:
             ask=ask,
             lease_left_ms=lease_left_ms,
             fencing=fencing,
-            disk_free_bytes=disk_free_bytes,
+            disk_free_bytes=space.free_bytes if space is not None else -1,
+            disks=space.disks if space is not None else (),
             warnings=warnings,
             ineligible=ineligible,
             vips=vips,

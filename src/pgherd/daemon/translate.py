@@ -56,6 +56,7 @@ def policy(settings: Settings) -> Policy:
         max_lag_bytes=failover.max_lag_bytes,
         fence=fence(settings),
         min_free_disk_bytes=failover.min_free_disk_bytes,
+        disk_full_within_ms=failover.disk_full_within_ms,
     )
 
 

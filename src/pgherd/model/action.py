@@ -23,6 +23,10 @@ class StartStandby(Action, frozen=True, tag=True):
     """Start the server as a standby without upstream, under closed names."""
 
 
+class FreeBallast(Action, frozen=True, tag=True):
+    """Give the room of the ballast to a server that cannot start on a full disk."""
+
+
 class Seal(Action, frozen=True, tag=True):
     """Promise a term, stop receiving WAL, drain replay, freeze the position (F2)."""
 

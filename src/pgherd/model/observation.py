@@ -64,6 +64,18 @@ class Recovery(msgspec.Struct, frozen=True):
     left_ms: int = -1
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """A file system below a server, named for what lies there: data (with the WAL), or wal.
+
+    free_bytes: for an ordinary user · full_in_ms: at the speed of the last minutes, -1: never.
+    """
+
+    mount: str
+    free_bytes: int
+    size_bytes: int
+    full_in_ms: int = -1
+
+
 class ServerSeen(msgspec.Struct, frozen=True):
     """One look at the local server.
 
@@ -84,7 +96,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config: the version of the cluster's parameters that it was started with or told ·
     config_failed: one that it did not come up with · matched: what it runs with of
     `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
-    reloaded for.
+    reloaded for · starved: it could not start for want of room, and there is a ballast to give.
     """
 
     state: Server = Server.NONE
@@ -128,6 +140,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     matched: Running = ()
     pending: tuple[Pending, ...] = ()
     reloaded: str = ""
+    starved: bool = False
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -145,7 +158,8 @@ class Observation(msgspec.Struct, frozen=True):
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
     wants no new reads here · clonefrom: its operator wants that it is copied rather than the
-    leader · repairs: its trouble as a follower, and what is done about it.
+    leader · repairs: its trouble as a follower, and what is done about it
+    · disks: what `disk_free_bytes` is the least of, in full.
     """
 
     node: NodeId
@@ -176,6 +190,7 @@ class Observation(msgspec.Struct, frozen=True):
     noloadbalance: bool = False
     clonefrom: bool = False
     repairs: Repairs = Repairs()
+    disks: tuple[Disk, ...] = ()
 
 
 class Heard(msgspec.Struct, frozen=True):

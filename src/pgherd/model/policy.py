@@ -22,7 +22,8 @@ class Policy(msgspec.Struct, frozen=True):
     voter's place · lease_ttl_ms: 0 = auto, by the mode
     (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind · fence:
     what a winner runs against an earlier leader that is not sealed · min_free_disk_bytes: less room
-    than this is none.
+    than this is none · disk_full_within_ms: a primary whose disk is full so soon hands over, 0 = it
+    is not asked.
     """
 
     failover_enabled: bool = True
@@ -42,3 +43,4 @@ class Policy(msgspec.Struct, frozen=True):
     max_lag_bytes: int = 16 * 1024 * 1024
     fence: FenceOrder | None = None
     min_free_disk_bytes: int = 0
+    disk_full_within_ms: int = 0

@@ -66,6 +66,7 @@ class ServerWatch:
         probe_timeout_ms: int,
         probe_failures: int,
         write_stall_ms: int,
+        ballast_bytes: int,
         tell: Callable[[str, str], None],
     ) -> None:
         self.server = server
@@ -97,7 +98,7 @@ class ServerWatch:
         self._branch: tuple[Fork, ...] = ()
         self._branch_of = (0, Timeline(0))
         self._begins: tuple[int, Lsn] = (0, Lsn(0))
-        self.space = FreeSpace(server.data_dir)
+        self.space = FreeSpace(server.data_dir, ballast_bytes)
 
     def poke(self) -> None:
         """Look again soon."""
@@ -295,6 +296,7 @@ class ServerWatch:
             was_primary=self._was_primary(state),
             problem=problem,
             crashes=self._deaths.in_a_row,
+            starved=self.space.starves(),
         )
 
     def _was_primary(self, state: DirState) -> bool:

@@ -75,6 +75,12 @@ def candidates(s: Situation) -> list[MemberKey]:
     return [key for key in keys if key.incarnation and wish.candidate in (None, key.node)]
 
 
+def preference(s: Situation, key: MemberKey) -> tuple[bool, int, str]:
+    """The less the better: a synchronous copy, then the operator's priority."""
+    member = s.facts.members[key.node]
+    return key not in s.facts.sync.voters, -member.tags.failover_priority, key.node
+
+
 def pick(s: Situation, leader: Observation) -> tuple[MemberKey | None, str]:
     """The asked-for candidate or the best one, and why there is none."""
     wish = s.facts.switchover
@@ -84,12 +90,8 @@ def pick(s: Situation, leader: Observation) -> tuple[MemberKey | None, str]:
         return None, f"{wish.candidate or 'no other member'} holds no data"
     fits = [key for key in keys if not unfit(s, leader, key)]
 
-    def rank(key: MemberKey) -> tuple[bool, int, str]:
-        member = s.facts.members[key.node]
-        return key not in s.facts.sync.voters, -member.tags.failover_priority, key.node
-
     if fits:
-        return min(fits, key=rank), ""
+        return min(fits, key=lambda key: preference(s, key)), ""
     return None, "; ".join(unfit(s, leader, key) for key in keys)
 
 

@@ -23,6 +23,7 @@ from pgherd.plan import (
     leases,
     membership,
     readmission,
+    room,
     suspicion,
     synchrony,
     upkeep,
@@ -44,6 +45,7 @@ URGENT: tuple[HerdRule, ...] = (
 QUIET: tuple[HerdRule, ...] = (
     *upkeep.RULES,
     *handover.RULES,
+    *room.HERD_RULES,
     *synchrony.RULES,
     *leases.RULES,
     *membership.RULES,

@@ -16,6 +16,7 @@ from pgherd.plan import (
     leading,
     presence,
     remedies,
+    room,
     sealing,
     tending,
 )
@@ -28,6 +29,7 @@ OTHERS: tuple[MemberRule, ...] = (
     *lapse.CLOSING,
     *presence.RULES,
     *tending.RULES,
+    *room.RULES,
     *crashing.RULES,
     *borrowing.RULES,
     *sealing.RULES,

@@ -22,6 +22,7 @@ from typing import Any, Self
 from pgherd.model.errors import OperatorError
 from pgherd.proof import layout, processes
 from pgherd.proof.asking import POLL_S, HerdError, HerdView
+from pgherd.proof.ports import HOST, claim_ports
 from pgherd.proof.processes import Process, Usage
 
 STOP_GRACE_S = 10.0
@@ -55,7 +56,8 @@ class LocalHerd(HerdView):
         self._paused: set[int] = set()
         user = layout.postgres_user()
         base = _base_port(directory, nodes=nodes, wanted=base_port)
-        ports = layout.choose_ports(nodes, base=base, preferred=preferred_port)
+        self._claim = claim_ports(nodes, base=base, preferred=preferred_port)
+        ports = self._claim.blocks
         root = layout.make_directory(directory)
         super().__init__(root, layout.make_secrets(root))
         self.places = {
@@ -66,7 +68,7 @@ class LocalHerd(HerdView):
                     number=number + 1,
                     ports=mine,
                     user=user,
-                    host=hosts[number] if hosts else layout.HOST,
+                    host=hosts[number] if hosts else HOST,
                 )
                 for number, mine in enumerate(ports)
             )
@@ -88,6 +90,7 @@ class LocalHerd(HerdView):
         trace: TracebackType | None,
     ) -> None:
         self.stop(graceful=False)
+        self._claim.close()
         if self._temporary and error is None:
             self.remove()
 

@@ -1,7 +1,7 @@
-"""What a local node is on disk: directories, ports, certificates, secrets, one YAML file.
+"""What a local node is on disk: directories, certificates, secrets, one YAML file.
 
-Owns the choice of free ports, of a directory that PostgreSQL's user can enter and of that user when
-we are root, and writes each node's configuration. Leaves starting anything to `herd`.
+Owns the choice of a directory that PostgreSQL's user can enter and of that user when we are root,
+and writes each node's configuration. Leaves starting anything to `herd`, free ports to `ports`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import getpass
 import os
 import pwd
-import random
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from hashlib import sha256
@@ -26,46 +24,13 @@ from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import make_ca, make_node_certificate
 from pgherd.pki.files import write_private
-
-HOST = "127.0.0.1"
-PORTS_PER_NODE = 10
-PORT_RANGE = (20_000, 31_000)
-"""Below the range from which the kernel takes ports for outgoing connections."""
+from pgherd.proof.ports import HOST, Ports
 
 SOCKET_PATH_BYTES_MAX = 90
 """A socket's path has at most 107 bytes, with PostgreSQL's own file name in it."""
 
 POSTGRES_USERS = ("postgres", "pgherd")
 NODES_MAX = 9
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """The five ports of a node, counted from its base."""
-
-    base: int
-
-    @property
-    def proxy_primary(self) -> int:
-        return self.base
-
-    @property
-    def proxy_replica(self) -> int:
-        return self.base + 1
-
-    @property
-    def postgres(self) -> int:
-        return self.base + 2
-
-    @property
-    def api(self) -> int:
-        return self.base + 3
-
-    @property
-    def raft(self) -> int:
-        return self.base + 4
-
-    def all(self) -> tuple[int, ...]:
-        return tuple(range(self.base, self.base + 5))
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -150,26 +115,6 @@ def postgres_user() -> str:
     return name
 
 
-def choose_ports(nodes: int, *, base: int | None, preferred: int | None = None) -> list[Ports]:
-    """Free ports for every node. base is an order, preferred a wish."""
-    if base is not None:
-        blocks = _blocks(nodes, base)
-        taken = [port for ports in blocks for port in ports.all() if not _is_free(port)]
-        if taken:
-            raise OperatorError(
-                f"port {taken[0]} is in use", "choose others with --base-port, or leave it out"
-            )
-        return blocks
-    draw = random.SystemRandom()
-    tries = [preferred] if preferred is not None else []
-    tries += [draw.randrange(*PORT_RANGE, PORTS_PER_NODE) for _ in range(200)]
-    for start in tries:
-        blocks = _blocks(nodes, start)
-        if all(_is_free(port) for ports in blocks for port in ports.all()):
-            return blocks
-    raise OperatorError("no free block of ports was found", "name one with --base-port")
-
-
 def make_place(root: Path, *, number: int, ports: Ports, user: str, host: str = HOST) -> Place:
     """Make one node's directories, with those of PostgreSQL in its user's hands."""
     directory = root / f"n{number}"
@@ -227,6 +172,7 @@ def settings(
             "port": ports.postgres,
             "socket_dir": str(place.socket_directory),
             "user": user,
+            "ballast": "0B",
             "hba": [f"host all all {clients} scram-sha-256"],
             "superuser": {"username": "postgres", "password": f"file:{root}/superuser.secret"},
             "replication": {
@@ -285,20 +231,3 @@ def end_sessions_at_proxy(place: Place, **more: Any) -> None:
     listeners = [{"port": port, "route": route, "pool": "session"} for route, port in ports.items()]
     changes = {"proxy": {"listeners": listeners, **more}}
     write_settings(place, merge(read_settings(place), changes))
-
-
-def _blocks(nodes: int, start: int) -> list[Ports]:
-    last = start + nodes * PORTS_PER_NODE
-    if start < 1024 or last > 65_535:
-        raise OperatorError(f"ports {start} to {last} are no ports", "choose 1024 to 65000")
-    return [Ports(start + number * PORTS_PER_NODE) for number in range(nodes)]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True

@@ -6,6 +6,7 @@ they are asked for; counters and histograms are told by the rooms. Leaves servin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -167,10 +168,18 @@ class Metrics:
         lease.clear()
         if own is not None and own.lease_left_ms is not None:
             lease.labels(node=own.node).set(own.lease_left_ms / 1000)
+        self._set_disks(own)
+
+    def _set_disks(self, own: Observation | None) -> None:
         free = self._gauges["pgherd_disk_free_bytes"]
+        full = self._gauges["pgherd_disk_full_in_seconds"]
         free.clear()
-        if own is not None and own.disk_free_bytes >= 0:
-            free.labels(mount="data").set(own.disk_free_bytes)
+        full.clear()
+        for disk in own.disks if own is not None else ():
+            free.labels(mount=disk.mount).set(disk.free_bytes)
+            full.labels(mount=disk.mount).set(
+                disk.full_in_ms / 1000 if disk.full_in_ms >= 0 else math.inf
+            )
 
     def _set_vips(self, own: Observation | None) -> None:
         owned = self._gauges["pgherd_vip_owned"]
@@ -238,7 +247,11 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_postgres_role": ("1 for this node's role.", ("role",)),
     "pgherd_postgres_timeline": ("Timeline of this node's PostgreSQL.", ()),
     "pgherd_lease_seconds_left": ("What is left of the lease that this node holds.", ("node",)),
-    "pgherd_disk_free_bytes": ("Room for data and WAL, the lesser of both.", ("mount",)),
+    "pgherd_disk_free_bytes": ("Room where data (and WAL) lie, and where WAL lies.", ("mount",)),
+    "pgherd_disk_full_in_seconds": (
+        "When that is gone at the speed of the last minutes; +Inf: it is not.",
+        ("mount",),
+    ),
     "pgherd_replication_lag_bytes": ("Primary's WAL that a replica has not replayed.", ("node",)),
     "pgherd_replication_lag_seconds": ("For how long the primary has had it.", ("node",)),
     "pgherd_replica_state": ("1 for the state of each replica.", ("node", "state")),

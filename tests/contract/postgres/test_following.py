@@ -258,7 +258,8 @@ def test_a_seal_waits_for_a_standby_whose_replay_is_behind(lab, play, wait_until
             end = (await a.look()).flush_lsn
 
             async def received() -> bool:
-                return all(sender.flush_lsn >= end for sender in (await a.look()).senders)
+                senders = (await a.look()).senders
+                return bool(senders) and all(sender.flush_lsn >= end for sender in senders)
 
             await wait_until("the standby has received it", received)
             return end

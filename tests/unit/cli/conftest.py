@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from pgherd.api.serve import ServeTls, serve
 from pgherd.cli.app import run
+from pgherd.proof.ports import claim_base
 
 DEADLINE_S = 10.0
 
@@ -39,23 +38,6 @@ class Result(msgspec.Struct, frozen=True):
     code: int
     out: str
     err: str
-
-
-def free_base() -> int:
-    """A port from which five are free."""
-    for base in range(21_000 + os.getpid() % 1000 * 7, 60_000, 5):
-        probes = [socket.socket() for _ in range(5)]
-        try:
-            for offset, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture
@@ -127,5 +109,5 @@ def pgherd(capsys, monkeypatch) -> Callable[..., Result]:
         said = capsys.readouterr()
         return Result(code, said.out, said.err)
 
-    call.free_base = free_base  # type: ignore[attr-defined]
+    call.free_base = claim_base  # type: ignore[attr-defined]
     return call

@@ -1,4 +1,4 @@
-"""The room that a node reports is what its file systems say, the lesser of data and WAL."""
+"""The room that a node reports is what its file systems say, and how fast it goes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pgherd.model.ids import Instant
 from pgherd.observe import disk
-from pgherd.observe.disk import FreeSpace, free_bytes
+from pgherd.observe.disk import FreeSpace, Growth, disks_of
 
 
 def room(place: Path) -> int:
@@ -17,22 +18,54 @@ def room(place: Path) -> int:
     return seen.f_bavail * seen.f_frsize
 
 
-def test_the_lesser_of_data_and_wal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """WAL may lie elsewhere by a link; what is not there says nothing."""
-    assert free_bytes((tmp_path / "none",)) == -1
-    shared = Path("/dev/shm")
-    if not shared.is_dir():  # another file system where there is one
-        shared = tmp_path / "wal"
-        shared.mkdir()
-    (tmp_path / "pg_wal").symlink_to(shared)
-    found = free_bytes((tmp_path, tmp_path / "pg_wal"))
+def test_the_disks_of_data_and_wal(tmp_path: Path) -> None:
+    """WAL may lie elsewhere by a link; a disk is told of once, one that is not there never."""
+    places = {"data": tmp_path, "wal": tmp_path / "pg_wal"}
+    assert disks_of({"data": tmp_path / "none"}) == []
+    assert [one.mount for one in disks_of(places)] == ["data"]
     near = 64 << 20  # others write here meanwhile
-    assert abs(found - min(room(tmp_path), room(shared))) < near
-    seen: list[Path] = []
-    real = os.statvfs
-    monkeypatch.setattr(disk.os, "statvfs", lambda place: seen.append(place) or real(place))
-    free_bytes((tmp_path, tmp_path / "pg_wal"))
-    assert seen == [tmp_path, tmp_path / "pg_wal"]
+    [data] = disks_of(places)
+    assert abs(data.free_bytes - room(tmp_path)) < near
+    assert data.free_bytes < data.size_bytes
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    (tmp_path / "pg_wal").symlink_to(shared)
+    [_, wal] = disks_of(places)
+    assert (wal.mount, abs(wal.free_bytes - room(shared)) < near) == ("wal", True)
+    space = FreeSpace(tmp_path)
+    asyncio.run(space.look())
+    assert [one.mount for one in space.disks] == ["data", "wal"]
+    assert space.free_bytes == min(one.free_bytes for one in space.disks)
+
+
+def test_when_a_disk_is_full_follows_from_the_last_minutes() -> None:
+    """Not from a burst of seconds, nor from what was lost before; regained room is no loss."""
+    growth = Growth()
+    assert growth.full_in_ms(1000, now=Instant(0)) == -1
+    assert growth.full_in_ms(700, now=Instant(59_999)) == -1
+    assert growth.full_in_ms(400, now=Instant(60_000)) == 40_000
+    assert growth.full_in_ms(400, now=Instant(300_000)) == 200_000
+    assert growth.full_in_ms(400, now=Instant(360_000)) == -1, "the first loss is long ago"
+    assert growth.full_in_ms(900, now=Instant(370_000)) == -1
+
+
+def test_who_starves_has_no_room_and_a_ballast(tmp_path: Path) -> None:
+    """It is made where there is room, and told of where it cannot be."""
+    data = tmp_path / "data"
+    (data / "pg_wal").mkdir(parents=True)
+    space = FreeSpace(data, 1 << 20)
+    asyncio.run(space.look())
+    assert (space.starves(), space.warnings()) == (False, [])
+    space.free_bytes = 1 << 20
+    assert space.starves()
+    (tmp_path / "data.ballast").unlink()
+    too_much = FreeSpace(data, room(tmp_path))
+    asyncio.run(too_much.look())
+    too_much.free_bytes = 1 << 20
+    assert not too_much.starves(), "nothing could be given"
+    [warning] = too_much.warnings()
+    assert "no ballast is kept" in warning
 
 
 def test_a_disk_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,6 +405,12 @@ CASES = (
         look(facts(switchover=WISH), report(1, READY), full(report(2, standby()))),
     ),
     Case(
+        "nobody has more room than the primary",
+        620,
+        None,
+        look(facts(), full(report(1, primary())), full(report(2, standby()))),
+    ),
+    Case(
         "nobody is fit to take over",
         601,
         cmd.EndSwitchover,

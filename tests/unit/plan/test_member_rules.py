@@ -124,6 +124,12 @@ CASES = (
         act.HoldWrites,
         me(2, Facts("main"), primary(names=""), caught_up=False),
     ),
+    Case(
+        "stopped on a full disk",
+        86,
+        act.FreeBallast,
+        me(2, facts(), replace(STOPPED, starved=True)),
+    ),
     Case("a hung standby", 15, act.StopServer, me(2, facts(), HUNG)),
     Case("a hung leader in an election", 15, act.StopServer, me(1, electing(), HUNG)),
     Case("starting", 15, None, me(2, facts(), STARTING)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -45,25 +44,6 @@ def test_a_kept_herd_comes_back_with_its_ports_and_secrets(root: Path) -> None:
             LocalHerd(5, directory=root)
     finally:
         first.remove()
-
-
-def test_an_ordered_port_that_is_taken_is_named() -> None:
-    """The person is told which one, and what to type."""
-    with socket.socket() as taken:
-        taken.bind((layout.HOST, 0))
-        taken.listen()
-        base = taken.getsockname()[1]
-        with pytest.raises(OperatorError, match=rf"port {base} is in use \(choose others"):
-            layout.choose_ports(1, base=base)
-
-
-def test_a_preferred_port_that_is_taken_is_only_a_wish() -> None:
-    with socket.socket() as taken:
-        taken.bind((layout.HOST, 0))
-        taken.listen()
-        base = taken.getsockname()[1]
-        [ports] = layout.choose_ports(1, base=None, preferred=base)
-        assert ports.base != base
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
