@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_upkeep import ENDED, done, node
+from tending import ENDED, done, node
 
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.layout import read_settings
