@@ -24,6 +24,8 @@ log = logs.get("act")
 NAME = "remedies.json"
 KEPT_MAX = 20
 TOLD_MAX = 3
+TOLD_MS = 3_600_000
+"""Reports are sent a few times a second; the journal keeps what is older."""
 CUT_SHORT = "the agent ended before it did"
 
 
@@ -52,16 +54,19 @@ class Book:
         self._page = self._written = read(path)
         last = self.newest
         if last is not None and last.ending is Ending.RUNNING:
-            self._replace(last, ending=Ending.CUT, why=CUT_SHORT)
+            self._replace(last, ending=Ending.CUT, why=CUT_SHORT, ended_unix_ms=last.began_unix_ms)
 
     @property
     def newest(self) -> Remedy | None:
         return self._page.remedies[-1] if self._page.remedies else None
 
-    @property
-    def told(self) -> tuple[Remedy, ...]:
-        """What reports tell of."""
-        return self._page.remedies[-TOLD_MAX:]
+    def told(self, *, unix_ms: int) -> tuple[Remedy, ...]:
+        """What reports tell of: the newest few, while they are news."""
+        return tuple(
+            one
+            for one in self._page.remedies[-TOLD_MAX:]
+            if one.ending is Ending.RUNNING or unix_ms - one.ended_unix_ms < TOLD_MS
+        )
 
     @property
     def dead_end(self) -> str | None:

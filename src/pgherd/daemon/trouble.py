@@ -15,6 +15,7 @@ from pgherd.plan import cloning, remedies
 from pgherd.plan.look import streaming
 from pgherd.plan.standstill import Standstill
 from pgherd.postgres import receiverlog
+from pgherd.telemetry.boottime import unix_ms
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -88,7 +89,9 @@ class Trouble:
 
     def repairs(self) -> Repairs:
         """What this node tells of it."""
-        return Repairs(stuck=self.stuck, remedies=self._book.told, copied=self.copied)
+        return Repairs(
+            stuck=self.stuck, remedies=self._book.told(unix_ms=unix_ms()), copied=self.copied
+        )
 
     def _start(self, job: Coroutine[None, None, None]) -> None:
         if self._task is None or self._task.done():

@@ -197,18 +197,18 @@ def test_a_rewind_that_fails_at_any_step_leaves_nothing_that_could_be_started(
         assert (kept / "global" / "pg_control").exists()
         await lab.follow(a, b, 2)
         assert await a.acting.rows("SELECT i FROM public.rows") == []
-        steps = [one.step for one in Book(agent.path).told]
-        assert steps[-1] is Step.COPY
+        newest = Book(agent.path).newest
+        assert newest is not None
+        assert newest.step is Step.COPY
 
     play(story())
 
 
 def test_a_copy_by_command_is_checked_and_pg_basebackup_is_behind_it(lab, play, monkeypatch):
-    """A command that fails, or makes a copy of another cluster, costs nothing but its time."""
+    """A command that fails costs nothing but its time; a copy of another cluster is removed."""
 
     async def story():
         b = await lab.primary("b")
-        other = await lab.primary("c")
         a = lab.server("a")
         agent = Hospital(a, (), lab.base / "remedies.json")
         system_id = (await b.look()).system_id
@@ -234,12 +234,6 @@ def test_a_copy_by_command_is_checked_and_pg_basebackup_is_behind_it(lab, play, 
         failed = await made("echo no such backup >&2; exit 3")
         assert not failed.by_command
         assert (failed.side / "PG_VERSION").exists(), "by pg_basebackup, then"
-        foreign = await made(
-            f'exec {tool} -D "$2" -d "$(echo "$3" | sed s/port={b.port}/port={other.port}/)"'
-        )
-        assert not foreign.by_command
-        empty = await made("true")
-        assert not empty.by_command
         good = await made(
             f'[ "$1" = backup-7 ] && [ "$2" = "$PGHERD_CLONE_DIRECTORY" ] && [ "$4" = b ] &&'
             f' exec {tool} -D "$2" -d "$PGHERD_CLONE_SOURCE"'
@@ -247,11 +241,11 @@ def test_a_copy_by_command_is_checked_and_pg_basebackup_is_behind_it(lab, play, 
         assert good.by_command
         assert clone.conf.read_incarnation(good.side) == "a00001"
         assert agent.executor.book.ladder().commanded
-        sides = {one.side for one in (failed, foreign, empty, good)}
-        assert set(a.data_dir.parent.glob("data.side-*")) == sides, "what was wrong is removed"
+        sides = {failed.side, good.side}
         wrong = msgspec.structs.replace(wanted, by_command=False, system_id="7")
         with pytest.raises(PostgresError, match="this one is 7"):
             await copying.make(hands, wrong, "a00001")
+        assert set(a.data_dir.parent.glob("data.side-*")) == sides, "what was wrong is removed"
 
     play(story())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgherd.act.book import CUT_SHORT, KEPT_MAX, NAME, TOLD_MAX, Book
+from pgherd.act.book import CUT_SHORT, KEPT_MAX, NAME, TOLD_MAX, TOLD_MS, Book
 from pgherd.model import action as act
 from pgherd.model.action import Planned
 from pgherd.model.ids import MemberKey, NodeId, Term
@@ -55,7 +55,7 @@ def test_a_trouble_that_is_over_gives_every_step_its_turn_again() -> None:
     book.ended(Ending.DONE, "", unix_ms=2)
     assert book.is_over()
     assert book.ladder().tried == ()
-    assert [one.step for one in book.told] == [Step.RESTART_RECEIVER]
+    assert [one.step for one in book.told(unix_ms=10)] == [Step.RESTART_RECEIVER]
 
 
 def test_what_fails_again_and_again_is_one_line_that_counts() -> None:
@@ -66,7 +66,7 @@ def test_what_fails_again_and_again_is_one_line_that_counts() -> None:
         book.ended(Ending.FAILED, "no space left", unix_ms=attempt)
     book.begun(copy(N1), unix_ms=9)
     book.ended(Ending.DONE, "", unix_ms=10)
-    assert [(one.source, one.tries, one.ending) for one in book.told] == [
+    assert [(one.source, one.tries, one.ending) for one in book.told(unix_ms=10)] == [
         (N3, 3, Ending.FAILED),
         (N1, 1, Ending.DONE),
     ]
@@ -83,9 +83,10 @@ def test_the_book_stays_small_and_other_acts_are_not_in_it() -> None:
         book.begun(RESTART, unix_ms=attempt)
         book.ended(Ending.DONE, "", unix_ms=attempt)
     assert len(book.ladder().tried) == KEPT_MAX
-    assert len(book.told) == TOLD_MAX
+    assert len(book.told(unix_ms=10)) == TOLD_MAX
     assert book.newest is not None
     assert book.newest.began_unix_ms == 3 * KEPT_MAX - 1
+    assert book.told(unix_ms=TOLD_MS + 3 * KEPT_MAX) == (), "it is no news any more"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"remedies": 7}'])
