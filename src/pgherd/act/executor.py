@@ -10,7 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pgherd.act import configuring, fencing, following, forwarding, leading, remedies, room
+from pgherd.act import (
+    configuring,
+    fencing,
+    following,
+    forwarding,
+    leading,
+    remedies,
+    room,
+    slotkeeping,
+)
 from pgherd.act.book import Book
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
@@ -57,7 +66,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.SetNames: leading.set_names,
     act.HoldWrites: leading.hold_writes,
     act.Settle: leading.settle,
-    act.KeepSlots: leading.keep_slots,
+    act.KeepSlots: slotkeeping.keep_slots,
     act.Checkpoint: leading.checkpoint,
     act.Configure: configuring.configure,
     act.Reload: following.reload,

@@ -17,7 +17,6 @@ from pgherd.model.remedy import Copied
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
-from pgherd.postgres.settings import upstream_conninfo
 from pgherd.telemetry import logs
 
 log = logs.get("act")
@@ -50,7 +49,8 @@ class Hands:
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
     newest version of the cluster's parameters · cloning: how copies are made, may be replaced at
-    any time · commanded: to be called once the operator's command has made one.
+    any time · commanded: to be called once the operator's command has made one ·
+    tell: an event of this node, by kind and words.
     """
 
     me: NodeId
@@ -73,6 +73,7 @@ class Hands:
     config: Callable[[], ConfigVersion] = lambda: EMPTY
     cloning: Cloning = field(default_factory=Cloning)
     commanded: Callable[[], None] = lambda: None
+    tell: Callable[[str, str], None] = lambda kind, text: None
 
     @property
     def key(self) -> MemberKey:
@@ -110,9 +111,7 @@ class Hands:
 
     def conninfo(self, host: str, port: int, term: Term) -> str:
         """How this member streams from a leader in a term."""
-        return upstream_conninfo(
-            self.server.settings, host=host, port=port, application_name=self.key.token(term)
-        )
+        return self.server.upstream(host=host, port=port, token=self.key.token(term))
 
     @property
     def slot(self) -> str:

@@ -15,7 +15,7 @@ from pgherd.act.forwarding import end_lending
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token, slot_name
+from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token
 from pgherd.postgres import admin, processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.look import Look, SenderSeen
@@ -138,7 +138,7 @@ async def record(hands: Hands, term: Term) -> None:
 async def set_names(hands: Hands, a: act.SetNames) -> None:
     """Use a generation's synchronous set."""
     hands.guard(a.term)
-    await hands.server.set_names(a.names)
+    await hands.server.set_names(a.names, a.commit)
     hands.memory.names_generation = a.generation
 
 
@@ -170,7 +170,7 @@ async def _switch_on(hands: Hands, a: act.Settle) -> None:
     waiting = await admin.commit_waits_probe(hands.server)
     try:
         hands.guard(a.term)
-        await hands.server.set_names(a.names)
+        await hands.server.set_names(a.names, a.commit)
         await _renew_walsenders(hands, a)
     finally:
         await waiting.release()
@@ -207,12 +207,6 @@ async def _until(hands: Hands, is_so: Callable[[Look], bool], limit_s: float) ->
         if asyncio.get_running_loop().time() > deadline:
             raise ActFailed("the standbys of the synchronous set did not follow in time")
         await asyncio.sleep(POLL_S)
-
-
-async def keep_slots(hands: Hands, a: act.KeepSlots) -> None:
-    """One physical slot of ours per other data member."""
-    change = await admin.ensure_slots(hands.server, {slot_name(node) for node in a.nodes})
-    log.info("slots.changed", created=change.created, dropped=change.dropped, busy=change.busy)
 
 
 async def checkpoint(hands: Hands, a: act.Checkpoint) -> None:

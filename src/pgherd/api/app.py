@@ -24,6 +24,7 @@ from pgherd.api import (
     progress,
     reads,
     replication,
+    slots,
     upkeep,
 )
 from pgherd.api.deps import Services
@@ -74,7 +75,10 @@ def build_app(
         clock=clock,
         unix_s=unix_s,
     )
-    rooms = (reads, changes, membership, replication, configuring, upkeep, progress, checks, joins)
+    rooms = (
+        *(reads, progress, changes, membership, replication),
+        *(slots, configuring, upkeep, checks, joins),
+    )
     for room in rooms:
         app.include_router(room.router)
     failures.install(app)

@@ -25,8 +25,8 @@ from pgherd.model.facts import Facts
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 
 TOLD_S = 15.0
-PER_NODE = ("synchronous_commit",)
-"""Passed on the command line, and nobody could see from outside whether a server has it."""
+ELSEWHERE = ("synchronous_commit",)
+"""What a commit promises is asked for with the mode (`replication`)."""
 
 Wait = Annotated[
     float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait until all were told; 0: 202.")
@@ -138,8 +138,8 @@ def parsed(given: dict[str, configschema.Value | None]) -> dict[str, str | None]
         except Wrong as error:
             wrong.append(f"{written} {error.message}: {error.hint}")
             continue
-        if name in PER_NODE:
-            wrong.append(f"{name} counts from a server's start: set it in each node's file")
+        if name in ELSEWHERE:
+            wrong.append(f"{name} is of what a commit promises: pgherd sync set")
         allowed = CHOICES.get(name, ())
         if allowed and found[name] not in (*allowed, None):
             wrong.append(f"{name} = {value}: acknowledged commits need {' or '.join(allowed)}")

@@ -24,6 +24,7 @@ STATUS_HINT = "look at it with: pgherd status"
 
 REFUSAL_STATUS = {
     "unknown_node": 404,
+    "unknown_slot": 404,
     "already": 409,
     "already_leader": 409,
     "busy": 409,
@@ -39,6 +40,7 @@ REFUSAL_HINTS = {
     "is_primary": "hand the lead over first: pgherd switchover",
     "too_few_copies": "add a node first: pgherd add-node; or leave mode strict",
     "not_stable": "wait until pgherd status says operational",
+    "unknown_slot": "see which there are: pgherd slots list",
 }
 """What to do about a refusal, where it is more than to look."""
 

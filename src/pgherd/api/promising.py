@@ -15,6 +15,36 @@ PROMISES = {
 }
 
 
+WEAKER = {
+    "off": "acknowledged before it is on any disk: a crash of the primary may lose the newest ones",
+    "local": "acknowledged once the primary alone has it: a failover may lose the newest ones",
+    "remote_write": (
+        "acknowledged once standbys have it in memory: what they lose with their power and the"
+        " primary with its disk is gone"
+    ),
+}
+"""What a commit is under a synchronous_commit below `on`."""
+
+
+def promise(facts: Facts) -> str:
+    """What an acknowledged commit is worth, as things are set."""
+    weaker = WEAKER.get(facts.tuning.commit)
+    if weaker is None or (facts.mode is Mode.ASYNC and facts.tuning.commit != "off"):
+        return PROMISES[facts.mode]
+    return f"a commit is {weaker}"
+
+
+def warnings(facts: Facts) -> list[str]:
+    """That less is promised than the mode says, by somebody's wish."""
+    commit = facts.tuning.commit
+    if promise(facts) == PROMISES[facts.mode]:
+        return []
+    return [
+        f"synchronous_commit = {commit}: a commit is {WEAKER[commit]};"
+        " pgherd sync set --synchronous-commit on"
+    ]
+
+
 def shown(facts: Facts) -> schema.Synchronous:
     """The promise in force, and whether it is less than what is wanted."""
     wanted = 0 if facts.mode is Mode.ASYNC else copies_wanted(facts)

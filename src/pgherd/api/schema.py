@@ -6,7 +6,7 @@ last in names, `epoch` is the number of a reign (the ledger's term).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
 
@@ -15,7 +15,7 @@ from pgherd.api.repairschema import Remedy
 from pgherd.api.shape import Model, NodeName
 from pgherd.api.upkeepschema import Maintenance, Pause
 from pgherd.api.vipschema import Vip
-from pgherd.model.facts import MAX_VOTERS_MOST, NUM_SYNC_MOST
+from pgherd.model.facts import MAX_VOTERS_MOST
 
 LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
@@ -370,27 +370,6 @@ class MaxVoters(Model):
     """How many members vote at most."""
 
     max_voters: int = Field(ge=1, le=MAX_VOTERS_MOST)
-
-
-class SyncSettings(Model):
-    """The mode of replication, and what is in force of it now.
-
-    num_sync_standbys: copies beyond the primary's own, as asked for in the cluster; auto: as each
-    node's replication.num_sync says, or half of the data members.
-    """
-
-    replication: str
-    replication_wanted: str | None
-    num_sync_standbys: int | Literal["auto"]
-    promise: str
-    in_force: Synchronous
-
-
-class SyncWanted(Model):
-    """What to change of the mode and the number of copies; what is not named stays."""
-
-    replication: Literal["async", "quorum", "strict"] | None = None
-    num_sync_standbys: Annotated[int, Field(ge=1, le=NUM_SYNC_MOST)] | Literal["auto"] | None = None
 
 
 class TokenRequest(Model):

@@ -397,6 +397,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         problems=problems(seen),
         warnings=[
             *inhand.warnings(facts),
+            *promising.warnings(facts),
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),

@@ -39,6 +39,7 @@ from pgherd.config.probing import Probe
 from pgherd.config.problems import Wrong
 from pgherd.config.proxy import Proxy
 from pgherd.config.section import Section
+from pgherd.config.slots import Slots
 from pgherd.config.tls import ServerTls, Tls
 from pgherd.config.vip import Vip
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST, Kind
@@ -369,6 +370,7 @@ class Replication(Section):
             why="a shorter stall of a replica must not weaken what commits promise",
         ),
     ] = 3000
+    slots: Slots = Slots()
 
 
 class Token(Section):

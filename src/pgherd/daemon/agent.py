@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pgherd.daemon import configuring
+from pgherd.daemon import configuring, slotting
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.ownrecord import OwnRecord
@@ -319,6 +319,7 @@ class Agent:
                 config=configuring.seen(self, now=now),
                 ladder=self.trouble.ladder(now=now),
                 lenders=self.trouble.lenders(facts, self.reports.newest, self.policy, now=now),
+                slots=slotting.seen(self, now=now),
             )
         )
         self.trouble.understand(own)
@@ -453,7 +454,6 @@ class Agent:
         server = self.watch.seen if self.watch is not None else None
         facts, promises = self.facts, self.consensus.store.promises()
         alarms = [failure] if failure else []
-        space = self.watch.space if self.watch is not None else None
         if server is not None and server.settings_problem:
             alarms.append(server.settings_problem)
         return self.reports.make(
@@ -469,14 +469,14 @@ class Agent:
             warnings=(
                 *self.leasing.warnings(facts, now=now),
                 *self.warding.warnings(now=now),
-                *(space.warnings() if space is not None else ()),
+                *slotting.warnings(self, now=now),
                 *(vips.warnings(now=now) if vips is not None else ()),
             ),
             vips=vips.seen() if vips is not None else (),
             quiet=self.hold.quiet(),
             repairs=told(self.trouble),
             ineligible=self.warding.lacks(),
-            space=space,
+            space=self.watch.space if self.watch is not None else None,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),
             now=now,

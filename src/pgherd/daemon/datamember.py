@@ -85,6 +85,7 @@ def make(
         submit=submit,
         config=config,
         cloning=cloning(settings),
+        tell=tell,
     )
     book = Book(settings.raft.data_dir / BOOK, tell)
     return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)

@@ -51,16 +51,21 @@ KINDS: dict[type, str] = {
     cmd.TakeInHand: "work.goes-on",
     cmd.CrossOff: "work.goes-on",
     cmd.EndWork: "work.ended",
+    cmd.KeepSlot: "slot.wanted",
+    cmd.DropSlot: "slot.dropped",
+    cmd.ForgetSlot: "slot.gone",
+    cmd.TuneSync: "sync.tuned",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""
 
 
-SAYING = ("reason", "text", "why", "outcome", "winner", "node", "candidate", "id")
+SAYING = ("reason", "text", "why", "outcome", "winner", "node", "candidate", "name", "id")
 """The fields that say most of a command, the best first."""
 
 
 FIRST_TERM = 1
+GIVEN_UP = "slot.given-up"
 
 
 def ended_early(command: cmd.AnyCommand, facts: Facts) -> bool:
@@ -106,6 +111,8 @@ class Storyteller:
         self._journal.record(event)
         if kind == SEEN:
             self._metrics.saw_split_brain()
+        elif kind == GIVEN_UP:
+            self._metrics.gave_slot_up()
 
     def _count(self, command: cmd.AnyCommand) -> None:
         if isinstance(command, cmd.Begin):

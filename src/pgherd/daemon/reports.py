@@ -40,6 +40,7 @@ class Reports:
         self._sequence = 0
         self._missing_since: dict[str, Instant] = {}
         self._missing_term = -1
+        self._lagging_since: dict[str, Instant] = {}
 
     def heed(self, tags: Tags) -> None:
         """The operator's wishes for this node that no decision of the herd rests on."""
@@ -64,6 +65,7 @@ class Reports:
             "sequence": 0,
             "heard_ms": {},
             "missing_ms": {},
+            "lagging_ms": {},
             "uptime_seconds": 0,
             "store_sequence": 0,
             "applied_index": 0,
@@ -100,6 +102,21 @@ class Reports:
         for text in gone:
             del self._missing_since[text]
         return {text: now - since for text, since in self._missing_since.items()}
+
+    def lagging(self, facts: Facts, server: ServerSeen, *, now: Instant) -> dict[str, int]:
+        """For how long each member of the sync set has been beyond the limit asked for."""
+        limit, applies = facts.tuning.max_lag_bytes, facts.tuning.commit == "remote_apply"
+        wanted = {*facts.sync.voters, *facts.sync.names} if limit else set()
+        slow = {
+            str(sender.member)
+            for sender in server.senders
+            if sender.member in wanted
+            and sender.term == facts.term
+            and server.insert_lsn - (sender.replay_lsn if applies else sender.flush_lsn) > limit
+        }
+        before = self._lagging_since
+        self._lagging_since = {text: before.get(text, now) for text in slow}
+        return {text: now - since for text, since in self._lagging_since.items()}
 
     def make(
         self,
@@ -138,6 +155,7 @@ class Reports:
                 if node != self.me
             },
             missing_ms=self.missing(facts, server, now=now) if facts.is_leader(self.me) else {},
+            lagging_ms=self.lagging(facts, server, now=now) if facts.is_leader(self.me) else {},
             applied_index=applied,
             proxy_healthy=proxy_healthy,
             doing=doing,

@@ -57,6 +57,8 @@ def policy(settings: Settings) -> Policy:
         fence=fence(settings),
         min_free_disk_bytes=failover.min_free_disk_bytes,
         disk_full_within_ms=failover.disk_full_within_ms,
+        slot_min_free_disk_bytes=replication.slots.min_free_disk_bytes,
+        ignore_slots=replication.slots.ignore,
     )
 
 
@@ -131,6 +133,7 @@ def server_settings(settings: Settings) -> ServerSettings:
         replication_password=revealed(pg.replication.password),
         rewind_role=pg.rewind.username,
         rewind_password=revealed(rewind),
+        slot_wal_max=f"{settings.replication.slots.keep_max_bytes >> 20}MB",
     )
 
 

@@ -25,6 +25,7 @@ from pgherd.ledger import (
 )
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import fail_config, set_config
+from pgherd.ledger.slots import HANDLERS as SLOTS
 from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
@@ -415,6 +416,9 @@ def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
 
 
 def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
+    why = modes.too_weak(facts, c)
+    if why:
+        return refuse(facts, "unsafe", why)
     asked = modes.asked(facts, c)
     if isinstance(asked, str):
         return refuse(facts, "not_stable", asked)
@@ -484,4 +488,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.SetConfig: set_config,
     cmd.FailConfig: fail_config,
     **UPKEEP,
+    **SLOTS,
+    cmd.TuneSync: modes.tune,
 }

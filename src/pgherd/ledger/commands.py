@@ -10,6 +10,11 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.ledger.base import Command as Command
+from pgherd.ledger.keeping import DropSlot as DropSlot
+from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
+from pgherd.ledger.keeping import KeepSlot as KeepSlot
+from pgherd.ledger.keeping import TuneSync as TuneSync
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import (
     Lsn,
@@ -23,15 +28,6 @@ from pgherd.model.ids import (
 )
 from pgherd.model.lease import Ask
 from pgherd.model.upkeep import Verb, WorkState
-
-
-class Command(
-    msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """The base of all commands; never proposed itself.
-
-    An older program reads what has defaults only, and refuses what it does not know (`levels`).
-    """
 
 
 class ChooseFounder(Command, frozen=True, tag=True):
@@ -464,6 +460,10 @@ AnyCommand = (
     | TakeInHand
     | CrossOff
     | EndWork
+    | KeepSlot
+    | DropSlot
+    | ForgetSlot
+    | TuneSync
 )
 
 

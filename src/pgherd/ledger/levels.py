@@ -35,6 +35,10 @@ NEEDS: dict[type, int] = {
     cmd.TakeInHand: 5,
     cmd.CrossOff: 5,
     cmd.EndWork: 5,
+    cmd.KeepSlot: 6,
+    cmd.DropSlot: 6,
+    cmd.ForgetSlot: 6,
+    cmd.TuneSync: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

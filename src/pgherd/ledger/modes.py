@@ -11,12 +11,18 @@ from __future__ import annotations
 import msgspec
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.syncset import stepped as set_stepped
 from pgherd.model.facts import Facts, Mode, Phase, SyncState
 from pgherd.model.lease import Lease
+from pgherd.model.synctuning import COMMITS, LAG_BYTES_LEAST, weakens
 
 replace = msgspec.structs.replace
 
+STRICT_COMMITS = (
+    "synchronous_commit {commit} acknowledges commits that no standby has on disk, and mode strict"
+    " promises that one has: {first} first"
+)
 NO_VOTERS = "mode async has no voters"
 
 
@@ -30,6 +36,42 @@ def asked(facts: Facts, c: cmd.SetMode) -> Facts | str:
     if facts.mode is Mode.ASYNC and facts.phase is not Phase.UNBORN:
         return replace(new, mode_wanted=c.mode)
     return replace(new, mode=c.mode)
+
+
+def too_weak(facts: Facts, c: cmd.SetMode) -> str:
+    """Why mode strict cannot be promised as commits wait now; "" when it can, or another is."""
+    if c.mode is not Mode.STRICT or not weakens(facts.tuning.commit):
+        return ""
+    return STRICT_COMMITS.format(commit=facts.tuning.commit, first="set it to on")
+
+
+def tune(facts: Facts, c: cmd.TuneSync, at_ms: int) -> Result:
+    """Limits count at the next decision; what is weaker than the mode promises, never in strict."""
+    new = c.tuning
+    if new.commit and new.commit not in COMMITS:
+        return refuse(facts, "invalid", f"synchronous_commit is one of {', '.join(COMMITS)}")
+    if Mode.STRICT in (facts.mode, facts.mode_wanted) and weakens(new.commit):
+        why = STRICT_COMMITS.format(commit=new.commit, first="take mode quorum")
+        return refuse(facts, "unsafe", why)
+    if 0 < new.max_lag_bytes < LAG_BYTES_LEAST:
+        return refuse(facts, "invalid", f"a lag limit is 0 or at least {LAG_BYTES_LEAST} bytes")
+    strangers = [node for node in new.nosync if node not in facts.members]
+    if strangers:
+        return refuse(facts, "unknown_node", f"{strangers[0]} is no member")
+    facts = replace(facts, tuning=new)
+    return note(facts, at_ms=at_ms, kind="sync.tuned", text=tuned(c)), cmd.Done()
+
+
+def tuned(c: cmd.TuneSync) -> str:
+    """The wish in words, for history."""
+    new = c.tuning
+    parts = [
+        f"synchronous_commit {new.commit or 'as configured'}",
+        f"lag limit {new.max_lag_bytes} bytes" if new.max_lag_bytes else "no lag limit",
+        f"without {', '.join(new.nosync)}" if new.nosync else "",
+        f"asked for by {c.requested_by}",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def emptied(facts: Facts) -> SyncState | None:

@@ -127,11 +127,12 @@ class KeepLeading(Action, frozen=True, tag=True):
 
 
 class SetNames(Action, frozen=True, tag=True):
-    """Tell PostgreSQL the synchronous_standby_names of a generation."""
+    """Tell PostgreSQL the synchronous_standby_names of a generation, and how commits wait."""
 
     term: Term
     generation: int
     names: str
+    commit: str = ""
 
 
 class HoldWrites(Action, frozen=True, tag=True):
@@ -154,6 +155,7 @@ class Settle(Action, frozen=True, tag=True):
     members: tuple[MemberKey, ...]
     k: int
     from_empty: bool
+    commit: str = ""
 
 
 class Follow(Action, frozen=True, tag=True):
@@ -220,10 +222,30 @@ class Disown(Action, frozen=True, tag=True):
     reason: str
 
 
+class SlotMade(msgspec.Struct, frozen=True):
+    """A slot to be made. reserve: it keeps WAL from now on, not only once it is read from ·
+    database, plugin: of a logical one."""
+
+    name: str
+    reserve: bool
+    database: str = ""
+    plugin: str = ""
+
+
 class KeepSlots(Action, frozen=True, tag=True):
-    """Have one physical slot of ours per other data member, and no slot of ours beyond."""
+    """Have one physical slot of ours per node, and no slot of ours beyond.
+
+    ignored: left alone, whatever it is called · make, drop: what people asked for · renew: drop and
+    make anew · advance: on a standby, how far each has been read · release: have it keep nothing.
+    """
 
     nodes: tuple[NodeId, ...]
+    ignored: tuple[str, ...] = ()
+    make: tuple[SlotMade, ...] = ()
+    drop: tuple[str, ...] = ()
+    renew: tuple[SlotMade, ...] = ()
+    advance: tuple[tuple[str, Lsn], ...] = ()
+    release: tuple[str, ...] = ()
 
 
 class Checkpoint(Action, frozen=True, tag=True):

@@ -12,6 +12,8 @@ import msgspec
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
+from pgherd.model.slots import KeptSlot
+from pgherd.model.synctuning import SyncTuning
 from pgherd.model.upkeep import Upkeep
 
 
@@ -234,7 +236,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     mode_wanted: a mode with copies that was asked for in mode async; it comes into force together
     with the synchronous set · unsealed: who led and is not sealed since, from an election until its
-    term is established · config: PostgreSQL's parameters for all members, the newest version last.
+    term is established · config: PostgreSQL's parameters for all members, the newest version last ·
+    slots: what people want on whoever is primary · tuning: of the sync set.
     """
 
     cluster: str
@@ -268,6 +271,8 @@ class Facts(msgspec.Struct, frozen=True):
     forward: FastForward | None = None
     config: tuple[ConfigVersion, ...] = ()
     upkeep: Upkeep = Upkeep()
+    slots: tuple[KeptSlot, ...] = ()
+    tuning: SyncTuning = SyncTuning()
 
     @property
     def paused(self) -> bool:

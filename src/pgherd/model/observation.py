@@ -12,6 +12,7 @@ from pgherd.model.lease import Ask
 from pgherd.model.pgconfig import ConfigFailed, Pending, Running
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Repairs
+from pgherd.model.slots import SlotSeen
 from pgherd.model.vip import VipSeen
 
 
@@ -96,7 +97,10 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config: the version of the cluster's parameters that it was started with or told ·
     config_failed: one that it did not come up with · matched: what it runs with of
     `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
-    reloaded for · starved: it could not start for want of room, and there is a ballast to give.
+    reloaded for · starved: it could not start for want of room, and there is a ballast to give ·
+    replication_slots: all of them, the first SLOTS_TOLD_MAX by name · slot_budget_bytes: what one
+    may hold back at most, -1: any amount · commit: the synchronous_commit that it was told, "" = as
+    its parameters say.
     """
 
     state: Server = Server.NONE
@@ -141,6 +145,9 @@ class ServerSeen(msgspec.Struct, frozen=True):
     pending: tuple[Pending, ...] = ()
     reloaded: str = ""
     starved: bool = False
+    replication_slots: tuple[SlotSeen, ...] = ()
+    slot_budget_bytes: int = -1
+    commit: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -159,7 +166,8 @@ class Observation(msgspec.Struct, frozen=True):
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
     wants no new reads here · clonefrom: its operator wants that it is copied rather than the
     leader · repairs: its trouble as a follower, and what is done about it
-    · disks: what `disk_free_bytes` is the least of, in full.
+    · disks: what `disk_free_bytes` is the least of, in full · lagging_ms: on a leader, for how
+    long each member of the sync set has been further behind than the limit that was asked for.
     """
 
     node: NodeId
@@ -191,6 +199,7 @@ class Observation(msgspec.Struct, frozen=True):
     clonefrom: bool = False
     repairs: Repairs = Repairs()
     disks: tuple[Disk, ...] = ()
+    lagging_ms: dict[str, int] = {}
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -23,7 +23,8 @@ class Policy(msgspec.Struct, frozen=True):
     (`model.lease`) · max_lag_bytes: of WAL that a failover in mode async may leave behind · fence:
     what a winner runs against an earlier leader that is not sealed · min_free_disk_bytes: less room
     than this is none · disk_full_within_ms: a primary whose disk is full so soon hands over, 0 = it
-    is not asked.
+    is not asked · slot_min_free_disk_bytes: with less room, unused slots of members are given up ·
+    ignore_slots: names of slots that are left alone, whatever they are.
     """
 
     failover_enabled: bool = True
@@ -44,3 +45,5 @@ class Policy(msgspec.Struct, frozen=True):
     fence: FenceOrder | None = None
     min_free_disk_bytes: int = 0
     disk_full_within_ms: int = 0
+    slot_min_free_disk_bytes: int = 0
+    ignore_slots: tuple[str, ...] = ()

@@ -32,6 +32,7 @@ from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
+from pgherd.postgres.settings import COMMIT
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, until_next
 
@@ -45,6 +46,8 @@ UNANSWERED_MS = 10_000
 
 YOUNG_MS = 10_000
 """How long after its start a postmaster may not have opened its socket yet."""
+SLOTS_TOLD_MAX = 64
+"""A report names no more slots; a server has a dozen places for them unless told otherwise."""
 RUNNING = (Server.STARTING, Server.STANDBY, Server.PRIMARY, Server.HUNG)
 ILL = {Probe.FULL: Ailment.FULL, Probe.FORKLESS: Ailment.FORKLESS}
 replace = msgspec.structs.replace
@@ -335,7 +338,7 @@ class ServerWatch:
         follows = adopted is not None and adopted[1] == promises.adopted
         position = attributed(self._history(), promises.adopted, look.position)
         recorded = look.epoch == memory.epoch_record_term == position.epoch
-        ours = [slot for slot in look.slots if slot.name.startswith("pgherd_")]
+        ours = [slot for slot in look.slots if slot.is_ours and not slot.temporary]
         return ServerSeen(
             state=state,
             system_id=look.system_id,
@@ -371,6 +374,9 @@ class ServerWatch:
             config_failed=memory.config_failed,
             matched=self.server.applied.matched,
             pending=self.server.applied.pending,
+            replication_slots=look.slots[:SLOTS_TOLD_MAX],
+            slot_budget_bytes=look.slot_budget_bytes,
+            commit=self.server.live.get(COMMIT, ""),
         )
 
     def _stray(self, look: Look, promises: Promises) -> Fork | None:

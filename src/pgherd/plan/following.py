@@ -1,4 +1,4 @@
-"""Rules 51-61: what a member does under another leader (PROTOCOL.md F7)."""
+"""Rules 51-59 and 61: what a member does under another leader (PROTOCOL.md F7)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn, NodeId
 from pgherd.model.observation import Server
-from pgherd.plan import cloning, configuring
+from pgherd.plan import cloning, configuring, slotkeeping
 from pgherd.plan.own import (
     Answer,
     MemberRule,
@@ -212,15 +212,6 @@ def is_counted(s: Self) -> bool:
     return my_key(s) in s.facts.sync.voters and s.facts.mode is not Mode.STRICT
 
 
-def follow_slots(s: Self) -> Answer | None:
-    """Slots of an earlier reign would keep WAL here for ever."""
-    if not follows(s) or s.server.state is not Server.STANDBY:
-        return None
-    if set(s.server.slots) <= set(s.server.slots_in_use):
-        return None
-    return "drops the slots of its own reign", act.KeepSlots(())
-
-
 def follow_steady(s: Self) -> Answer | None:
     if not follows(s) or s.facts.leader is None:
         return None
@@ -237,8 +228,8 @@ RULES: tuple[MemberRule, ...] = (
     MemberRule(57, "A floor that is regained is forgotten.", follow_floor),
     MemberRule(58, "A follower that cannot stream for long is copied anew.", follow_stuck),
     MemberRule(61, "A follower that never comes up is copied anew.", follow_endless_start),
-    MemberRule(60, "A follower keeps no slots of ours.", follow_slots),
     configuring.TOO_LITTLE,
     configuring.TELLS_STANDBY,
+    slotkeeping.FOLLOWS,
     MemberRule(59, "A follower with nothing to do follows.", follow_steady),
 )

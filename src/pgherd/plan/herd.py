@@ -24,6 +24,7 @@ from pgherd.plan import (
     membership,
     readmission,
     room,
+    slotkeeping,
     suspicion,
     synchrony,
     upkeep,
@@ -51,6 +52,7 @@ QUIET: tuple[HerdRule, ...] = (
     *membership.RULES,
     *readmission.RULES,
     *configuring.HERD_RULES,
+    *slotkeeping.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pgherd.ledger.syncset import half_done
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Kind, Phase
-from pgherd.model.ids import CLOSED_NAMES, slot_name
+from pgherd.model.facts import Facts, Phase
+from pgherd.model.ids import CLOSED_NAMES
 from pgherd.model.observation import Server
-from pgherd.plan import configuring
+from pgherd.plan import configuring, slotkeeping
 from pgherd.plan.own import Answer, MemberRule, Self, leads
 
 
@@ -21,6 +21,11 @@ def names_text(facts: Facts) -> str:
         return CLOSED_NAMES if facts.mode == "strict" else ""
     listed = ", ".join(f'"{key.token(facts.term)}"' for key in sync.names)
     return f"ANY {sync.names_k} ({listed})"
+
+
+def commit_of(facts: Facts) -> str:
+    """The primary's synchronous_commit, where another than its parameters say: never closed."""
+    return "" if names_text(facts) == CLOSED_NAMES else facts.tuning.commit
 
 
 def lead_start(s: Self) -> Answer | None:
@@ -79,27 +84,20 @@ def lead_record(s: Self) -> Answer | None:
     return f"writes the epoch record of term {s.facts.term}", act.KeepLeading(s.facts.term)
 
 
-def lead_slots(s: Self) -> Answer | None:
-    if not leads(s) or s.server.state is not Server.PRIMARY:
-        return None
-    others = tuple(
-        node for node, m in sorted(s.facts.members.items()) if m.kind is Kind.DATA and node != s.me
-    )
-    wanted, present = {slot_name(node) for node in others}, set(s.server.slots)
-    # One that a removed member still reads from cannot go yet, and nothing else waits for it.
-    if wanted <= present and present - wanted <= set(s.server.slots_in_use):
-        return None
-    return "keeps one slot per member", act.KeepSlots(others)
-
-
 def lead_open(s: Self) -> Answer | None:
     if not leads(s) or s.facts.phase is not Phase.STABLE or s.server.state is not Server.PRIMARY:
         return None
     sync = s.facts.sync
     right = s.server.names == names_text(s.facts) and s.server.names_generation == sync.generation
+    right = right and s.server.commit == commit_of(s.facts)
     if right or switches_on(s):
         return None
-    action = act.SetNames(term=s.facts.term, generation=sync.generation, names=names_text(s.facts))
+    action = act.SetNames(
+        term=s.facts.term,
+        generation=sync.generation,
+        names=names_text(s.facts),
+        commit=commit_of(s.facts),
+    )
     return "uses the synchronous set of the ledger", action
 
 
@@ -122,6 +120,7 @@ def lead_settle(s: Self) -> Answer | None:
         members=sync.names,
         k=sync.names_k,
         from_empty=switches_on(s),
+        commit=commit_of(s.facts),
     )
     return "makes sure that no walsender uses an older set", action
 
@@ -151,12 +150,13 @@ RULES: tuple[MemberRule, ...] = (
     ),
     MemberRule(42, "The winner promotes from its sealed position.", lead_promote),
     MemberRule(43, "A leader writes the epoch record of its term.", lead_record),
-    MemberRule(44, "A leader keeps one slot per data member.", lead_slots),
+    slotkeeping.LEADS,
     MemberRule(45, "The leader of a stable term uses the ledger's synchronous set.", lead_open),
     MemberRule(46, "A half-done change of the set gets its barriers.", lead_settle),
     MemberRule(
         47, "A leader checkpoints after promotion and before a switchover.", lead_checkpoint
     ),
     configuring.TELLS_PRIMARY,
+    slotkeeping.MENDS,
     MemberRule(48, "A leader with nothing to do leads.", lead_steady),
 )

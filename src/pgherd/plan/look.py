@@ -52,6 +52,12 @@ def is_resting(facts: Facts, key: MemberKey) -> bool:
     return key.node in facts.upkeep.maintenance or (work is not None and work.verb is Verb.REINIT)
 
 
+def is_slow(s: Situation, leader: Observation, key: MemberKey) -> bool:
+    """Whether a voter has been beyond the lag limit for the sync timeout, as its leader says."""
+    limit = s.facts.tuning.max_lag_bytes
+    return bool(limit) and leader.lagging_ms.get(str(key), 0) >= s.policy.sync_timeout_ms
+
+
 def leader_report(s: Situation) -> Observation | None:
     """The fresh report of the ledger's leader, if its data directory is the one that leads."""
     leader = s.facts.leader
@@ -199,6 +205,8 @@ def wants_sync(s: Situation, key: MemberKey) -> bool:
     """Whether a member may be in the sync set at all: able, reporting lately, above its floor."""
     member = s.facts.member(key)
     if member is None or member.kind is not Kind.DATA or member.tags.nosync or member.leaving:
+        return False
+    if key.node in s.facts.tuning.nosync:
         return False
     if key.node in s.view.asking:
         return False  # it has forgotten what it acknowledged

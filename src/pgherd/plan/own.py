@@ -36,6 +36,13 @@ class Lender(msgspec.Struct, frozen=True):
     preferred: bool = False
 
 
+class SlotsSeen(msgspec.Struct, frozen=True):
+    """What slots are weighed by: which other nodes are heard, and the room here; -1: not known."""
+
+    heard: frozenset[NodeId] = frozenset()
+    disk_free_bytes: int = -1
+
+
 class Self(msgspec.Struct, frozen=True):
     """What one member knows when it decides.
 
@@ -47,9 +54,9 @@ class Self(msgspec.Struct, frozen=True):
     member any more; the facts here are of before
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
-    node requires would not guard it, "" when it would, or none is required · config: see there
-    · ladder: its present trouble, None where nobody keeps a record of remedies · lenders: replicas
-    that can be copied now, the best first.
+    node requires would not guard it, "" when it would, or none is required · config, slots: see
+    there · ladder: its present trouble, None where nobody keeps a record of remedies · lenders:
+    replicas that can be copied now, the best first.
     """
 
     me: NodeId
@@ -69,6 +76,7 @@ class Self(msgspec.Struct, frozen=True):
     config: ConfigSeen = ConfigSeen()
     ladder: Ladder | None = None
     lenders: tuple[Lender, ...] = ()
+    slots: SlotsSeen = SlotsSeen()
 
 
 Answer = tuple[str, act.Action | None]

@@ -16,6 +16,7 @@ from pgherd.model.observation import Observation
 from pgherd.plan.look import (
     is_leaving,
     is_resting,
+    is_slow,
     is_strict,
     leader_report,
     num_sync,
@@ -84,10 +85,10 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
     """Who should be in V: streaming, able and close; at most twice num_sync.
 
     Members of V first, then other zones than the leader's. A voter that streams stays whatever its
-    lag is: leaving is for the silent.
+    lag is, unless people asked for a limit and there are enough others: leaving is for the silent.
     """
     sync, server = s.facts.sync, report.server
-    near = server.insert_lsn - s.policy.admission_lag_bytes
+    near = server.insert_lsn - admission_lag(s)
     found = [
         key
         for key, sender in streaming(report, s.facts.term).items()
@@ -97,8 +98,14 @@ def wanted_set(s: Situation, report: Observation) -> tuple[MemberKey, ...]:
     home = members[report.node].tags.zone if report.node in members else ""
     found.sort(key=lambda key: (key not in sync.voters, members[key.node].tags.zone == home, key))
     wanted = num_sync(s.facts, s.policy)
-    others = [key for key in found if not is_resting(s.facts, key)]
+    others = [key for key in found if not (is_resting(s.facts, key) or is_slow(s, report, key))]
     return tuple(sorted((others if len(others) >= wanted else found)[: 2 * wanted]))
+
+
+def admission_lag(s: Situation) -> int:
+    """How close a newcomer has to be: well within the limit, or it would go as it came."""
+    limit = s.facts.tuning.max_lag_bytes
+    return min(s.policy.admission_lag_bytes, limit // 2 or s.policy.admission_lag_bytes)
 
 
 def unsettled(s: Situation) -> Decision | None:
@@ -256,7 +263,12 @@ def remove_voter(s: Situation) -> Decision | None:
         key
         for key in sync.names
         if key not in wanted
-        and (quiet_for(s, (key,)) or not wants_sync(s, key) or is_resting(s.facts, key))
+        and (
+            quiet_for(s, (key,))
+            or not wants_sync(s, key)
+            or is_resting(s.facts, key)
+            or is_slow(s, report, key)
+        )
     ]
     left = tuple(key for key in sync.names if key != gone[0]) if gone else ()
     alive = [key for key in left if key in streaming(report, s.facts.term)]
@@ -299,7 +311,8 @@ RULES = (
     HerdRule(505, "A standby that streams and is close joins the sync set.", add_voter),
     HerdRule(
         506,
-        "A voter silent for the sync timeout, or asked to leave, leaves the sync set.",
+        "A voter silent for the sync timeout, asked to leave, or beyond the lag limit, leaves the"
+        " sync set.",
         remove_voter,
     ),
     HerdRule(507, "The wanted k rises to num_sync when enough voters stream.", raise_k),

@@ -1,4 +1,4 @@
-"""What the agent does inside a running primary: epoch records, gate, slots, roles, walsenders.
+"""What the agent does inside a running primary: epoch records, gate, roles, walsenders.
 
 Each function speaks through the server's acting session, which commits locally: the agent's own
 records never wait for standbys (PROTOCOL.md 0.11). Doing any of them twice is safe.
@@ -10,8 +10,6 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, LiteralString
-
-import msgspec
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Term, parse_lsn
@@ -25,7 +23,6 @@ from pgherd.wire import scram
 if TYPE_CHECKING:
     from pgherd.postgres.server import PostgresServer
 
-SLOT_PREFIX = "pgherd_"
 GATE_TIMEOUT_S = 5.0
 GATE_POLL_S = 0.005
 SENDER_GONE_MS = 1_000
@@ -85,35 +82,6 @@ async def _client_backends(server: PostgresServer) -> list[int]:
         [server.own_pids()],
     )
     return [pid for (pid,) in rows]
-
-
-class SlotChange(msgspec.Struct, frozen=True):
-    """What `ensure_slots` did. busy: unwanted ones that are in use and were left alone."""
-
-    created: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    busy: tuple[str, ...] = ()
-
-
-async def ensure_slots(server: PostgresServer, wanted: set[str]) -> SlotChange:
-    """Have exactly these physical slots among those named pgherd_*; others are not ours."""
-    assert all(name.startswith(SLOT_PREFIX) for name in wanted), wanted
-    session = server.acting
-    rows = await session.rows(
-        "SELECT slot_name::text, active FROM pg_replication_slots "
-        "WHERE slot_type = 'physical' AND NOT temporary AND starts_with(slot_name::text, $1)",
-        [SLOT_PREFIX],
-    )
-    present: dict[str, bool] = dict(rows)
-    created = sorted(wanted - set(present))
-    for name in created:
-        await session.rows("SELECT pg_create_physical_replication_slot($1, true)", [name])
-    unwanted = sorted(set(present) - wanted)
-    dropped = [name for name in unwanted if not present[name]]
-    for name in dropped:
-        await session.rows("SELECT pg_drop_replication_slot($1)", [name])
-    busy = [name for name in unwanted if present[name]]
-    return SlotChange(tuple(created), tuple(dropped), tuple(busy))
 
 
 async def terminate_walsenders(

@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import LiteralString
 
-from pgherd.postgres import conf
+from pgherd.postgres import conf, failoverslots
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.session import Session
 
@@ -17,6 +17,11 @@ VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
 SETTINGS_SQL: LiteralString = """
 SELECT name, setting, source, coalesce(sourcefile, '') FROM pg_settings WHERE name = ANY($1)
+"""
+
+COMMIT_SQL: LiteralString = """
+SELECT sourcefile FROM pg_file_settings WHERE lower(name) = 'synchronous_commit'
+ ORDER BY seqno DESC LIMIT 1
 """
 
 
@@ -31,6 +36,20 @@ def upstream(conninfo: str | None, slot: str | None) -> dict[str, str]:
     return {"primary_conninfo": conninfo or "", "primary_slot_name": slot or ""}
 
 
+def named(now: dict[str, str], text: str, commit: str) -> dict[str, str]:
+    """The live parameters with other names.
+
+    Whom logical slots wait for stays as it is while the gate is closed; a commit's own wait
+    (synchronous_commit) is never another than usual then, or it would pass the gate.
+    """
+    kept = {name: value for name, value in now.items() if name != parameters.COMMIT}
+    kept["synchronous_standby_names"] = text
+    if text == parameters.CLOSED_NAMES:
+        return kept
+    opened = {parameters.COMMIT: commit} if commit else {}
+    return {**kept, failoverslots.STANDBY_SLOTS: failoverslots.waited_for(text), **opened}
+
+
 def wrong(row: tuple[str, str, str, str], wanted: dict[str, str]) -> str:
     """What is wrong with one row of pg_settings; "" when it is ours."""
     name, setting, source, file = row
@@ -43,6 +62,13 @@ def wrong(row: tuple[str, str, str, str], wanted: dict[str, str]) -> str:
     return "" if has_unit or setting == value else f"{name} is {setting!r}, not {value!r}"
 
 
+async def commit_elsewhere(session: Session) -> list[str]:
+    """Which other file sets synchronous_commit; our own sessions never show the server's value."""
+    rows = await session.rows(COMMIT_SQL)
+    files = [Path(file).name for (file,) in rows]
+    return [f"{parameters.COMMIT} is set in {file}" for file in files if file != conf.CONF]
+
+
 async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") -> str:
     """Read the live parameters back until they are as wanted; else say what is wrong.
 
@@ -53,6 +79,8 @@ async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") 
     while True:
         rows = await acting.rows(SETTINGS_SQL, [names])
         found = [text for text in (wrong(row, wanted) for row in rows) if text]
+        if not found:
+            found = await commit_elsewhere(acting)
         late = asyncio.get_running_loop().time() > deadline
         if not found or late or (alert and any(alert in text for text in found)):
             return "; ".join(found)

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 import msgspec
 
 from pgherd.model.ids import Lsn, Position, Term, Timeline, parse_lsn
+from pgherd.model.slots import SlotKind, SlotSeen
 from pgherd.postgres.conninfo import read as read_pairs
 from pgherd.postgres.session import Session
 from pgherd.wire.query import Row
@@ -35,9 +36,10 @@ SELECT r.yes,
   (SELECT coalesce(json_agg(json_build_array(pid, application_name, state, sync_state,
        sent_lsn::text, flush_lsn::text, replay_lsn::text, extract(epoch FROM backend_start),
        host(client_addr)) ORDER BY pid), '[]') FROM pg_stat_replication),
-  (SELECT coalesce(json_agg(json_build_array(slot_name, active, restart_lsn::text, wal_status,
-       active_pid) ORDER BY slot_name), '[]') FROM pg_replication_slots
-     WHERE slot_type = 'physical'),
+  (SELECT coalesce(json_agg(json_build_array(slot_name, slot_type, restart_lsn::text, active,
+       wal_status, database, plugin, to_jsonb(s) -> 'failover', to_jsonb(s) -> 'synced', temporary)
+       ORDER BY slot_name), '[]') FROM pg_replication_slots AS s),
+  pg_size_bytes(nullif(current_setting('max_slot_wal_keep_size'), '-1')),
   to_regclass('pgherd.epoch') IS NOT NULL
 FROM (SELECT pg_is_in_recovery() AS yes) AS r, pg_control_checkpoint() AS c
 """
@@ -77,23 +79,13 @@ class SenderSeen(msgspec.Struct, frozen=True):
     address: str
 
 
-class SlotSeen(msgspec.Struct, frozen=True):
-    """One physical replication slot."""
-
-    name: str
-    active: bool
-    restart_lsn: Lsn
-    wal_status: str
-    active_pid: int
-
-
 class Look(msgspec.Struct, frozen=True):
     """What a server says of itself at one moment.
 
     position = (epoch, replayed end) on a standby, (epoch, flushed end) on a primary · receive_lsn =
     None when nothing was received since the start · upstream_token, host, port = what
     primary_conninfo names · startup_wait = the startup process's wait event · parked = it waits at
-    the end of its local WAL · epoch = term of the newest epoch record.
+    the end of its local WAL · epoch = term of the newest epoch record · slots = of all kinds.
     """
 
     in_recovery: bool
@@ -118,6 +110,7 @@ class Look(msgspec.Struct, frozen=True):
     startup_wait: str
     senders: tuple[SenderSeen, ...]
     slots: tuple[SlotSeen, ...]
+    slot_budget_bytes: int
     epoch: Term
     epoch_leader: str
     settings_problem: str = ""
@@ -169,7 +162,8 @@ def read(row: Row, epoch: Row | None, *, settings_problem: str) -> Look:
         receiver=receiver,
         startup_wait=row[16] or "",
         senders=tuple(_sender(each) for each in row[17]),
-        slots=tuple(_slot(each) for each in row[18]),
+        slots=tuple(_slot(each, copies=recovering) for each in row[18]),
+        slot_budget_bytes=row[19] if row[19] is not None else -1,
         epoch=term,
         epoch_leader=epoch[1] if epoch is not None else "",
         settings_problem=settings_problem,
@@ -214,13 +208,19 @@ def _sender(item: Any) -> SenderSeen:
     )
 
 
-def _slot(item: Any) -> SlotSeen:
+def _slot(item: Any, *, copies: bool) -> SlotSeen:
+    """copies: on a standby; on a primary PostgreSQL goes on calling copies what was one before."""
     return SlotSeen(
         name=item[0],
-        active=bool(item[1]),
-        restart_lsn=_lsn(item[2]),
-        wal_status=item[3] or "",
-        active_pid=item[4] or 0,
+        kind=SlotKind(item[1]),
+        lsn=_lsn(item[2]),
+        active=bool(item[3]),
+        lost=item[4] == "lost",
+        database=item[5] or "",
+        plugin=item[6] or "",
+        failover=bool(item[7]),
+        synced=bool(item[8]) and copies,
+        temporary=bool(item[9]),
     )
 
 

@@ -35,7 +35,7 @@ from pgherd.postgres import (
 )
 from pgherd.postgres import pending as waiting
 from pgherd.postgres import settings as parameters
-from pgherd.postgres.admin import SlotChange, WaitingCommit
+from pgherd.postgres.admin import WaitingCommit
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.datadir import DirKind, DirState
 from pgherd.postgres.files import make_directory, tail
@@ -265,9 +265,9 @@ class PostgresServer:
         names = self.live["synchronous_standby_names"]
         await self._apply(live.parameters_of(names, None, None) | live.upstream(conninfo, slot))
 
-    async def set_names(self, text: str) -> None:
-        """Set synchronous_standby_names."""
-        await self.reload(synchronous_standby_names=text)
+    async def set_names(self, text: str, commit: str = "") -> None:
+        """Set synchronous_standby_names, and what goes with them (`live.named`)."""
+        await self._apply(live.named(self.live, text, commit))
 
     async def reconfigure(self, settings: ServerSettings) -> tuple[str, ...]:
         """Use new settings as far as a reload can; return the parameters that wait for a restart.
@@ -290,6 +290,7 @@ class PostgresServer:
         names = sorted({*parameters.RELOADABLE, *CHECKED} & set(wanted))
         rows = await self.watching.rows(live.SETTINGS_SQL, [names])
         wrong = [live.wrong(row, wanted) for row in rows]
+        wrong += await live.commit_elsewhere(self.watching)
         return "; ".join(text for text in wrong if text)
 
     # Questions
@@ -363,10 +364,6 @@ class PostgresServer:
         """Closed names, then every client's session ended; return how many there were."""
         return await admin.close_gate(self)
 
-    async def ensure_slots(self, wanted: set[str]) -> SlotChange:
-        """Have exactly these physical slots among those named pgherd_*."""
-        return await admin.ensure_slots(self, wanted)
-
     async def ensure_roles(self) -> tuple[str, ...]:
         """Have the replication and the rewind role with their passwords and rights."""
         return await admin.ensure_roles(self)
@@ -383,8 +380,9 @@ class PostgresServer:
 
     def upstream(self, *, host: str, port: int, token: str) -> str:
         """primary_conninfo for a leader, under this member's token."""
+        major = self.binaries.major
         return parameters.upstream_conninfo(
-            self.settings, host=host, port=port, application_name=token
+            self.settings, host=host, port=port, application_name=token, major=major
         )
 
     def own_pids(self) -> list[int]:
@@ -400,7 +398,8 @@ class PostgresServer:
 
     def _effective(self) -> parameters.Effective:
         place = Place(str(self.data_dir), self.port, str(self.socket_dir))
-        return parameters.effective(self.settings, place, self.live, self._demanded)
+        major = self.binaries.major
+        return parameters.effective(self.settings, place, self.live, self._demanded, major)
 
     async def _must_be_startable(self) -> ControlData:
         state = await self.state()
@@ -454,7 +453,7 @@ class PostgresServer:
             self._signal_reload()
             problem = await live.verified(self.acting, values, alert=conf.AUTO_CONF)
             if conf.AUTO_CONF in problem:
-                await self._reset_alter_system()
+                await self._reset_alter_system(parameters.RELOADABLE & set(values))
                 self._signal_reload()
                 problem = await live.verified(self.acting, values)
             if problem:
@@ -464,9 +463,9 @@ class PostgresServer:
         if not self.pid or not processes.send(self.pid, signal.SIGHUP, data_dir=self.data_dir):
             raise PostgresError("there is no server to reload")
 
-    async def _reset_alter_system(self) -> None:
+    async def _reset_alter_system(self, names: frozenset[str]) -> None:
         """Take back what somebody set by ALTER SYSTEM behind our back."""
-        for name in sorted(parameters.RELOADABLE):
+        for name in sorted({*names, parameters.COMMIT}):
             await self.acting.rows(compose("ALTER SYSTEM RESET {}", identifier(name)))
 
     async def _forget_sessions(self) -> None:

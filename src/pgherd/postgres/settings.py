@@ -13,7 +13,10 @@ import msgspec
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import CLOSED_NAMES as CLOSED_NAMES
 from pgherd.model.pgconfig import MATCHED
+from pgherd.model.slots import SYNCED_FROM_MAJOR
+from pgherd.postgres import failoverslots
 from pgherd.postgres.conninfo import write as write_pairs
+from pgherd.postgres.failoverslots import STANDBY_SLOTS
 
 APPLICATION_NAME = "pgherd-agent"
 HBA_FILE = "pgherd_hba.conf"
@@ -25,6 +28,9 @@ KEEPALIVE_COUNT = 3
 TCP_USER_TIMEOUT_MS = 10_000
 SEALED_RETRY_MS = 10
 """wal_retrieve_retry_interval while a standby is sealed: how soon local WAL is looked at again."""
+
+COMMIT = "synchronous_commit"
+"""Told with the names: what is weaker than the set promises counts only while the gate is open."""
 
 PURGED_FROM_AUTO_CONF = frozenset(
     {
@@ -53,6 +59,7 @@ PURGED_FROM_AUTO_CONF = frozenset(
         "wal_retrieve_retry_interval",
         "wal_sender_timeout",
         "wal_receiver_timeout",
+        STANDBY_SLOTS,
     }
 )
 """ALTER SYSTEM settings that would take a safety setting out of pgherd's hands (PROTOCOL.md 3)."""
@@ -73,13 +80,13 @@ REFUSED = frozenset(
 RELOADABLE = frozenset(
     {"synchronous_standby_names", "primary_conninfo", "primary_slot_name"}
     | {"max_standby_archive_delay", "max_standby_streaming_delay", "recovery_min_apply_delay"}
-    | {"wal_retrieve_retry_interval"}
+    | {"wal_retrieve_retry_interval", STANDBY_SLOTS}
 )
 """What a running server is told by reload; never on the command line, which would win for good."""
 
 ON_COMMAND_LINE = (
     *("wal_level", "hot_standby", "wal_log_hints", "restart_after_crash", "fsync"),
-    *("full_page_writes", "synchronous_commit", "restore_command", "recovery_target"),
+    *("full_page_writes", "restore_command", "recovery_target"),
     *("recovery_target_lsn", "recovery_target_name", "recovery_target_time"),
     *("recovery_target_xid", "recovery_target_timeline", "archive_mode", "max_wal_senders"),
     *("max_replication_slots", "listen_addresses", "port", "unix_socket_directories"),
@@ -155,12 +162,17 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def effective(
-    settings: ServerSettings, place: Place, live: dict[str, str], demanded: dict[str, int]
+    settings: ServerSettings,
+    place: Place,
+    live: dict[str, str],
+    demanded: dict[str, int],
+    major: int = 0,
 ) -> Effective:
     """Join the layers.
 
     live = the reloadable parameters of this moment, which win over all · demanded = the least that
-    a standby of this WAL needs (pg_control), below which PostgreSQL refuses to start.
+    a standby of this WAL needs (pg_control), below which PostgreSQL refuses to start ·
+    major = of the server, which knows no parameter of a later one.
     """
     owned = derive(settings, place)
     values = {**defaults(settings), **owned}
@@ -178,7 +190,7 @@ def effective(
         if value.isdigit() and int(value) < least:
             values[name] = str(least)
             overridden.append(f"{name} = {value!r} waits: this WAL needs {least} of a standby")
-    return Effective({**values, **live}, tuple(overridden))
+    return Effective(failoverslots.fitted({**values, **live}, major), tuple(overridden))
 
 
 def operators(settings: ServerSettings) -> dict[str, str]:
@@ -303,15 +315,19 @@ def conninfo(
 
 
 def upstream_conninfo(
-    settings: ServerSettings, *, host: str, port: int, application_name: str
+    settings: ServerSettings, *, host: str, port: int, application_name: str, major: int = 0
 ) -> str:
-    """primary_conninfo for a leader at host and port, under a member's token."""
+    """primary_conninfo for a leader at host and port, under a member's token.
+
+    major: of the server, which may ask there, in a database, for the logical slots that it copies.
+    """
     return conninfo(
         settings,
         host=host,
         port=port,
         application_name=application_name,
         role=settings.replication_role,
+        database=settings.database if major >= SYNCED_FROM_MAJOR else "",
     )
 
 

@@ -111,6 +111,10 @@ class Metrics:
         """A node began to contradict the ledger."""
         self._counted["pgherd_split_brains_total"].inc()
 
+    def gave_slot_up(self) -> None:
+        """This node let go of the WAL that a slot held back, for want of room."""
+        self._counted["pgherd_slots_given_up_total"].inc()
+
     def vip_moved(self) -> None:
         """This node took or left an address that moves."""
         self._counted["pgherd_vip_transitions_total"].inc()
@@ -136,6 +140,7 @@ class Metrics:
         self._set_postgres(reports.get(self._node))
         self._set_vips(reports.get(self._node))
         self._set_replicas(replicas or {})
+        self._set_slots(reports.get(self._node))
         self._set_raft(raft)
         self._set_proxy(proxy or ProxySeen())
         for writer, lines in (dropped or {}).items():
@@ -199,6 +204,20 @@ class Metrics:
             if replica.lag_ms is not None:
                 late.labels(node=node).set(replica.lag_ms / 1000)
 
+    def _set_slots(self, own: Observation | None) -> None:
+        held = self._gauges["pgherd_slot_retained_bytes"]
+        empty = self._gauges["pgherd_slot_keeps_nothing"]
+        held.clear()
+        empty.clear()
+        server = own.server if own is not None else None
+        if server is None or server.position is None:
+            return
+        end = max(server.insert_lsn, server.position.lsn)
+        for slot in server.replication_slots:
+            if not slot.temporary:
+                held.labels(slot=slot.name).set(slot.kept_bytes(end))
+                empty.labels(slot=slot.name).set(slot.lost or not (slot.lsn or slot.active))
+
     def _set_raft(self, raft: RaftSeen) -> None:
         self._gauges["pgherd_raft_term"].set(raft.term)
         self._gauges["pgherd_raft_commit_index"].set(raft.commit_index)
@@ -252,6 +271,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
         "When that is gone at the speed of the last minutes; +Inf: it is not.",
         ("mount",),
     ),
+    "pgherd_slot_retained_bytes": ("WAL that is here because of a slot.", ("slot",)),
+    "pgherd_slot_keeps_nothing": ("Whether a slot is lost, or was given up.", ("slot",)),
     "pgherd_replication_lag_bytes": ("Primary's WAL that a replica has not replayed.", ("node",)),
     "pgherd_replication_lag_seconds": ("For how long the primary has had it.", ("node",)),
     "pgherd_replica_state": ("1 for the state of each replica.", ("node", "state")),
@@ -273,6 +294,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
     "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
+    "pgherd_slots_given_up_total": ("Slots given up while the disk was nearly full.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
     "pgherd_proxy_moved_sessions_total": ("Sessions that went on at another server.", ()),

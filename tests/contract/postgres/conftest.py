@@ -26,7 +26,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.postgres import binaries as finding
-from pgherd.postgres import clone, conf, identity, processes
+from pgherd.postgres import clone, conf, identity, processes, slots
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
 from pgherd.postgres.passwords import read_passwords
@@ -112,7 +112,7 @@ class Lab:
     async def replica(self, name: str, primary: PostgresServer) -> PostgresServer:
         """A copy of a primary that streams from it as `name.name00001@1` through its own slot."""
         server = self.server(name)
-        await primary.ensure_slots({f"pgherd_{name}"})
+        await slots.ensure_slots(primary, {f"pgherd_{name}"})
         await self.copy(server, primary, f"{name}00001")
         await self.follow(server, primary, 1)
         return server

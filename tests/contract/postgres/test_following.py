@@ -15,7 +15,7 @@ from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
 from pgherd.model.remedy import Copied
 from pgherd.observe.disk import FreeSpace
-from pgherd.postgres import clone, conf, processes
+from pgherd.postgres import clone, conf, processes, slots
 from pgherd.postgres.branch import newest_begins
 from pgherd.postgres.datadir import is_whole
 from pgherd.postgres.rewind import RewindOutcome, rewind
@@ -107,7 +107,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
         await b.write_epoch(Term(2), NodeId("b"))
         await b.checkpoint()
         assert await rows_of(b) == {1}
-        await b.ensure_slots({"pgherd_a"})
+        await slots.ensure_slots(b, {"pgherd_a"})
 
         edited = a.data_dir / "postgresql.conf"
         edited.write_text(edited.read_text() + "# an operator's own line\n")

@@ -13,7 +13,7 @@ import pytest
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import NodeId, Position, Term
-from pgherd.postgres import conf, processes
+from pgherd.postgres import conf, processes, slots
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
@@ -110,9 +110,9 @@ def test_slots_and_roles_are_made_once_and_only_ours_are_dropped(lab, play):
         server = await lab.primary("a")
         assert await server.ensure_roles() == ()
         await server.acting.rows("SELECT pg_create_physical_replication_slot('backup_tool')")
-        made = await server.ensure_slots({"pgherd_b", "pgherd_c"})
+        made = await slots.ensure_slots(server, {"pgherd_b", "pgherd_c"})
         assert made.created == ("pgherd_b", "pgherd_c")
-        changed = await server.ensure_slots({"pgherd_c"})
+        changed = await slots.ensure_slots(server, {"pgherd_c"})
         assert (changed.created, changed.dropped) == ((), ("pgherd_b",))
         seen = await server.look()
         assert [slot.name for slot in seen.slots] == ["backup_tool", "pgherd_c"]

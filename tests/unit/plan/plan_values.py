@@ -50,6 +50,8 @@ TERM = Term(3)
 END = Lsn(5000)
 CLOSED = f'"{CLOSED_NAME}"'
 SYSTEM = "73"
+EVERYBODY = tuple(slot_name(node) for node in NAMES)
+"""The slots of a member that has one for each, whoever it is itself."""
 FLOOR = Policy(min_free_disk_bytes=64 << 20)
 
 
@@ -190,6 +192,8 @@ def standby(**changes: Any) -> ServerSeen:
         upstream=NodeId("n1"),
         upstream_term=TERM,
         names=CLOSED,
+        slots=EVERYBODY,
+        slots_in_use=EVERYBODY,
     )
     return replace(made, **changes)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import config_cases
 import pytest
+import slot_cases
 from forward_cases import HERD_CASES
 from mode_cases import MODE_CASES
 from plan_values import (
@@ -632,6 +633,7 @@ CASES = (
     *(Case(*each) for each in HERD_UPKEEP),
     *(Case(*each) for each in HERD_CASES),
     *(Case(*each) for each in config_cases.HERD_CASES),
+    *(Case(*each) for each in slot_cases.HERD_CASES),
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import config_cases
 import pytest
+import slot_cases
 from forward_cases import MEMBER_CASES
 from plan_values import (
     CLOSED,
@@ -480,13 +481,7 @@ CASES = (
         me(2, facts(), primary(system_id="9"), promises=promises(2)),
     ),
     Case("follows quietly", 59, None, me(2, facts(), standby())),
-    Case("keeps no slots", 60, act.KeepSlots, me(2, facts(), standby(slots=("pgherd_n1",)))),
-    Case(
-        "leaves a slot alone that is read",
-        59,
-        None,
-        me(2, facts(), standby(slots=("pgherd_n1",), slots_in_use=("pgherd_n1",))),
-    ),
+    *(Case(*each) for each in slot_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_CASES),
     *(Case(*each) for each in MEMBER_REMEDIES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),

@@ -79,6 +79,7 @@ FOLLOWS = ServerSeen(
     upstream=P.node,
     upstream_term=Term(5),
     upstream_incarnation="x0",
+    slots=("pgherd_p",),
 )
 
 
@@ -116,12 +117,6 @@ def test_a_leader_that_was_promoted_anew_is_no_longer_the_same_server() -> None:
     assert isinstance(planned.action, act.Seal)
     kept = facts(term=Term(6), history=(history[0], reign(6, P, promoted=False)))
     assert isinstance(decide(me(FOLLOWS, facts=kept)).action, act.Follow)
-
-
-def test_a_follower_keeps_no_slots() -> None:
-    """The slots of its own reign would hold WAL back for ever."""
-    planned = decide(me(replace(FOLLOWS, slots=("pgherd_p",))))
-    assert planned.action == act.KeepSlots(())
 
 
 def test_a_start_that_never_ends_gives_way_to_a_copy() -> None:

@@ -174,11 +174,12 @@ def test_a_kept_copys_position_is_read_or_unknown():
         assert clone.parse_position(text) is None
 
 
+SLOTS = [["pgherd_b", "physical", None, True, "reserved", None, None, None, None, False]]
 ROW = (
     *(True, None, None, None, "0/3000060", "0/3000060", False, "77", 1, "0/2000028", 2),
     *('"pgherd-closed"', "host=10.0.0.1 port=5433 application_name='b.0a1b2c@7'", "pgherd_b"),
     *(1700000000.5, [42, "streaming", "0/3000060", 2, "host=10.0.0.1 port=5433", "pgherd_b"]),
-    *("RecoveryWalStream", [], [["pgherd_b", True, None, "reserved", 9]], True),
+    *("RecoveryWalStream", [], SLOTS, None, True),
 )
 
 
@@ -193,7 +194,7 @@ def test_a_look_at_a_standby():
     )
     assert seen.receiver is not None
     assert (seen.receiver.pid, seen.receiver.timeline, seen.timeline) == (42, 2, 2)
-    assert seen.slots[0].restart_lsn == 0
+    assert seen.slots[0].lsn == 0
     assert seen.parked
     bare = look.read((*ROW[:12], "", "", *ROW[14:15], None, *ROW[16:]), None, settings_problem="")
     assert (bare.receiver, bare.upstream_token, bare.epoch) == (None, "", 0)
@@ -205,11 +206,11 @@ def test_a_look_at_a_primary():
         *(False, "0/3000100", "0/3000200", "00000005000000000000000003", "0/1", None, False),
         *ROW[7:15],
         *(None, None, [[7, "b.0a1b2c@7", "streaming", "quorum", "0/5", "0/4", None, 1.5, None]]),
-        *([], False),
+        *([], 10 << 30, False),
     )
     seen = look.read(row, None, settings_problem="x")
     assert seen.position == Position(Term(0), parse_lsn("0/3000100"))
-    assert seen.timeline == 5
+    assert (seen.timeline, seen.slot_budget_bytes) == (5, 10 << 30)
     assert (seen.senders[0].flush_lsn, seen.senders[0].replay_lsn) == (4, 0)
     assert seen.settings_problem == "x"
 

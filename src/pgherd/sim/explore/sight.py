@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from pgherd.model import action as act
-from pgherd.model.facts import Facts, Floor, Frozen, Kind, Phase
+from pgherd.model.facts import Facts, Floor, Frozen, Phase
 from pgherd.model.ids import (
     Instant,
     Lsn,
@@ -26,7 +26,7 @@ from pgherd.model.ids import (
 from pgherd.model.observation import Heard, HerdView, Observation, Sender, Server, ServerSeen
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
-from pgherd.plan import herd, member
+from pgherd.plan import herd, member, slotkeeping
 from pgherd.plan.own import Self
 from pgherd.plan.rule import Decision
 from pgherd.sim.explore.hands import pos_of
@@ -177,16 +177,10 @@ def seen_promises(s: Shown) -> Promises:
 def planned(s: Shown, facts: Facts, leader: Shown | None, *, dead_end: bool) -> act.Action | None:
     """What the member decider would have this node do."""
     me = node_name(s.me)
-    slots: tuple[str, ...] = ()
-    if s.server is Server.PRIMARY:
-        others = sorted(m.node for m in facts.members.values() if m.kind is Kind.DATA)
-        slots = tuple(slot_name(node) for node in others if node != me)
-    elif s.lent >= 0 and facts.phase is Phase.ELECTING:
-        slots = (forward_slot(node_name(s.lent)),)
     own = Self(
         me=me,
         facts=facts,
-        server=replace(seen_server(s), slots=slots),
+        server=seen_server(s),
         promises=seen_promises(s),
         policy=POLICY,
         now=NOW,
@@ -194,7 +188,10 @@ def planned(s: Shown, facts: Facts, leader: Shown | None, *, dead_end: bool) -> 
         following_since=NOW,
         dead_end=dead_end,
     )
-    return member.decide(own).action
+    slots = tuple(slot_name(node) for node in slotkeeping.others(own))  # kept beside the story
+    if s.server is not Server.PRIMARY and s.lent >= 0 and facts.phase is Phase.ELECTING:
+        slots = (*slots, forward_slot(node_name(s.lent)))
+    return member.decide(replace(own, server=replace(own.server, slots=slots))).action
 
 
 # -- the herd ------------------------------------------------------------------------------------
