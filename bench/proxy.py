@@ -4,7 +4,8 @@ Owns the figures of the relay: throughput, processor time of the proxy for each 
 kernel's account), latency at a fixed rate, and memory with thousands of idle sessions; each engine
 of ours beside HAProxy. All ways are up all the time and take turns, in an order that changes with
 every round, so that a busy machine is busy for all: **ratios to HAProxy in the same round are the
-figures**, absolute ones are for orientation. Needs pgbench and haproxy (Debian's packages).
+figures**, absolute ones are for orientation. With `--local` the server's Unix socket is used, by
+HAProxy too. Needs pgbench and haproxy (Debian's packages).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pgherd.relay.messages import Engine
 STARTUP = b"\x00\x00\x00\x13\x00\x03\x00\x00user\x00idle\x00\x00"
 READY = b"Z\x00\x00\x00\x05I"
 SETTLE_S = 3.0
+ENGINES = (Engine.UVLOOP, Engine.PUMP, Engine.URING)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=24_000, help="transactions of each turn")
     parser.add_argument("--clients", type=int, nargs="*", default=[8, 32])
     parser.add_argument("--mode", choices=["simple", "extended", "prepared"], default="simple")
+    parser.add_argument("--engines", type=Engine, nargs="*", default=ENGINES)
+    parser.add_argument(
+        "--local", action="store_true", help="all proxies reach PostgreSQL through its Unix socket"
+    )
     parser.add_argument("--rate", type=int, default=4000, help="of the latency turns; 0: none")
     parser.add_argument("--idle", type=int, default=5000, help="idle sessions; 0: none")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
@@ -162,11 +168,11 @@ def measure_latency(load: Load, ways: list[Way], clients: int, chosen: argparse.
         print(f"{way.name:10} {middles[0]:8.0f} {middles[1]:8.0f} {spread(ratios)}", flush=True)
 
 
-async def measure_idle(folder: Path, count: int) -> None:
+async def measure_idle(folder: Path, count: int, engines: list[Engine]) -> None:
     """Memory of a fresh process of each way, before and with idle sessions."""
     print(f"\n{count} idle sessions: MB resident, before and with them")
     with ways_in.silent_server() as server_port:
-        for engine in (Engine.UVLOOP, Engine.PUMP):
+        for engine in engines:
             async with ways_in.pgherd(folder, engine, server_port) as way:
                 await asyncio.to_thread(hold_idle, way, count)
         with ways_in.haproxy(folder, server_port) as way:
@@ -207,12 +213,11 @@ async def main() -> None:
         folder = Path(name)
         async with contextlib.AsyncExitStack() as stack:
             server_port = stack.enter_context(ways_in.postgres(folder, programs))
+            to = (server_port, folder / "data" if chosen.local else None)
             ways = [Way("direct", server_port)]
-            ways.append(stack.enter_context(ways_in.haproxy(folder, server_port)))
-            for engine in (Engine.UVLOOP, Engine.PUMP):
-                ways.append(
-                    await stack.enter_async_context(ways_in.pgherd(folder, engine, server_port))
-                )
+            ways.append(stack.enter_context(ways_in.haproxy(folder, *to)))
+            for engine in chosen.engines:
+                ways.append(await stack.enter_async_context(ways_in.pgherd(folder, engine, *to)))
             load = Load(programs, folder, chosen)
             await asyncio.to_thread(load.fill, server_port)
             for clients in chosen.clients:
@@ -220,7 +225,7 @@ async def main() -> None:
             if chosen.rate and chosen.clients:
                 await asyncio.to_thread(measure_latency, load, ways, chosen.clients[0], chosen)
         if chosen.idle:
-            await measure_idle(folder, chosen.idle)
+            await measure_idle(folder, chosen.idle, chosen.engines)
     print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.relay.control import ProxyControl
-from pgherd.relay.messages import Engine, ListenerSettings, ProxySettings
+from pgherd.relay.messages import Engine, ListenerSettings, LocalServer, ProxySettings
 from pgherd.relay.pump import threads_for
 from pgherd.route.choose import Backend, Route, Snapshot
 from pgherd.telemetry.boottime import now_ms
@@ -51,11 +51,19 @@ class Way:
 
 
 @contextlib.asynccontextmanager
-async def pgherd(folder: Path, engine: Engine, server_port: int) -> AsyncIterator[Way]:
-    """Our proxy, a process of its own as under a supervisor, with one engine."""
+async def pgherd(
+    folder: Path, engine: Engine, server_port: int, socket_folder: Path | None = None
+) -> AsyncIterator[Way]:
+    """Our proxy, a process of its own as under a supervisor, with one engine.
+
+    socket_folder: where the server's Unix socket is, if it is to be used.
+    """
     port, path = free_port(), folder / f"{engine}.sock"
     listener = ListenerSettings("127.0.0.1", port, Route.PRIMARY)
-    settings = ProxySettings(listeners=(listener,), sessions_max=SESSIONS_MAX, engine=engine)
+    local = socket_folder and LocalServer(NodeId("n1"), str(socket_folder), server_port)
+    settings = ProxySettings(
+        listeners=(listener,), sessions_max=SESSIONS_MAX, engine=engine, local=local
+    )
     control = ProxyControl(path, settings)
     await control.start()
     backend = Backend(NodeId("n1"), "127.0.0.1", server_port)
@@ -88,12 +96,18 @@ async def until_engine(control: ProxyControl, engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def haproxy(folder: Path, server_port: int) -> Iterator[Way]:
-    """HAProxy as a plain TCP proxy, with as many threads as our engine in C has."""
+def haproxy(folder: Path, server_port: int, socket_folder: Path | None = None) -> Iterator[Way]:
+    """HAProxy as a plain TCP proxy, with as many threads as our engine in C has.
+
+    socket_folder: where the server's Unix socket is, if it is to be used.
+    """
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     if not Path(program).exists():
         raise SystemExit("bench: no haproxy here: apt-get install haproxy")
     port, threads = free_port(), threads_for(len(os.sched_getaffinity(0)))
+    server = f"127.0.0.1:{server_port}"
+    if socket_folder is not None:
+        server = f"unix@{socket_folder}/.s.PGSQL.{server_port}"
     text = f"""global
   nbthread {threads}
   maxconn {SESSIONS_MAX}
@@ -106,7 +120,7 @@ listen pg
   bind 127.0.0.1:{port}
   option clitcpka
   option srvtcpka
-  server n1 127.0.0.1:{server_port}
+  server n1 {server}
 """
     file = folder / "haproxy.cfg"
     file.write_text(text)
@@ -121,7 +135,9 @@ listen pg
 
 @contextlib.contextmanager
 def postgres(folder: Path, bindir: Path) -> Iterator[int]:
-    """A PostgreSQL for everybody on loopback, without fsync; its port."""
+    """A PostgreSQL for everybody on loopback, without fsync; its port. Its Unix socket is in its
+    data directory, `folder / "data"`.
+    """
     port, data = free_port(), folder / "data"
     who = "postgres" if os.geteuid() == 0 else None
     if who:
@@ -131,7 +147,7 @@ def postgres(folder: Path, bindir: Path) -> Iterator[int]:
     initdb = [bindir / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-N"]
     subprocess.run(initdb, user=who, check=True, capture_output=True, cwd=data)
     command: list[str | Path] = [bindir / "postgres", "-D", data]
-    settings = f"port={port} listen_addresses=127.0.0.1 fsync=off unix_socket_directories="
+    settings = f"port={port} listen_addresses=127.0.0.1 fsync=off unix_socket_directories={data}"
     for setting in f"{settings} max_connections=250 shared_buffers=128MB".split():
         command += ["-c", setting]
     with (folder / "postgres.log").open("wb") as log:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from test_byhand import events, fetched
 
 from conftest import FLAVOURS
 from pgherd.proof.client import NoAnswer
@@ -82,6 +83,9 @@ def test_every_node_has_slots_and_gives_them_up_before_its_disk_is_full(herd: Lo
     herd.reload_node(primary, {"replication": {"slots": {"min_free_disk": "1000TB"}}})
     herd.wait_for(lambda: not slots_of(herd, primary)[held]["lsn"], "given up", deadline_s=SOON_S)
     assert any(f"nothing is kept for {away}" in text for text in herd.status()["warnings"])
+    assert f"slot {held} kept " in events(herd, primary)
+    assert "pgherd_slots_given_up_total 1.0" in fetched(herd, primary, "/metrics")
+    assert f'pgherd_slot_keeps_nothing{{slot="{held}"}} 1.0' in fetched(herd, primary, "/metrics")
     herd.reload_node(primary, {"replication": {"slots": {"min_free_disk": "64MB"}}})
     herd.ask(f"{SLOTS}/feed", method="DELETE", timeout_s=SOON_S)
     assert "feed" not in names(herd, primary)

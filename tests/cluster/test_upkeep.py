@@ -36,10 +36,19 @@ def readers(herd: LocalHerd) -> set[str]:
     return {server for name in herd.nodes for server in Reads(herd, name).one_by_one(3)}
 
 
+def all_wait(herd: LocalHerd) -> bool:
+    """Whether every server has a parameter that waits for a restart."""
+    return all(node(herd, name)["pending_restart"] for name in herd.nodes)
+
+
 def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     """Each is asked of another node than it is about, and seen on the servers."""
     first = str(herd.primary())
     other = replica(herd)
+    third = next(name for name in herd.nodes if name not in (first, other))
+    size = {"postgresql": {"parameters": {"track_activity_query_size": 2048}}}
+    herd.ask("/config", method="PATCH", body=size, timeout_s=20.0)
+    herd.wait_for(lambda: all_wait(herd), "pending restarts", deadline_s=30)
     pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
 
     # A replica restarts, alone, and nobody else does.
@@ -56,6 +65,13 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     assert herd.status()["epoch"] == epoch + 1
     herd.wait_stable(60)
 
+    # Of those that wait for a restart only the third is left, and it is the only one restarted.
+    pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+    assert done(herd, "/cluster/restart", {"pending": True})["nodes"] == [third]
+    now = {name: herd.postmaster_pid(name) for name in herd.nodes}
+    assert {name for name in herd.nodes if now[name] != pids[name]} == {third}
+    assert herd.query(third, "SHOW track_activity_query_size") == [("2kB",)]
+
     # A file's change is read by a reload.
     [(before,)] = herd.query(other, "SELECT pg_conf_load_time()")
     done(herd, f"/nodes/{other}/reload")
@@ -65,10 +81,12 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     # Who is stopped by hand stays so, though its agent comes anew, until it is started by hand.
     done(herd, f"/nodes/{other}/stop")
     herd.kill_agent(other)
-    herd.wait_for(lambda: node(herd, other)["state"] == "stopped", "stopped", deadline_s=30)
+    herd.wait_for(
+        lambda: "stopped by" in node(herd, other)["doing"], "that it stays stopped", deadline_s=30
+    )
     time.sleep(2)
+    assert node(herd, other)["state"] == "stopped"
     assert not (herd.places[other].data / "postmaster.pid").exists()
-    assert "stopped by" in node(herd, other)["doing"]
     done(herd, f"/nodes/{other}/start")
     herd.wait_stable(60)
 
@@ -97,12 +115,31 @@ def test_the_whole_herd_is_restarted_and_paused(
     verdict = conclude(herd, writers, []).verdict
     assert verdict.clean, str(verdict)
 
+    # A switchover that is scheduled is done once, though consensus has another leader by then.
+    first, epoch = str(herd.primary()), herd.status()["epoch"]
+    asked = herd.ask("/cluster/switchover", method="POST", body={"scheduled_at": "3s"})
+    lead = herd.wait_for(lambda: herd.status()["raft_leader"], "Raft leader", deadline_s=30)
+    herd.kill_agent(lead)
+    action = ended(herd, {"id": asked["id"], "action": "switchover"})
+    assert action["state"] == "done", action
+    herd.wait_stable(60)
+    told = herd.ask("/history")
+    since = [one for one in told["reigns"] if one["epoch"] > epoch and one["kind"] == "switchover"]
+    assert [one["primary"] != first for one in since] == [True], told
+
     # In maintenance a node leaves the sync set and takes no new session; it comes back after it.
     other = replica(herd)
-    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": True}, timeout_s=15.0)
-    herd.wait_for(lambda: not node(herd, other)["is_sync"], "leaving", deadline_s=30)
+    path = f"/nodes/{other}/maintenance"
+    herd.wait_for(lambda: node(herd, other)["is_sync"], "its place in the set", deadline_s=30)
+    plan = herd.ask(f"{path}/plan", method="POST", timeout_s=15.0)
+    assert plan["ok"], plan
+    assert plan["checks"][-1]["text"] == "none open for more than 60 s"
+    asked = herd.ask(path, method="POST", body={"enabled": True}, timeout_s=15.0)
+    assert ended(herd, {"id": asked["action"], "action": "maintenance"})["state"] == "done"
+    assert not node(herd, other)["is_sync"]
     assert other not in readers(herd)
-    herd.ask(f"/nodes/{other}/maintenance", method="POST", body={"enabled": False}, timeout_s=15.0)
+    herd.ask(path, method="POST", body={"enabled": True, "until": "1s"}, timeout_s=15.0)
+    herd.wait_for(lambda: node(herd, other)["maintenance"] is None, "its end", deadline_s=30)
     herd.wait_stable(60)
 
     # In a pause a dead primary stays dead, through a new agent too; at its end somebody leads.

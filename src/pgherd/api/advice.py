@@ -63,19 +63,26 @@ class Waits(msgspec.Struct, frozen=True):
     best: Position | None
 
 
+def look(
+    facts: Facts, reports: Mapping[NodeId, Heard], *, me: NodeId, now: Instant, fresh_ms: int
+) -> Situation:
+    """What a node has heard, as the deciders look at it."""
+    view = HerdView(me=me, reports=dict(reports), since=now, phase_since=now, names_since=now)
+    return Situation(facts=facts, view=view, policy=Policy(detect_ms=fresh_ms), now=now)
+
+
 def waits(
     facts: Facts, reports: Mapping[NodeId, Heard], *, me: NodeId, now: Instant, fresh_ms: int
 ) -> Waits | None:
     """What the present election waits for, as far as a node has heard; None when for nothing."""
     if facts.phase is not Phase.ELECTING or facts.handover is not None:
         return None
-    view = HerdView(me=me, reports=dict(reports), since=now, phase_since=now, names_since=now)
-    look = Situation(facts=facts, view=view, policy=Policy(detect_ms=fresh_ms), now=now)
-    done = sealed(look)
-    problem = quorum_problem(look, done)
+    found = look(facts, reports, me=me, now=now, fresh_ms=fresh_ms)
+    done = sealed(found)
+    problem = quorum_problem(found, done)
     if not problem:
         return None
-    away = () if from_above(look, done) else tuple(missing(facts, done))
+    away = () if from_above(found, done) else tuple(missing(facts, done))
     return Waits(problem, away, max(done.values(), default=None))
 
 

@@ -23,9 +23,11 @@ from pgherd.api.deps import (
 )
 from pgherd.api.failures import STATUS_HINT, Problem, refused
 from pgherd.api.herd import NoQuorum, TimedOut
-from pgherd.api.times import iso
+from pgherd.api.reads import NodeName, find
+from pgherd.api.times import iso, unix_ms_of
 from pgherd.ledger.commands import (
     AnyCommand,
+    AskWork,
     IssueToken,
     Refused,
     RequestFailover,
@@ -33,6 +35,7 @@ from pgherd.ledger.commands import (
 )
 from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import NodeId
+from pgherd.model.upkeep import Verb
 from pgherd.pki.authority import fingerprint
 from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
 from pgherd.plan.leaseclock import running
@@ -59,11 +62,62 @@ async def switchover(
     """Change the primary as planned, without losing anything; waits until it is done."""
     before = await current_facts(services)
     candidate = candidate_of(before, body)
+    if body is not None and body.scheduled_at is not None:
+        return await schedule(services, response, before, candidate, body.scheduled_at, str(caller))
     wish = RequestSwitchover(id=new_id(), candidate=candidate, requested_by=str(caller))
     await submit(services, wish)
     if wait == 0:
         return accepted(response, wish.id, before)
     return await Follow(services, before, wish.id, wait_s=wait).switchover()
+
+
+async def schedule(
+    services: Services,
+    response: Response,
+    before: Facts,
+    candidate: NodeId | None,
+    at: str,
+    caller: str,
+) -> schema.Changed:
+    """Have the ledger keep a switchover until it is due."""
+    at_ms = unix_ms_of(at, now_ms=int(services.unix_s() * 1000))
+    nodes = (candidate,) if candidate is not None else ()
+    wish = AskWork(new_id(), Verb.SWITCHOVER, nodes, requested_by=caller, not_before_ms=at_ms)
+    await submit(services, wish)
+    return accepted(response, wish.id, before, due_at=iso(at_ms))
+
+
+@router.post("/api/v1/promote/{node_id}", responses={202: {"model": schema.Changed}})
+async def promote(
+    node_id: NodeName,
+    services: ServicesDep,
+    caller: OperatorDep,
+    response: Response,
+    body: schema.PromoteRequest | None = None,
+    wait: Wait = WAIT_S,
+) -> schema.Changed:
+    """Make a node the primary: by a switchover, with force by a failover."""
+    if body is not None and body.force:
+        order = schema.FailoverRequest(candidate=node_id, force=True)
+        return await failover(services, caller, response, order, wait)
+    wanted = schema.SwitchoverRequest(candidate=node_id)
+    return await switchover(services, caller, response, wanted, wait)
+
+
+@router.post("/api/v1/demote/{node_id}", responses={202: {"model": schema.Changed}})
+async def demote(
+    node_id: NodeName,
+    services: ServicesDep,
+    caller: OperatorDep,
+    response: Response,
+    wait: Wait = WAIT_S,
+) -> schema.Changed:
+    """Have the primary hand over to the best candidate; who is not the primary is left alone."""
+    facts = await current_facts(services)
+    node = find(facts, node_id).node
+    if not facts.is_leader(node):
+        raise Problem(412, "not_primary", f"{node} is not the primary", hint=STATUS_HINT)
+    return await switchover(services, caller, response, None, wait)
 
 
 @router.post("/api/v1/failover", responses={202: {"model": schema.Changed}})
@@ -279,17 +333,11 @@ async def current_facts(services: Services) -> Facts:
     return services.herd.facts()
 
 
-def candidate_of(facts: Facts, body: schema.SwitchoverRequest | None) -> NodeId | None:
+def candidate_of(facts: Facts, body: schema.CandidateRequest | None) -> NodeId | None:
     """The member that was named, by name or number."""
     if body is None or body.candidate is None:
         return None
-    member = views.find_member(facts, body.candidate)
-    if member is None:
-        known = ", ".join(sorted(facts.members))
-        raise Problem(
-            404, "unknown_node", f"{body.candidate} is no member", hint=f"the members: {known}"
-        )
-    return member.node
+    return find(facts, body.candidate).node
 
 
 async def submit(services: Services, command: AnyCommand) -> None:
@@ -299,10 +347,13 @@ async def submit(services: Services, command: AnyCommand) -> None:
         raise refused(outcome)
 
 
-def accepted(response: Response, change: str, before: Facts) -> schema.Changed:
+def accepted(
+    response: Response, change: str, before: Facts, *, due_at: str | None = None
+) -> schema.Changed:
     response.status_code = 202
     return schema.Changed(
-        status="accepted",
+        status="scheduled" if due_at is not None else "accepted",
+        due_at=due_at,
         id=change,
         old_primary=before.leader.node if before.leader else None,
         new_primary=None,

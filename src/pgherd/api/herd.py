@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.model.activity import Transaction
 from pgherd.model.errors import PgherdError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Kind, Tags
@@ -231,6 +232,10 @@ class Herd(Protocol):
 
     async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
         """Have the primary's server look at parameters. Raises PostgresError, PeerError."""
+        ...
+
+    async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
+        """What has been open for longer than that there. Raises PostgresError, PeerError."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

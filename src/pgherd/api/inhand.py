@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pgherd.api import upkeepschema as schema
 from pgherd.api.times import iso
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
-from pgherd.model.upkeep import Work
+from pgherd.model.observation import Heard
+from pgherd.model.upkeep import Verb, Work, WorkState
 
 
 def pause(facts: Facts) -> schema.Pause | None:
@@ -37,6 +40,7 @@ def maintenance(facts: Facts, node: NodeId) -> schema.Maintenance | None:
         reason=found.reason,
         since=iso(found.since_ms),
         allow_failover=found.allow_failover,
+        until=iso(found.until_ms),
     )
 
 
@@ -47,23 +51,40 @@ def stopped_by(facts: Facts, node: NodeId) -> str | None:
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What operators have switched off, and how it comes back."""
+    """What operators have switched off or scheduled, and how it is undone."""
     found = []
     if facts.upkeep.pause is not None:
         found.append(f"{facts.upkeep.pause.sentence}: nobody takes over; end it: pgherd resume")
     for node, care in sorted(facts.upkeep.maintenance.items()):
         found.append(f"{node} is {care.sentence}; end it: pgherd maintenance off {node}")
+    for work in facts.upkeep.scheduled():
+        due, undo = iso(work.not_before_ms), f"pgherd actions {work.id} --cancel"
+        found.append(f"{work.what} asked for by {work.requested_by} is due at {due}; undo: {undo}")
     return found
 
 
-def action(work: Work) -> schema.Action:
+def progress(work: Work, reports: Mapping[NodeId, Heard]) -> int | None:
+    """How much is done, in percent of its nodes; of a copy in hand by its own agent's word."""
+    if work.state is WorkState.DONE:
+        return 100
+    if not work.verb.by_turns:
+        return None
+    now = 0
+    if work.node is not None and work.verb is Verb.REINIT and work.node in reports:
+        now = max(0, reports[work.node].report.progress_percent)
+    return (100 * len(work.finished) + now) // len(work.nodes)
+
+
+def action(work: Work, reports: Mapping[NodeId, Heard]) -> schema.Action:
     """One piece of work."""
     return schema.Action(
         id=work.id,
         action=work.verb.value,
+        what=work.what,
         nodes=list(work.nodes),
         state=work.state.value,
         step=work.text,
+        progress_percent=progress(work, reports),
         node=work.node,
         finished=list(work.finished),
         requested_by=work.requested_by,

@@ -216,7 +216,7 @@ class NodeHealth(Model):
     channels: list[Channel]
 
 
-class SwitchoverRequest(Model):
+class CandidateRequest(Model):
     """Whom to make primary; nobody named: the best candidate."""
 
     candidate: NodeName | None = Field(
@@ -224,7 +224,19 @@ class SwitchoverRequest(Model):
     )
 
 
-class FailoverRequest(SwitchoverRequest):
+class SwitchoverRequest(CandidateRequest):
+    """scheduled_at: when it is due, a time in ISO 8601 with its zone, or how long from now."""
+
+    scheduled_at: str | None = Field(default=None, max_length=64)
+
+
+class PromoteRequest(Model):
+    """force: by a failover, without the old primary's help and also while it is healthy."""
+
+    force: bool = False
+
+
+class FailoverRequest(CandidateRequest):
     """force: also while the primary is healthy.
 
     lost: members that an election waits for and that are given up for lost, with what only they
@@ -255,15 +267,16 @@ class FailoverPlan(Model):
 
 
 class Changed(Model):
-    """What became of a switchover or failover."""
+    """What became of a switchover or failover. due_at: of one that is scheduled."""
 
-    status: Literal["done", "accepted"]
+    status: Literal["done", "accepted", "scheduled"]
     id: str
     old_primary: NodeName | None
     new_primary: NodeName | None
     epoch: int
     reason: str = ""
     duration_ms: int | None = None
+    due_at: str | None = None
 
 
 class HistoryEntry(Model):

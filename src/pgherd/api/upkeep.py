@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Response
 
 from pgherd.api import inhand, prechecks, views
 from pgherd.api import upkeepschema as schema
@@ -24,7 +24,10 @@ from pgherd.api.deps import (
 from pgherd.api.failures import Problem
 from pgherd.api.reads import NodeName, find
 from pgherd.api.times import unix_ms_of
+from pgherd.api.views import Seen
 from pgherd.ledger.commands import AskWork, EndWork, Pause, Resume, SetMaintenance
+from pgherd.ledger.levels import ACTIONS
+from pgherd.model.errors import PeerError, PostgresError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.model.upkeep import Verb, Work, WorkState
@@ -41,7 +44,7 @@ async def pause(
 ) -> schema.PauseState:
     """Nobody fails over and nothing is repaired by itself from now on."""
     wanted = body or schema.PauseRequest()
-    until = unix_ms_of(wanted.until, now_ms=int(services.unix_s() * 1000))
+    until = due(services, wanted.until)
     await current_facts(services)
     command = Pause(id=new_id(), requested_by=str(caller), reason=wanted.reason, until_ms=until)
     await submit(services, command)
@@ -67,77 +70,114 @@ async def known(services: Services) -> schema.PauseState:
 # --- maintenance of one node ---------------------------------------------------------------------
 
 
-@router.post("/api/v1/nodes/{node_id}/maintenance")
+@router.post(
+    "/api/v1/nodes/{node_id}/maintenance", responses={202: {"model": schema.MaintenanceState}}
+)
 async def maintain(
     node_id: NodeName,
     services: ServicesDep,
     caller: OperatorDep,
+    response: Response,
     body: schema.MaintenanceRequest,
 ) -> schema.MaintenanceState:
     """Have commits, new sessions and elections do without a node where they can, or no longer."""
-    node = find(await current_facts(services), node_id).node
+    facts = await current_facts(services)
+    node = find(facts, node_id).node
     command = SetMaintenance(
         node=node,
         enabled=body.enabled,
         requested_by=str(caller),
         reason=body.reason,
         allow_failover=body.allow_failover,
+        until_ms=due(services, body.until) if body.enabled else 0,
+        id=new_id() if body.enabled and facts.level >= ACTIONS else "",
     )
     await submit(services, command)
     await services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S)
     facts = services.herd.facts()
+    work = facts.upkeep.work(command.id)
+    if work is not None and work.is_open:
+        response.status_code = 202
     return schema.MaintenanceState(
         node=node,
         maintenance=inhand.maintenance(facts, node),
         is_sync=any(key.node == node for key in facts.sync.voters),
+        action=work.id if work is not None and work.is_open else None,
     )
+
+
+@router.post("/api/v1/nodes/{node_id}/maintenance/plan")
+async def maintenance_plan(
+    node_id: NodeName, services: ServicesDep, caller: OperatorDep
+) -> schema.Checks:
+    """Whether the others can do without a node, and what runs on it for long; changes nothing."""
+    facts = await current_facts(services)
+    node = find(facts, node_id).node
+    if node not in {member.node for member in views.data_members(facts)}:
+        raise Problem(404, "unknown_node", f"{node} is no data member", hint="pgherd nodes")
+    try:
+        found = await services.herd.long_transactions(node, prechecks.LONG_S)
+    except (PostgresError, PeerError) as error:
+        return prechecks.without(services.seen(), node, (), str(error))
+    return prechecks.without(services.seen(), node, found)
 
 
 # --- work on PostgreSQL of one node, or of several one after the other ---------------------------
 
 
+class Order:
+    """What is asked of PostgreSQL on one node, by whom: what these routes have in common."""
+
+    def __init__(
+        self,
+        node_id: NodeName,
+        services: ServicesDep,
+        caller: OperatorDep,
+        body: schema.WorkRequest | None = None,
+    ) -> None:
+        self._node_id = node_id
+        self._services = services
+        self._caller = str(caller)
+        self._wanted = body or schema.WorkRequest()
+
+    async def ask(self, verb: Verb) -> schema.Action:
+        """Through the ledger, unless commits would miss the copy."""
+        facts = await current_facts(self._services)
+        node = find(facts, self._node_id).node
+        needs_copies = verb in (Verb.STOP, Verb.REINIT) and not facts.is_leader(node)
+        if needs_copies and not self._wanted.force:
+            check = prechecks.survives(self._services.seen(), node)
+            if not check.ok:
+                hint = "wait until another standby streams, or add force"
+                raise Problem(412, "would_stop_commits", check.text, hint=hint)
+        return await ask_for(self._services, verb, [node], self._wanted, caller=self._caller)
+
+
+OrderDep = Annotated[Order, Depends()]
+
+
 @router.post("/api/v1/nodes/{node_id}/restart", status_code=202)
-async def restart_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def restart_node(order: OrderDep) -> schema.Action:
     """Restart PostgreSQL there; the primary's in place, under a new epoch."""
-    return await ask_for_one(services, Verb.RESTART, node_id, body, caller=str(caller))
+    return await order.ask(Verb.RESTART)
 
 
 @router.post("/api/v1/nodes/{node_id}/reload", status_code=202)
-async def reload_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def reload_node(order: OrderDep) -> schema.Action:
     """Have PostgreSQL there read its configuration files again."""
-    return await ask_for_one(services, Verb.RELOAD, node_id, body, caller=str(caller))
+    return await order.ask(Verb.RELOAD)
 
 
 @router.post("/api/v1/nodes/{node_id}/stop", status_code=202)
-async def stop_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def stop_node(order: OrderDep) -> schema.Action:
     """Stop PostgreSQL until it is started by hand; with force the primary hands over first."""
-    return await ask_for_one(services, Verb.STOP, node_id, body, caller=str(caller))
+    return await order.ask(Verb.STOP)
 
 
 @router.post("/api/v1/nodes/{node_id}/start", status_code=202)
-async def start_node(
-    node_id: NodeName,
-    services: ServicesDep,
-    caller: OperatorDep,
-    body: schema.WorkRequest | None = None,
-) -> schema.Action:
+async def start_node(order: OrderDep) -> schema.Action:
     """Start PostgreSQL that was stopped by hand."""
-    return await ask_for_one(services, Verb.START, node_id, body, caller=str(caller))
+    return await order.ask(Verb.START)
 
 
 @router.post("/api/v1/nodes/{node_id}/reinitialize", status_code=202)
@@ -151,26 +191,7 @@ async def reinitialize_node(
     wanted = body or schema.ReinitRequest()
     if wanted.source is not None and wanted.from_leader:
         raise Problem(422, "invalid", "source and from_leader exclude each other")
-    return await ask_for_one(services, Verb.REINIT, node_id, wanted, caller=str(caller))
-
-
-async def ask_for_one(
-    services: Services,
-    verb: Verb,
-    node_id: str,
-    body: schema.WorkRequest | None,
-    *,
-    caller: str,
-) -> schema.Action:
-    facts = await current_facts(services)
-    member, wanted = find(facts, node_id), body or schema.WorkRequest()
-    needs_copies = verb in (Verb.STOP, Verb.REINIT) and not facts.is_leader(member.node)
-    if needs_copies and not wanted.force:
-        check = prechecks.survives(services.seen(), member.node)
-        if not check.ok:
-            hint = "wait until another standby streams, or add force"
-            raise Problem(412, "would_stop_commits", check.text, hint=hint)
-    return await ask_for(services, verb, [member.node], wanted, caller=caller)
+    return await Order(node_id, services, caller, wanted).ask(Verb.REINIT)
 
 
 @router.post("/api/v1/cluster/restart", status_code=202)
@@ -181,10 +202,10 @@ async def restart_cluster(
 ) -> schema.Action:
     """Restart PostgreSQL node by node: replicas, then a switchover, then the old primary."""
     wanted = body or schema.RestartRequest()
-    facts = await current_facts(services)
-    nodes = nodes_of(facts, wanted)
+    await current_facts(services)
+    nodes = nodes_of(services.seen(), wanted)
     checks = prechecks.rolling(services.seen(), nodes)
-    if not checks.ok and not wanted.force:
+    if not checks.ok and not wanted.force and wanted.at is None:
         bad = "; ".join(check.text for check in checks.checks if not check.ok)
         raise Problem(412, "not_ready", bad, hint="see to it first, or add force")
     return await ask_for(services, Verb.RESTART, nodes, wanted, caller=str(caller), rolling=True)
@@ -195,17 +216,29 @@ async def restart_plan(
     services: ServicesDep, caller: OperatorDep, body: schema.RestartRequest | None = None
 ) -> schema.Checks:
     """What a rolling restart would look at, and its order; changes nothing."""
-    facts = await current_facts(services)
-    nodes = nodes_of(facts, body or schema.RestartRequest())
+    await current_facts(services)
+    nodes = nodes_of(services.seen(), body or schema.RestartRequest())
     return prechecks.rolling(services.seen(), nodes)
 
 
-def nodes_of(facts: Facts, wanted: schema.RestartRequest) -> list[NodeId]:
-    """The nodes that are named, or all that hold data and were not stopped by hand."""
-    if wanted.nodes:
-        return [find(facts, name).node for name in wanted.nodes]
+def nodes_of(seen: Seen, wanted: schema.RestartRequest) -> list[NodeId]:
+    """The nodes that are named, or all that hold data and were not stopped by hand.
+
+    Whose restart is pending shows when its turn comes; with nobody now nothing is asked for.
+    """
+    facts = seen.facts
     stopped = facts.upkeep.stopped
-    return [member.node for member in views.data_members(facts) if member.node not in stopped]
+    nodes = [find(facts, name).node for name in wanted.nodes] or [
+        member.node for member in views.data_members(facts) if member.node not in stopped
+    ]
+    if not wanted.pending or wanted.at is not None:
+        return nodes
+    reports = [(node, seen.fresh(node)) for node in nodes]
+    waiting = [node for node, report in reports if report is not None and report.server.pending]
+    if not waiting:
+        hint = "see what each runs with: pgherd config show"
+        raise Problem(412, "nothing_pending", "no server waits for a restart", hint=hint)
+    return waiting
 
 
 async def ask_for(
@@ -224,14 +257,20 @@ async def ask_for(
         nodes=tuple(nodes),
         requested_by=caller,
         reason=wanted.reason,
-        not_before_ms=unix_ms_of(wanted.at, now_ms=int(services.unix_s() * 1000)),
+        not_before_ms=due(services, wanted.at),
         rolling=rolling,
         force=wanted.force,
         source=source_of(services.herd.facts(), wanted),
         from_leader=isinstance(wanted, schema.ReinitRequest) and wanted.from_leader,
+        only_pending=isinstance(wanted, schema.RestartRequest) and wanted.pending,
     )
     await submit(services, command)
-    return inhand.action(await work_of(services, command.id))
+    return inhand.action(await work_of(services, command.id), services.herd.reports())
+
+
+def due(services: Services, text: str | None) -> int:
+    """When an operator means, in ms since 1970; 0 for never."""
+    return unix_ms_of(text, now_ms=int(services.unix_s() * 1000))
 
 
 def source_of(facts: Facts, wanted: schema.WorkRequest) -> NodeId | None:
@@ -247,13 +286,13 @@ def source_of(facts: Facts, wanted: schema.WorkRequest) -> NodeId | None:
 async def all_actions(seen: ConsistentDep) -> schema.Actions:
     """What is under way and what has ended lately, the newest first."""
     works = reversed(seen.facts.upkeep.works)
-    return schema.Actions(actions=[inhand.action(work) for work in works])
+    return schema.Actions(actions=[inhand.action(work, seen.reports) for work in works])
 
 
 @router.get("/api/v1/actions/{action_id}", dependencies=[Depends(viewer)])
 async def one_action(action_id: ActionId, seen: ConsistentDep) -> schema.Action:
     """How one stands."""
-    return inhand.action(found_work(seen.facts, action_id))
+    return inhand.action(found_work(seen.facts, action_id), seen.reports)
 
 
 @router.delete("/api/v1/actions/{action_id}")
@@ -262,9 +301,24 @@ async def cancel_action(
 ) -> schema.Action:
     """End it now, or after the node that it has in hand."""
     found_work(await current_facts(services), action_id)
+    return await cancelled(services, action_id, str(caller))
+
+
+@router.delete("/api/v1/cluster/switchover")
+async def cancel_switchover(services: ServicesDep, caller: OperatorDep) -> schema.Action:
+    """End the switchover that is scheduled, or one under way whose handover has not begun."""
+    facts = await current_facts(services)
+    asked = [work for work in facts.upkeep.open_works() if work.verb is Verb.SWITCHOVER]
+    if not asked:
+        raise Problem(404, "unknown_action", "no switchover is scheduled", hint="pgherd actions")
+    return await cancelled(services, asked[0].id, str(caller))
+
+
+async def cancelled(services: Services, id: str, caller: str) -> schema.Action:
+    """End it, as far as that can be, and say how it stands."""
     text = f"cancelled by {caller}"
-    await submit(services, EndWork(id=action_id, state=WorkState.CANCELLED, text=text))
-    return inhand.action(await work_of(services, action_id))
+    await submit(services, EndWork(id=id, state=WorkState.CANCELLED, text=text))
+    return inhand.action(await work_of(services, id), services.herd.reports())
 
 
 async def work_of(services: Services, id: str) -> Work:

@@ -35,11 +35,12 @@ class PauseState(Model):
 
 
 class MaintenanceRequest(Model):
-    """allow_failover: it may become the primary all the same."""
+    """allow_failover: it may become the primary all the same · until: when it ends by itself."""
 
     enabled: bool
     reason: str = Field(default="", max_length=REASON_MAX)
     allow_failover: bool = False
+    until: str | None = Field(default=None, max_length=64)
 
 
 class Maintenance(Model):
@@ -49,14 +50,19 @@ class Maintenance(Model):
     reason: str
     since: str | None
     allow_failover: bool
+    until: str | None
 
 
 class MaintenanceState(Model):
-    """Whether a node is in maintenance. is_sync: whether commits still count on it."""
+    """Whether a node is in maintenance. is_sync: whether commits still count on it.
+
+    action: what ends once they do not, to be followed; null where nothing is waited for.
+    """
 
     node: NodeName
     maintenance: Maintenance | None
     is_sync: bool
+    action: str | None = None
 
 
 class WorkRequest(Model):
@@ -83,9 +89,13 @@ class ReinitRequest(WorkRequest):
 
 
 class RestartRequest(WorkRequest):
-    """Nodes to restart one after the other; none named: all data members."""
+    """Nodes to restart one after the other; none named: all data members.
+
+    pending: of those only who has parameters that wait for a restart when its turn comes.
+    """
 
     nodes: list[NodeName] = Field(default_factory=list, max_length=32)
+    pending: bool = False
 
 
 class Check(Model):
@@ -105,13 +115,17 @@ class Checks(Model):
 
 
 class Action(Model):
-    """Something that takes a while. step: what it does or waits for; node: whom it has in hand."""
+    """Something that takes a while. what: in words; step: what it does or waits for, or how it
+    ended; node: whom it has in hand · progress_percent: null where that is not known.
+    """
 
     id: str
     action: str
+    what: str
     nodes: list[NodeName]
     state: Literal["pending", "running", "done", "failed", "cancelled"]
     step: str
+    progress_percent: int | None
     node: NodeName | None
     finished: list[NodeName]
     requested_by: str

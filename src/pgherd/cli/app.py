@@ -90,6 +90,7 @@ def build() -> typer.Typer:
     from pgherd.cli import (
         changing,
         configuring,
+        localcluster,
         making,
         membership,
         parameters,
@@ -123,6 +124,7 @@ def build() -> typer.Typer:
         ),
         ("sync", "What a commit promises: mode, copies, how it waits.", promising.COMMANDS),
         ("slots", "Replication slots of all nodes, and those that are kept.", slots.COMMANDS),
+        ("cluster", "A cluster for development on this machine.", localcluster.COMMANDS),
         ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
         ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
         ("raft snapshot", "The ledger in a file: save it, restore it.", saving.COMMANDS),

@@ -1,4 +1,4 @@
-"""Commands that change the cluster: switchover and failover. The plan is shown before it is asked.
+"""Commands that change the primary: switchover, promote, demote, failover. First comes the plan.
 
 Owns the plan's wording and the question. The daemons decide; the answer says what became of it.
 """
@@ -18,6 +18,11 @@ CHANGE_TIMEOUT_S = 60.0
 GRACE_S = 5.0
 
 ToOption = Annotated[str | None, typer.Option("--to", help="The node to make primary.")]
+NodeArgument = Annotated[str, typer.Argument(metavar="N", help="The node.")]
+AtOption = Annotated[
+    str | None, typer.Option("--at", help="When it is due: 2h, or 2026-01-31T23:00Z.")
+]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Print the id, do not follow it.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -26,15 +31,66 @@ class Declined(PgherdError):
 
 
 @asking
-def switchover(common: Common, to: ToOption = None, yes: YesOption = False) -> None:
+def switchover(
+    common: Common,
+    to: ToOption = None,
+    at: AtOption = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the scheduled one.")] = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+) -> None:
     """Make another node the primary, as planned, without losing anything."""
+    if cancel:
+        found = common.api().call("DELETE", "/api/v1/cluster/switchover")
+        tell(common, found, f"{found['what']}: {found['state']}")
+        return
     state, members = look(common)
     target = choose(members, to)
     say(f"plan: switchover from {state['primary_node_id'] or 'nobody'} to {describe(target, to)}")
     say("      new writes wait, the rest reaches the new primary, then clients connect there")
+    body: dict[str, Any] = {}
+    if at is not None:
+        say(f"      at {at}, if there is somebody fit then")
+        body["scheduled_at"] = at
     agree(yes)
-    body = {"candidate": target["name"]} if target is not None and to is not None else {}
-    finish(common, ask(common, "/api/v1/cluster/switchover", body))
+    if target is not None and to is not None:
+        body["candidate"] = target["name"]
+    change(common, "/api/v1/cluster/switchover", body, no_wait=no_wait)
+
+
+@asking
+def promote(
+    common: Common,
+    node: NodeArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="By a failover, without the old primary's help.")
+    ] = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Make this node the primary."""
+    state, members = look(common)
+    target = choose(members, node)
+    assert target is not None, "a named node is found or refused"
+    what = "failover" if force else "switchover"
+    say(f"plan: {what} from {state['primary_node_id'] or 'nobody'} to {describe(target, node)}")
+    if force:
+        say(f"      sessions of the old primary are cut; {given_up(state)}")
+    agree(yes)
+    change(common, f"/api/v1/promote/{target['name']}", {"force": force}, no_wait=no_wait)
+
+
+@asking
+def demote(
+    common: Common, node: NodeArgument, no_wait: NoWaitOption = False, yes: YesOption = False
+) -> None:
+    """Have the primary hand over to the best candidate, and become a replica."""
+    _, members = look(common)
+    target = choose(members, node)
+    assert target is not None, "a named node is found or refused"
+    say(f"plan: switchover from {target['name']} to {describe(choose(members, None), None)}")
+    agree(yes)
+    change(common, f"/api/v1/demote/{target['name']}", {}, no_wait=no_wait)
 
 
 @asking
@@ -161,13 +217,39 @@ def ask(common: Common, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def change(common: Common, path: str, body: dict[str, Any], *, no_wait: bool) -> None:
+    """Ask for another primary, and follow it unless it is for later."""
+    if not no_wait:
+        finish(common, ask(common, path, body))
+        return
+    found = common.api().post(f"{path}?wait=0", body)
+    tell(common, found, found["id"])
+
+
+def tell(common: Common, found: dict[str, Any], text: str) -> None:
+    """The API's own object for programs, a line for people."""
+    if common.output is not Format.TABLE:
+        emit(found, common.output)
+    else:
+        line(text)
+
+
 def finish(common: Common, found: dict[str, Any]) -> None:
     if common.output is not Format.TABLE:
         emit(found, common.output)
+        return
+    if found["status"] == "scheduled":
+        line(found["id"])
+        say(f"is due at {found['due_at']}; undo: pgherd switchover --cancel")
         return
     line(f"{found['new_primary']} is the primary of epoch {found['epoch']}")
     took = found["duration_ms"]
     say(f"took {took} ms: {found['reason']}" if took is not None else found["reason"])
 
 
-COMMANDS: dict[str, Command] = {"switchover": switchover, "failover": failover}
+COMMANDS: dict[str, Command] = {
+    "switchover": switchover,
+    "promote": promote,
+    "demote": demote,
+    "failover": failover,
+}

@@ -12,14 +12,23 @@ from typing import Annotated, Any
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.changing import YesOption, agree, choose, look
+from pgherd.cli.changing import (
+    AtOption,
+    NodeArgument,
+    NoWaitOption,
+    YesOption,
+    agree,
+    choose,
+    look,
+    tell,
+)
 from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.cli.progress import Progress
-from pgherd.cli.upkeep import ReasonOption, paused
+from pgherd.cli.upkeep import ReasonOption, UntilOption, paused
 from pgherd.model.errors import OperatorError, PgherdError
 
 POLL_S = 0.5
-COLUMNS = ("id", "action", "nodes", "state", "step", "requested_by", "requested_at")
+COLUMNS = ("id", "what", "state", "progress", "step", "requested_by", "requested_at", "due_at")
 
 
 class Switch(StrEnum):
@@ -29,12 +38,7 @@ class Switch(StrEnum):
     OFF = "off"
 
 
-NodeArgument = Annotated[str, typer.Argument(metavar="N", help="The node.")]
 NodesArgument = Annotated[str | None, typer.Argument(metavar="[N]", help="The node.")]
-AtOption = Annotated[
-    str | None, typer.Option("--at", help="When it is due: 2h, or 2026-01-31T23:00Z.")
-]
-NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Print the id, do not follow it.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Also where it costs.")]
 
 
@@ -49,6 +53,9 @@ def restart(
     rolling: Annotated[
         bool, typer.Option("--rolling", help="All, one by one, the primary last.")
     ] = False,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="Only who has parameters that wait for it.")
+    ] = False,
     at: AtOption = None,
     reason: ReasonOption = "",
     force: ForceOption = False,
@@ -56,10 +63,11 @@ def restart(
     yes: YesOption = False,
 ) -> None:
     """Restart PostgreSQL of one node, or of all of them one after the other."""
-    if (node is None) == (not rolling):
-        raise OperatorError("name one node, or --rolling", "as in pgherd restart n2")
-    body = {"at": at, "reason": reason, "force": force}
-    if node is None:
+    if (node is None) == (not (rolling or pending)) or (node is not None and rolling):
+        raise OperatorError("name one node, --rolling or --pending", "as in pgherd restart n2")
+    body: dict[str, Any] = {"at": at, "reason": reason, "force": force}
+    if node is None or pending:
+        body |= {"pending": pending, "nodes": [node] if node is not None else []}
         show_rolling(common, body)
         agree(yes)
         follow(common, common.api().post("/api/v1/cluster/restart", body), no_wait=no_wait)
@@ -76,7 +84,15 @@ def show_rolling(common: Common, body: dict[str, Any]) -> None:
     """The order, and what was looked at."""
     found = common.api().post("/api/v1/cluster/restart/plan", body)
     say(f"plan: restart PostgreSQL of {', then '.join(found['order'])}")
+    if body["at"] is not None:
+        only = "; then only who waits for a restart" if body["pending"] else ""
+        say(f"      at {body['at']}, if all is well then{only}")
     say("      the primary hands over before its turn")
+    show_checks(found)
+
+
+def show_checks(found: dict[str, Any]) -> None:
+    """What was looked at, one line each."""
     for check in found["checks"]:
         say(f"      {'ok ' if check['ok'] else 'NO '} {check['name']}: {check['text']}")
 
@@ -155,9 +171,12 @@ def maintenance(
         bool, typer.Option("--cluster", help="All of them: as pgherd pause and resume.")
     ] = False,
     reason: ReasonOption = "",
+    until: UntilOption = None,
     allow_failover: Annotated[
         bool, typer.Option("--allow-failover", help="It may become the primary all the same.")
     ] = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
 ) -> None:
     """Have commits, new sessions and elections do without a node where they can."""
     if (node is None) == (not cluster):
@@ -165,19 +184,33 @@ def maintenance(
     on = switch is Switch.ON
     if node is None:
         path = "/api/v1/cluster/pause" if on else "/api/v1/cluster/resume"
-        found = common.api().post(path, {"reason": reason} if on else None)
-    else:
-        body = {"enabled": on, "reason": reason, "allow_failover": allow_failover}
-        name = named(common, node)["name"]
-        found = common.api().post(f"/api/v1/nodes/{name}/maintenance", body)
-    if common.output is not Format.TABLE:
-        emit(found, common.output)
-    elif node is None:
-        line(paused(found["pause"]) if found["paused"] else "the cluster is not paused")
-    else:
-        line(f"{found['node']} is {'in' if found['maintenance'] else 'out of'} maintenance")
-        if found["maintenance"] and found["is_sync"]:
-            say("it leaves the sync set once commits can do without it; see pgherd status")
+        found = common.api().post(path, {"reason": reason, "until": until} if on else None)
+        text = paused(found["pause"]) if found["paused"] else "the cluster is not paused"
+        tell(common, found, text)
+        return
+    target = named(common, node)
+    if on and target["role"] == "replica":
+        show_maintenance(common, target["name"], yes=yes)
+    body = {"enabled": on, "reason": reason, "allow_failover": allow_failover, "until": until}
+    found = common.api().post(f"/api/v1/nodes/{target['name']}/maintenance", body)
+    if found["action"] is not None:
+        say(f"{found['node']} is in maintenance; new sessions and elections go by it")
+        follow(common, common.api().get(f"/api/v1/actions/{found['action']}"), no_wait=no_wait)
+        return
+    tell(
+        common,
+        found,
+        f"{found['node']} is {'in' if found['maintenance'] else 'out of'} maintenance",
+    )
+
+
+def show_maintenance(common: Common, node: str, *, yes: bool) -> None:
+    """What the others would have to do without; a question where that is too much."""
+    found = common.api().post(f"/api/v1/nodes/{node}/maintenance/plan")
+    say(f"plan: have commits, new sessions and elections do without {node}")
+    show_checks(found)
+    if not found["ok"]:
+        agree(yes)
 
 
 @asking
@@ -192,11 +225,10 @@ def actions(
         if common.output is not Format.TABLE:
             emit(found, common.output)
             return
-        rows = [
-            tuple(", ".join(one[name]) if name == "nodes" else one[name] for name in COLUMNS)
-            for one in found
-        ]
-        table(COLUMNS, rows, color=common.color)
+        for one in found:
+            done = one["progress_percent"]
+            one["progress"] = f"{done} %" if done is not None else None
+        table(COLUMNS, [tuple(one[name] for name in COLUMNS) for one in found], color=common.color)
     elif cancel:
         found = common.api().call("DELETE", f"/api/v1/actions/{id}")
         follow(common, found, no_wait=found["state"] == "cancelled")
@@ -221,26 +253,46 @@ def ask_one(
 
 def follow(common: Common, found: dict[str, Any], *, no_wait: bool) -> None:
     """Tell each step until the action has ended, or is due later; its id is the answer."""
-    told, shows = "", Progress()
+    told, shows = Told(), Progress()
     while not no_wait and found["state"] in ("pending", "running"):
         if found["state"] == "pending" and found["due_at"]:
             say(f"is due at {found['due_at']}; cancel: pgherd actions {found['id']} --cancel")
             break
-        if found["step"] and found["step"] != told:
-            told = found["step"]
-            say(told)
+        told.say(found)
         shows.show(common, found["node"])
         time.sleep(POLL_S)
         found = common.api().get(f"/api/v1/actions/{found['id']}")
     shows.end()
+    if not no_wait:
+        told.say(found)
     if common.output is not Format.TABLE:
         emit(found, common.output)
     elif no_wait:
         line(found["id"])
     else:
-        line(f"{found['action']} of {', '.join(found['nodes'])}: {found['state']}")
+        line(f"{found['what']}: {found['state']}")
     if found["state"] == "failed" or (found["state"] == "cancelled" and not no_wait):
         raise NotDone(found["step"] or found["state"], "pgherd status")
+
+
+class Told:
+    """What was said of an action: each step once, each node that is through."""
+
+    def __init__(self) -> None:
+        self._step = ""
+        self._finished = 0
+
+    def say(self, found: dict[str, Any]) -> None:
+        """Say what is new."""
+        finished, total = found["finished"], len(found["nodes"])
+        for number in range(self._finished, len(finished)):
+            if total > 1:
+                say(f"{finished[number]} is through ({number + 1} of {total})")
+        self._finished = len(finished)
+        is_open = found["state"] in ("pending", "running")
+        if is_open and found["step"] and found["step"] != self._step:
+            self._step = found["step"]
+            say(self._step)
 
 
 COMMANDS: dict[str, Command] = {

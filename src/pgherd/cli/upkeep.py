@@ -15,12 +15,15 @@ from pgherd.cli.output import Format, emit, line, say
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the others.")]
 
 
+UntilOption = Annotated[
+    str | None, typer.Option("--until", help="When it ends: 2h, or 2026-01-31T23:00Z.")
+]
+
+
 @asking
 def pause(
     common: Common,
-    until: Annotated[
-        str | None, typer.Option("--until", help="When it ends: 2h, or 2026-01-31T23:00Z.")
-    ] = None,
+    until: UntilOption = None,
     reason: ReasonOption = "",
 ) -> None:
     """No failover and no repair by itself from now on; what you ask for is still done."""

@@ -200,10 +200,11 @@ class Proxy(Section):
     ] = 0
 
     engine: Annotated[
-        Literal["auto", "uvloop", "pump"],
+        Literal["auto", "uvloop", "pump", "uring"],
         Key(
             "Who carries the bytes of new sessions with pool: none: pump, threads of C that need a"
-            " built extension; uvloop, the proxy's own loop; auto: pump where it works.",
+            " built extension; uring, the same on io_uring, where Linux (6.1 or later) allows it;"
+            " uvloop, the proxy's own loop; auto: pump where it works.",
             LIVE,
         ),
     ] = "auto"

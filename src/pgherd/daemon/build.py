@@ -16,7 +16,7 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import cancels, checking, reloading, translate, warding
+from pgherd.daemon import activity, cancels, checking, reloading, translate, warding
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.identity import Opened, open_store
@@ -24,7 +24,7 @@ from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
-from pgherd.daemon.port import Port, answering
+from pgherd.daemon.port import answering, attached
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
 from pgherd.daemon.splitbrain import SplitBrain
@@ -113,18 +113,11 @@ class Node:
         self.verifiers = self._make_verifiers()
         self.cancels = cancels.attach(self)
         self.check = checking.attach(self)
+        self.activity = activity.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.heed(settings.node.tags)
-        self.port = Port(
-            self.agent,
-            peers=self.peers,
-            journal=self.journal,
-            control=self.control,
-            snapshot=self._snapshot,
-            joiner=lambda port: translate.joiner(settings, port.facts, port.submit),
-            check=self.check,
-        )
+        self.port = attached(self, snapshot=self._snapshot)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
         self.keeper = MemberKeeper(

@@ -1,7 +1,7 @@
 """Cancels that clients ask this node's proxy for, done by the agent whose server is meant.
 
-Owns the way there: our own server, or another node's agent through the peer channel. What may be
-cancelled is `postgres.cancelling`'s. See docs/adr/0041-commit-wait.md.
+Owns what a client's cancel comes to. What may be cancelled is `postgres.cancelling`'s. See
+docs/adr/0041-commit-wait.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from pgherd.daemon.verifiers import Ask
-from pgherd.model.errors import PgherdError, PostgresError
+from pgherd.daemon.asking import Ask, Question
+from pgherd.model.errors import PgherdError
 from pgherd.model.ids import NodeId
 from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
 from pgherd.relay.messages import CancelAsked, Cancelled, CancelTold
@@ -32,32 +30,17 @@ class Cancels:
     """See the module's text. cancel: None on a witness."""
 
     def __init__(self, *, me: NodeId, cancel: Cancel | None, ask: Ask) -> None:
-        self._me = me
-        self._cancel = cancel
-        self._ask = ask
+        self._seen = Question(CANCEL, int, Seen, me=me, here=cancel, ask=ask, timeout_s=ASK_S)
+        self.answer = self._seen.answer
 
     async def of(self, asked: CancelAsked) -> CancelTold:
         """What became of a cancel; problems are part of the answer."""
         try:
-            if asked.node == self._me:
-                seen = await self._here(asked.pid)
-            else:
-                body = msgspec.msgpack.encode(asked.pid)
-                answer = await self._ask(asked.node, CANCEL, body, timeout_s=ASK_S)
-                seen = msgspec.msgpack.decode(answer, type=Seen)
-        except (PgherdError, msgspec.MsgspecError) as error:
+            seen = await self._seen.at(asked.node, asked.pid)
+        except PgherdError as error:
             return CancelTold(asked.number, Cancelled.UNKNOWN, f"{asked.node}: {error}")
         outcome = Cancelled.WITHHELD if seen is Seen.WAITS else Cancelled.SENT
         return CancelTold(asked.number, outcome)
-
-    async def answer(self, body: bytes) -> bytes:
-        """Do what another node's agent asks for. Raises PostgresError."""
-        return msgspec.msgpack.encode(await self._here(msgspec.msgpack.decode(body, type=int)))
-
-    async def _here(self, pid: int) -> Seen:
-        if self._cancel is None:
-            raise PostgresError(f"{self._me} has no server")
-        return await self._cancel(pid)
 
 
 def attach(node: Node) -> Cancels:

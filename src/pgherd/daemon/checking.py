@@ -1,17 +1,15 @@
 """Parameters are checked by the primary's server, whoever is asked to set them.
 
-Owns the way there and back; what is checked is `postgres.checking`'s.
+Owns whom they are put to; what is checked is `postgres.checking`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from pgherd.daemon.verifiers import Ask
-from pgherd.model.errors import PeerError, PostgresError
+from pgherd.daemon.asking import Ask, Question
+from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
@@ -35,37 +33,30 @@ class ConfigCheck:
         server: PostgresServer | None,
         ask: Ask,
     ) -> None:
-        self._me = me
         self._facts = facts
-        self._server = server
-        self._ask = ask
+        here = checker(server) if server is not None else None
+        self._checked = Question(
+            CHECK_CONFIG, ConfigAsked, ConfigChecked, me=me, here=here, ask=ask, timeout_s=ASK_S
+        )
+        self.answer = self._checked.answer
 
     async def of(self, asked: ConfigAsked) -> ConfigChecked:
         """What the primary's server says. Raises PostgresError, PeerError."""
         leader = self._facts().leader
         if leader is None:
             raise PostgresError("the cluster has no primary that could check them")
-        if leader.node == self._me:
-            return await self._here(asked)
-        body = msgspec.msgpack.encode(asked)
-        answer = await self._ask(leader.node, CHECK_CONFIG, body, timeout_s=ASK_S)
-        try:
-            return msgspec.msgpack.decode(answer, type=ConfigChecked)
-        except msgspec.MsgspecError as error:
-            raise PeerError(f"said something that is not understood: {error}") from error
+        return await self._checked.at(leader.node, asked)
 
-    async def answer(self, body: bytes) -> bytes:
-        """Answer another node's agent. Raises PostgresError."""
-        return msgspec.msgpack.encode(
-            await self._here(msgspec.msgpack.decode(body, type=ConfigAsked))
-        )
 
-    async def _here(self, asked: ConfigAsked) -> ConfigChecked:
-        if self._server is None:
-            raise PostgresError(f"{self._me} has no server")
+def checker(server: PostgresServer) -> Callable[[ConfigAsked], Awaitable[ConfigChecked]]:
+    """The check by one server."""
+
+    async def check(asked: ConfigAsked) -> ConfigChecked:
         from pgherd.postgres import checking  # rarely needed
 
-        return await checking.check(self._server, asked)
+        return await checking.check(server, asked)
+
+    return check
 
 
 def attach(node: Node) -> ConfigCheck:

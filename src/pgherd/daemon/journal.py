@@ -55,6 +55,7 @@ KINDS: dict[type, str] = {
     cmd.DropSlot: "slot.dropped",
     cmd.ForgetSlot: "slot.gone",
     cmd.TuneSync: "sync.tuned",
+    cmd.EndMaintenance: "member.maintenance",
 }
 UNTOLD = (cmd.RenewLease,)
 """What happens every few seconds says nothing."""

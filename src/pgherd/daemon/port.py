@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +25,8 @@ from pgherd.api.herd import (
     TimedOut,
 )
 from pgherd.api.joining import Joiner
-from pgherd.daemon import readmitting
+from pgherd.daemon import readmitting, translate
+from pgherd.daemon.activity import TRANSACTIONS, Activity
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
@@ -33,6 +34,7 @@ from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.verifiers import VERIFIERS
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
+from pgherd.model.activity import Transaction
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Facts
@@ -66,19 +68,15 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Requests:
-    """What this node answers to its peers."""
+    """What this node answers to its peers. server: the kinds that its own server has to answer."""
 
     def __init__(
         self,
         agent: Callable[[], Agent],
-        verifiers: Callable[[bytes], Awaitable[bytes]],
-        cancels: Callable[[bytes], Awaitable[bytes]],
-        check: Callable[[bytes], Awaitable[bytes]],
+        server: Mapping[str, Callable[[bytes], Awaitable[bytes]]],
     ) -> None:
         self._agent = agent
-        self._verifiers = verifiers
-        self._cancels = cancels
-        self._check = check
+        self._server = server
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -93,12 +91,8 @@ class Requests:
             if kind == TRANSFER:
                 consensus.hand_to(NodeId(msgspec.msgpack.decode(body, type=str)))
                 return b""
-            if kind == VERIFIERS:
-                return await self._verifiers(body)
-            if kind == CANCEL:
-                return await self._cancels(body)
-            if kind == CHECK_CONFIG:
-                return await self._check(body)
+            if kind in self._server:
+                return await self._server[kind](body)
             if kind == PROPOSE:
                 proposal = msgspec.msgpack.decode(body, type=Proposal)
                 outcome = await consensus.propose(proposal)
@@ -128,6 +122,7 @@ class Port(Herd):
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
         check: ConfigCheck,
+        activity: Activity,
     ) -> None:
         self.node = agent.me
         self._agent = agent
@@ -137,6 +132,7 @@ class Port(Herd):
         self._snapshot = snapshot
         self._joiner = joiner(self)
         self._check = check
+        self._activity = activity
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -298,6 +294,9 @@ class Port(Herd):
     async def check_config(self, asked: ConfigAsked) -> ConfigChecked:
         return await self._check.of(asked)
 
+    async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
+        return await self._activity.at(node, seconds)
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
@@ -308,7 +307,24 @@ def answering(node: Node) -> Requests:
     """What a node answers to its peers; its parts may be made later."""
     return Requests(
         lambda: node.agent,
-        lambda body: node.verifiers.answer(body),
-        lambda body: node.cancels.answer(body),
-        lambda body: node.check.answer(body),
+        {
+            VERIFIERS: lambda body: node.verifiers.answer(body),
+            CANCEL: lambda body: node.cancels.answer(body),
+            CHECK_CONFIG: lambda body: node.check.answer(body),
+            TRANSACTIONS: lambda body: node.activity.answer(body),
+        },
+    )
+
+
+def attached(node: Node, *, snapshot: Callable[[], Snapshot]) -> Port:
+    """The port of a node whose parts are made."""
+    return Port(
+        node.agent,
+        peers=node.peers,
+        journal=node.journal,
+        control=node.control,
+        snapshot=snapshot,
+        joiner=lambda port: translate.joiner(node.settings, port.facts, port.submit),
+        check=node.check,
+        activity=node.activity,
     )

@@ -8,11 +8,9 @@ docs/adr/0037-terminated-sessions.md.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
-import msgspec
-
-from pgherd.model.errors import PeerError, PgherdError, PostgresError
+from pgherd.daemon.asking import Ask, Question
+from pgherd.model.errors import PgherdError, PostgresError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.postgres.passwords import Stored
@@ -24,14 +22,6 @@ ASK_S = 2.0
 
 Read = Callable[[tuple[str, ...]], Awaitable[Stored]]
 """A server's own word (`postgres.passwords.read_passwords`)."""
-
-
-class Ask(Protocol):
-    """Ask another node's agent."""
-
-    def __call__(
-        self, to: NodeId, kind: str, body: bytes, *, timeout_s: float
-    ) -> Awaitable[bytes]: ...
 
 
 class VerifierSource:
@@ -48,7 +38,10 @@ class VerifierSource:
         self._me = me
         self._facts = facts
         self._read = read
-        self._ask = ask
+        self._stored = Question(
+            VERIFIERS, tuple[str, ...], Stored, me=me, here=read, ask=ask, timeout_s=ASK_S
+        )
+        self.answer = self._stored.answer
 
     async def of(self, users: tuple[str, ...]) -> Verifiers:
         """What these users' passwords are checked with, or why that is not known."""
@@ -56,7 +49,7 @@ class VerifierSource:
         problem = "the cluster has no primary now"
         if leader is not None:
             try:
-                return _told(users, await self._at(leader.node, users))
+                return _told(users, await self._stored.at(leader.node, users))
             except PgherdError as error:
                 problem = f"{leader.node}: {error}"
         if self._read is not None and (leader is None or leader.node != self._me):
@@ -65,25 +58,6 @@ class VerifierSource:
             except PostgresError as error:
                 problem = f"{problem}; {self._me}: {error}"
         return Verifiers(users, problem=problem)
-
-    async def answer(self, body: bytes) -> bytes:
-        """Answer another node's agent out of our own server. Raises PostgresError."""
-        users = msgspec.msgpack.decode(body, type=tuple[str, ...])
-        if self._read is None:
-            raise PostgresError(f"{self._me} has no server")
-        return msgspec.msgpack.encode(await self._read(users))
-
-    async def _at(self, node: NodeId, users: tuple[str, ...]) -> Stored:
-        if node == self._me:
-            if self._read is None:
-                raise PostgresError("has no server")
-            return await self._read(users)
-        body = msgspec.msgpack.encode(users)
-        answer = await self._ask(node, VERIFIERS, body, timeout_s=ASK_S)
-        try:
-            return msgspec.msgpack.decode(answer, type=Stored)
-        except msgspec.MsgspecError as error:
-            raise PeerError(f"said something that is not understood: {error}") from error
 
 
 def _told(users: tuple[str, ...], found: Stored) -> Verifiers:

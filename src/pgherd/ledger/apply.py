@@ -27,6 +27,7 @@ from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import fail_config, set_config
 from pgherd.ledger.slots import HANDLERS as SLOTS
 from pgherd.ledger.upkeep import HANDLERS as UPKEEP
+from pgherd.ledger.upkeep import settled
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
@@ -53,7 +54,8 @@ def apply_command(facts: Facts, command: cmd.AnyCommand, *, at_ms: int) -> Resul
     if needed > facts.level:
         return refuse(facts, "too_new", f"the ledger is at level {facts.level}, not yet {needed}")
     handler: Callable[[Facts, Any, int], Result] = HANDLERS[type(command)]
-    return handler(facts, command, at_ms)
+    after, outcome = handler(facts, command, at_ms)
+    return settled(facts, after, at_ms), outcome
 
 
 def choose_founder(facts: Facts, c: cmd.ChooseFounder, at_ms: int) -> Result:

@@ -6,15 +6,22 @@ is refused instead of applied to facts that have moved on.
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
-from pgherd.ledger.base import Command as Command
+from pgherd.ledger.command import Command as Command
 from pgherd.ledger.keeping import DropSlot as DropSlot
 from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
 from pgherd.ledger.keeping import KeepSlot as KeepSlot
 from pgherd.ledger.keeping import TuneSync as TuneSync
+from pgherd.ledger.upkeepcommands import AskWork as AskWork
+from pgherd.ledger.upkeepcommands import CrossOff as CrossOff
+from pgherd.ledger.upkeepcommands import EndMaintenance as EndMaintenance
+from pgherd.ledger.upkeepcommands import EndWork as EndWork
+from pgherd.ledger.upkeepcommands import Pause as Pause
+from pgherd.ledger.upkeepcommands import Resume as Resume
+from pgherd.ledger.upkeepcommands import SetMaintenance as SetMaintenance
+from pgherd.ledger.upkeepcommands import Shift as Shift
+from pgherd.ledger.upkeepcommands import TakeInHand as TakeInHand
 from pgherd.model.facts import Address, Handover, Kind, Mode, Tags
 from pgherd.model.ids import (
     Lsn,
@@ -27,7 +34,6 @@ from pgherd.model.ids import (
     listed,
 )
 from pgherd.model.lease import Ask
-from pgherd.model.upkeep import Verb, WorkState
 
 
 class ChooseFounder(Command, frozen=True, tag=True):
@@ -342,87 +348,6 @@ class FailConfig(Command, frozen=True, tag=True):
     rule: int = 0
 
 
-class Pause(Command, frozen=True, tag=True):
-    """Nobody fails over and nothing is repaired by itself, until it is resumed.
-
-    until_ms: Unix time at which it ends by itself, 0: it does not.
-    """
-
-    id: str
-    requested_by: str
-    reason: str = ""
-    until_ms: int = 0
-
-
-class Resume(Command, frozen=True, tag=True):
-    """The pause of this id is over."""
-
-    id: str
-    reason: str
-
-
-class SetMaintenance(Command, frozen=True, tag=True):
-    """A node goes into maintenance, or comes out of it. The fields are those of Care."""
-
-    node: NodeId
-    enabled: bool
-    requested_by: str
-    reason: str = ""
-    allow_failover: bool = False
-
-
-class AskWork(Command, frozen=True, tag=True):
-    """Ask for something to be done with PostgreSQL on nodes. The fields are those of Work."""
-
-    id: str
-    verb: Verb
-    nodes: tuple[NodeId, ...]
-    requested_by: str
-    reason: str = ""
-    not_before_ms: int = 0
-    rolling: bool = False
-    force: bool = False
-    source: NodeId | None = None
-    from_leader: bool = False
-
-
-class Shift(StrEnum):
-    """What happens to the lead when a node is taken in hand."""
-
-    NONE = "none"
-    AWAY = "away"
-    IN_PLACE = "in-place"
-
-
-class TakeInHand(Command, frozen=True, tag=True):
-    """Work goes on with a node, or to the next step with it. step: the one it starts from."""
-
-    id: str
-    step: int
-    node: NodeId
-    mark: str
-    text: str
-    rule: int
-    shift: Shift = Shift.NONE
-
-
-class CrossOff(Command, frozen=True, tag=True):
-    """The node in hand has done its part; with the last one the work is done."""
-
-    id: str
-    step: int
-    rule: int
-
-
-class EndWork(Command, frozen=True, tag=True):
-    """Work cannot go on, or is not wanted any more: then it ends after the node in hand."""
-
-    id: str
-    state: WorkState
-    text: str
-    rule: int = 0
-
-
 AnyCommand = (
     ChooseFounder
     | Born
@@ -464,6 +389,7 @@ AnyCommand = (
     | DropSlot
     | ForgetSlot
     | TuneSync
+    | EndMaintenance
 )
 
 

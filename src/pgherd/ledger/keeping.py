@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.ledger.base import Command
+from pgherd.ledger.command import Command
 from pgherd.model.slots import SlotKind
 from pgherd.model.synctuning import SyncTuning
 

@@ -17,9 +17,12 @@ from collections.abc import Iterable
 from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member
+from pgherd.model.upkeep import Verb
 
 LEVEL = 6
 """What this program understands."""
+ACTIONS = 6
+"""From here on a switchover and the maintenance of a node are work too."""
 NEEDS: dict[type, int] = {
     cmd.SetMode: 2,
     cmd.GiveUp: 2,
@@ -39,6 +42,7 @@ NEEDS: dict[type, int] = {
     cmd.DropSlot: 6,
     cmd.ForgetSlot: 6,
     cmd.TuneSync: 6,
+    cmd.EndMaintenance: 6,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {
@@ -47,10 +51,16 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.Elect, "unsealed"): 2,
     (cmd.AskWork, "source"): 6,
     (cmd.AskWork, "from_leader"): 6,
+    (cmd.SetMaintenance, "until_ms"): 6,
+    (cmd.SetMaintenance, "id"): 6,
+    (cmd.AskWork, "only_pending"): 6,
+    (cmd.CrossOff, "passes"): 6,
 }
 """The level that a field of a command came with, which matters where it is filled."""
 KINDS: dict[Kind, int] = {Kind.PROXY: 4}
 """The level that a kind of member came with; 1 where it is not named."""
+VERBS: dict[Verb, int] = {Verb.SWITCHOVER: 6, Verb.MAINTENANCE: 6}
+"""The same of a verb of work."""
 
 
 class TooOld(OperatorError):
@@ -79,8 +89,9 @@ def needed_level(command: object) -> int:
         for (kind, field), level in FIELDS.items()
         if type(command) is kind and getattr(command, field)
     ]
-    kind = getattr(command, "kind", None)
-    return max([NEEDS.get(type(command), 1), KINDS.get(kind, 1) if kind else 1, *said])
+    kind, verb = getattr(command, "kind", None), getattr(command, "verb", None)
+    said += [KINDS.get(kind, 1) if kind else 1, VERBS.get(verb, 1) if verb else 1]
+    return max([NEEDS.get(type(command), 1), *said])
 
 
 def raised(level: int, members: Iterable[Member]) -> int:

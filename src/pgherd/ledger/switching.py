@@ -9,7 +9,9 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.outcome import Result, note, refuse
+from pgherd.ledger.upkeep import switchover_asked
 from pgherd.model.facts import Facts, Phase, Switchover
+from pgherd.model.upkeep import WorkState
 
 replace = msgspec.structs.replace
 
@@ -24,10 +26,13 @@ def request(facts: Facts, c: cmd.RequestSwitchover, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.candidate} is no member")
     if c.candidate is not None and facts.is_leader(c.candidate):
         return refuse(facts, "already_leader", f"{c.candidate} is the primary already")
+    work = facts.upkeep.work(c.id)
+    if work is not None and work.state is not WorkState.PENDING:
+        return refuse(facts, "has_ended", f"{work.what} ({work.id}) was begun before")
     wish = Switchover(
         id=c.id, candidate=c.candidate, requested_by=c.requested_by, requested_at_ms=at_ms
     )
-    facts = replace(facts, switchover=wish)
+    facts = replace(switchover_asked(facts, c, at_ms), switchover=wish)
     text = f"switchover to {c.candidate or 'the best candidate'} asked for by {c.requested_by}"
     return note(facts, at_ms=at_ms, kind="switchover.requested", text=text), cmd.Done()
 

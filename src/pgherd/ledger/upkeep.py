@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import ACTIONS
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import Facts, Kind, Mode, Phase, Switchover
 from pgherd.model.ids import NodeId
@@ -50,14 +51,55 @@ def set_maintenance(facts: Facts, c: cmd.SetMaintenance, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.node} is no member")
     if c.enabled and facts.is_leader(c.node):
         return refuse(facts, "is_primary", f"{c.node} is the primary: switch over first")
-    kept = {node: one for node, one in facts.upkeep.maintenance.items() if node != c.node}
-    text = f"{c.node} is back from maintenance, by {c.requested_by}"
-    if c.enabled:
-        care = Care(c.requested_by, c.reason, since_ms=at_ms, allow_failover=c.allow_failover)
-        kept[c.node] = care
-        text = f"{c.node} is {care.sentence}"
-    facts = changed(facts, maintenance=kept)
-    return note(facts, at_ms=at_ms, kind="member.maintenance", text=text), cmd.Done()
+    if not c.enabled:
+        text = f"{c.node} is back from maintenance, by {c.requested_by}"
+        return out_of_maintenance(facts, c.node, at_ms, text), cmd.Done()
+    care = Care(
+        c.requested_by,
+        c.reason,
+        since_ms=at_ms,
+        allow_failover=c.allow_failover,
+        until_ms=c.until_ms,
+    )
+    text = f"{c.node} is {care.sentence}"
+    facts = without_work(facts, c.node, at_ms, "asked for anew")
+    facts = changed(facts, maintenance={**facts.upkeep.maintenance, c.node: care})
+    if c.id:
+        work = Work(
+            id=c.id,
+            verb=Verb.MAINTENANCE,
+            nodes=(c.node,),
+            requested_by=c.requested_by,
+            asked_at_ms=at_ms,
+            reason=c.reason,
+            state=WorkState.RUNNING,
+            text=f"{c.node} leaves the sync set once commits can do without it",
+            stepped_at_ms=at_ms,
+        )
+        facts = changed(facts, works=(*facts.upkeep.works, work))
+    return note(facts, at_ms=at_ms, kind="member.maintenance", text=text), cmd.Done(c.id)
+
+
+def end_maintenance(facts: Facts, c: cmd.EndMaintenance, at_ms: int) -> Result:
+    care = facts.upkeep.maintenance.get(c.node)
+    if care is None or care.since_ms != c.since_ms:
+        return refuse(facts, "stale", f"{c.node} is not in that maintenance")
+    return out_of_maintenance(facts, c.node, at_ms, c.reason, rule=c.rule), cmd.Done()
+
+
+def out_of_maintenance(facts: Facts, node: NodeId, at_ms: int, text: str, rule: int = 0) -> Facts:
+    kept = {name: one for name, one in facts.upkeep.maintenance.items() if name != node}
+    facts = without_work(changed(facts, maintenance=kept), node, at_ms, text)
+    return note(facts, at_ms=at_ms, kind="member.maintenance", text=text, rule=rule)
+
+
+def without_work(facts: Facts, node: NodeId, at_ms: int, why: str) -> Facts:
+    """The way into maintenance ends unfinished."""
+    for work in facts.upkeep.open_works():
+        if work.verb is Verb.MAINTENANCE and work.nodes == (node,):
+            work = replace(work, text=why)
+            facts, _ = ended(facts, work, WorkState.CANCELLED, at_ms, rule=0)
+    return facts
 
 
 def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
@@ -76,17 +118,20 @@ def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
         force=c.force,
         source=c.source,
         from_leader=c.from_leader,
+        only_pending=c.only_pending,
     )
     facts = changed(facts, works=(*facts.upkeep.works, work))
     if c.verb is Verb.START:  # at once: without this server there may be no stable term
         left = {node: one for node, one in facts.upkeep.stopped.items() if node not in c.nodes}
         facts = changed(facts, stopped=left)
-    text = f"{c.verb.value} of {', '.join(c.nodes)} asked for by {c.requested_by}"
+    text = f"{work.what} asked for by {c.requested_by}"
     return note(facts, at_ms=at_ms, kind="work.requested", text=text), cmd.Done(c.id)
 
 
 def cannot_be_asked(facts: Facts, c: cmd.AskWork) -> cmd.Refused | None:
     """Why work is refused at once; what shows only later makes it fail."""
+    if not c.verb.by_turns:
+        return cannot_be_scheduled(facts, c)
     for node in c.nodes:
         member = facts.members.get(node)
         if member is None or member.kind is not Kind.DATA:
@@ -103,7 +148,7 @@ def cannot_be_asked(facts: Facts, c: cmd.AskWork) -> cmd.Refused | None:
         return cmd.Refused("cannot_lend", why)
     for work in facts.upkeep.open_works():
         both = set(work.nodes) & set(c.nodes)
-        if both:
+        if both and in_the_way(facts, work, c):
             text = f"{work.verb.value} {work.id} of {', '.join(sorted(both))} has not ended"
             return cmd.Refused("busy", text)
     return None if c.nodes else cmd.Refused("invalid", "no node is named")
@@ -115,6 +160,30 @@ def cannot_lend(facts: Facts, source: NodeId, nodes: tuple[NodeId, ...]) -> str:
     if member is None or member.kind is not Kind.DATA:
         return f"{source} is no data member"
     return f"{source} cannot be copied to itself" if source in nodes else ""
+
+
+def in_the_way(facts: Facts, work: Work, c: cmd.AskWork) -> bool:
+    """Whether work on the same node has to end first; what is for later keeps nothing waiting."""
+    if facts.level < ACTIONS:
+        return True
+    is_later = work.state is WorkState.PENDING and work.not_before_ms > 0
+    if not work.verb.by_turns or is_later != (c.not_before_ms > 0):
+        return False
+    return not is_later or work.verb is c.verb
+
+
+def cannot_be_scheduled(facts: Facts, c: cmd.AskWork) -> cmd.Refused | None:
+    """Of a switchover; whether its candidate is fit shows when it is due."""
+    if c.verb is not Verb.SWITCHOVER or not c.not_before_ms:
+        return cmd.Refused("invalid", f"{c.verb.value} is not asked for like this")
+    for node in c.nodes:
+        member = facts.members.get(node)
+        if member is None or member.kind is not Kind.DATA:
+            return cmd.Refused("unknown_node", f"{node} is no data member")
+    for work in facts.upkeep.open_works():
+        if work.verb is Verb.SWITCHOVER and work.state is WorkState.PENDING:
+            return cmd.Refused("busy", f"{work.what} ({work.id}) is scheduled already")
+    return None
 
 
 def too_few_copies(facts: Facts, node: NodeId) -> str:
@@ -144,6 +213,8 @@ def take_in_hand(facts: Facts, c: cmd.TakeInHand, at_ms: int) -> Result:
         return refuse(facts, "stale", f"work {c.id} has gone on")
     if facts.phase is not Phase.STABLE or c.node not in facts.members:
         return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
+    if work.state is WorkState.PENDING and (other := facts.upkeep.at_work(work)) is not None:
+        return refuse(facts, "busy", f"{other.what} ({other.id}) is under way")
     if c.shift is not cmd.Shift.NONE:
         if facts.switchover is not None:
             return refuse(facts, "busy", "a switchover is under way")
@@ -178,10 +249,12 @@ def with_stopped(facts: Facts, work: Work, c: cmd.TakeInHand, at_ms: int) -> Fac
 
 def cross_off(facts: Facts, c: cmd.CrossOff, at_ms: int) -> Result:
     work = facts.upkeep.work(c.id)
-    if work is None or not work.is_open or work.step != c.step or work.node is None:
+    node = (work.node or c.passes) if work is not None else None
+    if work is None or not work.is_open or work.step != c.step or node is None:
         return refuse(facts, "stale", f"work {c.id} has gone on")
+    text = f"{node} waits for no restart" if c.passes else ""
     work = replace(
-        work, node=None, mark="", text="", finished=(*work.finished, work.node), step=work.step + 1
+        work, node=None, mark="", text=text, finished=(*work.finished, node), step=work.step + 1
     )
     left = set(work.nodes) - set(work.finished)
     if left and not work.cancelling:
@@ -196,21 +269,59 @@ def end_work(facts: Facts, c: cmd.EndWork, at_ms: int) -> Result:
     if c.state is WorkState.CANCELLED and work.node is not None:
         work = replace(work, cancelling=True)
         return with_work(facts, work), cmd.Done(f"it ends after {work.node}")
+    if c.state is WorkState.CANCELLED and work.state is WorkState.RUNNING:
+        if work.verb is Verb.MAINTENANCE:
+            return out_of_maintenance(facts, work.nodes[0], at_ms, c.text), cmd.Done()
+        if work.verb is Verb.SWITCHOVER and facts.phase is not Phase.STABLE:
+            return refuse(facts, "too_late", "the handover has begun")
+        if work.verb is Verb.SWITCHOVER:
+            facts = replace(facts, switchover=None)
+            facts = note(facts, at_ms=at_ms, kind="switchover.ended", text=c.text)
     return ended(facts, replace(work, text=c.text), c.state, at_ms, c.rule)
 
 
 def ended(facts: Facts, work: Work, state: WorkState, at_ms: int, rule: int) -> Result:
     work = replace(work, state=state, node=None, ended_at_ms=at_ms, step=work.step + 1)
     why = f": {work.text}" if work.text else ""
-    text = f"{work.verb.value} of {', '.join(work.nodes)} is {state.value}{why}"
+    text = f"{work.what} is {state.value}{why}"
     facts = with_work(facts, work)
     return note(facts, at_ms=at_ms, kind="work.ended", text=text, rule=rule), cmd.Done()
+
+
+# --- a switchover is work too --------------------------------------------------------------------
+
+
+def switchover_asked(facts: Facts, c: cmd.RequestSwitchover, at_ms: int) -> Facts:
+    """It is under way: one that was scheduled, or one that was asked for just now."""
+    if facts.level < ACTIONS:
+        return facts
+    work = facts.upkeep.work(c.id)
+    if work is None:
+        nodes = (c.candidate,) if c.candidate is not None else ()
+        work = Work(c.id, Verb.SWITCHOVER, nodes, c.requested_by, asked_at_ms=at_ms)
+        facts = changed(facts, works=(*facts.upkeep.works, work))
+    begun = replace(work, state=WorkState.RUNNING, stepped_at_ms=at_ms, step=work.step + 1)
+    return with_work(facts, begun)
+
+
+def settled(before: Facts, after: Facts, at_ms: int) -> Facts:
+    """With the wish for a switchover its work ends: done with its term, or in vain."""
+    wish = before.switchover
+    if wish is None or after.switchover is not None:
+        return after
+    work = after.upkeep.work(wish.id)
+    if work is None or not work.is_open or work.verb is not Verb.SWITCHOVER:
+        return after
+    is_done = before.handover is not None and after.phase is Phase.STABLE
+    work = replace(work, text=after.notes[-1].text)
+    return ended(after, work, WorkState.DONE if is_done else WorkState.FAILED, at_ms, 0)[0]
 
 
 HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.Pause: pause,
     cmd.Resume: resume,
     cmd.SetMaintenance: set_maintenance,
+    cmd.EndMaintenance: end_maintenance,
     cmd.AskWork: ask_work,
     cmd.TakeInHand: take_in_hand,
     cmd.CrossOff: cross_off,

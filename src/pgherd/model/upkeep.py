@@ -39,13 +39,14 @@ class Stopped(msgspec.Struct, frozen=True):
 class Care(msgspec.Struct, frozen=True):
     """A node in maintenance: commits, reads and elections do without it where they can.
 
-    allow_failover: it may lead all the same.
+    allow_failover: it may lead all the same · until_ms: 0 where it has no end.
     """
 
     requested_by: str
     reason: str
     since_ms: int
     allow_failover: bool = False
+    until_ms: int = 0
 
     @property
     def sentence(self) -> str:
@@ -55,13 +56,20 @@ class Care(msgspec.Struct, frozen=True):
 
 
 class Verb(StrEnum):
-    """What can be done with PostgreSQL on a node."""
+    """What takes a while: with PostgreSQL on nodes, one after the other, or with the herd."""
 
     RESTART = "restart"
     RELOAD = "reload"
     STOP = "stop"
     START = "start"
     REINIT = "reinitialize"
+    SWITCHOVER = "switchover"
+    MAINTENANCE = "maintenance"
+
+    @property
+    def by_turns(self) -> bool:
+        """Whether it takes nodes in hand."""
+        return self not in (Verb.SWITCHOVER, Verb.MAINTENANCE)
 
 
 class WorkState(StrEnum):
@@ -82,8 +90,11 @@ class Work(msgspec.Struct, frozen=True):
     the incarnation of a directory), so that it is seen to be another one · step: how often it went
     on, for commands that come late · text: what it does or waits for · not_before_ms: when it is
     due · rolling: the primary hands over before its turn, else it is restarted in place · force:
-    also where it costs · cancelling: it ends after the node in hand · source, from_leader: from
-    whom a copy is taken; neither: from who is best asked then.
+    also where it costs · cancelling: it ends after the node in hand · only_pending: a node whose
+    server waits for no restart when its turn comes is passed over · source, from_leader:
+    from whom a copy is taken; neither: from who is best asked then.
+
+    A switchover names its candidate, or nobody, and never takes a node in hand.
     """
 
     id: str
@@ -106,6 +117,14 @@ class Work(msgspec.Struct, frozen=True):
     cancelling: bool = False
     source: NodeId | None = None
     from_leader: bool = False
+    only_pending: bool = False
+
+    @property
+    def what(self) -> str:
+        """For people: what is done, and with whom."""
+        if self.verb is Verb.SWITCHOVER:
+            return f"switchover to {', '.join(self.nodes) or 'the best candidate'}"
+        return f"{self.verb.value} of {', '.join(self.nodes)}"
 
     @property
     def is_open(self) -> bool:
@@ -133,6 +152,17 @@ class Upkeep(msgspec.Struct, frozen=True):
     def in_hand(self, node: NodeId) -> Work | None:
         """The work that has this node in hand."""
         return next((work for work in self.open_works() if work.node == node), None)
+
+    def scheduled(self) -> tuple[Work, ...]:
+        """What is for later, the earliest first."""
+        later = [w for w in self.works if w.state is WorkState.PENDING and w.not_before_ms]
+        return tuple(sorted(later, key=lambda work: work.not_before_ms))
+
+    def at_work(self, beside: Work) -> Work | None:
+        """Other work that has begun with some of the same nodes."""
+        begun = (w for w in self.works if w.state is WorkState.RUNNING and w.verb.by_turns)
+        nodes = set(beside.nodes)
+        return next((w for w in begun if w.id != beside.id and nodes & set(w.nodes)), None)
 
     def work(self, id: str) -> Work | None:
         """The work of this id, as far as it is kept."""

@@ -24,6 +24,7 @@ from pgherd.plan import (
     membership,
     readmission,
     room,
+    schedules,
     slotkeeping,
     suspicion,
     synchrony,
@@ -44,6 +45,7 @@ URGENT: tuple[HerdRule, ...] = (
     *birth.RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
+    *schedules.RULES,
     *upkeep.RULES,
     *handover.RULES,
     *room.HERD_RULES,

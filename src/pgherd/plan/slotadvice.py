@@ -99,7 +99,7 @@ def of_kept(facts: Facts, slot: KeptSlot, servers: Servers) -> str:
     seen = next((one for one in server.replication_slots if one.name == slot.name), None)
     if seen is not None and not seen.lost:
         return ""
-    if slot.kind is SlotKind.PHYSICAL or slot.asked_in == facts.term:
+    if slot.kind is SlotKind.PHYSICAL or (seen is None and slot.asked_in == facts.term):
         return f"slot {slot.name} is about to be made"
     state = "has lost its WAL" if seen is not None else "did not survive the last failover"
     return (

@@ -20,6 +20,7 @@ from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.upkeep import Verb, Work, WorkState
 from pgherd.plan.look import data_members, fresh, leader_report, streaming
+from pgherd.plan.readiness import cannot_begin
 from pgherd.plan.rule import Decision, HerdRule, Situation
 from pgherd.plan.tending import counts_on
 
@@ -39,11 +40,16 @@ def pause_ends(s: Situation) -> Decision | None:
     return Decision(104, reason, cmd.Resume(id=pause.id, reason=reason))
 
 
-def current(s: Situation) -> list[Work]:
+def due(s: Situation) -> list[Work]:
     """The work that can go on now: nothing does in an election, or while a switchover runs."""
     if s.facts.phase is not Phase.STABLE or s.facts.switchover is not None:
         return []
     return [work for work in s.facts.upkeep.open_works() if work.not_before_ms <= s.view.unix_ms]
+
+
+def current(s: Situation) -> list[Work]:
+    """Of that, what takes nodes in hand."""
+    return [work for work in due(s) if work.verb.by_turns]
 
 
 # --- 1101: a node is taken in hand --------------------------------------------------------------
@@ -55,17 +61,18 @@ def take_next(s: Situation) -> Decision | None:
         if work.node is not None:
             continue
         node = next_node(s, work)
-        if node is None:
+        if node is None or not may_begin(s, work):
             continue
         if why := not_now(s, work, node):
-            waits = waits or Decision(1101, f"{describe(work)} waits: {why}")
+            waits = waits or Decision(1101, f"{work.what} waits: {why}")
             continue
         return begin_with(s, work, node)
     return waits
 
 
-def describe(work: Work) -> str:
-    return f"{work.verb.value} of {', '.join(work.nodes)}"
+def may_begin(s: Situation, work: Work) -> bool:
+    """What was scheduled is looked at first, and says why it waits (rule 1111)."""
+    return work not in s.facts.upkeep.scheduled() or not cannot_begin(s, work)[0]
 
 
 def next_node(s: Situation, work: Work) -> NodeId | None:
@@ -76,6 +83,9 @@ def next_node(s: Situation, work: Work) -> NodeId | None:
 
 def not_now(s: Situation, work: Work, node: NodeId) -> str:
     """What a node's turn waits for: in a rolling restart, for those before it to be back."""
+    other = s.facts.upkeep.at_work(work)
+    if other is not None and work.state is WorkState.PENDING:
+        return f"{other.what} ({other.id}) is under way"
     if not work.rolling or work.force:
         return ""
     report = leader_report(s)
@@ -202,7 +212,7 @@ def serves(s: Situation, server: ServerSeen) -> bool:
 def fails(s: Situation) -> Decision | None:
     for work in current(s):
         if why := hopeless(s, work):
-            reason = f"{describe(work)} fails: {why}"
+            reason = f"{work.what} fails: {why}"
             end = cmd.EndWork(id=work.id, state=WorkState.FAILED, text=why, rule=1104)
             return Decision(1104, reason, end)
     return None

@@ -22,6 +22,7 @@ from typing import Any, Self
 from pgherd.model.errors import OperatorError
 from pgherd.proof import layout, processes
 from pgherd.proof.asking import POLL_S, HerdError, HerdView
+from pgherd.proof.lasting import HERD_FILE
 from pgherd.proof.ports import HOST, claim_ports
 from pgherd.proof.processes import Process, Usage
 
@@ -32,7 +33,10 @@ PARTS = {"agent": "pgherd.daemon.main", "proxy": "pgherd.relay.main"}
 
 
 class LocalHerd(HerdView):
-    """N nodes on loopback. `start`, then break it; `stop` always."""
+    """N nodes on loopback. `start`, then break it; `stop` always.
+
+    lasting: it runs on when whoever started it is gone (`proof.lasting`).
+    """
 
     def __init__(
         self,
@@ -47,10 +51,12 @@ class LocalHerd(HerdView):
         python: str = sys.executable,
         overrides: dict[str, Any] | None = None,
         hosts: Sequence[str] = (),
+        lasting: bool = False,
     ) -> None:
         if not 1 <= nodes <= layout.NODES_MAX:
             raise OperatorError(f"a local herd has 1 to {layout.NODES_MAX} nodes, not {nodes}")
         self._temporary = directory is None
+        self._lasting = lasting
         self._python = python
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._paused: set[int] = set()
@@ -76,7 +82,7 @@ class LocalHerd(HerdView):
         self.proxies = set(self.nodes[nodes - proxies :])
         self.witnesses = set(self.nodes[nodes - proxies - witnesses : nodes - proxies])
         self._write(user=user, bin_dir=str(postgres_bin), overrides=overrides or {})
-        (self.directory / "herd.json").write_text(
+        (self.directory / HERD_FILE).write_text(
             json.dumps({"nodes": nodes, "base_port": ports[0].base})
         )
 
@@ -107,7 +113,8 @@ class LocalHerd(HerdView):
         assert name not in self._running, f"{name} runs"
         place = self.places[name]
         command = [self._python, "-m", "pgherd.cli.main", "start", "--config", str(place.config)]
-        keeper = shutil.which("setpriv")  # whoever dies without a word takes the nodes along
+        # Whoever dies without a word takes the nodes along.
+        keeper = None if self._lasting else shutil.which("setpriv")
         guard = [keeper, "--pdeathsig", "TERM"] if keeper else []
         with place.log.open("ab") as log:
             self._running[name] = subprocess.Popen(
@@ -295,7 +302,7 @@ class LocalHerd(HerdView):
 def _base_port(directory: Path | None, *, nodes: int, wanted: int | None) -> int | None:
     """The base port of an earlier herd in this directory, which cannot move, or the wanted one."""
     try:
-        kept = json.loads((directory / "herd.json").read_text()) if directory else None
+        kept = json.loads((directory / HERD_FILE).read_text()) if directory else None
     except FileNotFoundError:
         kept = None
     if kept is None:

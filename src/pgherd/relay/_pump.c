@@ -41,9 +41,9 @@ static void stop_all(Pump *self)
 
 static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"threads", NULL};
-    int threads = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i", names, &threads))
+    static char *names[] = {"threads", "uring", NULL};
+    int threads = 1, uring = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|ip", names, &threads, &uring))
         return NULL;
     if (threads < 1 || threads > WORKERS_MAX) {
         PyErr_Format(PyExc_ValueError, "threads: 1 to %d", WORKERS_MAX);
@@ -55,7 +55,8 @@ static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     while (self->news >= 0 && self->count < (unsigned)threads) {
-        struct worker *w = worker_start(self->count, self->news);
+        struct worker *w =
+            worker_start(self->count, self->news, uring ? &uring_carrier : &epoll_carrier);
         if (!w)
             break;
         self->workers[self->count++] = w;

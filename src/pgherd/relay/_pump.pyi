@@ -7,7 +7,9 @@ class Pump:
     for it has no effect.
     """
 
-    def __new__(cls, threads: int = 1) -> Pump: ...
+    def __new__(cls, threads: int = 1, uring: bool = False) -> Pump:
+        """Threads that wait by epoll or by io_uring. Raises OSError where those cannot be had."""
+
     def add(self, client: int, server: int, /) -> int:
         """Take two connected sockets over, by their descriptors, and give a handle."""
 

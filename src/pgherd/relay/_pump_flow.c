@@ -20,11 +20,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct side *other(struct side *s) { return &s->flow->side[1 - s->which]; }
+struct side *side_other(struct side *s) { return &s->flow->side[1 - s->which]; }
 
 uint64_t flow_handle(const struct worker *w, const struct flow *f)
 {
@@ -102,14 +101,17 @@ struct flow *flow_add(struct worker *w, int client, int server)
     return f;
 }
 
+/* Whether a list or the kernel still has a pointer to it. */
+static bool is_used(const struct side *s) { return s->is_todo || s->receives; }
+
 /* Only between two rounds: until then an event of the round may point to a flow that is over. One
-   that is still on the list of what has something to do waits for the next. */
+   that is still in use waits for the next. */
 void flows_bury(struct worker *w)
 {
     struct flow **at = &w->over;
     while (*at) {
         struct flow *f = *at;
-        if (f->side[CLIENT].is_todo || f->side[SERVER].is_todo) {
+        if (is_used(&f->side[CLIENT]) || is_used(&f->side[SERVER])) {
             at = &f->next;
             continue;
         }
@@ -149,10 +151,10 @@ static void tell(struct worker *w, struct side *s, int why)
     }
 }
 
-static void lose(struct worker *w, struct side *s, int why)
+void side_lose(struct worker *w, struct side *s, int why)
 {
-    struct side *peer = other(s);
-    epoll_ctl(w->epoll, EPOLL_CTL_DEL, s->fd, NULL); /* Python may hold a copy for a moment */
+    struct side *peer = side_other(s);
+    w->carrier->forget(w, s);
     close(s->fd);
     forget_out(s);
     tell(w, s, why);
@@ -168,19 +170,6 @@ static void lose(struct worker *w, struct side *s, int why)
     else
         peer->ends = true;
     side_todo(w, peer);
-}
-
-static bool watch(struct worker *w, struct side *s, bool for_space)
-{
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = s};
-    if (for_space)
-        event.events |= EPOLLOUT;
-    int what = s->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(w->epoll, what, s->fd, &event) < 0)
-        return false;
-    s->watched = true;
-    s->blocked = for_space;
-    return true;
 }
 
 bool side_owe(struct side *s, const char *data, size_t n)
@@ -203,10 +192,10 @@ bool side_owe(struct side *s, const char *data, size_t n)
 }
 
 /* It takes nothing more. A server may have said why before it went: that is read to its end. */
-static void broken(struct worker *w, struct side *s, int why)
+void side_broken(struct worker *w, struct side *s, int why)
 {
     if (s->which == CLIENT) {
-        lose(w, s, why);
+        side_lose(w, s, why);
         return;
     }
     forget_out(s);
@@ -224,7 +213,7 @@ static ssize_t send_some(struct worker *w, struct side *s, const char *data, siz
         if (errno == EAGAIN)
             return 0;
         if (errno != EINTR) {
-            broken(w, s, errno);
+            side_broken(w, s, errno);
             return -1;
         }
     }
@@ -232,7 +221,7 @@ static ssize_t send_some(struct worker *w, struct side *s, const char *data, siz
 
 static void flush(struct worker *w, struct side *s)
 {
-    if (!s->out_len)
+    if (!s->out_len || s->lent_count)
         return;
     ssize_t sent = send_some(w, s, s->out + s->out_at, s->out_len);
     if (sent < 0)
@@ -240,17 +229,17 @@ static void flush(struct worker *w, struct side *s)
     s->out_at += (uint32_t)sent;
     s->out_len -= (uint32_t)sent;
     bool blocked = s->out_len > 0;
-    if (blocked != s->blocked && !watch(w, s, blocked)) {
-        lose(w, s, errno);
+    if (blocked != s->blocked && !side_watch(w, s, blocked)) {
+        side_lose(w, s, errno);
         return;
     }
     if (!blocked) {
         forget_out(s);
-        side_todo(w, other(s));
+        side_todo(w, side_other(s));
     }
 }
 
-static void note(struct worker *w, struct side *s, const char *data, size_t n)
+void side_note(struct worker *w, struct side *s, const char *data, size_t n)
 {
     struct flow *f = s->flow;
     f->bytes[s->which] += n;
@@ -269,26 +258,32 @@ static void note(struct worker *w, struct side *s, const char *data, size_t n)
     f->tail_len = (uint8_t)(keep + n);
 }
 
-static void pass(struct worker *w, struct side *s, const char *data, size_t n)
+void side_pass(struct worker *w, struct side *s, const char *data, size_t n)
 {
-    struct side *peer = other(s);
-    note(w, s, data, n);
+    struct side *peer = side_other(s);
+    side_note(w, s, data, n);
     if (peer->deaf)
         return;
+    if (peer->out_len || peer->lent_count) { /* behind what waits already */
+        if (!side_owe(peer, data, n))
+            side_lose(w, peer, ENOMEM);
+        side_todo(w, peer);
+        return;
+    }
     ssize_t sent = send_some(w, peer, data, n);
     if (sent < 0 || (size_t)sent == n)
         return;
-    if (!side_owe(peer, data + sent, n - (size_t)sent) || !watch(w, peer, true))
-        lose(w, peer, ENOMEM);
+    if (!side_owe(peer, data + sent, n - (size_t)sent) || !side_watch(w, peer, true))
+        side_lose(w, peer, ENOMEM);
 }
 
-static void ended(struct worker *w, struct side *s)
+void side_ended(struct worker *w, struct side *s)
 {
-    struct side *peer = other(s);
+    struct side *peer = side_other(s);
     s->eof = true;
     s->readable = false;
     if (s->which == SERVER) {
-        lose(w, s, 0); /* PostgreSQL never half-closes */
+        side_lose(w, s, 0); /* PostgreSQL never half-closes */
     } else if (peer->fd < 0) {
         s->leaves = true;
         side_todo(w, s);
@@ -298,16 +293,16 @@ static void ended(struct worker *w, struct side *s)
     }
 }
 
-static void take(struct worker *w, struct side *s)
+void side_read(struct worker *w, struct side *s)
 {
-    struct side *peer = other(s);
+    struct side *peer = side_other(s);
     for (int reads = 0; reads < READS_IN_A_ROW; reads++) {
         bool is_dropped = peer->fd < 0;
         if (s->fd < 0 || !s->readable || (!is_dropped && (s->flow->halted || peer->out_len)))
             return;
         ssize_t n = recv(s->fd, w->buffer, RECV_BYTES, MSG_DONTWAIT);
         if (n == 0) {
-            ended(w, s);
+            side_ended(w, s);
             return;
         }
         if (n < 0 && errno == EINTR)
@@ -315,17 +310,17 @@ static void take(struct worker *w, struct side *s)
         if (n < 0 && errno == EAGAIN) {
             s->readable = false;
             if (s->deaf)
-                lose(w, s, EPIPE);
+                side_lose(w, s, EPIPE);
             return;
         }
         if (n < 0) {
-            lose(w, s, errno);
+            side_lose(w, s, errno);
             return;
         }
         if (n < RECV_BYTES && !s->hung)
             s->readable = false; /* it was all: the next byte is a change, and told */
         if (!is_dropped)
-            pass(w, s, w->buffer, (size_t)n);
+            side_pass(w, s, w->buffer, (size_t)n);
     }
     if (s->readable)
         side_todo(w, s);
@@ -335,18 +330,20 @@ void side_settle(struct worker *w, struct side *s)
 {
     if (s->fd < 0)
         return;
-    if (s->drops || (!s->watched && !watch(w, s, false))) {
-        lose(w, s, s->drops ? 0 : errno);
+    if (s->drops || (!s->watched && !side_watch(w, s, false))) {
+        side_lose(w, s, s->drops ? 0 : errno);
         return;
     }
     flush(w, s);
-    if (s->fd >= 0 && !s->out_len && s->leaves) {
-        lose(w, s, 0);
-        return;
+    if (s->fd >= 0 && !s->out_len && !s->lent_count) {
+        if (s->leaves) {
+            side_lose(w, s, 0);
+            return;
+        }
+        if (s->ends && !s->ended) {
+            s->ended = true;
+            shutdown(s->fd, SHUT_WR); /* a peer that is gone is found by reading it */
+        }
     }
-    if (s->fd >= 0 && !s->out_len && s->ends && !s->ended) {
-        s->ended = true;
-        shutdown(s->fd, SHUT_WR); /* a peer that is gone is found by reading it */
-    }
-    take(w, s);
+    w->carrier->take(w, s);
 }

@@ -1,4 +1,4 @@
-/* The thread that carries flows: it waits for changes, and settles what changed.
+/* The thread that carries flows: its carrier waits, and what has something to do is settled.
 
    Whoever wants the lock from outside is let in before the next round: a mutex alone would be taken
    again and again by a busy worker. */
@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -48,39 +47,19 @@ static void settle_some(struct worker *w)
     }
 }
 
-static void settle_changes(struct worker *w, const struct epoll_event *events, int count)
+void worker_let_in(struct worker *w)
 {
-    for (int i = 0; i < count; i++) {
-        struct side *s = events[i].data.ptr;
-        if (!s) {
-            uint64_t gone;
-            ssize_t got = read(w->wake, &gone, sizeof gone);
-            (void)got;
-            continue;
-        }
-        if (events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-            s->readable = true;
-        if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-            s->hung = true;
-        if (s->eof && events[i].events & (EPOLLHUP | EPOLLERR))
-            s->drops = true; /* what it was sent is on its way, or wanted by nobody */
-        side_settle(w, s);
-    }
+    while (atomic_load(&w->wanted))
+        pthread_cond_wait(&w->passed, &w->lock);
 }
 
 static void *run(void *argument)
 {
     struct worker *w = argument;
-    struct epoll_event events[EVENTS_AT_ONCE];
     pthread_mutex_lock(&w->lock);
-    while (!atomic_load(&w->stops)) {
-        int limit_ms = w->todo ? 0 : -1;
-        pthread_mutex_unlock(&w->lock);
-        int count = epoll_wait(w->epoll, events, EVENTS_AT_ONCE, limit_ms);
-        pthread_mutex_lock(&w->lock);
-        while (atomic_load(&w->wanted))
-            pthread_cond_wait(&w->passed, &w->lock);
-        settle_changes(w, events, count);
+    bool goes_on = w->carrier->begin(w) == 0; /* else the probe finds that nothing passes */
+    while (goes_on && !atomic_load(&w->stops)) {
+        w->carrier->round(w);
         settle_some(w);
         flows_bury(w);
     }
@@ -90,6 +69,7 @@ static void *run(void *argument)
 
 static void discard(struct worker *w)
 {
+    w->carrier->close(w);
     for (uint32_t i = 0; i < w->chunk_count; i++) {
         for (uint32_t j = 0; j < CHUNK; j++) {
             for (int which = CLIENT; which <= SERVER; which++) {
@@ -97,6 +77,7 @@ static void discard(struct worker *w)
                 if (s->fd >= 0)
                     close(s->fd);
                 free(s->out);
+                free(s->held);
             }
         }
         free(w->chunks[i]);
@@ -104,8 +85,6 @@ static void discard(struct worker *w)
     free(w->chunks);
     free(w->losses);
     free(w->buffer);
-    if (w->epoll >= 0)
-        close(w->epoll);
     if (w->wake >= 0)
         close(w->wake);
     pthread_cond_destroy(&w->passed);
@@ -130,23 +109,21 @@ static int start_thread(struct worker *w)
     return error;
 }
 
-struct worker *worker_start(unsigned number, int news)
+struct worker *worker_start(unsigned number, int news, const struct carrier *by)
 {
     struct worker *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
     w->number = number;
     w->news = news;
+    w->carrier = by;
+    w->epoll = -1;
     w->todo_last = &w->todo;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->passed, NULL);
-    w->epoll = epoll_create1(EPOLL_CLOEXEC);
     w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->buffer = malloc(RECV_BYTES);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    int error = w->epoll < 0 || w->wake < 0 || !w->buffer ? errno : 0;
-    if (!error && epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &event) < 0)
-        error = errno;
+    int error = w->wake < 0 || !w->buffer ? errno : by->open(w);
     if (!error)
         error = start_thread(w);
     if (!error)

@@ -1,7 +1,8 @@
 """Who carries the bytes of a session when its opening is over (`proxy.engine`).
 
     uvloop   nobody: the session goes on passing them in the event loop. Always there
-    pump     threads of C (`pump`), where the extension was built and its probe works
+    pump     threads of C (`pump`) on epoll, where the extension was built and its probe works
+    uring    the same threads on io_uring: only where it is asked for, and the kernel allows it
 
 Owns that choice. It concerns `pool: none` only, and sessions that begin after it. With a
 `read_timeout` sessions stay in the event loop: only there is seen who listens or stalls in a COPY.
@@ -18,7 +19,18 @@ from pgherd.relay.session import Session
 if TYPE_CHECKING:
     from pgherd.relay.pump import PumpEngine
 
-_ADVICE = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
+_TRIED: dict[Engine, tuple[Engine, ...]] = {
+    Engine.AUTO: (Engine.PUMP,),
+    Engine.UVLOOP: (),
+    Engine.PUMP: (Engine.PUMP,),
+    Engine.URING: (Engine.URING, Engine.PUMP),
+}
+"""In this order; the event loop is what is left."""
+_BUILD = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
+_ALLOW = (
+    "run Linux 6.1 or later with kernel.io_uring_disabled = 0, in a sandbox that allows io_uring,"
+    " with pgherd built where linux/io_uring.h is of 6.1 or later; or set proxy.engine: auto"
+)
 
 
 class Engines:
@@ -26,51 +38,55 @@ class Engines:
 
     def __init__(self) -> None:
         self._wanted: Engine | None = None
-        self._pump: PumpEngine | None = None
+        self._pumps: dict[Engine, PumpEngine] = {}
         self.name = Engine.UVLOOP
 
     def configure(self, wanted: Engine) -> None:
         """Choose for the sessions that begin from now on. To be called in the event loop.
 
-        A pump that is wanted and cannot be had is no reason to refuse clients: it is logged.
+        An engine that is wanted and cannot be had is no reason to refuse clients: it is logged.
         """
         if wanted is self._wanted:
             return
         self._wanted, self.name = wanted, Engine.UVLOOP
-        if wanted is not Engine.UVLOOP:
-            problem = self._start_pump()
+        for name in _TRIED[wanted]:
+            problem, advice = self._start(name)
             if not problem:
-                self.name = Engine.PUMP
-            elif wanted is Engine.PUMP:
-                say("engine.missing", engine=wanted, why=problem, next=_ADVICE)
+                self.name = name
+                break
+            if name is wanted:
+                say("engine.missing", engine=wanted, why=problem, next=advice)
         say("engine.chosen", engine=self.name)
 
     def take(self, session: Session) -> None:
         """Carry a session's bytes from here on."""
-        if self._pump is not None and self.name is Engine.PUMP:
-            self._pump.take(session)
+        pump = self._pumps.get(self.name)
+        if pump is not None:
+            pump.take(session)
 
     def totals(self) -> tuple[int, int]:
         """Bytes from clients and from servers that passed outside of the event loop."""
-        return self._pump.totals() if self._pump is not None else (0, 0)
+        each = [pump.totals() for pump in self._pumps.values()]
+        return sum(clients for clients, _ in each), sum(servers for _, servers in each)
 
     def close(self) -> None:
         """End what is carried, and whoever carries it."""
-        if self._pump is not None:
-            self._pump.close()
-            self._pump, self.name = None, Engine.UVLOOP
+        for pump in self._pumps.values():
+            pump.close()
+        self._pumps, self.name = {}, Engine.UVLOOP
 
-    def _start_pump(self) -> str:
-        """Start it unless it runs; why that cannot be."""
-        if self._pump is not None:
-            return ""
+    def _start(self, name: Engine) -> tuple[str, str]:
+        """Start one unless it runs; else why that cannot be, and what to do about it."""
+        if name in self._pumps:
+            return "", ""
         try:
             from pgherd.relay.pump import PumpEngine, probe
         except ImportError as error:
-            return f"the extension is not there ({error})"
+            return f"the extension is not there ({error})", _BUILD
+        uring = name is Engine.URING
         try:
-            probe()
-            self._pump = PumpEngine()
+            probe(uring=uring)
+            self._pumps[name] = PumpEngine(uring=uring)
         except OSError as error:
-            return f"the extension does not work here ({error})"
-        return ""
+            return f"it does not work here ({error})", _ALLOW if uring else _BUILD
+        return "", ""

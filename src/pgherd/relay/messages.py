@@ -29,11 +29,12 @@ class Pool(StrEnum):
 
 
 class Engine(StrEnum):
-    """Who carries the bytes of pool: none. AUTO: the fastest one that works here."""
+    """Who carries the bytes of pool: none. AUTO: PUMP where it works, else UVLOOP."""
 
     AUTO = "auto"
     UVLOOP = "uvloop"
     PUMP = "pump"
+    URING = "uring"
 
 
 Place = tuple[str, int]

@@ -30,10 +30,10 @@ CLIENT, SERVER = False, True
 
 
 class PumpEngine:
-    """The threads, and whose bytes they carry. Raises OSError."""
+    """The threads, and whose bytes they carry. uring: by io_uring, not by epoll. Raises OSError."""
 
-    def __init__(self, threads: int = 0) -> None:
-        self.pump = Pump(threads or threads_for(len(os.sched_getaffinity(0))))
+    def __init__(self, *, uring: bool = False) -> None:
+        self.pump = Pump(threads_for(len(os.sched_getaffinity(0))), uring)
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[int, Session] = {}
         self._loop.add_reader(self.pump.fileno(), self._tell)
@@ -196,9 +196,9 @@ def threads_for(cores: int) -> int:
     return max(1, min(THREADS_MAX, cores // 2))
 
 
-def probe() -> None:
+def probe(*, uring: bool = False) -> None:
     """Pass a word through a pump of its own. Raises OSError where that does not work."""
-    pump = Pump(1)
+    pump = Pump(1, uring)
     try:
         client, outer = socket.socketpair()
         server, inner = socket.socketpair()

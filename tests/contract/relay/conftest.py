@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import importlib.util
+import os
 import shutil
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,11 +44,43 @@ def pump_sources() -> list[Path]:
     return sorted(SOURCES.glob("_pump*.c"))
 
 
-@pytest.fixture(params=["uvloop", "pump"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """Each engine; one that should have been built and was not is no reason to skip."""
-    name = str(request.param)
+def has_uring() -> bool:
+    """Whether this kernel gives rings to programs, asked without the extension: ENOSYS where it has
+    none, EPERM where it or a sandbox refuses; a ring without a description is a bad address.
+    """
+    number = 425  # io_uring_setup, the same on all machines
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(number, 1, None)
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    return ctypes.get_errno() == errno.EFAULT and release >= (6, 1)
+
+
+def need_engine(engine: str) -> None:
+    """Skip where an engine cannot be; one that should have been built and was not is no reason."""
     is_there = importlib.util.find_spec("pgherd.relay._pump") is not None
-    if name == "pump" and not is_there and not can_build():
+    if engine != "uvloop" and not is_there and not can_build():
         pytest.skip("the extension was not built: needs gcc and Python's headers")
+    if engine == "uring" and not has_uring():
+        pytest.skip("needs Linux 6.1 and leave to use io_uring")
+
+
+@pytest.fixture
+def need() -> Callable[[str], None]:
+    """Skip where an engine cannot be: `need("uring")`."""
+    return need_engine
+
+
+@pytest.fixture(params=["uvloop", "pump", "uring"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine."""
+    name = str(request.param)
+    need_engine(name)
+    return name
+
+
+@pytest.fixture(params=["pump", "uring"])
+def engine_in_c(request: pytest.FixtureRequest) -> str:
+    """Each engine of the extension."""
+    name = str(request.param)
+    need_engine(name)
     return name

@@ -1,4 +1,4 @@
-"""Attack a `Pump` for a while: `python hostile.py EXTENSION SEED FLOWS`.
+"""Attack a `Pump` for a while: `python hostile.py EXTENSION SEED FLOWS pump|uring`.
 
 A process of its own, so that it can run under a sanitizer with an extension that was built for it.
 Owns random talk over real sockets (bytes both ways, stopped readers, half-closes, resets) while all
@@ -104,6 +104,7 @@ class Flow:
         self.client, self.server = End(client), End(server)
         self.handle = pump.add(inner.detach(), outer.detach())
         self.is_clean = True
+        self.is_halted = False
 
     def act(self, pump: Any, dice: random.Random) -> None:
         """One thing at random."""
@@ -118,8 +119,8 @@ class Flow:
                 pump.look(self.handle)
                 pump.tcp_info(self.handle, side)
             case 3:
-                pump.halt(self.handle, True)
-                pump.halt(self.handle, False)
+                self.is_halted = not self.is_halted
+                pump.halt(self.handle, self.is_halted)
             case 4:
                 self.client.half_close()
             case 5:
@@ -139,8 +140,9 @@ class Flow:
                 assert pump.look(stranger) is None or stranger == self.handle
                 pump.drop(stranger, side)
 
-    def finish(self) -> None:
+    def finish(self, pump: Any) -> None:
         """Hear all to the end, as well-behaved ends would, and compare."""
+        pump.halt(self.handle, False)
         self.client.half_close()
         deadline = time.monotonic() + QUIET_S
         waits = True
@@ -166,11 +168,11 @@ def until_told(pump: Any, told: list[tuple[int, bool]], count: int) -> None:
         told += [(handle, side) for handle, side, _ in pump.losses()]
 
 
-def main(path: str, seed: int, count: int) -> None:
+def main(path: str, seed: int, count: int, engine: str) -> None:
     """Some flows at a time, then some that are open while the pump is closed."""
     dice = random.Random(seed)
     files = len(os.listdir("/proc/self/fd"))
-    pump = load(path).Pump(2)
+    pump = load(path).Pump(2, uring=engine == "uring")
     told: list[tuple[int, bool]] = []
     flows: list[Flow] = []
     began = clean = said = 0
@@ -183,7 +185,7 @@ def main(path: str, seed: int, count: int) -> None:
                 flow.act(pump, dice)
         if flows and (began == count or dice.random() < 0.2):
             flow = flows.pop(dice.randrange(len(flows)))
-            flow.finish()
+            flow.finish(pump)
             clean += flow.is_clean
             said += flow.client.said_bytes + flow.server.said_bytes
         told += [(handle, side) for handle, side, _ in pump.losses()]
@@ -205,4 +207,4 @@ def main(path: str, seed: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

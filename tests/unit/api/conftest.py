@@ -24,6 +24,7 @@ from pgherd.api.herd import (
 from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.model.activity import Transaction
 from pgherd.model.errors import PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
@@ -80,6 +81,7 @@ class FakeHerd:
         self.tasks: set[asyncio.Task[None]] = set()
         self.asked: ConfigAsked | None = None
         self.checked: ConfigChecked | None = ConfigChecked()
+        self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
     # the port
 
@@ -149,6 +151,12 @@ class FakeHerd:
         if self.checked is None:
             raise PostgresError("the cluster has no primary that could check them")
         return self.checked
+
+    async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
+        found = self.transactions.get(node)
+        if found is None:
+            raise PostgresError("the server is hung")
+        return tuple(one for one in found if one.seconds > seconds)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:

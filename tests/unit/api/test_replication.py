@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Mode, Phase
 
 PATH = "/api/v1/replication/sync"
@@ -104,3 +105,64 @@ def test_history_tells_what_was_given_up(herd, client):
     herd.current = msgspec.structs.replace(herd.current, history=(*others, lost))
     shown = client.get("/api/v1/history").json()["reigns"]
     assert [one["lost_bytes"] for one in shown] == [None, 512]
+
+
+def upgraded(herd) -> None:
+    herd.current = msgspec.structs.replace(herd.current, level=LEVEL)
+
+
+async def primary_is_told(herd) -> None:
+    """What member rule 45 does."""
+    await asyncio.sleep(0.02)
+    herd.report_server("n1", commit=herd.current.tuning.commit)
+
+
+def test_it_tells_who_takes_part_and_since_when(herd, client):
+    found = client.get(PATH).json()
+    assert found["num_sync_standbys_configured"] == 1
+    assert (found["num_sync_standbys_connected"], found["all_healthy"]) == (2, True)
+    assert [(one["node"], one["is_sync"], one["why_not"]) for one in found["standbys"]] == [
+        ("n2", True, ""),
+        ("n3", True, ""),
+    ]
+    upgraded(herd)
+    changed = client.patch(f"{PATH}?wait=0", json={"nosync": ["3"]}).json()
+    assert (changed["nosync"], changed["last_change"]["text"][:18]) == (
+        ["n3"],
+        "synchronous_commit",
+    )
+    herd.silence("n1")
+    silent = client.get(PATH).json()
+    assert (silent["num_sync_standbys_connected"], silent["all_healthy"]) == (0, False)
+
+
+def test_a_weaker_wait_is_taken_and_told(herd, client):
+    """By PUT, POST and PATCH, by both names; status warns until it is taken back."""
+    upgraded(herd)
+    herd.react = primary_is_told
+    for commit in ("off", "local", "remote_write"):
+        found = client.put(PATH, json={"synchronous_commit": commit}).json()
+        assert (found["synchronous_commit"], found["synchronous_commit_in_force"]) == (commit, True)
+        assert found["promise"].startswith("a commit is acknowledged")
+        [warning] = found["warnings"]
+        assert warning in client.get("/api/v1/cluster/status").json()["warnings"]
+    strict = client.patch(PATH, json={"replication": "strict"})
+    assert (strict.status_code, strict.json()["code"]) == (412, "unsafe")
+    both = client.patch(PATH, json={"replication": "strict", "mode": "remote_apply"})
+    assert both.json()["replication"] == "strict", both.text
+    assert both.json()["warnings"] == []
+    weak = client.patch(PATH, json={"mode": "off"})
+    assert "take mode quorum first" in weak.json()["message"]
+    back = client.patch(PATH, json={"replication": "quorum", "mode": "local"})
+    assert back.json()["synchronous_commit"] == "local", back.text
+    assert client.patch(PATH, json={"mode": "default"}).json()["synchronous_commit"] is None
+
+
+def test_limits_are_checked(herd, client):
+    upgraded(herd)
+    assert client.patch(PATH, json={"max_lag_bytes": 5}).status_code == 422
+    assert client.patch(PATH, json={"nosync": ["n9"]}).status_code == 404
+    assert client.patch(PATH, json={}).status_code == 422
+    found = client.patch(PATH, json={"max_lag_bytes": 1 << 20}).json()
+    assert found["max_lag_bytes"] == 1 << 20
+    assert client.patch(PATH, json={"max_lag_bytes": 0}).json()["max_lag_bytes"] == 0

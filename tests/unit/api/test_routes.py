@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from pgherd.api.herd import ProxySeen
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Handover
 from pgherd.model.ids import NodeId
@@ -167,6 +168,16 @@ def test_health_says_why(herd, client):
     herd.report_server(N3, state=Server.PRIMARY, names="")
     answer = client.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "split_brain")
+
+
+@pytest.mark.parametrize("engine", ["uvloop", "pump", "uring"])
+def test_health_names_the_engine(herd, client, engine):
+    """Who carries the bytes of new sessions, once the proxy has said so."""
+    assert client.get("/health").json()["proxy_engine"] is None
+    herd.proxy_seen = ProxySeen(healthy=True, backends={"primary": (N1,)}, engine=engine)
+    assert client.get("/health").json()["proxy_engine"] == engine
+    herd.proxy_seen = None
+    assert client.get("/health").json()["proxy_engine"] is None
 
 
 def test_liveness_needs_a_recent_look(herd, client):

@@ -6,7 +6,10 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
+from pgherd.model.activity import Transaction
 from pgherd.model.ids import NodeId
+from pgherd.model.pgconfig import Pending
 from pgherd.model.upkeep import Verb, WorkState
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
@@ -15,7 +18,7 @@ N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 @pytest.fixture(autouse=True)
 def all_new(herd) -> None:
     """Every program understands these commands."""
-    herd.current = msgspec.structs.replace(herd.current, level=5)
+    herd.current = msgspec.structs.replace(herd.current, level=LEVEL)
 
 
 def test_a_pause_is_shown_and_ends(herd, client):
@@ -49,7 +52,7 @@ def test_work_is_asked_for_and_told(herd, client, verb):
     assert (made["state"], made["action"], made["nodes"]) == ("pending", verb, ["n2"])
     assert herd.current.upkeep.works[0].not_before_ms == herd.unix_ms + 3_600_000
     assert client.get("/api/v1/actions").json()["actions"] == [made]
-    again = client.post(f"/api/v1/nodes/n2/{verb}")
+    again = client.post(f"/api/v1/nodes/n2/{verb}", json={"at": "2h"})
     assert (again.status_code, again.json()["code"]) == (409, "busy")
     ended = client.delete(f"/api/v1/actions/{made['id']}").json()
     assert ended["state"] == "cancelled"
@@ -123,3 +126,96 @@ def test_maintenance_is_shown_and_ends(herd, client):
     assert client.post(path, json={"enabled": False}).json()["maintenance"] is None
     refused = client.post("/api/v1/nodes/n1/maintenance", json=body)
     assert refused.json()["code"] == "is_primary"
+
+
+# --- actions, schedules, pending restarts --------------------------------------------------------
+
+
+def test_a_switchover_is_an_action(herd, client):
+    """202 with its id, which is followed to what became of it."""
+    made = client.post("/api/v1/cluster/switchover?wait=0", json={"candidate": "n2"})
+    assert made.status_code == 202, made.text
+    path = f"/api/v1/actions/{made.json()['id']}"
+    shown = client.get(path).json()
+    assert (shown["what"], shown["state"]) == ("switchover to n2", "running")
+    herd.must(cmd.EndSwitchover(made.json()["id"], "n2 is far behind"))
+    shown = client.get(path).json()
+    assert (shown["state"], shown["step"]) == ("failed", "n2 is far behind")
+
+
+def test_a_switchover_is_scheduled_listed_and_cancelled(herd, client):
+    """One at a time; the status says that it is due; without one there is nothing to cancel."""
+    path = "/api/v1/cluster/switchover"
+    made = client.post(path, json={"candidate": "n2", "scheduled_at": "2h"})
+    assert (made.status_code, made.json()["status"]) == (202, "scheduled"), made.text
+    assert made.json()["due_at"] == "2023-11-15T00:13:20.000Z"
+    assert herd.current.switchover is None
+    [warning] = client.get("/api/v1/cluster/status").json()["warnings"]
+    assert "switchover to n2 asked for by anybody from testclient is due at 2023" in warning
+    assert client.post(path, json={"scheduled_at": "3h"}).json()["code"] == "busy"
+    assert client.delete(path).json()["state"] == "cancelled"
+    assert client.delete(path).status_code == 404
+    for wrong in ({"scheduled_at": "soon"}, {"scheduled_at": "2001-01-01T00:00Z"}):
+        assert client.post(path, json=wrong).status_code == 422
+
+
+def test_a_node_is_promoted_and_demoted(herd, client):
+    """By a switchover to it, a failover with force, a switchover away from it."""
+    assert client.post("/api/v1/promote/n2?wait=0").status_code == 202
+    assert herd.submitted[-1] == cmd.RequestSwitchover(
+        herd.current.switchover.id, N2, "anybody from testclient"
+    )
+    client.delete("/api/v1/cluster/switchover")
+    assert client.post("/api/v1/demote/n1?wait=0").status_code == 202
+    assert herd.current.switchover.candidate is None
+    client.delete("/api/v1/cluster/switchover")
+    forced = client.post("/api/v1/promote/n3?wait=0", json={"force": True})
+    assert forced.status_code == 202, forced.text
+    assert herd.current.forced.candidate == N3
+    assert client.post("/api/v1/demote/n2").json()["code"] == "not_primary"
+    assert client.post("/api/v1/promote/n9").status_code == 404
+
+
+def test_only_who_waits_for_a_restart_is_restarted(herd, client):
+    """Nobody now is an error; at a later time it is looked at then."""
+    body = {"pending": True}
+    none = client.post("/api/v1/cluster/restart", json=body)
+    assert (none.status_code, none.json()["code"]) == (412, "nothing_pending")
+    later = client.post("/api/v1/cluster/restart", json={**body, "at": "1h"}).json()
+    assert later["nodes"] == ["n1", "n2", "n3"]
+    client.delete(f"/api/v1/actions/{later['id']}")
+    herd.report_server(N3, pending=(Pending("shared_buffers", "128MB", "1GB"),))
+    assert client.post("/api/v1/cluster/restart/plan", json=body).json()["order"] == ["n3"]
+    made = client.post("/api/v1/cluster/restart", json=body).json()
+    assert (made["nodes"], made["progress_percent"]) == (["n3"], 0)
+    assert herd.current.upkeep.work(made["id"]).only_pending
+
+
+def test_the_way_into_maintenance_is_followed(herd, client):
+    """An id as long as commits count on the node; it ends at its time, or is cancelled."""
+    path = "/api/v1/nodes/n2/maintenance"
+    made = client.post(path, json={"enabled": True, "until": "2h"})
+    assert made.status_code == 202, made.text
+    assert made.json()["maintenance"]["until"] == "2023-11-15T00:13:20.000Z"
+    action = client.get(f"/api/v1/actions/{made.json()['action']}").json()
+    assert (action["what"], action["state"]) == ("maintenance of n2", "running")
+    client.delete(f"/api/v1/actions/{action['id']}")
+    assert client.get("/api/v1/nodes/n2").json()["maintenance"] is None
+
+
+def test_before_maintenance_is_looked_at_what_the_others_can_do_without(herd, client):
+    """The others stream, commits survive, nothing runs on it for long; and what is not known."""
+    path = "/api/v1/nodes/n2/maintenance/plan"
+    herd.transactions[N2] = (Transaction(7, "bob", "shop", "active", 20),)
+    assert client.post(path).json()["ok"]
+    herd.transactions[N2] = (Transaction(7, "bob", "shop", "idle in transaction", 3000),)
+    found = {one["name"]: one for one in client.post(path).json()["checks"]}
+    bad = [name for name, one in found.items() if not one["ok"]]
+    assert bad == ["transactions on n2"]
+    assert found["transactions on n2"]["text"] == "bob 7 (idle in transaction) for 3000 s"
+    herd.silence(N3)
+    del herd.transactions[N2]
+    found = {one["name"]: one for one in client.post(path).json()["checks"]}
+    assert [name for name, one in found.items() if one["ok"]] == ["primary", "lag"]
+    assert "the server is hung" in found["transactions on n2"]["text"]
+    assert not herd.current.upkeep.maintenance

@@ -6,28 +6,44 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
+from pgherd.ledger.levels import LEVEL
+from pgherd.model.activity import Transaction
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
+from pgherd.model.pgconfig import Pending
+from pgherd.model.upkeep import Verb, WorkState
 
 N2 = NodeId("n2")
 
 
 @pytest.fixture
 def url(herd, served) -> tuple[str, str]:
-    herd.current = msgspec.structs.replace(herd.current, level=5)
+    herd.current = msgspec.structs.replace(herd.current, level=LEVEL)
     return "--api-url", served.url
 
 
 async def goes_on(herd) -> None:
     """What the deciders do with the work that was just asked for, in one step."""
     for work in herd.current.upkeep.open_works():
+        if work.verb is Verb.MAINTENANCE:
+            herd.must(cmd.EndWork(work.id, WorkState.DONE, "no commit counts on it", 1113))
+            continue
         herd.must(cmd.TakeInHand(work.id, 0, work.nodes[0], mark="7", text="is at it", rule=1101))
         herd.must(cmd.CrossOff(work.id, 1, rule=1103))
 
 
+async def every_turn(herd) -> None:
+    """What the deciders do with all nodes of some work, one after the other."""
+    for work in herd.current.upkeep.open_works():
+        for number, node in enumerate(work.nodes):
+            step = cmd.TakeInHand(work.id, 2 * number, node, mark="7", text="at it", rule=1101)
+            herd.must(step)
+            herd.must(cmd.CrossOff(work.id, 2 * number + 1, rule=1103))
+
+
 async def fails(herd) -> None:
     [work] = herd.current.upkeep.open_works()
-    herd.must(cmd.EndWork(work.id, cmd.WorkState.FAILED, "n2 does not come up"))
+    herd.must(cmd.EndWork(work.id, WorkState.FAILED, "n2 does not come up"))
 
 
 def test_a_pause_is_told_loudly(herd, url, pgherd):
@@ -54,7 +70,7 @@ def test_work_is_followed_to_its_end(herd, url, pgherd):
 def test_all_are_those_with_a_server(herd, url, pgherd, fakes):
     """A witness and a proxy node have nothing to reload, and are no reason to refuse."""
     for number, kind in ((4, Kind.WITNESS), (5, Kind.PROXY)):
-        member = cmd.AddMember(NodeId(f"x{number}"), kind, fakes.address(number), level=5)
+        member = cmd.AddMember(NodeId(f"x{number}"), kind, fakes.address(number), level=LEVEL)
         herd.must(member)
     herd.react = goes_on
     done = pgherd("reload", *url)
@@ -82,9 +98,55 @@ def test_a_rolling_restart_shows_what_it_looked_at(herd, url, pgherd):
 
 
 def test_a_node_goes_into_maintenance(herd, url, pgherd):
-    """On and off; which node or the whole cluster has to be said."""
-    done = pgherd("maintenance", "on", "n2", "--reason", "disk", *url)
-    assert "n2 is in maintenance" in done.out, done.err
-    assert N2 in herd.current.upkeep.maintenance
+    """On and off; which node or the whole cluster has to be said; a pause may have an end."""
+    herd.react = goes_on
+    done = pgherd("maintenance", "on", "n2", "--reason", "disk", "--until", "2h", *url)
+    assert (done.code, done.out) == (0, "maintenance of n2: done\n"), done.err
+    assert "ok  transactions on n2: none" in done.err
+    assert herd.current.upkeep.maintenance[N2].until_ms
     assert "n2 is out of" in pgherd("maintenance", "off", "n2", *url).out
     assert pgherd("maintenance", "on", *url).code == 2
+    assert "until 20" in pgherd("maintenance", "on", "--cluster", "--until", "2h", *url).out
+
+
+def test_maintenance_that_others_would_feel_is_asked_about(herd, url, pgherd):
+    """What is amiss is shown, and without a yes nothing changes."""
+    herd.transactions[N2] = (Transaction(7, "bob", "shop", "active", 3000),)
+    asked = pgherd("maintenance", "on", "n2", *url)
+    assert asked.code == 2
+    assert "NO  transactions on n2: bob 7 (active) for 3000 s" in asked.err
+    assert not herd.current.upkeep.maintenance
+    made = pgherd("maintenance", "on", "n2", "--yes", "--no-wait", *url)
+    [work] = herd.current.upkeep.open_works()
+    assert (made.code, made.out) == (0, f"{work.id}\n"), made.err
+
+
+def test_each_node_of_a_rolling_restart_is_told(herd, url, pgherd):
+    """Each step, and who is through; the same with those that wait for a restart."""
+    herd.react = every_turn
+    done = pgherd("restart", "--rolling", "--yes", *url)
+    assert (done.code, done.out) == (0, "restart of n1, n2, n3: done\n"), done.err
+    for number, node in enumerate(("n1", "n2", "n3"), start=1):
+        assert f"{node} is through ({number} of 3)" in done.err
+    assert pgherd("restart", "--pending", "--yes", *url).code == 3
+    herd.report_server(N2, pending=(Pending("shared_buffers", "128MB", "1GB"),))
+    only = pgherd("restart", "--pending", "--yes", *url)
+    assert (only.code, only.out) == (0, "restart of n2: done\n"), only.err
+    assert pgherd("restart", "n2", "--rolling", *url).code == 2
+
+
+def test_a_switchover_is_for_later_or_for_others(herd, url, pgherd):
+    """Its id is the answer, and it is taken back; promote and demote are switchovers too."""
+    later = pgherd("switchover", "--to", "n2", "--at", "2h", "--yes", *url)
+    [work] = herd.current.upkeep.works
+    assert (later.code, later.out) == (0, f"{work.id}\n"), later.err
+    assert "switchover to n2 asked for by" in pgherd("status", *url).out
+    undone = pgherd("switchover", "--cancel", *url)
+    assert (undone.code, undone.out) == (0, "switchover to n2: cancelled\n"), undone.err
+    for command in (("promote", "n3"), ("demote", "n1")):
+        asked = pgherd(*command, "--yes", "--no-wait", *url)
+        wish = herd.current.switchover
+        assert (asked.code, asked.out) == (0, f"{wish.id}\n"), asked.err
+        assert wish.candidate == (command[1] if command[0] == "promote" else None)
+        assert pgherd("actions", wish.id, "--cancel", *url).code == 0
+    assert pgherd("demote", "n2", "--yes", *url).code == 3

@@ -32,8 +32,9 @@ def test_words_of_choosing() -> None:
 
 def test_the_engine_reaches_the_proxy() -> None:
     assert translate.proxy_settings(load_text(SMALLEST)).engine == "auto"
-    given = load_text(f"{SMALLEST}proxy: {{engine: pump}}")
-    assert translate.proxy_settings(given).engine == "pump"
+    for name in ("uvloop", "pump", "uring"):
+        given = load_text(f"{SMALLEST}proxy: {{engine: {name}}}")
+        assert translate.proxy_settings(given).engine == name
 
 
 def test_limits_and_networks_reach_the_proxy() -> None:
@@ -75,7 +76,7 @@ def test_the_own_socket_is_for_whom_it_asks_a_password() -> None:
     [
         ("balance: random", "is not available in this version"),
         ("balance: fastest", "write least_connections or round_robin"),
-        ("engine: haproxy", "write auto, uvloop or pump"),
+        ("engine: haproxy", "write auto, uvloop, pump or uring"),
         ("read_timeout: 100ms", "100ms is too little (at least 1s, or 0 for never)"),
         ("write_timeout: 5", "5 has no unit"),
         ("listeners: [{port: 1, route: primary, fallback: none}]", "has no effect"),

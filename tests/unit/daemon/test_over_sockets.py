@@ -26,7 +26,7 @@ from pgherd.ledger.apply import HANDLERS
 from pgherd.ledger.levels import CommandTooNew, TooOld
 from pgherd.ledger.machine import Ledger
 from pgherd.ledger.outcome import note
-from pgherd.model.errors import PgherdError, PostgresError
+from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Observation, ServerSeen
@@ -108,10 +108,6 @@ class NextPeers(Peers):
         link.flush()
 
 
-async def no_server(_: bytes) -> bytes:
-    raise PostgresError("there is no server here")
-
-
 class Node:
     """Consensus and transport of one node, of this version or the next."""
 
@@ -138,7 +134,7 @@ class Node:
         )
         if is_next:
             replica.ledger = NextLedger(replica.facts)
-        self.requests = Requests(lambda: self, no_server, no_server, no_server)  # type: ignore[arg-type,return-value] # its consensus
+        self.requests = Requests(lambda: self, {})  # type: ignore[arg-type,return-value] # its consensus
         numbers = {member.raft_id: node for node, member in members.items()}
         self.peers = (NextPeers if is_next else Peers)(
             me=name,

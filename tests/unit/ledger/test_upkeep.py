@@ -8,14 +8,15 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
+from pgherd.ledger.levels import LEVEL, needed_level
 from pgherd.ledger.upkeep import ENDED_MAX
-from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Phase
+from pgherd.model.facts import Address, Facts, Handover, Kind, Member, Mode, Phase
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 from pgherd.model.upkeep import Stopped, Upkeep, Verb, WorkState
 
 replace = msgspec.structs.replace
 
-FACTS = Facts(cluster="main", level=5)
+FACTS = Facts(cluster="main", level=LEVEL)
 
 
 def taken(facts: Facts, command: cmd.AnyCommand, at_ms: int = 5) -> Facts:
@@ -116,3 +117,71 @@ def test_a_start_needs_no_stable_term() -> None:
     known = replace(herd(), upkeep=Upkeep(stopped={NodeId("n2"): Stopped("ann", 1)}))
     known = replace(known, phase=Phase.ELECTING)
     assert not taken(known, asked("w1", Verb.START)).upkeep.stopped
+
+
+# --- a switchover, and the way into maintenance --------------------------------------------------
+
+
+WISH = cmd.RequestSwitchover("s1", NodeId("n2"), "ann")
+
+
+def test_a_switchover_is_work_and_ends_with_its_wish() -> None:
+    """Refused, given up or cancelled: what became of it is kept, with the reason."""
+    known = taken(replace(herd(), system_id="73"), WISH)
+    assert known.upkeep.work("s1").state is WorkState.RUNNING
+    said = taken(known, cmd.EndSwitchover("s1", "n2 is far behind")).upkeep.work("s1")
+    assert (said.state, said.text) == (WorkState.FAILED, "n2 is far behind")
+    lost = taken(known, cmd.Begin(Term(1), NodeId("n3"), rule=202, reason="n1 died"))
+    assert (lost.upkeep.work("s1").state, lost.upkeep.work("s1").text) == (
+        WorkState.FAILED,
+        "n1 died",
+    )
+    cancel = cmd.EndWork("s1", WorkState.CANCELLED, "cancelled by ann")
+    ended = taken(known, cancel)
+    assert (ended.switchover, ended.upkeep.work("s1").state) == (None, WorkState.CANCELLED)
+    handover = Handover("s1", NodeId("n2"))
+    begun = taken(known, cmd.Begin(Term(1), NodeId("n3"), 603, "asked for", handover))
+    assert begun.upkeep.work("s1").is_open
+    assert refused(begun, cancel) == "too_late"
+
+
+def test_a_switchover_of_before_is_no_work() -> None:
+    """While a member's program is of before, all members keep the same facts."""
+    known = taken(replace(herd(), level=LEVEL - 1), WISH)
+    assert not known.upkeep.works
+
+
+def test_only_one_switchover_is_scheduled() -> None:
+    """It names a data member or nobody, and a time; and no older program is asked to keep it."""
+    later = {"verb": Verb.SWITCHOVER, "not_before_ms": 9}
+    known = taken(herd(), asked("s1", **later))
+    assert refused(known, asked("s2", **later)) == "busy"
+    assert refused(herd(), asked("s1", node="n9", **later)) == "unknown_node"
+    assert refused(herd(), asked("s1", Verb.SWITCHOVER)) == "invalid"
+    taken(known, cmd.RequestSwitchover("s3", None, "bob"))  # one at once is not in its way
+    assert needed_level(asked("s1", **later)) == LEVEL
+
+
+def test_what_is_for_later_keeps_nothing_waiting() -> None:
+    """But twice the same for one node is a mistake."""
+    known = taken(herd(), asked("w1", not_before_ms=9))
+    assert refused(known, asked("w2", not_before_ms=10)) == "busy"
+    known = taken(known, asked("w3"))
+    assert refused(known, asked("w4", Verb.RELOAD)) == "busy"
+    of_before = replace(taken(herd(), asked("w1", not_before_ms=9)), level=LEVEL - 1)
+    assert refused(of_before, asked("w2")) == "busy"
+
+
+def test_the_way_into_maintenance_is_work() -> None:
+    """It is cancelled with the maintenance, and the maintenance with it."""
+    rest = cmd.SetMaintenance(NodeId("n2"), True, "ann", until_ms=9, id="m1")
+    known = taken(herd(), rest)
+    assert known.upkeep.maintenance[NodeId("n2")].until_ms == 9
+    assert known.upkeep.work("m1").state is WorkState.RUNNING
+    back = taken(known, cmd.SetMaintenance(NodeId("n2"), False, "ann"))
+    assert back.upkeep.work("m1").state is WorkState.CANCELLED
+    undone = taken(known, cmd.EndWork("m1", WorkState.CANCELLED, "cancelled by ann"))
+    assert not undone.upkeep.maintenance
+    anew = taken(known, replace(rest, id="m2"))
+    assert [work.id for work in anew.upkeep.open_works()] == ["m2"]
+    taken(known, asked("w1", Verb.STOP))  # what it is for is not in its way

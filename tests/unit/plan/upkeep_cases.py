@@ -11,7 +11,7 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
-from pgherd.model.upkeep import Pause, Stopped, Upkeep, Verb, Work, WorkState
+from pgherd.model.upkeep import Care, Pause, Stopped, Upkeep, Verb, Work, WorkState
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 
@@ -19,7 +19,7 @@ N1, N2 = NodeId("n1"), NodeId("n2")
 def working(verb: Verb, whose: NodeId = N2, **fields: Any) -> Facts:
     """Somebody asked for this to be done with one node."""
     work = Work("w1", verb, (whose,), requested_by="ann", asked_at_ms=1, **fields)
-    return facts(level=5, upkeep=Upkeep(works=(work,)))
+    return facts(level=6, upkeep=Upkeep(works=(work,)))
 
 
 def in_hand(verb: Verb, mark: str, node: NodeId = N2) -> Facts:
@@ -30,6 +30,11 @@ def in_hand(verb: Verb, mark: str, node: NodeId = N2) -> Facts:
 OVER = facts(level=5, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1, until_ms=NOW)))
 PAUSED = facts(level=5, upkeep=Upkeep(pause=Pause("p1", "ann", "", since_ms=1)))
 STOPPED = facts(level=5, upkeep=Upkeep(stopped={N2: Stopped("ann", since_ms=1)}))
+RUNNING = WorkState.RUNNING
+SHIFT = working(Verb.SWITCHOVER, not_before_ms=NOW)
+SHIFT_PAUSED = replace(SHIFT, upkeep=replace(SHIFT.upkeep, pause=PAUSED.upkeep.pause))
+RESTED = facts(level=6, upkeep=Upkeep(maintenance={N2: Care("ann", "", 1, until_ms=NOW)}))
+RESTS = replace(working(Verb.MAINTENANCE, state=RUNNING), sync=sync(3))
 OUT = replace(in_hand(Verb.REINIT, "leaves"), sync=sync(3))
 COPIES = replace(in_hand(Verb.REINIT, "a2"), sync=sync(3))
 HERD_UPKEEP: tuple[tuple[str, int, object, Any], ...] = (
@@ -42,6 +47,12 @@ HERD_UPKEEP: tuple[tuple[str, int, object, Any], ...] = (
         cmd.CrossOff,
         look(in_hand(Verb.RESTART, "100"), report(2, standby(pid=101))),
     ),
+    ("a switchover is due", 1110, cmd.RequestSwitchover, look(SHIFT)),
+    ("a switchover is due in a pause", 1111, cmd.EndWork, look(SHIFT_PAUSED)),
+    ("a maintenance is over", 1112, cmd.EndMaintenance, look(RESTED)),
+    ("no commit counts on it", 1113, cmd.EndWork, look(RESTS)),
+    ("nothing pends", 1114, cmd.CrossOff, look(working(Verb.RESTART, only_pending=True))),
+    ("a wish is lost", 1115, cmd.EndWork, look(working(Verb.SWITCHOVER, state=RUNNING))),
     ("nobody took over", 1104, cmd.EndWork, look(in_hand(Verb.RESTART, "moves", N1))),
 )
 MEMBER_UPKEEP: tuple[tuple[str, int, type[act.Action] | None, Any], ...] = (

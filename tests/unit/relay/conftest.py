@@ -57,6 +57,7 @@ class Rig:
     def __init__(self, folder: Path, settings: ProxySettings) -> None:
         self.settings = settings
         self.loop = "auto"
+        self.program = ("-m", "pgherd.relay.main")
         self.path = folder / "proxy.sock"
         self.control = ProxyControl(self.path, settings)
         self.process: subprocess.Popen[bytes] | None = None
@@ -67,8 +68,7 @@ class Rig:
         return next(one.port for one in self.settings.listeners if one.route is route)
 
     def launch(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "pgherd.relay.main", "--control", str(self.path)]
-        command += ["--loop", self.loop]
+        command = [sys.executable, *self.program, "--control", str(self.path), "--loop", self.loop]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         return self.process
@@ -294,7 +294,10 @@ def rig() -> Iterator[RigFactory]:
 
     @contextlib.asynccontextmanager
     async def make(
-        loop: str = "auto", preference: Preference = PREFERENCE, **options: Any
+        loop: str = "auto",
+        preference: Preference = PREFERENCE,
+        program: tuple[str, ...] = (),
+        **options: Any,
     ) -> AsyncIterator[Rig]:
         listeners = tuple(
             ListenerSettings("127.0.0.1", free_port(), route, preference=preference)
@@ -302,6 +305,7 @@ def rig() -> Iterator[RigFactory]:
         )
         made = Rig(folder, ProxySettings(listeners=listeners, **options))
         made.loop = loop
+        made.program = program or made.program
         made.log.unlink(missing_ok=True)
         try:
             await made.start()

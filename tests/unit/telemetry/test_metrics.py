@@ -11,6 +11,7 @@ from pgherd.model.facts import Address, Facts, Kind, Member, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Observation, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.model.slots import SlotKind, SlotSeen
 from pgherd.model.vip import Follow, VipSeen
 from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen, ReplicaSeen
 
@@ -105,6 +106,30 @@ def test_only_the_holder_of_a_lease_tells_what_is_left_of_it() -> None:
     assert name not in samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
 
 
+def test_slots_are_told_by_whoever_has_them() -> None:
+    """What each holds back; a temporary one is nobody's business; given up ones are counted."""
+    slots = (
+        SlotSeen("pgherd_n2", SlotKind.PHYSICAL, Lsn(400), active=True),
+        SlotSeen("pgherd_n3", SlotKind.PHYSICAL),
+        SlotSeen("backup", SlotKind.PHYSICAL, Lsn(400), lost=True),
+        SlotSeen("copying", SlotKind.PHYSICAL, Lsn(400), temporary=True),
+    )
+    own = report(N1, msgspec.structs.replace(PRIMARY, replication_slots=slots))
+    metrics = Metrics(node=N1, version="0.1.0")
+    metrics.gave_slot_up()
+    found = samples(metrics.render(facts=FACTS, reports={N1: own}, raft=RAFT))
+    told = {name: value for name, value in found.items() if name.startswith("pgherd_slot")}
+    assert told == {
+        "pgherd_slot_retained_bytes{slot=pgherd_n2}": 600,
+        "pgherd_slot_retained_bytes{slot=pgherd_n3}": 0,
+        "pgherd_slot_retained_bytes{slot=backup}": 0,
+        "pgherd_slot_keeps_nothing{slot=pgherd_n2}": 0,
+        "pgherd_slot_keeps_nothing{slot=pgherd_n3}": 1,
+        "pgherd_slot_keeps_nothing{slot=backup}": 1,
+        "pgherd_slots_given_up_total": 1,
+    }
+
+
 def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
     name = "pgherd_proxy_connections_total{listener=primary:5432,result=opened}"
@@ -127,7 +152,7 @@ def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
 
 def test_the_engine_is_named_only_while_it_carries() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
-    for engine in ("pump", "uvloop"):
+    for engine in ("pump", "uvloop", "uring"):
         proxy = ProxySeen(engine=engine)
         found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy))
         told = {name: value for name, value in found.items() if "proxy_engine" in name}

@@ -1,4 +1,4 @@
-"""What every command of the ledger is made from. Which there are is `commands`'s to list."""
+"""What all commands of the ledger have in common; the commands are in `commands`."""
 
 from __future__ import annotations
 
