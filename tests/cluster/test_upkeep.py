@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
+from tending import done, ended, node
 from test_choice import Reads
 
 from pgherd.proof.herd import LocalHerd
@@ -16,29 +16,6 @@ from pgherd.proof.trials import conclude
 from pgherd.proof.writers import Writers
 
 StartWriters = Callable[..., Writers]
-
-ENDED = ("done", "failed", "cancelled")
-
-
-def ended(herd: LocalHerd, action: dict[str, Any], *, deadline_s: float = 60) -> dict[str, Any]:
-    """The action once it has ended."""
-    found = action
-
-    def over() -> bool:
-        nonlocal found
-        found = herd.ask(f"/actions/{action['id']}")
-        return found["state"] in ENDED
-
-    herd.wait_for(over, f"the end of {action['action']}", deadline_s=deadline_s)
-    return found
-
-
-def done(herd: LocalHerd, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Ask for an action and wait until it is done."""
-    asked = herd.ask(path, method="POST", body=body or {}, timeout_s=15.0)
-    found = ended(herd, asked)
-    assert found["state"] == "done", found
-    return found
 
 
 def replica(herd: LocalHerd) -> str:
@@ -57,11 +34,6 @@ def shown(herd: LocalHerd, *words: str) -> str:
 def readers(herd: LocalHerd) -> set[str]:
     """Which servers new sessions of the proxies' replica listeners get."""
     return {server for name in herd.nodes for server in Reads(herd, name).one_by_one(3)}
-
-
-def node(herd: LocalHerd, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = herd.ask(f"/nodes/{name}")
-    return found
 
 
 def all_wait(herd: LocalHerd) -> bool:

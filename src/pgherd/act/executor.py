@@ -16,22 +16,27 @@ from pgherd.act import (
     following,
     forwarding,
     leading,
+    remedies,
     room,
     slotkeeping,
 )
+from pgherd.act.book import Book
 from pgherd.act.failpoints import POINTS, act_name
 from pgherd.act.hands import ActFailed, Hands, StaleAct
 from pgherd.model import action as act
 from pgherd.model.action import Action, Planned
 from pgherd.model.errors import PgherdError, PostgresError
 from pgherd.model.ids import Term
+from pgherd.model.remedy import Ending
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import now_ms
+from pgherd.telemetry.boottime import now_ms, unix_ms
 
 log = logs.get("act")
 
 PAUSE_FIRST_MS = 100
 PAUSE_MAX_MS = 5000
+COPY_PAUSE_MAX_MS = 300_000
+"""A copy that failed late is not begun again before as long has passed once more, up to this."""
 STARTS_MAX = 4
 """Starts that fail in a row before a directory is taken for broken: a follower then copies."""
 
@@ -66,6 +71,8 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Configure: configuring.configure,
     act.EnsureRoles: leading.ensure_roles,
     act.Reload: following.reload,
+    act.RestartReceiver: remedies.restart_receiver,
+    act.Repoint: remedies.repoint,
 }
 CANCELLABLE = (
     act.Settle,
@@ -89,12 +96,14 @@ class Executor:
         *,
         look: Callable[[], Awaitable[object]],
         finished: Callable[[Planned, bool], None],
+        book: Book | None = None,
     ) -> None:
         self.hands = hands
         self._look = look
         self.current: Planned | None = None
         self.failure = ""
-        self.dead_end = False
+        self.book = book or Book()
+        hands.commanded = self.book.commanded
         self._finished = finished
         self._task: asyncio.Task[None] | None = None
         self._pause_ms = 0
@@ -106,6 +115,11 @@ class Executor:
     @property
     def is_busy(self) -> bool:
         return self._task is not None and not self._task.done()
+
+    @property
+    def dead_end(self) -> bool:
+        """Whether this directory cannot follow or be rewound, so that only a new copy helps."""
+        return self.book.dead_end == self.hands.promises().incarnation
 
     def doing(self) -> Action | None:
         """The act that runs now."""
@@ -163,31 +177,39 @@ class Executor:
         name = type(action).__name__
         log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason)
         began, done = now_ms(), False
+        is_remedy = self.book.begun(planned, unix_ms=unix_ms())
+        ending, why = Ending.CUT, ""
         try:
+            await self._save_book()
             if POINTS:
                 await POINTS.strike(f"before.{act_name(type(action))}")
             await ACTUATORS[type(action)](self.hands, action)
             if POINTS:
                 await POINTS.strike(f"after.{act_name(type(action))}")
-            done = True
+            done, ending = True, Ending.DONE
             self._succeeded(action)
         except asyncio.CancelledError:
             log.info("act.overtaken", act=name)
         except StaleAct as stale:
             log.info("act.stale", act=name, reason=str(stale))
         except (ActFailed, PgherdError, OSError) as error:
-            self._failed(action, error)
+            ending, why = Ending.FAILED, str(error)
+            self._failed(action, error, took_ms=now_ms() - began)
         except Exception as error:
             log.error("act.broken", act=name, exc_info=error)
-            self._failed(action, error)
+            ending, why = Ending.FAILED, repr(error)
+            self._failed(action, error, took_ms=now_ms() - began)
         log.info("act.ended", act=name, done=done, ms=now_ms() - began)
+        if is_remedy:
+            self.book.ended(ending, why, unix_ms=unix_ms())
         # The next decision must see what this act did, or it would be decided again.
         self._looking = True
         try:
+            await self._save_book()
             await self._look()
         finally:
             self.current = None
-            self.hands.progress(-1)
+            self.hands.progress(None)
             self._finished(planned, done)
 
     def _succeeded(self, action: Action) -> None:
@@ -195,16 +217,22 @@ class Executor:
         if isinstance(action, act.StartStandby):
             self._starts_failed = 0
         if isinstance(action, act.Rebuild | act.Follow | act.Promote):
-            self.dead_end = False
+            self.book.mark_dead_end(None)
 
-    def _failed(self, action: Action, error: Exception) -> None:
+    async def _save_book(self) -> None:
+        if self.book.is_unsaved:
+            await asyncio.to_thread(self.book.save)
+
+    def _failed(self, action: Action, error: Exception, *, took_ms: int) -> None:
         self.failure = f"{type(action).__name__}: {error}"
         again = self._failed_action == action
         self._pause_ms = min(PAUSE_MAX_MS, self._pause_ms * 2) if again else PAUSE_FIRST_MS
+        if isinstance(action, act.Rebuild):
+            self._pause_ms = max(self._pause_ms, min(took_ms, COPY_PAUSE_MAX_MS))
         self._failed_action = action
         self._not_before = now_ms() + self._pause_ms
         self._starts_failed += isinstance(action, act.StartStandby)
         never_starts = isinstance(error, PostgresError) and self._starts_failed >= STARTS_MAX
         if never_starts or (isinstance(error, ActFailed) and error.hopeless):
-            self.dead_end = True
+            self.book.mark_dead_end(self.hands.promises().incarnation)
         log.warning("act.failed", act=type(action).__name__, reason=str(error))

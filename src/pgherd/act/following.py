@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from pgherd.act import configuring
+from pgherd.act import configuring, copying
 from pgherd.act.failpoints import reached
 from pgherd.act.forwarding import end_lending
 from pgherd.act.ghosts import end as end_ghosts
@@ -150,32 +150,24 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
     hands.guard(a.term)
     await _end_ghosts(hands)
     incarnation = hands.new_incarnation()
-    side = await clone.basebackup(
-        hands.server.data_dir,
-        binaries=hands.server.binaries,
-        user=hands.server.user,
-        conninfo=conninfo(
-            hands.server.settings,
-            host=a.host,
-            port=a.port,
-            application_name=f"pgherd-clone-{hands.me}",
-            role=hands.server.settings.replication_role,
-        ),
-        incarnation=incarnation,
-        on_progress=hands.progress,
-    )
+    made = await copying.make(hands, a, incarnation)
+    side = made.side
     await reached("rebuild.copied")
     hands.guard(a.term)
     hands.uncut = True  # from here on directory and promises change together
     last = await _last_position(hands)
-    settled = await _settled(hands, a.term, side)
+    settled = await _settled(hands, a.term, side) if not made.by_command else None
     await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
     swapped = await clone.swap_in(
         side, hands.server.data_dir, user=hands.server.user, last=last, settled=settled
     )
     log.info("rebuild.swapped", kept=str(swapped.kept or ""))
     await reached("rebuild.swapped")
-    await _adopt(hands, a.term, a, incarnation=incarnation, floor=None, dirty_rewind=False)
+    new = {"incarnation": incarnation, "floor": None, "dirty_rewind": False}
+    if made.by_command:  # of whose reign its WAL is shows once it runs, without upstream
+        await hands.change(adopted=Term(0), adopted_leader=None, frozen=None, **new)
+    else:
+        await _adopt(hands, a.term, a, **new)
 
 
 async def _last_position(hands: Hands) -> Position | None:

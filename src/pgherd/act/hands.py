@@ -13,6 +13,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
 from pgherd.model.pgconfig import EMPTY, ConfigVersion
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Copied
 from pgherd.postgres.look import Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -33,6 +34,13 @@ class ActFailed(Exception):
         self.hopeless = hopeless
 
 
+class Cloning(msgspec.Struct, frozen=True):
+    """How a copy is made. max_rate_bytes: in a second, 0 = no limit · command: () = none."""
+
+    max_rate_bytes: int = 0
+    command: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Hands:
     """The local server, the promises, and who we are.
@@ -41,7 +49,9 @@ class Hands:
     through consensus · fenced: whom a fencing command of this process was successful for · at_rest:
     to be called once nothing is acknowledged alone any more, for who keeps a deadline · config: the
     newest version of the cluster's configuration · logins: as of which changes of passwords the
-    ledger wants roles · tell: an event of this node, by kind and words.
+    ledger wants roles · cloning: how copies are made, may be replaced at any time · commanded: to
+    be called once the operator's command has made one · tell: an event of this node, by kind and
+    words.
     """
 
     me: NodeId
@@ -51,7 +61,7 @@ class Hands:
     save: Callable[[Promises], Awaitable[None]]
     history: Callable[[], tuple[Reign, ...]]
     new_incarnation: Callable[[], str]
-    progress: Callable[[int], None]
+    progress: Callable[[Copied | None], None]
     submit: Callable[[AnyCommand], Awaitable[Outcome]]
     seal_timeout_s: float = 20.0
     start_deadline_s: float = 30.0
@@ -63,6 +73,8 @@ class Hands:
     at_rest: Callable[[], None] = lambda: None
     config: Callable[[], ConfigVersion] = lambda: EMPTY
     logins: Callable[[], str] = str
+    cloning: Cloning = field(default_factory=Cloning)
+    commanded: Callable[[], None] = lambda: None
     tell: Callable[[str, str], None] = lambda kind, text: None
 
     @property

@@ -29,7 +29,8 @@ def problem_of(report: Observation | None) -> str:
         return ""
     server = report.server
     coming_up = crashing.progress(server.recovery)
-    said = (server.problem, coming_up, server.settings_problem, *report.alarms)
+    stuck = report.repairs.stuck
+    said = (server.problem, coming_up, stuck, server.settings_problem, *report.alarms)
     return "; ".join(text for text in said if text)
 
 
@@ -43,7 +44,9 @@ def pending(report: Observation | None) -> dict[str, PendingRestart] | None:
 def unwell(reports: Iterable[Observation | None]) -> list[str]:
     """What servers that do their work suffer from all the same."""
     return [
-        f"{report.node}: {report.server.problem}"
+        f"{report.node}: {text}"
         for report in reports
-        if report is not None and report.server.problem
+        if report is not None
+        for text in (report.server.problem, report.repairs.stuck)
+        if text
     ]

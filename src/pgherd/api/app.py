@@ -22,6 +22,7 @@ from pgherd.api import (
     joins,
     membership,
     passwords,
+    progress,
     reads,
     replication,
     slots,
@@ -76,8 +77,8 @@ def build_app(
         unix_s=unix_s,
     )
     rooms = (
-        *(reads, changes, membership, replication, slots, configuring, passwords, upkeep),
-        *(checks, joins),
+        *(reads, progress, changes, membership, replication, slots),
+        *(configuring, passwords, upkeep, checks, joins),
     )
     for room in rooms:
         app.include_router(room.router)

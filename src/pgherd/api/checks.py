@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from pgherd.api import views
+from pgherd.api import distance, views
 from pgherd.api.deps import Services, ServicesDep
 from pgherd.api.failures import Problem
 from pgherd.api.suffrage import spare_voters
@@ -131,6 +131,15 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
         raft=raft,
         proxy=counts,
         split_brain=views.split_brain(seen),
+        replicas={
+            member.node: told.ReplicaSeen(
+                state=views.state_of(seen, member),
+                lag_bytes=distance.lag_bytes(seen, member),
+                lag_ms=distance.lag_ms(seen, member),
+            )
+            for member in views.data_members(seen.facts)
+            if not seen.facts.is_leader(member.node)
+        },
     )
 
 

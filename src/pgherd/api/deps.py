@@ -65,6 +65,7 @@ class Services:
             unix_ms=int(self.unix_s() * 1000),
             failover_enabled=self.failover_enabled(),
             fresh_ms=self.fresh_ms,
+            trail=self.herd.trail(),
         )
 
 

@@ -21,6 +21,7 @@ from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.plan.splitbrain import Noticed
+from pgherd.plan.trail import Trail
 
 
 class RaftRole(StrEnum):
@@ -200,6 +201,10 @@ class Herd(Protocol):
 
     def now(self) -> Instant:
         """The clock of `Heard.at`."""
+        ...
+
+    def trail(self) -> Trail:
+        """When the primary's WAL was where, as this node heard it."""
         ...
 
     def raft(self) -> RaftSeen:

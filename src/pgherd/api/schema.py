@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from pgherd.api.configschema import PendingRestart
+from pgherd.api.repairschema import Remedy
 from pgherd.api.shape import Model, NodeName
 from pgherd.api.upkeepschema import Maintenance, Pause
 from pgherd.api.vipschema import Vip
@@ -147,10 +148,16 @@ class Tags(Model):
     nofailover: bool
     nosync: bool
     noloadbalance: bool = False
+    clonefrom: bool = False
 
 
 class Node(Model):
-    """One member. role is what the ledger gives it, state is what its agent sees."""
+    """One member. role is what the ledger gives it, state is what its agent and its primary see.
+
+    state_reason: of a replica that is stuck, diverged or rebuilding · lag_bytes, lag_ms: of the
+    primary's WAL, what it has not replayed, and for how long at least the primary has had that ·
+    remedies: what was done about it lately.
+    """
 
     node_id: NodeName
     name: NodeName
@@ -178,6 +185,8 @@ class Node(Model):
     last_seen: str | None
     doing: str
     progress_percent: int | None
+    state_reason: str = ""
+    remedies: list[Remedy] = Field(default_factory=list)
     problem: str
     pending_restart: dict[str, PendingRestart] | None
 

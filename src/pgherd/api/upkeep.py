@@ -181,9 +181,17 @@ async def start_node(order: OrderDep) -> schema.Action:
 
 
 @router.post("/api/v1/nodes/{node_id}/reinitialize", status_code=202)
-async def reinitialize_node(order: OrderDep) -> schema.Action:
-    """Set the data directory of a replica aside and copy the primary anew."""
-    return await order.ask(Verb.REINIT)
+async def reinitialize_node(
+    node_id: NodeName,
+    services: ServicesDep,
+    caller: OperatorDep,
+    body: schema.ReinitRequest | None = None,
+) -> schema.Action:
+    """Set the data directory of a replica aside and copy another node anew."""
+    wanted = body or schema.ReinitRequest()
+    if wanted.source is not None and wanted.from_leader:
+        raise Problem(422, "invalid", "source and from_leader exclude each other")
+    return await Order(node_id, services, caller, wanted).ask(Verb.REINIT)
 
 
 @router.post("/api/v1/cluster/restart", status_code=202)
@@ -252,6 +260,8 @@ async def ask_for(
         not_before_ms=due(services, wanted.at),
         rolling=rolling,
         force=wanted.force,
+        source=source_of(services.herd.facts(), wanted),
+        from_leader=isinstance(wanted, schema.ReinitRequest) and wanted.from_leader,
         only_pending=isinstance(wanted, schema.RestartRequest) and wanted.pending,
     )
     await submit(services, command)
@@ -261,6 +271,12 @@ async def ask_for(
 def due(services: Services, text: str | None) -> int:
     """When an operator means, in ms since 1970; 0 for never."""
     return unix_ms_of(text, now_ms=int(services.unix_s() * 1000))
+
+
+def source_of(facts: Facts, wanted: schema.WorkRequest) -> NodeId | None:
+    """Which node was asked to be copied."""
+    named = wanted.source if isinstance(wanted, schema.ReinitRequest) else None
+    return find(facts, named).node if named is not None else None
 
 
 # --- what became of it ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from pgherd.api.shape import Model, NodeName
 
@@ -74,6 +74,18 @@ class WorkRequest(Model):
     at: str | None = Field(default=None, max_length=64)
     reason: str = Field(default="", max_length=REASON_MAX)
     force: bool = False
+
+
+class ReinitRequest(WorkRequest):
+    """source: the replica to copy · from_leader: the primary, whatever clonefrom says.
+
+    Neither: a replica with clonefrom, if one can be copied, else the primary.
+    """
+
+    source: NodeName | None = Field(
+        default=None, max_length=64, validation_alias=AliasChoices("source", "from")
+    )
+    from_leader: bool = False
 
 
 class RestartRequest(WorkRequest):

@@ -1,8 +1,8 @@
 """What the facts and the reports mean to people: roles, states, lag, health. Pure.
 
 Owns every derivation that the API shows. role is what the ledger assigned, state what a node's own
-agent saw; lag is measured against the primary's position, never against what a replica happened to
-receive. Leaves transport to the routes, and what has been to `stories`.
+agent and its primary saw; how far a replica is behind is `distance`'s. Leaves
+transport to the routes, and what has been to `stories`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,26 @@ from typing import Literal
 
 import msgspec
 
-from pgherd.api import advice, ailing, cautions, inhand, leases, promising, schema, vips
+from pgherd.api import (
+    advice,
+    ailing,
+    cautions,
+    distance,
+    inhand,
+    leases,
+    promising,
+    repairing,
+    schema,
+    vips,
+)
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.api.times import iso
-from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Facts, Kind, Member, Phase
-from pgherd.model.ids import CLOSED_NAME, Instant, Lsn, NodeId, format_lsn
+from pgherd.model.ids import CLOSED_NAME, Instant, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
 from pgherd.plan.splitbrain import Noticed
+from pgherd.plan.trail import Trail
+from pgherd.plan.truth import Standing
 
 FRESH_MS = 1500
 """A report older than this says nothing about now: the default of `failover.detect`."""
@@ -36,6 +48,7 @@ class Seen(msgspec.Struct, frozen=True):
     noticed: tuple[Noticed, ...] = ()
     failover_enabled: bool = True
     fresh_ms: int = FRESH_MS
+    trail: Trail = msgspec.field(default_factory=Trail)
 
     def fresh(self, node: NodeId) -> Observation | None:
         """A node's report, if it is recent enough to speak for now."""
@@ -113,6 +126,9 @@ def state_of(seen: Seen, member: Member) -> str:
     if member.kind is not Kind.DATA:
         return "running" if is_healthy(seen, member) else "no proxy"
     server = report.server
+    stands = distance.truth(seen, member)
+    if stands is not None:
+        return stands[0].value
     plain = {
         Server.NONE: "empty",
         Server.UNUSABLE: "unusable",
@@ -124,7 +140,7 @@ def state_of(seen: Seen, member: Member) -> str:
         return plain[server.state]
     if server.state is Server.PRIMARY:
         return primary_state(seen, member.node)
-    return standby_state(seen, member, report)
+    return standby_state(seen, report)
 
 
 def primary_state(seen: Seen, node: NodeId) -> str:
@@ -134,42 +150,14 @@ def primary_state(seen: Seen, node: NodeId) -> str:
     return "promoting" if establishing else "closed"
 
 
-def standby_state(seen: Seen, member: Member, report: Observation) -> str:
-    if is_streaming(seen, member.node):
-        leader = seen.facts.leader
-        primary = seen.fresh(leader.node) if leader is not None else None
-        senders = primary.server.senders if primary is not None else ()
-        behind = any(one.member == member.key and one.state == "catchup" for one in senders)
-        return "catching up" if behind else "streaming"
+def standby_state(seen: Seen, report: Observation) -> str:
+    """Of a standby that follows nobody in a stable term."""
+    if is_streaming(seen, report.node):
+        return Standing.STREAMING.value
     frozen = report.promises.frozen
     if seen.facts.phase is Phase.ELECTING and frozen is not None:
         return "sealed" if frozen.term == seen.facts.term else "sealing"
     return "connecting" if report.server.upstream is not None else "waiting"
-
-
-def primary_lsn(seen: Seen) -> Lsn | None:
-    """How far the newest known WAL of the leader reaches."""
-    leader = seen.facts.leader
-    report = seen.newest(leader.node) if leader is not None else None
-    if report is None or report.server.position is None:
-        return None
-    return max(report.server.position.lsn, report.server.insert_lsn)
-
-
-def lag_bytes(seen: Seen, member: Member) -> int | None:
-    """Bytes of the primary's WAL that a member has not replayed; None when that is not known.
-
-    A position that is not on the leader's history has no lag: it will be rewound.
-    """
-    end, report = primary_lsn(seen), seen.newest(member.node)
-    if member.kind is not Kind.DATA or end is None or report is None:
-        return None
-    if seen.facts.is_leader(member.node):
-        return 0
-    position = report.server.position
-    if position is None or not contains(seen.facts.history, position):
-        return None
-    return max(0, end - position.lsn)
 
 
 def node(seen: Seen, member: Member) -> schema.Node:
@@ -195,13 +183,15 @@ def node(seen: Seen, member: Member) -> schema.Node:
         timeline=server.timeline if server is not None else 0,
         lsn=format_lsn(position.lsn) if position is not None else None,
         epoch=position.epoch if position is not None else None,
-        lag_bytes=lag_bytes(seen, member),
+        lag_bytes=distance.lag_bytes(seen, member),
+        lag_ms=distance.lag_ms(seen, member),
         zone=tags.zone,
         tags=schema.Tags(
             failover_priority=tags.failover_priority,
             nofailover=tags.nofailover,
             nosync=tags.nosync,
             noloadbalance=report is not None and report.noloadbalance,
+            clonefrom=report is not None and report.clonefrom,
         ),
         maintenance=inhand.maintenance(seen.facts, member.node),
         stopped_by=inhand.stopped_by(seen.facts, member.node),
@@ -211,6 +201,8 @@ def node(seen: Seen, member: Member) -> schema.Node:
         last_seen=iso(seen.unix_ms - ago) if heard is not None else None,
         doing=report.doing if report is not None else "",
         progress_percent=ailing.progress(report),
+        state_reason=stands[1] if (stands := distance.truth(seen, member)) is not None else "",
+        remedies=repairing.remedies(report),
         problem=ailing.problem_of(report),
         pending_restart=ailing.pending(report),
     )
@@ -420,13 +412,13 @@ def status(seen: Seen) -> schema.ClusterStatus:
 def health(seen: Seen) -> schema.ClusterHealthAnswer:
     """Whether writes are possible, in short. Lag: of the healthy replica furthest behind."""
     facts = seen.facts
-    lags = [
-        lag
+    replicas = [
+        member
         for member in data_members(facts)
         if is_healthy(seen, member) and not facts.is_leader(member.node)
-        for lag in [lag_bytes(seen, member)]
-        if lag is not None
     ]
+    lags = [lag for one in replicas if (lag := distance.lag_bytes(seen, one)) is not None]
+    late = [lag for one in replicas if (lag := distance.lag_ms(seen, one)) is not None]
     return schema.ClusterHealthAnswer(
         cluster_status=cluster_health(seen),
         healthy_nodes=healthy_nodes(seen),
@@ -434,6 +426,7 @@ def health(seen: Seen) -> schema.ClusterHealthAnswer:
         primary_node_id=primary_of(seen),
         has_quorum=has_quorum(seen),
         replication_lag_bytes=max(lags, default=None),
+        replication_lag_ms=max(late, default=None),
     )
 
 
@@ -464,7 +457,7 @@ def check(seen: Seen, *, proxy: ProxySeen | None, version: str) -> schema.Check:
         has_quorum=has_quorum(seen),
         timeline=report.server.timeline if report is not None else 0,
         lsn=format_lsn(position.lsn) if position is not None else None,
-        lag_bytes=lag_bytes(seen, member) if member is not None else None,
+        lag_bytes=distance.lag_bytes(seen, member) if member is not None else None,
         epoch=seen.facts.term,
         version=version,
     )
@@ -489,5 +482,5 @@ def serves_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
     member = seen.facts.members.get(seen.me)
     if member is None or not is_streaming(seen, seen.me) or not is_healthy(seen, member):
         return False
-    lag = lag_bytes(seen, member)
+    lag = distance.lag_bytes(seen, member)
     return lag_bytes_max is None or (lag is not None and lag <= lag_bytes_max)

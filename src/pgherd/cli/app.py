@@ -96,6 +96,7 @@ def build() -> typer.Typer:
         membership,
         parameters,
         passwords,
+        progress,
         promising,
         saving,
         slots,
@@ -113,7 +114,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command("start")(making.start)
-    for room in (watching, changing, upkeep, tending, membership, making):
+    for room in (watching, progress, changing, upkeep, tending, membership, making):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     groups = {"": app}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 PIPE_WIDTH = 200
+BAR_WIDTH = 20
 
 
 class Format(StrEnum):
@@ -63,7 +64,7 @@ def word(cell: Any) -> str:
 
 
 GOOD = ("operational", "running", "streaming", "normal", "primary")
-BAD = ("down", "unreachable", "hung", "unusable", "stopped", "closed")
+BAD = ("down", "unreachable", "hung", "unusable", "stopped", "closed", "stuck", "diverged")
 
 
 def style_of(cell: Any) -> str:
@@ -82,6 +83,12 @@ def size(count: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TB"
+
+
+def bar(percent: int) -> str:
+    """How far something has come, drawn."""
+    full = BAR_WIDTH * min(max(percent, 0), 100) // 100
+    return f"[{'#' * full}{'.' * (BAR_WIDTH - full)}] {percent} %"
 
 
 def line(text: str = "") -> None:

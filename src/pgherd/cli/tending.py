@@ -23,6 +23,7 @@ from pgherd.cli.changing import (
     tell,
 )
 from pgherd.cli.output import Format, emit, line, say, table
+from pgherd.cli.progress import Progress
 from pgherd.cli.upkeep import ReasonOption, UntilOption, paused
 from pgherd.model.errors import OperatorError, PgherdError
 
@@ -133,17 +134,32 @@ def start_postgres(common: Common, node: NodeArgument, no_wait: NoWaitOption = F
 def reinit(
     common: Common,
     node: NodeArgument,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="NODE", help="Copy this replica.")
+    ] = None,
+    from_leader: Annotated[
+        bool, typer.Option("--from-leader", help="Copy the primary, whatever clonefrom says.")
+    ] = False,
     reason: ReasonOption = "",
     force: ForceOption = False,
     no_wait: NoWaitOption = False,
     yes: YesOption = False,
 ) -> None:
-    """Set a replica's data directory aside and copy the primary anew."""
+    """Set a replica's data directory aside and copy another node anew."""
+    if source is not None and from_leader:
+        raise OperatorError("--from and --from-leader exclude each other", "leave one of them out")
     target = named(common, node)
-    say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from the primary")
+    lender = named(common, source)["name"] if source is not None else None
+    whom = lender or ("the primary" if from_leader else "the primary, or a replica with clonefrom")
+    say(f"plan: copy {target['name']} ({target['role']}, {target['state']}) anew from {whom}")
     say("      it leaves the sync set first; what it has now is kept aside")
     agree(yes)
-    ask_one(common, target, "reinitialize", {"reason": reason, "force": force}, no_wait=no_wait)
+    body: dict[str, Any] = {"reason": reason, "force": force}
+    if lender is not None:
+        body["source"] = lender
+    if from_leader:
+        body["from_leader"] = True
+    ask_one(common, target, "reinitialize", body, no_wait=no_wait)
 
 
 @asking
@@ -237,14 +253,16 @@ def ask_one(
 
 def follow(common: Common, found: dict[str, Any], *, no_wait: bool) -> None:
     """Tell each step until the action has ended, or is due later; its id is the answer."""
-    told = Told()
+    told, shows = Told(), Progress()
     while not no_wait and found["state"] in ("pending", "running"):
         if found["state"] == "pending" and found["due_at"]:
             say(f"is due at {found['due_at']}; cancel: pgherd actions {found['id']} --cancel")
             break
         told.say(found)
+        shows.show(common, found["node"])
         time.sleep(POLL_S)
         found = common.api().get(f"/api/v1/actions/{found['id']}")
+    shows.end()
     if not no_wait:
         told.say(found)
     if common.output is not Format.TABLE:

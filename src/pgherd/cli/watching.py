@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.output import Format, emit, line, say, size, table
+from pgherd.cli.output import Format, bar, emit, line, say, size, table
 from pgherd.cli.upkeep import paused
 from pgherd.model.errors import PgherdError
 
 WATCH_S = 1.0
+LATE_MS = 1000
 CLEAR = "\x1b[H\x1b[2J"
 NODE_COLUMNS = (
     "node",
@@ -88,8 +89,22 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     for problem in (*found["problems"], *found.get("warnings", ())):
         line(f"! {problem}")
     for node in found["nodes"]:
+        if told := repaired(node):
+            line(f"! {told}")
         if waits := node.get("pending_restart"):
             line(f"! {node['name']} waits for a restart: {', '.join(pending(waits))}")
+
+
+def repaired(node: dict[str, Any]) -> str:
+    """What is done about a node that does not do its work, or was done in vain."""
+    remedies = node.get("remedies") or []
+    last = remedies[-1] if remedies else None
+    if last is None or (node["is_healthy"] and last["state"] != "running"):
+        return ""
+    times = f", {last['tries']} times in a row" if last["tries"] > 1 else ""
+    why = f": {last['problem']}" if last["problem"] else ""
+    source = f" of {last['source']}" if last["source"] else ""
+    return f"{node['name']}: {last['step']}{source}, {last['state']}{times}{why}"
 
 
 def pending(waits: dict[str, dict[str, str]]) -> list[str]:
@@ -129,7 +144,7 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
                 node["is_voter"],
                 node["epoch"],
                 node["timeline"],
-                size(node["lag_bytes"]),
+                lag(node),
                 f"{node['host']}:{node['postgresql_port']}",
                 doing(node),
             )
@@ -139,11 +154,19 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
     )
 
 
+def lag(node: dict[str, Any]) -> str:
+    """How far behind, in bytes and, where it is worth saying, in time."""
+    late_ms = node.get("lag_ms")
+    text = size(node["lag_bytes"])
+    return f"{text}, {late_ms / 1000:.0f} s" if late_ms and late_ms >= LATE_MS else text
+
+
 def doing(node: dict[str, Any]) -> str:
     percent = node["progress_percent"]
     text = str(node["doing"] or node["problem"])
-    text += " (noloadbalance)" if node["tags"]["noloadbalance"] else ""
-    return f"{text} {percent} %" if percent is not None else text
+    marks = [name for name in ("noloadbalance", "clonefrom") if node["tags"].get(name)]
+    text += f" ({', '.join(marks)})" if marks else ""
+    return f"{text} {bar(percent)}" if percent is not None else text
 
 
 @asking

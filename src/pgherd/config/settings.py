@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
 from pgherd.config.bootstrap import Bootstrap
+from pgherd.config.cloning import Clone
 from pgherd.config.fencing import FenceChoice, WatchdogMode
 from pgherd.config.fields import (
     BinDir,
@@ -68,6 +69,9 @@ class Tags(Section):
     nosync: Annotated[Flag, Key("Never wait for this node's acknowledgement.", LIVE)] = False
     noloadbalance: Annotated[
         Flag, Key("As a replica, take no new sessions from the replica ports.", LIVE)
+    ] = False
+    clonefrom: Annotated[
+        Flag, Key("As a replica, be copied by nodes that need a copy, not the primary.", LIVE)
     ] = False
 
 
@@ -213,6 +217,7 @@ class Postgresql(Section):
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
     bootstrap: Bootstrap = Bootstrap()
+    clone: Clone = Clone()
 
     @property
     def has_tls(self) -> bool:

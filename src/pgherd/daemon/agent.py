@@ -17,12 +17,13 @@ from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.splitbrain import SplitBrain
+from pgherd.daemon.trouble import Trouble, told
 from pgherd.ledger.commands import AnyCommand, Begin, Refused, RenewLease
 from pgherd.ledger.syncset import half_done
 from pgherd.model.action import Planned
 from pgherd.model.branch import Fork
 from pgherd.model.facts import Facts, Phase
-from pgherd.model.ids import Instant, NodeId
+from pgherd.model.ids import Instant, MemberKey, NodeId
 from pgherd.model.observation import (
     Asking,
     Heard,
@@ -33,6 +34,7 @@ from pgherd.model.observation import (
 )
 from pgherd.model.pace import LOOP_MS, REPORT_MS
 from pgherd.model.policy import Policy
+from pgherd.model.remedy import Copied
 from pgherd.plan import herd, lapse, leases, member, readmission
 from pgherd.plan.asked import Asked
 from pgherd.plan.holdclock import HoldClock
@@ -102,14 +104,12 @@ class Agent:
         self.executor = executor
         self.planned = Planned(0, "starting", None)
         self.decided = Decision(0, "")
-        self.progress = -1
         self.stopping = False
-        self.following_since = now_ms()
+        self.trouble = Trouble(executor, now=now_ms()) if executor is not None else None
         self.phase_since = now_ms()
         self.names_since = now_ms()
         self._phase_seen: tuple[object, ...] = ()
         self._names_seen = -1
-        self._upstream_seen: object = None
         self._stray_seen: Fork | None = None
         self._told: tuple[int, str] = (0, "")
         self._send_report = send_report
@@ -255,7 +255,6 @@ class Agent:
                 pass
             self._wake.clear()
             self._notice_stall()
-            self._follow_upstream()
             self._doubt_timeline()
             self._member_step()
             self._herd_step()
@@ -276,16 +275,10 @@ class Agent:
             log.warning("agent.stalled", ms=now - self._looped_at)
         self._looped_at = now
 
-    def _follow_upstream(self) -> None:
-        if self.watch is None:
-            return
-        seen = self.watch.seen
-        reached = seen.position.lsn if seen.position is not None else 0
-        if seen.receiver is not None:
-            reached = max(reached, seen.receiver.flush_lsn)
-        upstream = (seen.upstream, seen.upstream_term, seen.pid, reached)
-        if upstream != self._upstream_seen:
-            self._upstream_seen, self.following_since = upstream, now_ms()
+    def copies(self, copied: Copied | None) -> None:
+        """A copy or a rewind has come so far; None: none is under way."""
+        if self.trouble is not None:
+            self.trouble.copied = copied
 
     def _doubt_timeline(self) -> None:
         """A timeline of no term that is known here: perhaps one that we have not heard of yet."""
@@ -295,7 +288,7 @@ class Agent:
             self._learn()
 
     def _member_step(self) -> None:
-        if self.watch is None or self.executor is None or self.stopping:
+        if self.watch is None or self.executor is None or self.trouble is None or self.stopping:
             return
         facts = self.facts
         leader = facts.leader
@@ -304,16 +297,19 @@ class Agent:
         fresh = heard is not None and now - heard.at < self.policy.detect_ms
         promises = self.consensus.store.promises()
         self.leasing.look(facts, promises, now=now)
+        report = heard.report if heard is not None and fresh else None
+        key = MemberKey(self.me, promises.incarnation)
+        self.trouble.look(facts, self.watch.seen, key, report, now=now)
         planned = member.decide(
-            member.Self(
+            own := member.Self(
                 me=self.me,
                 facts=facts,
                 server=self.watch.seen,
                 promises=promises,
                 policy=self.policy,
                 now=now,
-                leader_report=heard.report if heard is not None and fresh else None,
-                following_since=self.following_since,
+                leader_report=report,
+                following_since=self.trouble.still.following_since,
                 dead_end=self.executor.dead_end,
                 caught_up=self.caught_up,
                 removed=self.removed,
@@ -321,9 +317,12 @@ class Agent:
                 amnesia=self.amnesia(),
                 watchdog=self.warding.lacks(),
                 config=configuring.seen(self, now=now),
+                ladder=self.trouble.ladder(now=now),
+                lenders=self.trouble.lenders(facts, self.reports.newest, self.policy, now=now),
                 slots=slotting.seen(self, now=now),
             )
         )
+        self.trouble.understand(own)
         if (planned.rule, planned.reason) != (self.planned.rule, self.planned.reason):
             log.debug("member.planned", rule=planned.rule, reason=planned.reason)
         self.planned = planned
@@ -442,6 +441,7 @@ class Agent:
             log.info("term.begun", term=self.facts.term, rule=command.rule, reason=command.reason)
 
     def _watch_step(self) -> None:
+        self.reports.follow_primary(self.facts, now=now_ms())
         applied = self.consensus.replica.node.applied
         self.split_brain.watch(self.facts, self.reports.newest, applied=applied, now=now_ms())
 
@@ -462,7 +462,6 @@ class Agent:
             promises=promises,
             applied=self.consensus.replica.node.applied,
             doing=current.reason if current is not None else planned.reason,
-            progress=self.progress,
             alarms=tuple(alarms),
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
@@ -475,6 +474,7 @@ class Agent:
             ),
             vips=vips.seen() if vips is not None else (),
             quiet=self.hold.quiet(),
+            repairs=told(self.trouble),
             ineligible=self.warding.lacks(),
             space=self.watch.space if self.watch is not None else None,
             ask=self.leasing.ask(facts, promises, now=now),

@@ -36,6 +36,7 @@ from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId, Term
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Copied
 from pgherd.peer.peers import Peers
 from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.plan.holdclock import HoldClock
@@ -114,7 +115,7 @@ class Node:
         self.activity = activity.attach(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
-        self.agent.reports.noloadbalance = settings.node.tags.noloadbalance
+        self.agent.reports.heed(settings.node.tags)
         self.port = attached(self, snapshot=self._snapshot)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -290,8 +291,8 @@ class Node:
         await self.consensus.save_promises(promises)
         self.agent.observed()
 
-    def _progress(self, percent: int) -> None:
-        self.agent.progress = percent
+    def _progress(self, copied: Copied | None) -> None:
+        self.agent.copies(copied)
 
     def _store_mark(self) -> StoreMark:
         store = self.consensus.store

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from pgherd.act.book import NAME as BOOK
+from pgherd.act.book import Book
 from pgherd.act.executor import Executor
-from pgherd.act.hands import Hands
+from pgherd.act.hands import Cloning, Hands
 from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.ledger.commands import AnyCommand, Outcome
@@ -20,6 +22,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigVersion
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Copied
 from pgherd.observe.server import ServerWatch
 from pgherd.postgres.binaries import find
 from pgherd.postgres.identity import resolve
@@ -36,7 +39,7 @@ def make(
     is_busy: Callable[[], bool],
     changed: Callable[[], None],
     finished: Callable[[Planned, bool], None],
-    progress: Callable[[int], None],
+    progress: Callable[[Copied | None], None],
     submit: Callable[[AnyCommand], Awaitable[Outcome]],
     tell: Callable[[str, str], None],
     config: Callable[[], ConfigVersion],
@@ -83,6 +86,14 @@ def make(
         progress=progress,
         submit=submit,
         config=config,
+        cloning=cloning(settings),
         tell=tell,
     )
-    return server, watch, Executor(hands, look=watch.look, finished=finished)
+    book = Book(settings.raft.data_dir / BOOK, tell)
+    return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)
+
+
+def cloning(settings: Settings) -> Cloning:
+    """How this node's copies are made."""
+    wanted = settings.postgresql.clone
+    return Cloning(max_rate_bytes=wanted.max_rate_bytes, command=wanted.command)

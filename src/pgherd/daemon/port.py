@@ -47,6 +47,7 @@ from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.plan.splitbrain import Noticed
+from pgherd.plan.trail import Trail
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -149,6 +150,9 @@ class Port(Herd):
 
     def now(self) -> Instant:
         return now_ms()
+
+    def trail(self) -> Trail:
+        return self._agent.reports.trail
 
     def raft(self) -> RaftSeen:
         status = self._agent.consensus.replica.status()

@@ -52,7 +52,11 @@ def reload(node: Node) -> asyncio.Task[None] | None:
         address=translate.address(node.settings),
         kind=node.settings.kind,
     )
-    node.agent.reports.noloadbalance = new.node.tags.noloadbalance
+    node.agent.reports.heed(new.node.tags)
+    if node.executor is not None:
+        from pgherd.daemon.datamember import cloning
+
+        node.executor.hands.cloning = cloning(new)
     node.agent.observed()
     logs.set_level(new.log.level)
     node.guard.replace(translate.tokens(new))

@@ -6,17 +6,24 @@ members of the sync set have not streamed. Judges nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from pgherd import __version__
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.lease import Ask
-from pgherd.model.observation import Heard, Observation, ServerSeen
+from pgherd.model.observation import Heard, Observation, Server, ServerSeen
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Repairs
 from pgherd.model.vip import VipSeen
 from pgherd.observe.disk import FreeSpace
 from pgherd.plan import trial
+from pgherd.plan.trail import Trail
+
+if TYPE_CHECKING:
+    from pgherd.config.settings import Tags
 
 
 class Reports:
@@ -28,12 +35,26 @@ class Reports:
         self.awake_since = started
         """Since when this node has been able to hear: a stall of its own is nobody's silence."""
         self._started = started
-        self.noloadbalance = False
-        """The operator's wish; may be replaced at any time."""
+        self.noloadbalance = self.clonefrom = False
+        """The operator's wishes; may be replaced at any time."""
+        self.trail = Trail()
         self._sequence = 0
         self._missing_since: dict[str, Instant] = {}
         self._missing_term = -1
         self._lagging_since: dict[str, Instant] = {}
+
+    def heed(self, tags: Tags) -> None:
+        """The operator's wishes for this node that no decision of the herd rests on."""
+        self.noloadbalance, self.clonefrom = tags.noloadbalance, tags.clonefrom
+
+    def follow_primary(self, facts: Facts, *, now: Instant) -> None:
+        """Note where the primary's WAL ends, by its newest report."""
+        heard = self.newest.get(facts.leader.node) if facts.leader is not None else None
+        if heard is None or heard.report.server.state is not Server.PRIMARY:
+            return
+        position, insert = heard.report.server.position, heard.report.server.insert_lsn
+        if position is not None:
+            self.trail.note(facts.term, max(position.lsn, insert), now=now)
 
     def take(self, report: Observation, *, now: Instant) -> bool:
         """Keep a peer's report; False for one that only repeats an older state."""
@@ -51,6 +72,7 @@ class Reports:
             "applied_index": 0,
             "ask": None,
             "lease_left_ms": None,
+            "repairs": Repairs(),
         }
         if known.report.ask is None and report.ask is not None:
             return True
@@ -108,7 +130,6 @@ class Reports:
         promises: Promises,
         applied: int,
         doing: str,
-        progress: int,
         alarms: tuple[str, ...],
         proxy_healthy: bool,
         witness: bool,
@@ -120,6 +141,7 @@ class Reports:
         ineligible: str,
         vips: tuple[VipSeen, ...],
         quiet: str,
+        repairs: Repairs,
         now: Instant,
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
@@ -141,7 +163,7 @@ class Reports:
             applied_index=applied,
             proxy_healthy=proxy_healthy,
             doing=doing,
-            progress_percent=progress,
+            progress_percent=repairs.copied.percent if repairs.copied is not None else -1,
             alarms=alarms,
             version=__version__,
             witness=witness,
@@ -156,6 +178,8 @@ class Reports:
             vips=vips,
             quiet=quiet,
             noloadbalance=self.noloadbalance,
+            clonefrom=self.clonefrom,
+            repairs=repairs,
         )
         self.newest[self.me] = Heard(report, now)
         return report

@@ -62,6 +62,8 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.SetConfig, "trial_until_ms"): 6,
     (cmd.SetConfig, "streamed"): 6,
     (cmd.Begin, "above"): 6,
+    (cmd.AskWork, "source"): 6,
+    (cmd.AskWork, "from_leader"): 6,
     (cmd.SetMaintenance, "until_ms"): 6,
     (cmd.SetMaintenance, "id"): 6,
     (cmd.AskWork, "only_pending"): 6,

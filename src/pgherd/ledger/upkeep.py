@@ -116,6 +116,8 @@ def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
         not_before_ms=c.not_before_ms,
         rolling=c.rolling,
         force=c.force,
+        source=c.source,
+        from_leader=c.from_leader,
         only_pending=c.only_pending,
     )
     facts = changed(facts, works=(*facts.upkeep.works, work))
@@ -142,12 +144,22 @@ def cannot_be_asked(facts: Facts, c: cmd.AskWork) -> cmd.Refused | None:
             return cmd.Refused("is_primary", f"{node} is the primary: it hands over by force only")
         if c.verb in TAKES_A_COPY and not c.force and (few := too_few_copies(facts, node)):
             return cmd.Refused("too_few_copies", few)
+    if c.source is not None and (why := cannot_lend(facts, c.source, c.nodes)):
+        return cmd.Refused("cannot_lend", why)
     for work in facts.upkeep.open_works():
         both = set(work.nodes) & set(c.nodes)
         if both and in_the_way(facts, work, c):
             text = f"{work.verb.value} {work.id} of {', '.join(sorted(both))} has not ended"
             return cmd.Refused("busy", text)
     return None if c.nodes else cmd.Refused("invalid", "no node is named")
+
+
+def cannot_lend(facts: Facts, source: NodeId, nodes: tuple[NodeId, ...]) -> str:
+    """Why a node cannot be copied to others; "" when it can."""
+    member = facts.members.get(source)
+    if member is None or member.kind is not Kind.DATA:
+        return f"{source} is no data member"
+    return f"{source} cannot be copied to itself" if source in nodes else ""
 
 
 def in_the_way(facts: Facts, work: Work, c: cmd.AskWork) -> bool:

@@ -67,6 +67,8 @@ class AskWork(Command, frozen=True, tag=True):
     rolling: bool = False
     force: bool = False
     only_pending: bool = False
+    source: NodeId | None = None
+    from_leader: bool = False
 
 
 class Shift(StrEnum):

@@ -187,7 +187,27 @@ class Rewind(Action, frozen=True, tag=True):
 
 
 class Rebuild(Action, frozen=True, tag=True):
-    """Take a base backup beside the old directory and swap it in by rename."""
+    """Take a copy beside the old directory and swap it in by rename; then follow the leader.
+
+    source: whose server it is at host and port, the leader's or that of a replica which streams ·
+    by_command: the operator's own command may make the copy.
+    """
+
+    term: Term
+    leader: MemberKey
+    host: str
+    port: int
+    source: NodeId | None = None
+    system_id: str = ""
+    by_command: bool = False
+
+
+class RestartReceiver(Action, frozen=True, tag=True):
+    """End the walreceiver; the server starts another one by itself."""
+
+
+class Repoint(Action, frozen=True, tag=True):
+    """Name the upstream anew, with passwords and access lines as they are now configured."""
 
     term: Term
     leader: MemberKey

@@ -11,6 +11,7 @@ from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, 
 from pgherd.model.lease import Ask
 from pgherd.model.pgconfig import ConfigFailed, Pending, Running
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Repairs
 from pgherd.model.slots import SlotSeen
 from pgherd.model.vip import VipSeen
 
@@ -168,9 +169,10 @@ class Observation(msgspec.Struct, frozen=True):
     though it works · ineligible: why it must not lead, by its own configuration · vips: the
     addresses that move, as it has them · quiet: the switchover for which its proxies hold their
     clients, once no transaction that they could hold runs any more · noloadbalance: its operator
-    wants no new reads here · disks: what `disk_free_bytes` is the least of, in full · lagging_ms:
-    on a leader, for how long each member of the sync set has been further behind than the limit
-    that was asked for.
+    wants no new reads here · clonefrom: its operator wants that it is copied rather than the
+    leader · repairs: its trouble as a follower, and what is done about it
+    · disks: what `disk_free_bytes` is the least of, in full · lagging_ms: on a leader, for how
+    long each member of the sync set has been further behind than the limit that was asked for.
     """
 
     node: NodeId
@@ -199,6 +201,8 @@ class Observation(msgspec.Struct, frozen=True):
     vips: tuple[VipSeen, ...] = ()
     quiet: str = ""
     noloadbalance: bool = False
+    clonefrom: bool = False
+    repairs: Repairs = Repairs()
     disks: tuple[Disk, ...] = ()
     lagging_ms: dict[str, int] = {}
 

@@ -91,7 +91,8 @@ class Work(msgspec.Struct, frozen=True):
     on, for commands that come late · text: what it does or waits for · not_before_ms: when it is
     due · rolling: the primary hands over before its turn, else it is restarted in place · force:
     also where it costs · cancelling: it ends after the node in hand · only_pending: a node whose
-    server waits for no restart when its turn comes is passed over.
+    server waits for no restart when its turn comes is passed over · source, from_leader:
+    from whom a copy is taken; neither: from who is best asked then.
 
     A switchover names its candidate, or nobody, and never takes a node in hand.
     """
@@ -114,6 +115,8 @@ class Work(msgspec.Struct, frozen=True):
     stepped_at_ms: int = 0
     ended_at_ms: int = 0
     cancelling: bool = False
+    source: NodeId | None = None
+    from_leader: bool = False
     only_pending: bool = False
 
     @property

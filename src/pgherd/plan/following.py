@@ -5,10 +5,22 @@ from __future__ import annotations
 from pgherd.ledger.lineage import contains, fork_of, strange
 from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
-from pgherd.model.ids import Lsn
+from pgherd.model.ids import Lsn, NodeId
 from pgherd.model.observation import Server
-from pgherd.plan import configuring, rotating, slotkeeping
-from pgherd.plan.own import Answer, MemberRule, Self, follows, my_key, starts_for_ever
+from pgherd.plan import cloning, configuring, rotating, slotkeeping
+from pgherd.plan.own import (
+    Answer,
+    MemberRule,
+    Self,
+    follows,
+    is_gone,
+    is_refused,
+    my_key,
+    starts_for_ever,
+)
+
+GONE_MS = 5_000
+"""Patience with a leader that says that it has not got the WAL any more."""
 
 
 def follow_demote(s: Self) -> Answer | None:
@@ -24,12 +36,24 @@ def leader_member(s: Self) -> Member | None:
     return member if member is not None and member.address.postgres_port else None
 
 
-def copy(s: Self) -> act.Action | None:
+def copy(s: Self, *, source: NodeId | None = None) -> act.Action | None:
+    """A new copy: of the node that is named, else of whom is best asked now."""
     member, leader = leader_member(s), s.facts.leader
     if member is None or leader is None or leader.node == s.me:
         return None
     host, port = member.address.postgres()
-    return act.Rebuild(term=s.facts.term, leader=leader, host=host, port=port)
+    lender = cloning.lender(s, source)
+    if lender is not None:
+        host, port = lender.host, lender.port
+    return act.Rebuild(
+        term=s.facts.term,
+        leader=leader,
+        host=host,
+        port=port,
+        source=lender.node if lender is not None else leader.node,
+        system_id=s.facts.system_id,
+        by_command=source is None and s.ladder is not None and not s.ladder.commanded,
+    )
 
 
 def rewind(s: Self, fork: Lsn) -> act.Action | None:
@@ -164,8 +188,11 @@ def follow_stuck(s: Self) -> Answer | None:
     )
     if streams or leader.server.state is not Server.PRIMARY:
         return None
-    if s.now - s.following_since < s.policy.stuck_after_ms or s.facts.phase is not Phase.STABLE:
+    patience_ms = GONE_MS if is_gone(s) else s.policy.stuck_after_ms
+    if s.now - s.following_since < patience_ms or s.facts.phase is not Phase.STABLE:
         return None
+    if is_refused(s):
+        return f"{leader.node} does not let it in, which no copy can change", None
     if is_counted(s):
         return "does not stream; is copied anew once it has left the synchronous set", None
     return "does not stream although the leader is there: copies it", copy(s)

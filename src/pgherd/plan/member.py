@@ -15,6 +15,7 @@ from pgherd.plan import (
     lapse,
     leading,
     presence,
+    remedies,
     room,
     sealing,
     tending,
@@ -34,6 +35,7 @@ OTHERS: tuple[MemberRule, ...] = (
     *sealing.RULES,
     *lapse.RULES,
     *leading.RULES,
+    *remedies.RULES,
     *following.RULES,
 )
 

@@ -13,6 +13,7 @@ from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.pgconfig import Running
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
+from pgherd.model.remedy import Cause, Ladder
 
 
 class ConfigSeen(msgspec.Struct, frozen=True):
@@ -24,6 +25,15 @@ class ConfigSeen(msgspec.Struct, frozen=True):
 
     parameters: dict[str, str] = {}
     others: dict[NodeId, Running] = {}
+
+
+class Lender(msgspec.Struct, frozen=True):
+    """A replica that can be copied as the leader can. preferred: its operator wants that."""
+
+    node: NodeId
+    host: str
+    port: int
+    preferred: bool = False
 
 
 class SlotsSeen(msgspec.Struct, frozen=True):
@@ -45,7 +55,8 @@ class Self(msgspec.Struct, frozen=True):
     · has_lease: the lease of this node counts now, or the ledger knows no leases yet · amnesia: why
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
     node requires would not guard it, "" when it would, or none is required · config, slots: see
-    there.
+    there · ladder: its present trouble, None where nobody keeps a record of remedies · lenders:
+    replicas that can be copied now, the best first.
     """
 
     me: NodeId
@@ -63,6 +74,8 @@ class Self(msgspec.Struct, frozen=True):
     amnesia: str = ""
     watchdog: str = ""
     config: ConfigSeen = ConfigSeen()
+    ladder: Ladder | None = None
+    lenders: tuple[Lender, ...] = ()
     slots: SlotsSeen = SlotsSeen()
 
 
@@ -108,3 +121,13 @@ def starts_for_ever(s: Self) -> bool:
 
 def closed(s: Self) -> bool:
     return s.server.names == CLOSED_NAMES
+
+
+def is_gone(s: Self) -> bool:
+    """Whether its leader has removed the WAL that it needs, by its server's log."""
+    return s.ladder is not None and s.ladder.said.cause is Cause.GONE
+
+
+def is_refused(s: Self) -> bool:
+    """Whether its leader does not let it in, by its server's log."""
+    return s.ladder is not None and s.ladder.said.cause is Cause.REFUSED

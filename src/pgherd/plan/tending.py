@@ -12,10 +12,10 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey
 from pgherd.model.observation import Server
 from pgherd.model.upkeep import Verb, Work
-from pgherd.plan import following
+from pgherd.plan import cloning, following
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, my_key
 
-HELD = (act.Rewind, act.Rebuild, act.StartStandby)
+HELD = (act.Rewind, act.Rebuild, act.StartStandby, act.RestartReceiver, act.Repoint)
 """What repairs a member."""
 HUNG = 15
 """So does the rule that ends a server which takes no connection."""
@@ -96,7 +96,11 @@ def copy_anew(s: Self) -> Answer | None:
         return None
     if s.leader_report is None or counts_on(s.facts, my_key(s)):
         return None
-    return f"a new copy was asked for by {work.requested_by}", following.copy(s)
+    why, leader = f"a new copy was asked for by {work.requested_by}", s.facts.leader
+    source = leader.node if work.from_leader and leader is not None else work.source
+    if source is not None and not s.facts.is_leader(source) and cloning.lender(s, source) is None:
+        return f"{why}; waits until {source} streams and can be copied", None
+    return why, following.copy(s, source=source)
 
 
 RULES: tuple[MemberRule, ...] = (

@@ -8,9 +8,7 @@ deleted.
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -21,9 +19,9 @@ from pgherd.postgres import conf, datadir
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.files import read_text, sync_directory, write_atomic
 from pgherd.postgres.identity import PostgresUser
+from pgherd.postgres.progress import OnProgress, teller
 from pgherd.postgres.tools import run_tool
 
-PERCENT = re.compile(r"\((\d+)%\)")
 LAST_POSITION = "pgherd.last-position"
 SYSTEM_ID_BYTES = 8
 """What pg_control begins with, in every version."""
@@ -50,7 +48,7 @@ async def basebackup(
     incarnation: str,
     slot: str | None = None,
     max_rate: str | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
     timeout_s: float = 86_400.0,
 ) -> Path:
     """Copy a running peer beside `data_dir`; return the copy, complete and durable.
@@ -67,11 +65,11 @@ async def basebackup(
     ]
     try:
         result = await run_tool(
-            argv, user=user, timeout_s=timeout_s, on_error_line=_percent_to(on_progress)
+            argv, user=user, timeout_s=timeout_s, on_error_line=teller(on_progress)
         )
         if result.code != 0:
             raise PostgresError(f"pg_basebackup: {result.last_words()}")
-        await asyncio.to_thread(_make_own, side, data_dir, incarnation, user)
+        await asyncio.to_thread(make_own, side, data_dir, incarnation, user=user)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, side, ignore_errors=True)
         raise
@@ -94,12 +92,6 @@ async def swap_in(
     return await asyncio.to_thread(_swap, side, data_dir, user, last, settled)
 
 
-def percent(line: str) -> int | None:
-    """The progress in a line of pg_basebackup's or pg_rewind's talk."""
-    match = PERCENT.search(line)
-    return int(match[1]) if match is not None else None
-
-
 def parse_position(text: str) -> Position | None:
     """Read a kept directory's last position; None when it is unknown."""
     try:
@@ -108,20 +100,8 @@ def parse_position(text: str) -> Position | None:
         return None
 
 
-def _percent_to(on_progress: Callable[[int], None] | None) -> Callable[[str], None] | None:
-    if on_progress is None:
-        return None
-
-    def tell(line: str) -> None:
-        done = percent(line)
-        if done is not None:
-            on_progress(done)
-
-    return tell
-
-
-def _make_own(side: Path, data_dir: Path, incarnation: str, user: PostgresUser | None) -> None:
-    """Turn the peer's directory into one of this node."""
+def make_own(side: Path, data_dir: Path, incarnation: str, *, user: PostgresUser | None) -> None:
+    """Turn the copy of a peer's directory into one of this node."""
     write_atomic(side / conf.STANDBY_SIGNAL, "", user=user)
     conf.write_incarnation(side, incarnation, user=user)
     for name in FOREIGN_FILES:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,11 +18,12 @@ import msgspec
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, format_lsn, parse_lsn
-from pgherd.postgres import conf, pgcontrol, processes
+from pgherd.postgres import conf, pgcontrol, processes, syncing
 from pgherd.postgres.binaries import Binaries
-from pgherd.postgres.clone import FOREIGN_FILES, OWN_FILES, percent
+from pgherd.postgres.clone import FOREIGN_FILES, OWN_FILES
 from pgherd.postgres.files import read_text, write_atomic
 from pgherd.postgres.identity import PostgresUser
+from pgherd.postgres.progress import OnProgress, teller
 from pgherd.postgres.tools import run_tool
 
 DIVERGED = re.compile(r"diverged at WAL location ([0-9A-F]+/[0-9A-F]+)")
@@ -53,13 +53,14 @@ async def rewind(
     conninfo: str,
     incarnation: str,
     fork: Lsn | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
     timeout_s: float = 3_600.0,
 ) -> RewindResult:
     """Rewind a stopped server to the history of the primary at `conninfo` (with a dbname).
 
-    fork: where the ledger says that the histories part. The tool finds its own point by timeline
-    ids, which two isolated promotions choose alike: a dry run must find the same one first.
+    Done means durable: the tool leaves flushing to one syncfs for each file system, where that can
+    be relied on. fork: where the ledger says that the histories part. The tool finds its own point
+    by timeline ids, which two isolated promotions choose alike: a dry run must find the same first.
     """
     if processes.of_directory(data_dir):
         raise PostgresError(f"a server runs in {data_dir}, it cannot be rewound")
@@ -76,6 +77,7 @@ async def rewind(
         binaries.program("pg_rewind"),
         *("-D", str(data_dir), f"--source-server={conninfo}"),
         *("--no-ensure-shutdown", "--progress"),
+        *(["--no-sync"] if syncing.is_there() else []),
     ]
     try:
         if fork is not None:
@@ -84,11 +86,14 @@ async def rewind(
             if tried.code == 0 and problem:
                 return RewindResult(RewindOutcome.FAILED, problem)
         result = await run_tool(
-            argv, user=user, timeout_s=timeout_s, on_error_line=_tell(on_progress)
+            argv, user=user, timeout_s=timeout_s, on_error_line=teller(on_progress)
         )
     finally:
         await asyncio.to_thread(_restore, data_dir, own, incarnation, user)
-    return judge(result.code, result.out + result.err, result.last_words())
+    judged = judge(result.code, result.out + result.err, result.last_words())
+    if judged.outcome is RewindOutcome.DONE and syncing.is_there():
+        await asyncio.to_thread(syncing.sync_tree, data_dir)
+    return judged
 
 
 def wrong_fork(said: str, fork: Lsn) -> str:
@@ -127,15 +132,3 @@ def _restore(
         write_atomic(data_dir / name, text, user=user)
     for name in FOREIGN_FILES:
         (data_dir / name).unlink(missing_ok=True)
-
-
-def _tell(on_progress: Callable[[int], None] | None) -> Callable[[str], None] | None:
-    if on_progress is None:
-        return None
-
-    def tell(line: str) -> None:
-        done = percent(line)
-        if done is not None:
-            on_progress(done)
-
-    return tell

@@ -54,6 +54,14 @@ class ProxySeen(msgspec.Struct, frozen=True):
     moved_total: int = 0
 
 
+class ReplicaSeen(msgspec.Struct, frozen=True):
+    """One replica, heard or not, as its distance from the primary is known."""
+
+    state: str
+    lag_bytes: int | None = None
+    lag_ms: int | None = None
+
+
 class Metrics:
     """The metrics of one agent process.
 
@@ -124,14 +132,15 @@ class Metrics:
         proxy: ProxySeen | None = None,
         dropped: Mapping[str, int] | None = None,
         split_brain: bool = False,
+        replicas: Mapping[NodeId, ReplicaSeen] | None = None,
     ) -> bytes:
         """All metrics as text. reports: the fresh ones only; dropped: lines lost, by writer."""
         self._set_cluster(facts, reports, raft)
         self._gauges["pgherd_split_brain"].set(split_brain)
         self._set_postgres(reports.get(self._node))
         self._set_vips(reports.get(self._node))
+        self._set_replicas(replicas or {})
         self._set_slots(reports.get(self._node))
-        self._set_lag(facts, reports)
         self._set_raft(raft)
         self._set_proxy(proxy or ProxySeen())
         for writer, lines in (dropped or {}).items():
@@ -183,6 +192,18 @@ class Metrics:
         for vip in own.vips if own is not None else ():
             owned.labels(address=vip.address).set(vip.owned)
 
+    def _set_replicas(self, replicas: Mapping[NodeId, ReplicaSeen]) -> None:
+        names = ("replication_lag_bytes", "replication_lag_seconds", "replica_state")
+        lag, late, state = (self._gauges[f"pgherd_{name}"] for name in names)
+        for gauge in (lag, late, state):
+            gauge.clear()
+        for node, replica in replicas.items():
+            state.labels(node=node, state=replica.state).set(1)
+            if replica.lag_bytes is not None:
+                lag.labels(node=node).set(replica.lag_bytes)
+            if replica.lag_ms is not None:
+                late.labels(node=node).set(replica.lag_ms / 1000)
+
     def _set_slots(self, own: Observation | None) -> None:
         held = self._gauges["pgherd_slot_retained_bytes"]
         empty = self._gauges["pgherd_slot_keeps_nothing"]
@@ -196,12 +217,6 @@ class Metrics:
             if not slot.temporary:
                 held.labels(slot=slot.name).set(slot.kept_bytes(end))
                 empty.labels(slot=slot.name).set(slot.lost or not (slot.lsn or slot.active))
-
-    def _set_lag(self, facts: Facts, reports: Mapping[NodeId, Observation]) -> None:
-        lag = self._gauges["pgherd_replication_lag_bytes"]
-        lag.clear()
-        for node, behind in lags(facts, reports).items():
-            lag.labels(node=node).set(behind)
 
     def _set_raft(self, raft: RaftSeen) -> None:
         self._gauges["pgherd_raft_term"].set(raft.term)
@@ -258,7 +273,9 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "pgherd_slot_retained_bytes": ("WAL that is here because of a slot.", ("slot",)),
     "pgherd_slot_keeps_nothing": ("Whether a slot is lost, or was given up.", ("slot",)),
-    "pgherd_replication_lag_bytes": ("WAL that a replica has not flushed yet.", ("node",)),
+    "pgherd_replication_lag_bytes": ("Primary's WAL that a replica has not replayed.", ("node",)),
+    "pgherd_replication_lag_seconds": ("For how long the primary has had it.", ("node",)),
+    "pgherd_replica_state": ("1 for the state of each replica.", ("node", "state")),
     "pgherd_raft_term": ("The consensus core's own term counter.", ()),
     "pgherd_raft_state": ("1 for this node's state in consensus.", ("state",)),
     "pgherd_raft_commit_index": ("Last committed entry known here.", ()),
@@ -291,16 +308,6 @@ def is_well(report: Observation) -> bool:
     if report.witness:
         return True
     return report.server.healthy and report.server.state in (Server.PRIMARY, Server.STANDBY)
-
-
-def lags(facts: Facts, reports: Mapping[NodeId, Observation]) -> dict[NodeId, int]:
-    """Bytes that each replica is behind, from the primary's own senders; unknown ones left out."""
-    leader = facts.leader
-    report = reports.get(leader.node) if leader is not None else None
-    if report is None or report.server.position is None:
-        return {}
-    end = report.server.position.lsn
-    return {sender.member.node: max(0, end - sender.flush_lsn) for sender in report.server.senders}
 
 
 def _role(state: Server) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, NodeId, Position, Term, format_lsn
+from pgherd.model.remedy import Copied
 from pgherd.observe.disk import FreeSpace
 from pgherd.postgres import clone, conf, processes, slots
 from pgherd.postgres.branch import newest_begins
@@ -115,7 +116,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
         assert lost.epoch == 1
         assert lost > frozen
         await a.stop()
-        told: list[int] = []
+        told: list[Copied] = []
         result = await rewind(
             a.data_dir,
             binaries=a.binaries,
@@ -132,7 +133,7 @@ def test_a_failover_and_the_old_primary_comes_back_by_rewind(lab, play):
             on_progress=told.append,
         )
         assert result.outcome is RewindOutcome.DONE, result.reason
-        assert told[-1] == 100
+        assert (told[-1].percent, told[-1].done_bytes) == (100, told[-1].total_bytes)
         assert conf.read_incarnation(a.data_dir) == "a00001"
         assert "# an operator's own line" in edited.read_text()
         assert not (a.data_dir / conf.CONF).exists()
@@ -199,7 +200,7 @@ def test_a_rebuild_keeps_the_old_directory_and_removes_only_what_is_settled(lab,
         b = await lab.replica("b", a)
         (b.data_dir / "postgresql.conf").open("a").write("# an operator's own line\n")
         await b.stop()
-        told: list[int] = []
+        told: list[Copied] = []
 
         async def rebuild(incarnation: str, last: Position | None, settled: Position | None):
             side = await clone.basebackup(
@@ -232,7 +233,7 @@ def test_a_rebuild_keeps_the_old_directory_and_removes_only_what_is_settled(lab,
         assert ["data.old-2, data.old-3" in one for one in space.warnings()] == [True]
         assert conf.read_incarnation(b.data_dir) == "b00004"
         assert "# an operator's own line" in (b.data_dir / "postgresql.conf").read_text()
-        assert 100 in told
+        assert 100 in [one.percent for one in told]
         await lab.follow(b, a, 1)
 
     play(story())

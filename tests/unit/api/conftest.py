@@ -34,6 +34,7 @@ from pgherd.model.observation import Heard, Observation, Receiver, Sender, Serve
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
 from pgherd.model.promises import Promises
 from pgherd.plan.splitbrain import Noticed, contradictions
+from pgherd.plan.trail import Trail
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 UNIX_MS = 1_700_000_000_000
@@ -64,6 +65,7 @@ class FakeHerd:
 
     def __init__(self) -> None:
         self.node = N1
+        self.primary_trail = Trail()
         self.clock_ms = 1_000_000
         self.unix_ms = UNIX_MS
         self.has_quorum = True
@@ -118,6 +120,9 @@ class FakeHerd:
             ),
             learners=self.learners,
         )
+
+    def trail(self) -> Trail:
+        return self.primary_trail
 
     def explain(self) -> tuple[str, str]:
         return "nothing to do: n1 leads", ""

@@ -31,6 +31,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from remedy_cases import MEMBER_REMEDIES
 from upkeep_cases import COPIES, MEMBER_UPKEEP
 
 from pgherd.model import action as act
@@ -495,6 +496,7 @@ CASES = (
     Case("follows quietly", 59, None, me(2, facts(), standby())),
     *(Case(*each) for each in slot_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_CASES),
+    *(Case(*each) for each in MEMBER_REMEDIES),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
     *(Case(*each) for each in password_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_UPKEEP),

@@ -11,7 +11,8 @@ import pytest
 
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, Position, Term, parse_lsn
-from pgherd.postgres import binaries, clone, datadir, look, pgcontrol, probe, processes
+from pgherd.model.remedy import Copied
+from pgherd.postgres import binaries, clone, datadir, look, pgcontrol, probe, processes, progress
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.rewind import RewindOutcome, judge
 
@@ -142,9 +143,13 @@ def test_a_probe_judges_the_servers_messages(kind, body, verdict):
 
 def test_progress_is_found_in_the_tools_talk():
     """pg_basebackup's and pg_rewind's lines."""
-    assert clone.percent("23908/23908 kB (100%), 1/1 tablespace") == 100
-    assert clone.percent(" 51234/67890 kB (75%) copied") == 75
-    assert clone.percent("waiting for checkpoint") is None
+    whole = progress.read("23908/23908 kB (100%), 1/1 tablespace", after_ms=7)
+    assert whole == Copied(100, 23908 << 10, 23908 << 10, 7)
+    assert progress.read(" 51234/67890 kB (75%) copied") == Copied(75, 51234 << 10, 67890 << 10)
+    assert progress.read("waiting for checkpoint") is None
+    grown = progress.read("70000/67890 kB (103%)")
+    assert grown is not None, "the total is an estimate"
+    assert grown.percent == 100
 
 
 def test_a_rewind_is_judged_by_code_and_words():

@@ -80,9 +80,13 @@ def test_sessions_leave_a_replica_in_maintenance(
             began = time.monotonic()
             spared = msgspec.structs.replace(two.backend, usable=False, tended=True)
             it.publish(one.backend, replicas=(spared,))
-            new = await raw.connect(it.port(Route.REPLICA))
-            await new.until_ready()
-            assert (await new.query("who"))[0] == (b"C", b"n1\0")
+            async with asyncio.timeout(10):  # until the snapshot is there
+                new = await raw.connect(it.port(Route.REPLICA))
+                await new.until_ready()
+                while (await new.query("who"))[0] != (b"C", b"n1\0"):
+                    new.close()
+                    new = await raw.connect(it.port(Route.REPLICA))
+                    await new.until_ready()
             error = raw.fields(await idle.rest())
             assert time.monotonic() - began >= 2
             assert (error["C"], error["M"]) == ("57P01", "pgherd: n2 is in maintenance")

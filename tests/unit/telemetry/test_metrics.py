@@ -13,7 +13,7 @@ from pgherd.model.observation import Observation, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.model.slots import SlotKind, SlotSeen
 from pgherd.model.vip import Follow, VipSeen
-from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen
+from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen, ReplicaSeen
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 RAFT = RaftSeen(term=3, state="leader", commit_index=10, applied_index=9, has_quorum=True)
@@ -58,7 +58,9 @@ def samples(text: bytes) -> dict[str, float]:
 
 def test_the_cluster_is_told_as_the_ledger_has_it() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
-    found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+    replicas = {N2: ReplicaSeen("streaming", 100, 1500), N3: ReplicaSeen("stuck")}
+    found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, replicas=replicas))
+    assert "pgherd_replication_lag_bytes{node=n3}" not in found, "it is not known"
     expected = {
         "pgherd_build_info{version=0.1.0}": 1,
         "pgherd_cluster_nodes": 3,
@@ -71,7 +73,9 @@ def test_the_cluster_is_told_as_the_ledger_has_it() -> None:
         "pgherd_postgres_role{role=replica}": 0,
         "pgherd_postgres_timeline": 2,
         "pgherd_replication_lag_bytes{node=n2}": 100,
-        "pgherd_replication_lag_bytes{node=n3}": 0,
+        "pgherd_replication_lag_seconds{node=n2}": 1.5,
+        "pgherd_replica_state{node=n2,state=streaming}": 1,
+        "pgherd_replica_state{node=n3,state=stuck}": 1,
         "pgherd_raft_term": 3,
         "pgherd_raft_state{state=leader}": 1,
         "pgherd_raft_state{state=follower}": 0,
