@@ -12,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import ServerSettings
+from pgherd.proof.ports import Claim, claim_ports
 from pgherd.relay.control import ProxyControl
 from pgherd.relay.messages import (
     CancelAsked,
@@ -375,12 +375,13 @@ def certificate(lab: Lab) -> Callable[[str], Certificate]:
     return make
 
 
+_claims: list[Claim] = []
+
+
 def free_port() -> int:
-    """A loopback port that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A loopback port that is nobody else's until its lab is cleaned up."""
+    _claims.append(claim_ports(1))
+    return _claims[-1].blocks[0].base
 
 
 async def until(
@@ -407,6 +408,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield made
     finally:
         made.clean_up()
+        while _claims:
+            _claims.pop().close()
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ class Watched:
             probe_timeout_ms=1000,
             probe_failures=2,
             write_stall_ms=2000,
+            ballast_bytes=0,
             tell=lambda kind, text: self.told.append(kind),
         )
 

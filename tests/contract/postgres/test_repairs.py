@@ -23,7 +23,7 @@ from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, Timeline
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Cause, Ending, Step
-from pgherd.postgres import clone, receiverlog, rewind
+from pgherd.postgres import clone, receiverlog, rewind, slots
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
@@ -113,7 +113,7 @@ async def diverged(lab) -> tuple[PostgresServer, PostgresServer, Position]:
     await b.promote()
     await b.write_epoch(Term(2), NodeId("b"))
     await b.checkpoint()
-    await b.ensure_slots({"pgherd_a"})
+    await slots.ensure_slots(b, {"pgherd_a"})
     await a.start()
     await a.seal(10.0)
     await a.stop()
@@ -269,7 +269,7 @@ def test_the_cause_of_a_receivers_trouble_is_in_the_log(lab, play, wait_until):
 
         await b.set_upstream(None, None)
         await wait_until("the receiver ends", has_no_sender)
-        await a.ensure_slots(set())
+        await slots.ensure_slots(a, set())
         await b.set_upstream(upstream, "pgherd_b")
         await wait_until("no slot", lambda: says(Cause.UNKNOWN, "does not exist"))
         await b.set_upstream(None, None)
