@@ -66,7 +66,9 @@ def test_every_node_has_slots_and_gives_them_up_before_its_disk_is_full(herd: Lo
         )
     feed = herd.ask(SLOTS, method="POST", body={"name": "feed"}, timeout_s=SOON_S)
     assert (feed["status"], feed["primary"]) == ("done", primary)
-    herd.wait_for(lambda: slots_of(herd, primary)["feed"]["failover_safe"], "copies", deadline_s=9)
+    herd.wait_for(
+        lambda: slots_of(herd, primary)["feed"]["failover_safe"], "copies", deadline_s=SOON_S
+    )
     assert all("feed" in names(herd, name) for name in herd.nodes)
     wrong = {"name": "changes", "type": "logical", "database": "postgres", "plugin": "pgoutput"}
     assert "wal_level = logical" in refusal(herd, SLOTS, "POST", wrong)
@@ -94,7 +96,9 @@ def test_every_node_has_slots_and_gives_them_up_before_its_disk_is_full(herd: Lo
     # It comes back through the same slot, and without the one that was dropped meanwhile.
     herd.start_node(away)
     herd.wait_stable(60)
-    herd.wait_for(lambda: slots_of(herd, primary)[held]["lsn"], "a slot that holds", deadline_s=9)
+    herd.wait_for(
+        lambda: slots_of(herd, primary)[held]["lsn"], "a slot that holds", deadline_s=SOON_S
+    )
     herd.wait_for(lambda: not herd.ask(SLOTS)["kept"], "forgotten", deadline_s=SOON_S)
     assert names(herd, away) == members(herd, away)
 

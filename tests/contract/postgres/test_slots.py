@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import pytest
 
@@ -143,13 +145,16 @@ def test_logical_slots_and_their_copies(lab, play, wait_until):
             assert waited == "pgherd_b"
 
             async def copied():
-                # A copy becomes usable once its reader has got on as far as the standby.
+                # A copy becomes usable once its reader has got on as far as the standby, and its
+                # worker looks again: that rests for up to 30 s, unless it is told to reload.
                 await a.acting.rows("SELECT pg_log_standby_snapshot()")
                 await read_changes(lab, a)
+                await b.reload()
+                await asyncio.sleep(0.3)
                 found = {one.name: one for one in (await b.look()).slots}.get("changes")
                 return found is not None and found.synced and not found.temporary
 
-            await wait_until("a usable copy of the slot", copied)
+            await wait_until("a usable copy of the slot", copied, deadline_s=60)
             await a.set_names('"pgherd-closed"')
             assert await shown(lab, a, direct="SHOW synchronized_standby_slots") == "pgherd_b"
         else:
