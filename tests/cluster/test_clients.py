@@ -109,7 +109,10 @@ def run(argv: list[str], **more: str) -> str:
 
 
 def compared(printed: str, ways: list[Way], *, least: int) -> None:
-    """Every way saw what the direct connection saw, step by step."""
+    """Every way saw what the direct connection saw, step by step.
+
+    Of a refusal the first line is compared: a port that ends sessions has a hint of its own.
+    """
     seen: dict[str, list[tuple[str, str]]] = {way["name"]: [] for way in ways}
     for line in printed.splitlines():
         name, step, what = line.split("\t", 2)

@@ -200,7 +200,7 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
         )
         with stopped_agents(herd, standby, witness):
             lose_store(herd, primary)
-            assert acknowledges(writers), "what a voter has is acknowledged"
+            assert acknowledges(writers), f"what a voter has is not acknowledged {herd.tell()}"
     finally:
         writers.stop()
     verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))

@@ -52,7 +52,7 @@ public class Tour {
         try {
             open("wrong").close();
         } catch (SQLException error) {
-            saw("wrong password", error.getSQLState() + " " + error.getMessage());
+            saw("wrong password", error.getSQLState() + " " + error.getMessage().split("\n")[0]);
         }
         try (Connection one = open(way[4]); Statement statement = one.createStatement()) {
             saw("big", digest(statement.executeQuery(BIG)));

@@ -38,7 +38,7 @@ async def tour(way: dict[str, Any]) -> None:
     try:
         await (await connect(way, "wrong")).close()
     except asyncpg.PostgresError as error:
-        saw("wrong password", (error.sqlstate, str(error)))
+        saw("wrong password", (error.sqlstate, str(error).splitlines()[0]))
     one = await connect(way)
     saw("version", one.get_server_version())
     saw("big", digest([tuple(row) for row in await one.fetch(BIG)]))

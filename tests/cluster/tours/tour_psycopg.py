@@ -42,7 +42,7 @@ def tour(way: dict[str, Any]) -> None:
     try:
         connect(way, "wrong").close()
     except psycopg.OperationalError as error:
-        saw("wrong password", str(error).rpartition("FATAL:")[2].strip())
+        saw("wrong password", str(error).rpartition("FATAL:")[2].strip().splitlines()[0])
     with connect(way) as one:
         saw("version", one.info.parameter_status("server_version"))
         saw("big", digest(one.execute(BIG).fetchall()))

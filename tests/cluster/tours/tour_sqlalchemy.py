@@ -42,7 +42,7 @@ def tour(way: dict[str, Any]) -> None:
     try:
         engine_of(way, "wrong").connect()
     except sa.exc.OperationalError as error:
-        saw("wrong password", str(error.orig).rpartition("FATAL:")[2].strip())
+        saw("wrong password", str(error.orig).rpartition("FATAL:")[2].strip().splitlines()[0])
     engine = engine_of(way, way["password"])
     with engine.connect() as one:
         series = sa.func.generate_series(1, 5000).table_valued("i").render_derived()
