@@ -159,6 +159,8 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
     herd = own
     herd.start()
     herd.wait_stable(90)
+    herd.ask(PATH, method="POST", body={"replication": "quorum"}, timeout_s=70.0)
+    herd.wait_for(lambda: herd.status()["synchronous"]["num_sync"] == 1, "a voter", deadline_s=30)
     primary = herd.wait_primary()
     [witness] = herd.witnesses
     [standby] = set(herd.data) - {primary}
@@ -197,6 +199,9 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
             ),
             "the primary's lease",
             deadline_s=30,
+        )
+        herd.wait_for(
+            lambda: herd.status()["synchronous"]["num_sync"] == 1, "a voter again", deadline_s=30
         )
         with stopped_agents(herd, standby, witness):
             lose_store(herd, primary)
