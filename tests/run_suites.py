@@ -63,14 +63,14 @@ SUITES = (
     Suite(
         "unit",
         paths=("tests/unit",),
-        budget_seconds=240,
+        budget_seconds=210,
         floors={"passed": 2500, "frames": 200_000, "wire_cases": 120_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=360,
+        budget_seconds=330,
         floors={"passed": 270, "store_cuts": 65_536, "store_flips": 20_000},
         beside="loadfile",
     ),
@@ -105,14 +105,14 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=1020,
+        budget_seconds=1110,
         floors={"passed": 145, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
         "chaos",
         paths=("tests/chaos",),
-        budget_seconds=360,
+        budget_seconds=330,
         floors={"passed": 1, "faults": 20, "failovers": 8, "acknowledged": 20_000},
     ),
 )
