@@ -67,6 +67,23 @@ def test_a_replica_in_trouble_is_told_and_helped(herd: LocalHerd) -> None:
     assert node(herd, other)["remedies"] == helped, "it survives its agent"
 
 
+def watched_copy(
+    herd: LocalHerd, name: str, *, source: str
+) -> list[tuple[dict[str, Any], Any, str]]:
+    """Have a node copied anew; progress, clients of the source, and state, as often as seen."""
+    asked = herd.ask(f"/nodes/{name}/reinitialize", method="POST", body={}, timeout_s=15.0)
+    under_way: list[tuple[dict[str, Any], Any, str]] = []
+
+    def is_over() -> bool:
+        found = herd.ask("/progress")["progress"]
+        copies = herd.query(source, CLONES_SQL)
+        under_way.extend((one, copies, node(herd, name)["state"]) for one in found)
+        return bool(herd.ask(f"/actions/{asked['id']}")["state"] in ENDED)
+
+    herd.wait_for(is_over, "the copy", deadline_s=60)
+    return under_way
+
+
 @pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 def test_a_copy_comes_from_where_it_is_wanted(herd: LocalHerd) -> None:
     """From a tagged replica, slowly, with its progress; by a command; from the primary by name."""
@@ -75,19 +92,13 @@ def test_a_copy_comes_from_where_it_is_wanted(herd: LocalHerd) -> None:
     herd.reload_node(other, {"node": {"tags": {"clonefrom": True}}})
     herd.wait_for(lambda: node(herd, other)["tags"]["clonefrom"], "the tag", deadline_s=30)
     herd.reload_node(third, {"postgresql": {"clone": {"max_rate": "8MB"}}})
-    asked = herd.ask(f"/nodes/{third}/reinitialize", method="POST", body={}, timeout_s=15.0)
-    under_way: list[tuple[dict[str, Any], Any, str]] = []
-
-    def is_over() -> bool:
-        found = herd.ask("/progress")["progress"]
-        copies = herd.query(other, CLONES_SQL)
-        under_way.extend((one, copies, node(herd, third)["state"]) for one in found)
-        return bool(herd.ask(f"/actions/{asked['id']}")["state"] in ENDED)
-
-    herd.wait_for(is_over, "the copy", deadline_s=60)
+    for _ in range(3):  # a replica that is not fit to be copied at that moment is passed over
+        under_way = watched_copy(herd, third, source=other)
+        if {one["source"] for one, _, _ in under_way} == {other}:
+            break
     assert {(one["node"], one["phase"], one["source"]) for one, _, _ in under_way} == {
         (third, "copy", other)
-    }
+    }, herd.tell()
     told = [one for one, _, _ in under_way if one["percent"]]
     assert all(0 < one["done_bytes"] <= one["total_bytes"] for one in told)
     assert told
