@@ -105,14 +105,14 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=1110,
+        budget_seconds=1080,
         floors={"passed": 145, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
         "chaos",
         paths=("tests/chaos",),
-        budget_seconds=330,
+        budget_seconds=360,
         floors={"passed": 1, "faults": 20, "failovers": 8, "acknowledged": 20_000},
     ),
 )
