@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from pgherd.chaos import faultspage
+from pgherd.config.reference import others
 from pgherd.config.reference import reference as configuration
+from pgherd.model.eventkinds import page as events
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
 from pgherd.sim import drawing, mutantspage, record
@@ -60,12 +62,27 @@ def marked() -> list[faultspage.Marked]:
     return [faultspage.Marked(int(row), place) for row, place in found]
 
 
+def api() -> str:
+    """The page of the contract, of an application without a herd."""
+    from typing import Any, cast
+
+    from pgherd import __version__
+    from pgherd.api import viewer
+    from pgherd.api.app import build_app
+
+    contract: dict[str, Any] = build_app(cast(Any, None), version=__version__).openapi()
+    return viewer.markdown(contract)
+
+
 PAGES = {
     CONSENSUS: lambda: with_part(CONSENSUS, roles.drawing()),
     SAFETY: lambda: with_part(SAFETY, drawing.table(failover())),
     "docs/design/safety.svg": lambda: drawing.svg(failover()),
+    "docs/reference/api.md": api,
     "docs/reference/configuration.md": configuration,
+    "docs/reference/keys-of-others.md": others,
     "docs/reference/rules.md": rules,
+    "docs/reference/events.md": events,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/faults.md": lambda: faultspage.page(
         marked(), record.read_struck(ROOT / record.PAGE)

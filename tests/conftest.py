@@ -2,6 +2,7 @@
 
 A test that carries `@pytest.mark.fault(N)` says that row N of the catalogue of faults happens in
 it; when it has passed it counts as one of `fault_tests`, so that a skipped one covers nothing.
+One that carries `@pytest.mark.full` is left to `./dev test --full`: it has no room in CI's budget.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ def add_counts(**numbers: int) -> None:
             counts.writelines(f"{name}={number}\n" for name, number in numbers.items())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A row that is named is one of the catalogue."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A row that is named is one of the catalogue; what CI has no time for is left out."""
+    if not os.environ.get("PGHERD_FULL"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
     for item in items:
         for mark in item.iter_markers("fault"):
             unknown = set(mark.args) - ROWS.keys()

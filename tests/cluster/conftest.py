@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def wheel() -> Path:
 
 
 FLAVOURS = {"wheel-18": wheel(), "debian-15": DEBIAN}
+if only := os.environ.get("PGHERD_POSTGRES_BIN"):  # set by ./dev majors: one major for all
+    FLAVOURS = {"wheel-18": Path(only)}
 
 StartWriters = Callable[..., Writers]
 
@@ -78,7 +81,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 @pytest.fixture(scope="session", params=list(FLAVOURS))
 def stable(request: pytest.FixtureRequest) -> Iterator[Stable]:
     """The herds of one PostgreSQL version."""
-    postgres_bin = FLAVOURS[request.param]
+    postgres_bin = FLAVOURS.get(request.param, Path(only or "/nonexistent"))
     if not (postgres_bin / "initdb").exists():
         pytest.skip(f"{request.param} is not installed")
     herds = Stable(postgres_bin)

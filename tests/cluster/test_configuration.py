@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
+from pgherd.proof.history import History, Outcome
 from pgherd.proof.processes import send
 from pgherd.proof.trials import judge
 from pgherd.proof.writers import Writers
 
 StartWriters = Callable[..., Writers]
 SOON_S = 30.0
+UNAVAILABLE_S = 60.0
 
 
 def change(herd: LocalHerd, name: str, /, *, query: str = "wait=20", **parameters: Any) -> Any:
@@ -103,6 +106,13 @@ def test_parameters_reach_every_server(herd: LocalHerd) -> None:
     assert shown(herd, primary, "maintenance_work_mem") == "64MB"
 
 
+def longest_silence_s(history: History) -> float:
+    """The longest time in which no write of anybody was acknowledged."""
+    told = [a.finished for a in history.attempts if a.outcome is Outcome.ACKNOWLEDGED]
+    times = [history.began, *sorted(told), history.ended]
+    return max(after - before for before, after in pairwise(times))
+
+
 def test_what_standbys_must_match_goes_up_and_down_under_load(
     herd: LocalHerd, start_writers: StartWriters
 ) -> None:
@@ -152,8 +162,10 @@ def test_what_standbys_must_match_goes_up_and_down_under_load(
             deadline_s=SOON_S,
         )
     herd.wait_stable(60)
-    verdict = judge(herd, writers.stop())
+    history = writers.stop()
+    verdict = judge(herd, history)
     assert verdict.clean, str(verdict)
+    assert longest_silence_s(history) < UNAVAILABLE_S
 
 
 def test_a_version_that_keeps_a_server_down_is_taken_back(herd: LocalHerd) -> None:

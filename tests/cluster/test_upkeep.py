@@ -80,12 +80,18 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
 
     # Who is stopped by hand stays so, though its agent comes anew, until it is started by hand.
     done(herd, f"/nodes/{other}/stop")
-    herd.kill_agent(other)
+    killed = herd.kill_agent(other)
     herd.wait_for(
-        lambda: "stopped by" in node(herd, other)["doing"], "that it stays stopped", deadline_s=30
+        lambda: herd.part_pid(other, "agent") not in (None, killed), "another agent", deadline_s=30
     )
     time.sleep(2)
-    assert node(herd, other)["state"] == "stopped"
+    herd.wait_for(
+        lambda: (
+            node(herd, other)["state"] == "stopped" and "stopped by" in node(herd, other)["doing"]
+        ),
+        "that it stays stopped",
+        deadline_s=30,
+    )
     assert not (herd.places[other].data / "postmaster.pid").exists()
     done(herd, f"/nodes/{other}/start")
     herd.wait_stable(60)

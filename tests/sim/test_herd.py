@@ -28,7 +28,7 @@ SEEDS_OF_ALL_KINDS = 150
 SHAPES = {shape_of(seed) for seed in range(32)}
 OWN_KINDS = {kind for shape in SHAPES for kind in (*shape.kinds, *shape.later_kinds)}
 LONE_SEEDS = (18, 50)
-INVARIANTS = {"P1", "I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5"}
+INVARIANTS = {"P1", "I14", "I15", "I16", "I21", "I22", "I23", "L4", "L5", "L6"}
 """Those that are counted one by one; the others are evaluated at every commit."""
 
 

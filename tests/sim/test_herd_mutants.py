@@ -22,7 +22,7 @@ from pgherd.sim.mutants.table import MUTANTS
 ROOT = Path(__file__).resolve().parents[2]
 IS_FULL = os.environ.get("PGHERD_FULL") == "1"
 DAY = date.fromisoformat(os.environ.get("PGHERD_DAY") or datetime.now(UTC).date().isoformat())
-LEAST = 10
+LEAST = 11
 MORE_SECONDS = 30
 TODAY = of_the_day(DAY, least=LEAST)
 PAGE = ROOT / mutantspage.PAGE

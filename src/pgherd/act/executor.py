@@ -19,6 +19,7 @@ from pgherd.act import (
     remedies,
     room,
     slotkeeping,
+    standbycluster,
 )
 from pgherd.act.book import Book
 from pgherd.act.failpoints import POINTS, act_name
@@ -53,6 +54,7 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.FastForward: forwarding.fast_forward,
     act.Lend: forwarding.lend,
     act.Follow: following.follow,
+    act.Delay: following.delay,
     act.Rewind: following.do_rewind,
     act.Rebuild: following.rebuild,
     act.StopServer: following.stop_server,
@@ -73,6 +75,10 @@ ACTUATORS: dict[type[Action], Callable[[Hands, Any], Awaitable[None]]] = {
     act.Reload: following.reload,
     act.RestartReceiver: remedies.restart_receiver,
     act.Repoint: remedies.repoint,
+    act.Fetch: following.fetch,
+    act.Stream: standbycluster.stream,
+    act.CopySource: standbycluster.copy,
+    act.StandDown: standbycluster.stand_down,
 }
 CANCELLABLE = (
     act.Settle,
@@ -82,6 +88,8 @@ CANCELLABLE = (
     act.DrainAndStop,
     act.Fence,
     act.FastForward,
+    act.Promote,
+    act.CopySource,
 )
 """Long acts that a higher term makes pointless, and that leave nothing unsafe when cut short,
 but for the parts in which they say so (`Hands.uncut`)."""
@@ -102,6 +110,8 @@ class Executor:
         self._look = look
         self.current: Planned | None = None
         self.failure = ""
+        self.ending = Ending.DONE
+        """How the last act ended."""
         self.book = book or Book()
         hands.commanded = self.book.commanded
         self._finished = finished
@@ -175,7 +185,8 @@ class Executor:
 
     async def _run(self, planned: Planned, action: Action) -> None:
         name = type(action).__name__
-        log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason)
+        asked = {"id": work} if (work := getattr(action, "work", "")) else {}
+        log.info("act.begun", act=name, rule=planned.rule, reason=planned.reason, **asked)
         began, done = now_ms(), False
         is_remedy = self.book.begun(planned, unix_ms=unix_ms())
         ending, why = Ending.CUT, ""
@@ -200,10 +211,11 @@ class Executor:
             ending, why = Ending.FAILED, repr(error)
             self._failed(action, error, took_ms=now_ms() - began)
         log.info("act.ended", act=name, done=done, ms=now_ms() - began)
+        self.hands.acted(planned, ending.value, why, now_ms() - began)
         if is_remedy:
             self.book.ended(ending, why, unix_ms=unix_ms())
         # The next decision must see what this act did, or it would be decided again.
-        self._looking = True
+        self._looking, self.ending = True, ending
         try:
             await self._save_book()
             await self._look()
@@ -216,7 +228,7 @@ class Executor:
         self.failure, self._failed_action, self._pause_ms = "", None, 0
         if isinstance(action, act.StartStandby):
             self._starts_failed = 0
-        if isinstance(action, act.Rebuild | act.Follow | act.Promote):
+        if isinstance(action, act.Rebuild | act.Follow | act.Promote | act.CopySource):
             self.book.mark_dead_end(None)
 
     async def _save_book(self) -> None:
@@ -227,7 +239,7 @@ class Executor:
         self.failure = f"{type(action).__name__}: {error}"
         again = self._failed_action == action
         self._pause_ms = min(PAUSE_MAX_MS, self._pause_ms * 2) if again else PAUSE_FIRST_MS
-        if isinstance(action, act.Rebuild):
+        if isinstance(action, act.Rebuild | act.CopySource):
             self._pause_ms = max(self._pause_ms, min(took_ms, COPY_PAUSE_MAX_MS))
         self._failed_action = action
         self._not_before = now_ms() + self._pause_ms

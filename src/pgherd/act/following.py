@@ -13,8 +13,8 @@ from pgherd.act.hands import ActFailed, Hands, log
 from pgherd.model import action as act
 from pgherd.model.errors import PostgresError
 from pgherd.model.facts import Floor, Frozen
-from pgherd.model.ids import Position, Term
-from pgherd.postgres import bootstrap, clone, pgcontrol, rewind, sealing
+from pgherd.model.ids import Position, Term, feed_slot
+from pgherd.postgres import bootstrap, clone, live, pgcontrol, rewind, sealing
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.rewind import RewindOutcome
 from pgherd.postgres.settings import CLOSED_NAMES, conninfo
@@ -32,13 +32,18 @@ async def init_db(hands: Hands, a: act.InitDb) -> None:
 
 async def start_standby(hands: Hands, a: act.StartStandby) -> None:
     """Start under closed names and without upstream."""
-    await _end_ghosts(hands)
+    await no_ghosts(hands)
     left = (await hands.server.state()).leftovers
     if left:
         log.warning("server.leftovers", pids=left)
         await hands.server.kill_tree()
     started = await configuring.start(
-        hands, names=CLOSED_NAMES, conninfo=None, slot=None, deadline_s=hands.start_deadline_s
+        hands,
+        names=CLOSED_NAMES,
+        conninfo=None,
+        slot=None,
+        deadline_s=hands.start_deadline_s,
+        delay_ms=a.delay_ms,
     )
     if hands.promises().adopted_leader == hands.me:
         # A primary from here on is one that somebody else made. Not before: until the server has
@@ -55,16 +60,23 @@ async def start_standby(hands: Hands, a: act.StartStandby) -> None:
         await hands.server.look()  # it is this server that takes connections, and it answers
 
 
-async def _end_ghosts(hands: Hands) -> None:
+async def no_ghosts(hands: Hands) -> None:
+    """End what is left of servers of this directory that nobody knows of."""
     ghosts = await end_ghosts(hands.server.data_dir)
     if ghosts:
         log.warning("server.ghosts", pids=ghosts)
 
 
 async def seal(hands: Hands, a: act.Seal) -> None:
-    """F2: promise, stop receiving, drain, freeze; each durable before the next."""
+    """F2: promise, stop receiving, drain, freeze; each durable before the next.
+
+    A delayed replica does the first two only, and counts for nothing.
+    """
     await hands.promise(a.term, a.elector)
     await reached("seal.promised")
+    if a.keeps_delay:
+        await sealing.cut(hands.server, timeout_s=hands.seal_timeout_s)
+        return
     position = await sealing.seal(hands.server, timeout_s=hands.seal_timeout_s)
     await reached("seal.drained")
     hands.guard(a.term)
@@ -74,10 +86,35 @@ async def seal(hands: Hands, a: act.Seal) -> None:
 async def follow(hands: Hands, a: act.Follow) -> None:
     """F7: adopt first, then connect under the term's token."""
     hands.guard(a.term)
-    await end_lending(hands)
+    await end_lending(hands, of=a.term)
     await _adopt(hands, a.term, a)
     await reached("follow.adopted")
-    await hands.server.set_upstream(hands.conninfo(a.host, a.port, a.term), hands.slot)
+    if a.by_archive:
+        await hands.server.set_upstream(None, None, fetch=archive_of(hands))
+        return
+    slot = hands.slot if a.source is None else feed_slot(hands.me, a.term)
+    conn = hands.conninfo(a.host, a.port, a.term)
+    await hands.server.set_upstream(conn, slot, delay=live.delay_of(hands.server.live))
+
+
+async def fetch(hands: Hands, a: act.Fetch) -> None:
+    """The same upstream as before, with the archive behind it or without."""
+    hands.guard(a.term)
+    command = archive_of(hands) if a.fetches else ""
+    conninfo = hands.conninfo(a.host, a.port, a.term)
+    await hands.server.set_upstream(conninfo, hands.slot, fetch=command)
+
+
+def archive_of(hands: Hands) -> str:
+    """The command that fetches."""
+    if not hands.fetch:
+        raise ActFailed("there is no archive to fetch from: see this node's warnings")
+    return hands.fetch
+
+
+async def delay(hands: Hands, a: act.Delay) -> None:
+    """Told to the running server: one without an upstream has none (`postgres.settings.sealed`)."""
+    await hands.server.reload(recovery_min_apply_delay=str(a.delay_ms))
 
 
 async def _adopt(
@@ -118,6 +155,7 @@ async def do_rewind(hands: Hands, a: act.Rewind) -> None:
         ),
         incarnation=hands.promises().incarnation,
         fork=a.fork_lsn,
+        restore=hands.fetch,
         on_progress=hands.progress,
     )
     log.info("rewind.ended", outcome=result.outcome.value, reason=result.reason)
@@ -148,14 +186,14 @@ async def _catch_up_after_rewind(hands: Hands, a: act.Rewind) -> None:
 async def rebuild(hands: Hands, a: act.Rebuild) -> None:
     """A new copy beside the old directory, then a swap by rename; nothing is deleted ahead."""
     hands.guard(a.term)
-    await _end_ghosts(hands)
+    await no_ghosts(hands)
     incarnation = hands.new_incarnation()
     made = await copying.make(hands, a, incarnation)
     side = made.side
     await reached("rebuild.copied")
     hands.guard(a.term)
     hands.uncut = True  # from here on directory and promises change together
-    last = await _last_position(hands)
+    last = await last_position(hands)
     settled = await _settled(hands, a.term, side) if not made.by_command else None
     await hands.server.stop("fast", timeout_s=hands.stop_timeout_s)
     swapped = await clone.swap_in(
@@ -170,7 +208,7 @@ async def rebuild(hands: Hands, a: act.Rebuild) -> None:
         await _adopt(hands, a.term, a, **new)
 
 
-async def _last_position(hands: Hands) -> Position | None:
+async def last_position(hands: Hands) -> Position | None:
     """The end of the old directory, or no less than it; None when that is not known."""
     floor = hands.promises().floor
     if (await hands.server.state()).kind is DirKind.RUNNING:

@@ -6,7 +6,7 @@ from pgherd.act.failpoints import reached
 from pgherd.act.hands import ActFailed, Hands, StaleAct, log
 from pgherd.model import action as act
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import NodeId, Term
+from pgherd.model.ids import FEED_SLOT, NodeId, Term
 from pgherd.postgres import lending, sealing
 
 
@@ -29,6 +29,7 @@ async def fast_forward(hands: Hands, a: act.FastForward) -> None:
     """Take the seal back durably, stream up to the target, seal anew; a failure is sealed too."""
     _must_be_sealed(hands, a.term, a.elector)
     known = hands.promises()
+    await lending.end(hands.server, of=a.adopted, kind=FEED_SLOT)
     fields: dict[str, object] = {"frozen": None}
     if known.adopted < a.adopted:  # what comes is of that reign, recorded in it or not
         fields |= {"adopted": a.adopted, "adopted_leader": a.adopted_leader}
@@ -51,8 +52,12 @@ async def fast_forward(hands: Hands, a: act.FastForward) -> None:
         raise ActFailed(f"{a.holder.node} sent nothing more behind {position}")
 
 
-async def end_lending(hands: Hands) -> None:
-    """Before this server's WAL grows again: what was lent as it stood still is lent no more."""
-    ended = await lending.end(hands.server)
+async def end_lending(hands: Hands, of: Term | None = None) -> None:
+    """Before this server's WAL grows again: what was lent as it stood still is lent no more.
+
+    Nor is anybody fed any longer who is of another term than this server will be; of: that term,
+    None where it leads, or goes back.
+    """
+    ended = await lending.end(hands.server, of=of)
     if ended:
         log.info("forward.lending_ended", slots=ended)

@@ -9,6 +9,7 @@ import msgspec
 
 from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.ledger.lineage import attributed
+from pgherd.model.action import Planned
 from pgherd.model.facts import Reign
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term, slot_name
 from pgherd.model.pgconfig import EMPTY, ConfigVersion
@@ -41,6 +42,11 @@ class Cloning(msgspec.Struct, frozen=True):
     command: tuple[str, ...] = ()
 
 
+async def nothing_to_prepare(_: Term) -> str:
+    """There is nothing before a promotion, so nothing refuses it."""
+    return ""
+
+
 @dataclass(slots=True)
 class Hands:
     """The local server, the promises, and who we are.
@@ -51,7 +57,10 @@ class Hands:
     newest version of the cluster's configuration · logins: as of which changes of passwords the
     ledger wants roles · cloning: how copies are made, may be replaced at any time · commanded: to
     be called once the operator's command has made one · tell: an event of this node, by kind and
-    words.
+    words · acted: an act has ended, how, why and after how many ms · prepare: has what an operator
+    wants done before a promotion, and says why it is refused · preparing: whether that is under way
+    · veto: why this member must not lead since it refused · fetch: PostgreSQL's command by which
+    WAL comes from the archive, "" where none does · nostream: this node follows by that alone.
     """
 
     me: NodeId
@@ -76,6 +85,12 @@ class Hands:
     cloning: Cloning = field(default_factory=Cloning)
     commanded: Callable[[], None] = lambda: None
     tell: Callable[[str, str], None] = lambda kind, text: None
+    acted: Callable[[Planned, str, str, int], None] = lambda planned, ending, why, ms: None
+    prepare: Callable[[Term], Awaitable[str]] = nothing_to_prepare
+    preparing: Callable[[], bool] = lambda: False
+    veto: Callable[[], str] = str
+    fetch: str = ""
+    nostream: bool = False
 
     @property
     def key(self) -> MemberKey:
@@ -116,8 +131,9 @@ class Hands:
         return self.server.upstream(host=host, port=port, token=self.key.token(term))
 
     @property
-    def slot(self) -> str:
-        return slot_name(self.me)
+    def slot(self) -> str | None:
+        """Through which slot it streams; who does so for a moment alone has none."""
+        return None if self.nostream else slot_name(self.me)
 
 
 def flushed(look: Look, tokens: set[str], lsn: Lsn) -> int:

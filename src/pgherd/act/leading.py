@@ -15,7 +15,7 @@ from pgherd.act.forwarding import end_lending
 from pgherd.act.hands import ActFailed, Hands, StaleAct, flushed, log
 from pgherd.model import action as act
 from pgherd.model.facts import Frozen
-from pgherd.model.ids import FORWARD_SLOT, Lsn, Position, Term, parse_token
+from pgherd.model.ids import LENT_SLOT, Lsn, Position, Term, parse_token
 from pgherd.postgres import admin, processes
 from pgherd.postgres.datadir import DirKind
 from pgherd.postgres.look import Look, SenderSeen
@@ -101,15 +101,22 @@ async def _fast_stop(hands: Hands, others: list[int], limit_s: float) -> None:
 
 
 async def promote(hands: Hands, a: act.Promote) -> None:
-    """F6: from the sealed position to primary under closed names, with the epoch record."""
+    """F6: from the sealed position to primary under closed names, with the epoch record.
+
+    Until the operator's hook has had its say it may be cut short; from there on it is finished.
+    """
     hands.guard(a.term)
+    if veto := await hands.prepare(a.term):
+        raise ActFailed(veto)
+    hands.guard(a.term)
+    hands.uncut = True
     look = await hands.server.look()
     here = hands.position(look.position)
     if not look.in_recovery or here != a.expected:
         raise ActFailed(f"is at {here}, was elected at {a.expected}")
-    if look.names != CLOSED_NAMES or look.conninfo:
+    if look.names != CLOSED_NAMES or look.conninfo or look.fetches:
         raise ActFailed("is not sealed under closed names")
-    if any(slot.name.startswith(FORWARD_SLOT) for slot in look.slots):
+    if any(slot.name.startswith(LENT_SLOT) for slot in look.slots):
         await end_lending(hands)
     # What it writes from here on is of this reign, even if it dies before the epoch record.
     await hands.change(adopted=a.term, adopted_leader=hands.me)

@@ -22,7 +22,7 @@ async def keep_slots(hands: Hands, a: act.KeepSlots) -> None:
     for made in a.renew:
         await slots.renew(server, made)
         hands.tell("slot.renewed", f"slot {made.name} had lost its WAL and was made anew")
-    wanted = {slot_name(node) for node in a.nodes}
+    wanted = {slot_name(node) for node in a.nodes} | set(a.feeds)
     change = await slots.ensure_slots(server, wanted, ignored=set(a.ignored))
     for name, lsn in a.advance:
         await slots.advance(server, name, lsn)

@@ -6,33 +6,51 @@ Owns the assembly only. `build_app` is called once by the agent; `/openapi.json`
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pgherd.api import (
+    bare,
     changes,
     checks,
     configuring,
+    connecting,
+    contract,
+    events,
     failures,
+    gate,
     joins,
+    localcluster,
     membership,
+    nodetelling,
     passwords,
+    patroni,
+    patroniacts,
     progress,
     reads,
     replication,
     slots,
+    standbycluster,
+    upgrading,
     upkeep,
+    viewer,
+)
+from pgherd.api import (
+    pki as pkiroutes,
+)
+from pgherd.api import (
+    tokens as tokenroutes,
 )
 from pgherd.api.deps import Services
 from pgherd.api.failures import Problem
-from pgherd.api.guard import ApiToken, Guard
+from pgherd.api.guard import Access, ApiToken, Guard
 from pgherd.api.herd import Herd
 from pgherd.api.views import FRESH_MS
+from pgherd.telemetry import trace
 
 if TYPE_CHECKING:
     from pgherd.telemetry.metrics import Metrics
@@ -53,6 +71,10 @@ def build_app(
     ca_pem: Callable[[], bytes | None] = lambda: None,
     metrics: Metrics | None = None,
     on_request: OnRequest | None = None,
+    local: localcluster.Run | None = None,
+    on_change: gate.OnChange | None = None,
+    access: Access = Access(),  # noqa: B008 - a frozen value
+    knows: Callable[[], bool] = lambda: True,
     fresh_ms: int = FRESH_MS,
     clock: Callable[[], float] = time.monotonic,
     unix_s: Callable[[], float] = time.time,
@@ -65,30 +87,44 @@ def build_app(
         redoc_url=None,
         separate_input_output_schemas=False,
     )
+    guard = Guard(
+        tokens,
+        access=access,
+        kept=lambda: herd.facts().rights.tokens,
+        knows=knows,
+        unix_s=unix_s,
+    )
     app.state.services = Services(
         herd,
-        Guard(tokens),
+        guard,
         version=version,
         failover_enabled=failover_enabled,
         ca_pem=ca_pem,
         metrics=metrics,
+        local=local,
         fresh_ms=fresh_ms,
         clock=clock,
         unix_s=unix_s,
     )
     rooms = (
         *(reads, progress, changes, membership, replication, slots),
-        *(configuring, passwords, upkeep, checks, joins),
+        *(configuring, passwords, upkeep, upgrading, checks, joins, standbycluster),
+        *(bare, patroni, patroniacts, localcluster, viewer),
+        *(events, connecting),
+        nodetelling,
+        *(tokenroutes, pkiroutes),
     )
-    for room in rooms:
-        app.include_router(room.router)
+    for room in rooms:  # the routes themselves: FastAPI would make all of them a second time
+        app.router.routes.extend(room.router.routes)
     failures.install(app)
+    contract.install(app, (room.router for room in rooms))
+    app.add_middleware(gate.Gate, guard=guard, on_change=on_change)
     app.add_middleware(Envelope, on_request=on_request, clock=clock)
     return app
 
 
 class Envelope:
-    """Around every request: an id in and out, and a word to whoever measures."""
+    """Around every request: its ids in and out, and a word to whoever measures."""
 
     def __init__(
         self, app: ASGIApp, *, on_request: OnRequest | None, clock: Callable[[], float]
@@ -103,14 +139,18 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = self._clock()
-        request_id = given_id(scope) or secrets.token_hex(8)
+        traced = trace.begin(header(scope, b"traceparent"))
+        trace.enter(traced)
+        request_id = given_id(scope) or traced.id
+        scope["pgherd.request_id"] = request_id
         code = 500
 
         async def send_with_id(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                told = ((b"x-request-id", request_id), (b"traceparent", traced.header))
+                headers = [*message.get("headers", []), *((k, v.encode()) for k, v in told)]
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -128,7 +168,7 @@ TOO_LARGE = Problem(
 
 
 def counted(receive: Receive) -> Receive:
-    """Bodies that do not say their size end at the limit; FastAPI makes that a 400."""
+    """Bodies that do not say their size end at the limit."""
     total = 0
 
     async def receive_counted() -> Message:
@@ -136,7 +176,7 @@ def counted(receive: Receive) -> Receive:
         message = await receive()
         total += len(message.get("body", b""))
         if total > BODY_BYTES_MAX:
-            raise ValueError("the body is too large")
+            raise HTTPException(413, f"the body is larger than {BODY_BYTES_MAX} bytes")
         return message
 
     return receive_counted
@@ -152,11 +192,14 @@ def body_bytes(scope: Scope) -> int:
 
 def given_id(scope: Scope) -> str:
     """The caller's own id, if it is one that can be repeated safely."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if REQUEST_ID.fullmatch(text) else ""
-    return ""
+    text = header(scope, b"x-request-id")
+    return text if REQUEST_ID.fullmatch(text) else ""
+
+
+def header(scope: Scope, wanted: bytes) -> str:
+    """The first header of this name; "" where there is none."""
+    found = (value for name, value in scope["headers"] if name == wanted)
+    return next(found, b"").decode("latin-1")
 
 
 def route_of(scope: Scope) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from pgherd.api import forcing, schema, views
+from pgherd.api import forcing, schema, standbylead, views
 from pgherd.api.deps import (
     CONSISTENT_TIMEOUT_S,
     SUBMIT_TIMEOUT_S,
@@ -39,6 +40,7 @@ from pgherd.model.upkeep import Verb
 from pgherd.pki.authority import fingerprint
 from pgherd.pki.token import Invitation, encode_token, hash_secret, new_secret
 from pgherd.plan.leaseclock import running
+from pgherd.telemetry import trace
 
 POLL_S = 0.02
 WAIT_S = 60.0
@@ -49,6 +51,9 @@ WAIT_S_MAX = 600.0
 Wait = Annotated[float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait; 0: answer 202.")]
 
 router = APIRouter()
+
+_given: deque[str] = deque(maxlen=64)
+"""Traces that were the id of an order already: a request may give two."""
 
 
 @router.post("/api/v1/cluster/switchover", responses={202: {"model": schema.Changed}})
@@ -62,6 +67,8 @@ async def switchover(
     """Change the primary as planned, without losing anything; waits until it is done."""
     before = await current_facts(services)
     candidate = candidate_of(before, body)
+    if before.follows is not None:
+        return await standbylead.hand_over(services, before, candidate, str(caller))
     if body is not None and body.scheduled_at is not None:
         return await schedule(services, response, before, candidate, body.scheduled_at, str(caller))
     wish = RequestSwitchover(id=new_id(), candidate=candidate, requested_by=str(caller))
@@ -69,6 +76,11 @@ async def switchover(
     if wait == 0:
         return accepted(response, wish.id, before)
     return await Follow(services, before, wish.id, wait_s=wait).switchover()
+
+
+def due(services: Services, text: str | None) -> int:
+    """When an operator means, in ms since 1970; 0 for never."""
+    return unix_ms_of(text, now_ms=int(services.unix_s() * 1000))
 
 
 async def schedule(
@@ -80,7 +92,7 @@ async def schedule(
     caller: str,
 ) -> schema.Changed:
     """Have the ledger keep a switchover until it is due."""
-    at_ms = unix_ms_of(at, now_ms=int(services.unix_s() * 1000))
+    at_ms = due(services, at)
     nodes = (candidate,) if candidate is not None else ()
     wish = AskWork(new_id(), Verb.SWITCHOVER, nodes, requested_by=caller, not_before_ms=at_ms)
     await submit(services, wish)
@@ -143,6 +155,8 @@ async def failover(
         raise Problem(422, "invalid", "lost members are given up with force only", hint="add force")
     before = await current_facts(services)
     candidate = candidate_of(before, body)
+    if before.follows is not None:
+        raise standbylead.nobody_is_elected(before)
     seen = services.seen()
     if before.phase is Phase.ELECTING or wanted.lost:
         change = await without(services, before, wanted, candidate, caller=str(caller))
@@ -362,4 +376,15 @@ def accepted(
 
 
 def new_id() -> str:
-    return secrets.token_hex(6)
+    """An id for an order, in the form of a trace id.
+
+    It is the trace of the request where this cluster began that, and begins as it where the caller
+    did: one trace may give many orders.
+    """
+    found = trace.current()
+    if found is None:
+        return secrets.token_hex(16)
+    if found.parent or found.id in _given:
+        return found.id[:16] + secrets.token_hex(8)
+    _given.append(found.id)
+    return found.id

@@ -1,23 +1,27 @@
 """Health checks for load balancers and supervisors, and the metrics: open to everybody.
 
-Owns the status codes: 200 or 503, with a short body that says why. GET, HEAD and OPTIONS answer
-alike. Never limited, never asked for a token.
+Owns the status codes: 200 or 503, with a body that says why. GET, HEAD and OPTIONS answer alike.
+Never limited, never asked for a token. What each asks for is `balancing`'s.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from pgherd.api import distance, views
+from pgherd.api import balancing, distance, patroniviews, views
 from pgherd.api.deps import Services, ServicesDep
 from pgherd.api.failures import Problem
-from pgherd.api.suffrage import spare_voters
+from pgherd.api.guard import Role
+from pgherd.api.patronischema import PatroniNode
+from pgherd.api.schema import Check
+from pgherd.api.shape import Model
+from pgherd.api.suffrage import spare_voters, suffrage_of
 from pgherd.api.views import Seen
-from pgherd.config.units import parse_size_bytes
 
 if TYPE_CHECKING:
     from pgherd.telemetry.metrics import Metrics
@@ -29,44 +33,126 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 router = APIRouter()
 
 
-def check(path: str) -> Callable[[Handler], Handler]:
+class Asked:
+    """One health check: what is known, and what is wished of a replica."""
+
+    def __init__(self, services: Services, wish: balancing.Wish) -> None:
+        self.services = services
+        self.seen = services.seen()
+        self.wish = wish
+
+    def answer(self, *, is_good: bool) -> Response:
+        """200 or 503, and this node in Patroni's words and ours."""
+        services = self.services
+        body = patroniviews.node(self.seen, proxy=services.herd.proxy(), version=services.version)
+        return JSONResponse(body.document(), status_code=200 if is_good else 503)
+
+
+async def asked_for(
+    services: ServicesDep,
+    request: Request,
+    lag: Annotated[str | None, Query(description="At most so far behind: 16MB.")] = None,
+    replication_state: Annotated[str | None, Query(description="As in Patroni.")] = None,
+    mode: Annotated[str | None, Query(description="apply, or write: of what lag is.")] = None,
+) -> Asked:
+    """The wishes are named here so that the contract shows them; any `tag_x` is one as well."""
+    return Asked(services, balancing.wish(request.query_params))
+
+
+AskedDep = Annotated[Asked, Depends(asked_for)]
+
+
+def check(path: str, shows: type[Model] = PatroniNode) -> Callable[[Handler], Handler]:
     """A route for GET, HEAD and OPTIONS, of which the contract shows the first."""
-    name = "check_" + path.strip("/").replace("-", "_")
+    name = "check_" + (path.strip("/").replace("-", "_") or "root")
 
     def add(handler: Handler) -> Handler:
+        not_now: dict[int | str, dict[str, Any]] = {
+            503: {"model": shows, "description": "Not this node, or not now."}
+        }
         router.api_route(path, methods=METHODS, include_in_schema=False)(handler)
-        router.get(path, operation_id=name)(handler)  # never reached, only shown
+        shown = router.get(path, operation_id=name, response_model=shows, responses=not_now)
+        shown(handler)  # never reached, only shown
         return handler
 
     return add
 
 
+def older(path: str) -> Callable[[Handler], Handler]:
+    """Another spelling, which the contract leaves out."""
+    return router.api_route(path, methods=METHODS, include_in_schema=False)
+
+
+@check("/")
 @check("/primary")
-@check("/leader")
 @check("/read-write")
-async def primary(services: ServicesDep) -> Response:
-    """200 where this node is the established primary."""
-    seen = services.seen()
-    return answer(services, seen, is_good=views.is_primary(seen, seen.me))
+@older("/master")
+async def primary(asked: AskedDep) -> Response:
+    """200 where this node is the established primary, whatever else is asked for."""
+    return asked.answer(is_good=balancing.leads(asked.seen))
+
+
+@check("/leader")
+async def leader(asked: AskedDep) -> Response:
+    """200 on the primary, and on whoever leads a cluster that follows another one."""
+    is_good = balancing.leads(asked.seen) or balancing.leads_standbys(asked.seen)
+    return asked.answer(is_good=is_good)
+
+
+@check("/standby-leader")
+@older("/standby_leader")
+async def standby_leader(asked: AskedDep) -> Response:
+    """200 where this node leads a cluster that follows another one."""
+    return asked.answer(is_good=balancing.leads_standbys(asked.seen))
 
 
 @check("/replica")
-async def replica(services: ServicesDep, request: Request) -> Response:
-    """200 where this node is a streaming replica that takes reads, with `?lag=16MB` within that
-    lag."""
-    seen = services.seen()
-    return answer(services, seen, is_good=takes_reads(seen, lag_bytes_max=lag_of(request)))
+async def replica(asked: AskedDep) -> Response:
+    """200 where this node is a streaming replica that takes reads, and is as was asked for:
+    `?lag=16MB`, `?replication_state=streaming`, `?tag_rack=a1`."""
+    return asked.answer(is_good=balancing.is_replica(asked.seen, asked.wish))
 
 
 @check("/read-only")
-async def read_only(services: ServicesDep, request: Request) -> Response:
+async def read_only(asked: AskedDep) -> Response:
     """200 where reads are served: the primary too."""
-    seen, lag = services.seen(), lag_of(request)
-    serves = views.is_primary(seen, seen.me) or takes_reads(seen, lag_bytes_max=lag)
-    return answer(services, seen, is_good=serves)
+    return asked.answer(is_good=balancing.takes_reads(asked.seen, asked.wish))
 
 
-@check("/health")
+@check("/sync")
+@older("/synchronous")
+async def sync(asked: AskedDep) -> Response:
+    """200 on a replica that has every acknowledged commit."""
+    return asked.answer(is_good=balancing.is_replica(asked.seen, asked.wish, "sync"))
+
+
+@check("/read-only-sync")
+@older("/read-only-synchronous")
+async def read_only_sync(asked: AskedDep) -> Response:
+    """200 on such a replica, and on the primary."""
+    return asked.answer(is_good=balancing.takes_reads(asked.seen, asked.wish, "sync"))
+
+
+@check("/quorum")
+async def quorum(asked: AskedDep) -> Response:
+    """200 on a replica that is one of those of whom some have every acknowledged commit."""
+    return asked.answer(is_good=balancing.is_replica(asked.seen, asked.wish, "quorum"))
+
+
+@check("/read-only-quorum")
+async def read_only_quorum(asked: AskedDep) -> Response:
+    """200 on such a replica, and on the primary."""
+    return asked.answer(is_good=balancing.takes_reads(asked.seen, asked.wish, "quorum"))
+
+
+@check("/async")
+@older("/asynchronous")
+async def asynchronous(asked: AskedDep) -> Response:
+    """200 on a replica that no commit waits for."""
+    return asked.answer(is_good=balancing.is_replica(asked.seen, asked.wish, "async"))
+
+
+@check("/health", Check)
 async def health(services: ServicesDep) -> Response:
     """200 where this node serves its role."""
     seen = services.seen()
@@ -74,18 +160,17 @@ async def health(services: ServicesDep) -> Response:
     return answer(services, seen, is_good=is_good)
 
 
-@check("/readiness")
-async def readiness(services: ServicesDep, request: Request) -> Response:
-    """200 where clients may be sent: PostgreSQL runs as primary or streams; a witness is heard."""
-    seen, lag = services.seen(), lag_of(request)
-    member = seen.facts.members.get(seen.me)
-    is_good = member is not None and views.is_healthy(seen, member)
-    if is_good and lag is not None and not views.is_primary(seen, seen.me):
-        is_good = views.serves_reads(seen, lag_bytes_max=lag)
-    return answer(services, seen, is_good=is_good)
+@check("/readiness", Check)
+async def readiness(asked: AskedDep) -> Response:
+    """200 where clients may be sent: PostgreSQL runs as primary or streams; a witness is heard.
+
+    `?lag=16MB` within that lag of what is replayed, with `&mode=write` of what is received.
+    """
+    is_good = balancing.is_ready(asked.seen, asked.wish)
+    return answer(asked.services, asked.seen, is_good=is_good)
 
 
-@check("/liveness")
+@check("/liveness", Check)
 async def liveness(services: ServicesDep) -> Response:
     """200 while the agent looks at its node: its own report is recent."""
     seen = services.seen()
@@ -93,8 +178,10 @@ async def liveness(services: ServicesDep) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(services: ServicesDep) -> Response:
-    """Everything measured, for Prometheus."""
+async def metrics(services: ServicesDep, request: Request) -> Response:
+    """Everything measured, for Prometheus; for viewers only where `api.protect_metrics` is set."""
+    if services.guard.access.protect_metrics:
+        services.guard.admit(request, role=Role.VIEWER)
     if services.metrics is None:
         raise Problem(404, "not_found", "this daemon measures nothing")
     return Response(rendered(services, services.metrics), media_type=METRICS_TYPE)
@@ -113,6 +200,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
         has_quorum=views.has_quorum(seen),
         voters=len(views.raft_voters(seen)),
         spare_voters=spare_voters(seen),
+        suffrage=Counter(suffrage_of(seen, one) for one in seen.facts.members.values()),
     )
     counts = None
     if proxy is not None:
@@ -123,6 +211,13 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             held=proxy.held,
             moved_total=proxy.moved,
             engine=proxy.engine,
+            bytes_total={
+                "from_clients": proxy.bytes_from_clients,
+                "from_servers": proxy.bytes_from_servers,
+            },
+            queries_total=flat(proxy.queries),
+            hold_counts=proxy.hold_counts,
+            hold_s=proxy.held_ms / 1000,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(
@@ -150,21 +245,3 @@ def flat(counts: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
 def answer(services: Services, seen: Seen, *, is_good: bool) -> Response:
     body = views.check(seen, proxy=services.herd.proxy(), version=services.version)
     return JSONResponse(body.model_dump(), status_code=200 if is_good else 503)
-
-
-def takes_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
-    """Whether clients may be sent to this replica, its operator's wish included."""
-    report = seen.fresh(seen.me)
-    wanted = report is not None and not report.noloadbalance
-    return wanted and views.serves_reads(seen, lag_bytes_max=lag_bytes_max)
-
-
-def lag_of(request: Request) -> int | None:
-    """`?lag=` in bytes or with a unit."""
-    text = request.query_params.get("lag")
-    if text is None:
-        return None
-    try:
-        return int(text) if text.isdigit() else parse_size_bytes(text)
-    except ValueError as error:
-        raise Problem(400, "bad_request", f"lag: {error}", hint="write ?lag=16MB") from error

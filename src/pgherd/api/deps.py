@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Query, Request
 
 from pgherd.api.failures import Problem
-from pgherd.api.guard import Caller, Guard, Limiter, Role, client_address
+from pgherd.api.guard import (
+    CHANGES_PER_MINUTE,
+    Caller,
+    Guard,
+    Limiter,
+    Role,
+    client_address,
+)
 from pgherd.api.herd import Herd
 from pgherd.api.views import FRESH_MS, Seen
 
 if TYPE_CHECKING:
+    from pgherd.api.localcluster import Run
     from pgherd.telemetry.metrics import Metrics
 
 CONSISTENT_TIMEOUT_S = 5.0
 SUBMIT_TIMEOUT_S = 10.0
 JOINS_PER_MINUTE = 5
-CHANGES_PER_MINUTE = 100
 
 
 class Services:
@@ -37,6 +44,7 @@ class Services:
         failover_enabled: Callable[[], bool] = lambda: True,
         ca_pem: Callable[[], bytes | None] = lambda: None,
         metrics: Metrics | None = None,
+        local: Run | None = None,
         fresh_ms: int = FRESH_MS,
         clock: Callable[[], float] = time.monotonic,
         unix_s: Callable[[], float] = time.time,
@@ -47,11 +55,14 @@ class Services:
         self.failover_enabled = failover_enabled
         self.ca_pem = ca_pem
         self.metrics = metrics
+        self.local = local
         self.fresh_ms = fresh_ms
         self.clock = clock
         self.unix_s = unix_s
         self.joins = Limiter(most=JOINS_PER_MINUTE, window_s=60.0, clock=clock)
         self.changes = Limiter(most=CHANGES_PER_MINUTE, window_s=60.0, clock=clock)
+        self.streams = 0
+        """How many follow the events."""
 
     def seen(self) -> Seen:
         """Everything that this node knows now."""
@@ -82,13 +93,37 @@ async def viewer(request: Request, services: ServicesDep) -> Caller:
     return services.guard.admit(request, role=Role.VIEWER)
 
 
-async def operator(request: Request, services: ServicesDep) -> Caller:
+async def changer(request: Request, services: Services, role: Role) -> Caller:
+    """Who may change something.
+
+    A token of the ledger may have been revoked where this node has not heard of it yet: the quorum
+    is asked first. Those of the file count without a quorum.
+    """
+    services.changes.most = services.guard.access.changes_per_minute
     services.changes.check(client_address(request))
-    return services.guard.admit(request, role=Role.OPERATOR)
+    caller = services.guard.admit(request, role=role)
+    if not caller.is_kept:
+        return caller
+    if not await services.herd.consistent(timeout_s=CONSISTENT_TIMEOUT_S):
+        text = "no quorum confirms that this token was not revoked"
+        raise Problem(503, "no_quorum", text, hint="use a token of the node's file, or see: status")
+    return services.guard.admit(request, role=role)
+
+
+async def operator(request: Request, services: ServicesDep) -> Caller:
+    return await changer(request, services, Role.OPERATOR)
 
 
 async def admin(request: Request, services: ServicesDep) -> Caller:
-    services.changes.check(client_address(request))
+    return await changer(request, services, Role.ADMIN)
+
+
+async def operator_looks(request: Request, services: ServicesDep) -> Caller:
+    """Who may read what not every viewer should."""
+    return services.guard.admit(request, role=Role.OPERATOR)
+
+
+async def admin_looks(request: Request, services: ServicesDep) -> Caller:
     return services.guard.admit(request, role=Role.ADMIN)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgherd.api import following
 from pgherd.ledger.lineage import contains
 from pgherd.model.facts import Kind, Member
 from pgherd.model.ids import Lsn
+from pgherd.plan import upstreams
 from pgherd.plan.truth import Standing, standing
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 
 def truth(seen: Seen, member: Member) -> tuple[Standing, str] | None:
     """Where a replica stands, and why."""
-    leader, report = seen.facts.leader, seen.fresh(member.node)
+    report = seen.fresh(member.node)
     if report is None or member.kind is not Kind.DATA:
         return None
-    primary = seen.fresh(leader.node) if leader is not None else None
-    return standing(seen.facts, member, report, primary)
+    source = upstreams.source(seen.facts, report.server)
+    feeder = seen.fresh(source) if source is not None else None
+    return standing(seen.facts, member, report, feeder)
 
 
 def primary_lsn(seen: Seen) -> Lsn | None:
@@ -32,7 +35,7 @@ def primary_lsn(seen: Seen) -> Lsn | None:
     report = seen.newest(leader.node) if leader is not None else None
     if report is None or report.server.position is None:
         return None
-    return max(report.server.position.lsn, report.server.insert_lsn)
+    return report.server.wal_end
 
 
 def lag_bytes(seen: Seen, member: Member) -> int | None:
@@ -40,6 +43,8 @@ def lag_bytes(seen: Seen, member: Member) -> int | None:
 
     A position that is not on the leader's history has no lag: it will be rewound.
     """
+    if seen.facts.follows is not None:
+        return following.lag_bytes(seen, member) if member.kind is Kind.DATA else None
     end, report = primary_lsn(seen), seen.newest(member.node)
     if member.kind is not Kind.DATA or end is None or report is None:
         return None
@@ -53,6 +58,8 @@ def lag_bytes(seen: Seen, member: Member) -> int | None:
 
 def lag_ms(seen: Seen, member: Member) -> int | None:
     """For how long the primary has had what a member has not replayed; None when not known."""
+    if seen.facts.follows is not None:
+        return None  # when the remote had it is not known here
     behind, report = lag_bytes(seen, member), seen.newest(member.node)
     if behind is None or report is None or report.server.position is None:
         return behind  # the primary's own is none

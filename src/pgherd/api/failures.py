@@ -25,6 +25,7 @@ STATUS_HINT = "look at it with: pgherd status"
 REFUSAL_STATUS = {
     "unknown_node": 404,
     "unknown_slot": 404,
+    "unknown_token": 404,
     "already": 409,
     "already_leader": 409,
     "busy": 409,
@@ -39,6 +40,7 @@ REFUSAL_STATUS = {
 REFUSAL_HINTS = {
     "is_primary": "hand the lead over first: pgherd switchover",
     "too_few_copies": "add a node first: pgherd add-node; or leave mode strict",
+    "standby_cluster": "see docs/operate/standby-cluster.md for what can be done in one",
     "not_stable": "wait until pgherd status says operational",
     "unknown_slot": "see which there are: pgherd slots list",
 }
@@ -120,27 +122,37 @@ def install(app: FastAPI) -> None:
 
 async def on_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
-    return error.response()
+    return told(request, error)
+
+
+def told(request: Request, problem: Problem) -> JSONResponse:
+    """The answer; its word stays with the request, for the audit record."""
+    request.state.refusal = problem.code
+    return problem.response()
 
 
 async def on_pgherd(request: Request, error: Exception) -> JSONResponse:
     """What the port raises: no quorum, too late, a join refused."""
     assert isinstance(error, PgherdError)
+    return told(request, problem_of(error, path=request.url.path))
+
+
+def problem_of(error: PgherdError, *, path: str = "") -> Problem:
+    """The answer that an exception of the port is; what nobody expects is told in the log too."""
     hint = error.hint
     match error:
         case NoQuorum():
-            found = Problem(503, "no_quorum", error.message, hint=hint or STATUS_HINT)
+            return Problem(503, "no_quorum", error.message, hint=hint or STATUS_HINT)
         case TimedOut():
-            found = Problem(503, "timed_out", error.message, hint=hint or STATUS_HINT)
+            return Problem(503, "timed_out", error.message, hint=hint or STATUS_HINT)
         case JoinRefused():
             status = JOIN_STATUS.get(error.code, 412)
-            found = Problem(status, error.code, error.message, hint=hint)
+            return Problem(status, error.code, error.message, hint=hint)
         case OperatorError():
-            found = Problem(400, "bad_request", error.message, hint=hint)
+            return Problem(400, "bad_request", error.message, hint=hint)
         case _:
-            log.error("api.failed", extra={"path": request.url.path}, exc_info=error)
-            found = Problem(503, "unavailable", error.message, hint=hint)
-    return found.response()
+            log.error("api.failed", extra={"path": path}, exc_info=error)
+            return Problem(503, "unavailable", error.message, hint=hint)
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:
@@ -154,9 +166,8 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     if status == 405:
         message = f"{request.method} is not possible at {request.url.path}"
         hint = f"possible: {headers.get('allow', headers.get('Allow', 'see /openapi.json'))}"
-    return Problem(
-        status, CODES.get(status, "failed"), message, hint=hint, headers=headers
-    ).response()
+    problem = Problem(status, CODES.get(status, "failed"), message, hint=hint, headers=headers)
+    return told(request, problem)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -168,7 +179,7 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     }
     message = "; ".join(f"{place}: {said}" for place, said in found.items())
     status = 400 if any(one["type"] == "json_invalid" for one in error.errors()) else 422
-    return Problem(status, CODES[status], message, details=found).response()
+    return told(request, Problem(status, CODES[status], message, details=found))
 
 
 async def on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -6,22 +6,26 @@ public form of all this to `schema`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
 import msgspec
 
+from pgherd.api.nodeport import NodePort
 from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import PgherdError
-from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Kind, Tags
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
+from pgherd.model.probed import Probed
+from pgherd.model.standbycluster import Remote, RemoteSeen
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
+from pgherd.telemetry.journal import Journal
 
 
 class RaftRole(StrEnum):
@@ -57,7 +61,8 @@ class ProxySeen(msgspec.Struct, frozen=True):
 
     held: clients that wait · moved: sessions that went on at another server, so far ·
     backends: nodes that it may route to now, by route (`primary`, `replica`) ·
-    engine: who carries the bytes of its new sessions.
+    engine: who carries the bytes of its new sessions · queries: answered, by route and kind ·
+    hold_counts, held_ms: waits that ended, by class, and their time together.
     """
 
     healthy: bool
@@ -70,6 +75,9 @@ class ProxySeen(msgspec.Struct, frozen=True):
     bytes_from_servers: int = 0
     backends: dict[str, tuple[NodeId, ...]] = {}
     engine: str = ""
+    queries: dict[str, dict[str, int]] = {}
+    hold_counts: tuple[int, ...] = ()
+    held_ms: int = 0
 
 
 class NoQuorum(PgherdError):
@@ -99,7 +107,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
 
     csr: PEM; of it only the key is used · major: of its PostgreSQL, 0 where it has none ·
     level: of the ledger that its program understands · system_id: of the data directory that it has
-    and keeps, "" where it wants a copy.
+    and keeps, "" where it wants a copy · tls: whether its PostgreSQL can speak TLS.
     """
 
     token_id: str
@@ -112,6 +120,7 @@ class JoinRequest(msgspec.Struct, frozen=True):
     major: int = 0
     level: int = 1
     system_id: str = ""
+    tls: bool = True
 
 
 class SharedToken(msgspec.Struct, frozen=True):
@@ -127,7 +136,10 @@ class Shared(msgspec.Struct, frozen=True):
 
     ca_key: PEM of the authority's private key, so that no single node is needed for the next join
     · admin_token: the one that `init` made, so that the command line works on every data member ·
-    primary_pool: what this member's own primary port does; one that does not say is an old one.
+    primary_pool: what this member's own primary port does; one that does not say is an old one ·
+    postgres_tls: members talk to each other's PostgreSQL by TLS only · proxy_tls: this member's
+    proxy offers TLS ·
+    archive: the keys of that section, as they are written.
     """
 
     superuser: str = ""
@@ -143,10 +155,13 @@ class Shared(msgspec.Struct, frozen=True):
     ca_key: str = ""
     admin_token: str = ""
     primary_pool: str = "none"
+    postgres_tls: bool = False
+    proxy_tls: bool = False
+    archive: dict[str, str] = {}
 
     def for_witness(self) -> Shared:
         """What a node without PostgreSQL needs: nothing secret."""
-        return Shared(tokens=self.tokens, primary_pool=self.primary_pool)
+        return Shared(tokens=self.tokens, primary_pool=self.primary_pool, proxy_tls=self.proxy_tls)
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -182,10 +197,26 @@ class JoinAnswer(msgspec.Struct, frozen=True):
     shared: Shared
 
 
+class EventSource(Protocol):
+    """What this node knows of events, and of those that others alone know of."""
+
+    journal: Journal
+
+    async def gather(self) -> None:
+        """Have in the journal what the other nodes told since they were asked last."""
+        ...
+
+    def following(self) -> AbstractContextManager[None]:
+        """Somebody follows: what other nodes tell gets into the journal before long."""
+        ...
+
+
 class Herd(Protocol):
     """The agent, as the API sees it. Nothing here waits except what is `async`."""
 
     node: NodeId
+    own: NodePort
+    """What any node can be asked about itself."""
 
     def facts(self) -> Facts:
         """The facts as applied on this node."""
@@ -219,8 +250,8 @@ class Herd(Protocol):
         """What the proxy reports; None while there is none."""
         ...
 
-    def events(self, limit: int) -> list[Event]:
-        """The newest events, oldest first."""
+    def events(self) -> EventSource:
+        """The events that this node knows of."""
         ...
 
     async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
@@ -247,6 +278,18 @@ class Herd(Protocol):
         """What has been open for longer than that there. Raises PostgresError, PeerError."""
         ...
 
+    async def probes(self, node: NodeId, limit: int) -> tuple[Probed, ...]:
+        """The newest probes of its server, by its own agent. Raises PostgresError, PeerError."""
+        ...
+
+    async def ask_remote(self, node: NodeId, remote: Remote) -> tuple[RemoteSeen, ...]:
+        """Have that node ask a remote primary who it is. Raises PostgresError, PeerError."""
+        ...
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         """Admit a node. Raises JoinRefused, NoQuorum, TimedOut."""
+        ...
+
+    async def sign(self, node: NodeId, csr: str, days: int) -> tuple[str, str]:
+        """A member's new certificate, and the authority's. Raises OperatorError, PeerError."""
         ...

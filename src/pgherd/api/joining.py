@@ -30,6 +30,7 @@ from pgherd.ledger.commands import AddMember, AnyCommand, Outcome, Refused
 from pgherd.model.errors import PgherdError
 from pgherd.model.facts import Address, Facts, Kind
 from pgherd.model.ids import NodeId, RaftId, name_is_valid
+from pgherd.pki.authority import NODE_DAYS
 from pgherd.pki.token import secret_matches
 
 ADMISSION_FILE = "joined.json"
@@ -80,6 +81,7 @@ class SignOrder(msgspec.Struct, frozen=True):
     csr: str
     node: NodeId
     hosts: tuple[str, ...]
+    days: int = NODE_DAYS
 
 
 class Joiner:
@@ -120,6 +122,7 @@ class Joiner:
             if given is not None:
                 return given
             check_request(facts, request)
+            check_tls(self._shared(), request)
             ca, key = self._authority()
             certificate = await sign(
                 SignOrder(
@@ -242,6 +245,16 @@ def check_request(facts: Facts, request: JoinRequest) -> None:
             f"{node} has a data directory of system identifier {request.system_id}, "
             f"the cluster's is {facts.system_id}",
             "join it with an empty directory: pgherd join (--move-aside keeps what is there)",
+        )
+
+
+def check_tls(shared: Shared, request: JoinRequest) -> None:
+    """Members that stream by TLS only could not follow one that has none."""
+    if request.kind is Kind.DATA and shared.postgres_tls and not request.tls:
+        raise JoinRefused(
+            "no_tls",
+            f"members stream by TLS only, and PostgreSQL on {request.node} was built without it",
+            "install one with OpenSSL, or name it with --set postgresql.bin_dir=DIR",
         )
 
 

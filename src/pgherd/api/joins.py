@@ -13,7 +13,7 @@ from starlette.responses import Response
 from pgherd.api import schema
 from pgherd.api.deps import ServicesDep
 from pgherd.api.failures import Problem
-from pgherd.api.guard import client_address
+from pgherd.api.guard import Caller, Role, client_address
 from pgherd.api.herd import JoinRequest
 
 PEM_TYPE = "application/x-pem-file"
@@ -41,6 +41,9 @@ async def join(services: ServicesDep, request: Request, body: schema.JoinBody) -
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid", str(error)) from error
     answer = await services.herd.join(asked)
+    request.state.caller = Caller(
+        f"join token {asked.token_id}", Role.VIEWER, client_address(request)
+    )
     return Response(
         msgspec.json.encode(answer),
         media_type="application/json",

@@ -35,6 +35,12 @@ def rolling(seen: Seen, nodes: list[NodeId]) -> schema.Checks:
     return shown(readiness.rolling(situation(seen), nodes), order)
 
 
+def upgrade(seen: Seen, nodes: list[NodeId]) -> schema.Checks:
+    """Whether these can be restarted so with what is installed there."""
+    order = sorted(nodes, key=seen.facts.is_leader)
+    return shown(readiness.upgrade(situation(seen), nodes), order)
+
+
 def without(
     seen: Seen, node: NodeId, long: tuple[Transaction, ...], trouble: str = ""
 ) -> schema.Checks:

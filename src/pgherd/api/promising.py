@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pgherd.api import schema
-from pgherd.model.facts import Facts, Kind, Mode, Phase
+from pgherd.model.facts import Facts, Mode, Phase
+from pgherd.model.policy import Policy
+from pgherd.plan.look import num_sync
 
 PROMISES = {
     Mode.ASYNC: (
@@ -60,9 +62,7 @@ def shown(facts: Facts) -> schema.Synchronous:
 
 def copies_wanted(facts: Facts) -> int:
     """How many others are to have a commit, in a mode that wants any."""
-    members = facts.members.values()
-    staying = [one for one in members if one.kind is Kind.DATA and not one.leaving]
-    return facts.num_sync or len(staying) // 2
+    return num_sync(facts, Policy())
 
 
 def problems(facts: Facts) -> list[str]:

@@ -14,7 +14,7 @@ class Remedy(Model):
     to · problem: why it failed.
     """
 
-    step: Literal["restart receiver", "re-point", "rewind", "copy"]
+    step: Literal["restart receiver", "re-point", "fetch from archive", "rewind", "copy"]
     rule: int
     reason: str
     state: Literal["running", "done", "failed", "cut short"]

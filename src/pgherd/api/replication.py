@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from pgherd.api import syncschema as schema
 from pgherd.api import syncviews
 from pgherd.api.changes import POLL_S, WAIT_S, Wait, current_facts, submit
-from pgherd.api.deps import AdminDep, SeenDep, Services, ServicesDep
+from pgherd.api.deps import AdminDep, SeenDep, Services, ServicesDep, viewer
 from pgherd.api.failures import Problem
 from pgherd.api.herd import TimedOut
 from pgherd.api.reads import find
@@ -28,7 +28,7 @@ router = APIRouter()
 ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": schema.SyncSettings}}
 
 
-@router.get("/api/v1/replication/sync")
+@router.get("/api/v1/replication/sync", dependencies=[Depends(viewer)])
 async def read(seen: SeenDep) -> schema.SyncSettings:
     """What is wanted, what is in force of it now, who takes part, and since when."""
     return syncviews.settings(seen)

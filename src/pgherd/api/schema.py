@@ -11,8 +11,10 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from pgherd.api.configschema import PendingRestart
+from pgherd.api.probeschema import ProbeResult
 from pgherd.api.repairschema import Remedy
 from pgherd.api.shape import Model, NodeName
+from pgherd.api.standbyschema import Follows
 from pgherd.api.upkeepschema import Maintenance, Pause
 from pgherd.api.vipschema import Vip
 from pgherd.model.facts import MAX_VOTERS_MOST
@@ -21,7 +23,7 @@ LOST_MAX = 16
 FailoverState = Literal["normal", "detecting", "sealing", "promoting", "recovering", "switchover"]
 ClusterHealth = Literal["operational", "degraded", "down"]
 Suffrage = Literal["voter", "witness", "learner", "non-voter", "none"]
-NodeRole = Literal["primary", "replica", "witness", "proxy"]
+NodeRole = Literal["primary", "standby_leader", "replica", "witness", "proxy"]
 
 
 class Failure(Model):
@@ -120,6 +122,7 @@ class ClusterStatus(Model):
     synchronous: Synchronous
     lease: Lease | None
     vips: list[Vip]
+    follows: Follows | None
     split_brain: bool
     system_id: str
     problems: list[str]
@@ -130,7 +133,7 @@ class ClusterStatus(Model):
 
 
 class ClusterHealthAnswer(Model):
-    """Whether writes are possible, in short."""
+    """Whether writes are possible, in short. mismatches: of PostgreSQL's programs on the nodes."""
 
     cluster_status: ClusterHealth
     healthy_nodes: int
@@ -139,6 +142,8 @@ class ClusterHealthAnswer(Model):
     has_quorum: bool
     replication_lag_bytes: int | None
     replication_lag_ms: int | None = None
+    as_of: int
+    mismatches: list[str] = Field(default_factory=list)
 
 
 class Tags(Model):
@@ -149,6 +154,10 @@ class Tags(Model):
     nosync: bool
     noloadbalance: bool = False
     clonefrom: bool = False
+    nostream: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
+    replicatefrom: NodeName | None = None
+    delay_ms: int = 0
 
 
 class Node(Model):
@@ -156,7 +165,9 @@ class Node(Model):
 
     state_reason: of a replica that is stuck, diverged or rebuilding · lag_bytes, lag_ms: of the
     primary's WAL, what it has not replayed, and for how long at least the primary has had that ·
-    remedies: what was done about it lately.
+    remedies: what was done about it lately · upstream: from whom a replica streams, or is to ·
+    upstream_reason: why that is not whom its tag replicatefrom names · postgresql_version: of the
+    server that runs; postgresql_version_on_disk: what its next start would run.
     """
 
     node_id: NodeName
@@ -180,12 +191,15 @@ class Node(Model):
     maintenance: Maintenance | None
     stopped_by: str | None
     postgresql_version: str | None
+    postgresql_version_on_disk: str | None = None
     version: str
     uptime_seconds: int
     last_seen: str | None
     doing: str
     progress_percent: int | None
     state_reason: str = ""
+    upstream: NodeName | None = None
+    upstream_reason: str = ""
     remedies: list[Remedy] = Field(default_factory=list)
     problem: str
     pending_restart: dict[str, PendingRestart] | None
@@ -208,12 +222,17 @@ class Channel(Model):
 
 
 class NodeHealth(Model):
-    """Whether a node can be reached from the one that answers."""
+    """Whether a node can be reached from the one that answers, and how its server has been.
+
+    probes: the newest first, as its own agent tells them · probes_problem: why it told none.
+    """
 
     node: NodeName
     tried_from: NodeName
     is_reachable: bool
     channels: list[Channel]
+    probes: list[ProbeResult] = Field(default_factory=list)
+    probes_problem: str = ""
 
 
 class CandidateRequest(Model):
@@ -282,6 +301,7 @@ class Changed(Model):
 class HistoryEntry(Model):
     """One reign. lsn: where its history leaves its predecessor's.
 
+    old_primary: of the last reign before it that was established, null of the first.
     lost_bytes: in mode async, how much of its predecessor's WAL as last told this reign began
     without; what was written after that comes on top. null: nothing acknowledged was given up.
     gave_up: whom an operator gave up for lost, with acknowledged writes that only they held.
@@ -291,6 +311,7 @@ class HistoryEntry(Model):
     timeline: int | None
     lsn: str
     primary: NodeName
+    old_primary: NodeName | None
     kind: str
     promoted: bool
     rule: int
@@ -473,3 +494,4 @@ class JoinBody(Model):
     major: int = 0
     level: int = 1
     system_id: str = Field(default="", max_length=32)
+    tls: bool = True

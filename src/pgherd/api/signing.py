@@ -24,6 +24,7 @@ def main() -> int:
             order.csr.encode(),
             node=order.node,
             hosts=order.hosts,
+            days=order.days,
         )
     except OperatorError as error:
         print(error, file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
@@ -206,8 +206,7 @@ def slot_shown(
 ) -> schema.Slot:
     server = servers[node]
     leads = facts.is_leader(node) and server.state is Server.PRIMARY
-    position, budget = server.position, server.slot_budget_bytes
-    end = max(server.insert_lsn, position.lsn if position is not None else server.insert_lsn)
+    budget, end = server.slot_budget_bytes, server.wal_end
     whose = slotadvice.owner(facts, slot)
     advice = slotadvice.at_failover(facts, servers, slot) if leads else ""
     if slot.lost and whose == "other":
@@ -233,13 +232,14 @@ def slot_shown(
 
 def kept_shown(facts: Facts, servers: slotadvice.Servers, slot: KeptSlot) -> schema.KeptSlot:
     problem = slotadvice.of_kept(facts, slot, servers)
+    state: Literal["kept", "missing", "dropping"]
     state = "dropping" if slot.dropping else "missing" if problem else "kept"
     return schema.KeptSlot(
         name=slot.name,
         type=slot.kind.value,
         database=slot.database,
         plugin=slot.plugin,
-        state=state,  # type: ignore[arg-type] # one of the three words above
+        state=state,
         requested_by=slot.requested_by,
         requested_at=iso(slot.asked_at_ms) or "",
         problem=problem,

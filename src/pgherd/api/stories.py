@@ -5,7 +5,7 @@ Owns the words for what brought a reign about. Leaves the present state to `view
 
 from __future__ import annotations
 
-from pgherd.api import schema
+from pgherd.api import schema, versions
 from pgherd.api.suffrage import suffrage_of, why
 from pgherd.api.times import iso
 from pgherd.api.views import (
@@ -17,13 +17,14 @@ from pgherd.api.views import (
     raft_voters,
 )
 from pgherd.model.facts import Facts, Member, Note, Reign
-from pgherd.model.ids import format_lsn
+from pgherd.model.ids import NodeId, format_lsn
+from pgherd.plan.standbycluster import no_primary
 
 
 def history(facts: Facts, *, limit: int) -> schema.History:
     """The newest reigns and notes, oldest first."""
     return schema.History(
-        reigns=[reign_entry(reign) for reign in facts.history[-limit:]],
+        reigns=reign_entries((*facts.past, *facts.history))[-limit:],
         notes=[note_entry(note) for note in facts.notes[-limit:]],
     )
 
@@ -34,13 +35,24 @@ def reign_kind(reign: Reign) -> str:
     return kinds.get(reign.rule // 100, "recovery")
 
 
-def reign_entry(reign: Reign) -> schema.HistoryEntry:
+def reign_entries(history: tuple[Reign, ...]) -> list[schema.HistoryEntry]:
+    """Each reign with who led before it."""
+    found, old = [], None
+    for reign in history:
+        found.append(reign_entry(reign, old))
+        if reign.established:
+            old = reign.leader.node
+    return found
+
+
+def reign_entry(reign: Reign, old: NodeId | None) -> schema.HistoryEntry:
     took = reign.established_at_ms - reign.began_at_ms
     return schema.HistoryEntry(
         epoch=reign.term,
         timeline=reign.timeline or None,
         lsn=format_lsn(reign.start.lsn),
         primary=reign.leader.node,
+        old_primary=old,
         kind=reign_kind(reign),
         promoted=reign.promoted,
         rule=reign.rule,
@@ -64,7 +76,7 @@ def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
     """Why the primary is the primary, and what this node and the herd decided last."""
     facts = seen.facts
     reign, leader = facts.reign(), primary_of(seen)
-    why = "there is no primary now"
+    why = no_primary(facts) or "there is no primary now"
     if leader is not None and reign is not None:
         why = f"{leader} leads epoch {reign.term} by rule {reign.rule}: {reign.reason}"
     return schema.Explanation(
@@ -76,7 +88,7 @@ def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
         last_reason=facts.reason,
         this_node=member,
         herd=herd,
-        problems=problems(seen),
+        problems=[*problems(seen), *versions.mismatches(seen)],
     )
 
 

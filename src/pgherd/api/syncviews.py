@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pgherd.api import promising, views
+from pgherd.api import feeding, promising, views
 from pgherd.api import syncschema as schema
 from pgherd.api.times import iso
 from pgherd.api.views import Seen
 from pgherd.model.facts import Member, Note, Phase
 from pgherd.model.observation import Observation, Sender
+from pgherd.plan import look
 from pgherd.plan.leading import commit_of
 
 CHANGES = ("sync.changed", "sync.tuned", "mode.set")
@@ -55,16 +56,8 @@ def commit_in_force(seen: Seen) -> bool:
 
 def sender_of(seen: Seen, member: Member) -> Sender | None:
     """The primary's walsender for a member, while it streams."""
-    report, term = leader_report(seen), seen.facts.term
-    senders = report.server.senders if report is not None else ()
-    return next(
-        (
-            one
-            for one in senders
-            if one.member == member.key and one.term == term and one.state == "streaming"
-        ),
-        None,
-    )
+    report = leader_report(seen)
+    return look.streaming(report, seen.facts.term).get(member.key) if report is not None else None
 
 
 def standby(seen: Seen, member: Member) -> schema.SyncStandby:
@@ -94,6 +87,11 @@ def why_not(seen: Seen, member: Member, sender: Sender | None, lag: int | None) 
         return "nosync, as was asked for"
     if member.leaving or member.node in facts.upkeep.maintenance:
         return "it leaves" if member.leaving else "it is in maintenance"
+    if member.tags.delay_ms:
+        return "it is a delayed replica"
+    source = feeding.source(seen, member)
+    if sender is None and source is not None and not facts.is_leader(source):
+        return f"it streams from {source}"
     if sender is None:
         return "it does not stream"
     limit = facts.tuning.max_lag_bytes

@@ -34,3 +34,16 @@ def unix_ms_of(text: str | None, *, now_ms: int) -> int:
     if at_ms <= now_ms:
         raise Problem(422, "invalid", f"{text} is over", hint="name a time to come, as in 2h")
     return at_ms
+
+
+def time_of(text: str, *, now_ms: int) -> int | None:
+    """A time that was: so long ago, or a time with its zone; None for what is neither."""
+    try:
+        return now_ms - parse_duration_ms(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int(moment.timestamp() * 1000) if moment.tzinfo is not None else None

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from pgherd.api import inhand, prechecks, views
 from pgherd.api import upkeepschema as schema
-from pgherd.api.changes import current_facts, new_id, submit
+from pgherd.api.changes import current_facts, due, new_id, submit
 from pgherd.api.deps import (
     CONSISTENT_TIMEOUT_S,
     ConsistentDep,
@@ -23,7 +23,6 @@ from pgherd.api.deps import (
 )
 from pgherd.api.failures import Problem
 from pgherd.api.reads import NodeName, find
-from pgherd.api.times import unix_ms_of
 from pgherd.api.views import Seen
 from pgherd.ledger.commands import AskWork, EndWork, Pause, Resume, SetMaintenance
 from pgherd.ledger.levels import ACTIONS
@@ -189,9 +188,13 @@ async def reinitialize_node(
 ) -> schema.Action:
     """Set the data directory of a replica aside and copy another node anew."""
     wanted = body or schema.ReinitRequest()
+    refuse_two_sources(wanted)
+    return await Order(node_id, services, caller, wanted).ask(Verb.REINIT)
+
+
+def refuse_two_sources(wanted: schema.ReinitRequest) -> None:
     if wanted.source is not None and wanted.from_leader:
         raise Problem(422, "invalid", "source and from_leader exclude each other")
-    return await Order(node_id, services, caller, wanted).ask(Verb.REINIT)
 
 
 @router.post("/api/v1/cluster/restart", status_code=202)
@@ -263,14 +266,10 @@ async def ask_for(
         source=source_of(services.herd.facts(), wanted),
         from_leader=isinstance(wanted, schema.ReinitRequest) and wanted.from_leader,
         only_pending=isinstance(wanted, schema.RestartRequest) and wanted.pending,
+        only_outdated=isinstance(wanted, schema.UpgradeRequest),
     )
     await submit(services, command)
     return inhand.action(await work_of(services, command.id), services.herd.reports())
-
-
-def due(services: Services, text: str | None) -> int:
-    """When an operator means, in ms since 1970; 0 for never."""
-    return unix_ms_of(text, now_ms=int(services.unix_s() * 1000))
 
 
 def source_of(facts: Facts, wanted: schema.WorkRequest) -> NodeId | None:
@@ -300,8 +299,8 @@ async def cancel_action(
     action_id: ActionId, services: ServicesDep, caller: OperatorDep
 ) -> schema.Action:
     """End it now, or after the node that it has in hand."""
-    found_work(await current_facts(services), action_id)
-    return await cancelled(services, action_id, str(caller))
+    work = found_work(await current_facts(services), action_id)
+    return await cancelled(services, work.id, str(caller))
 
 
 @router.delete("/api/v1/cluster/switchover")
@@ -328,7 +327,9 @@ async def work_of(services: Services, id: str) -> Work:
 
 
 def found_work(facts: Facts, id: str) -> Work:
-    work = facts.upkeep.work(id)
+    """The work of this id, or the only one whose id begins so."""
+    begun = [one for one in facts.upkeep.works if one.id.startswith(id)]
+    work = facts.upkeep.work(id) or (begun[0] if len(begun) == 1 else None)
     if work is None:
         raise Problem(404, "unknown_action", f"there is no action {id}", hint="pgherd actions")
     return work

@@ -98,6 +98,10 @@ class RestartRequest(WorkRequest):
     pending: bool = False
 
 
+class UpgradeRequest(WorkRequest):
+    """A minor upgrade of all whose server is older than what is installed on their nodes."""
+
+
 class Check(Model):
     """One thing to be seen to before work begins."""
 

@@ -16,11 +16,14 @@ from pgherd.api import (
     ailing,
     cautions,
     distance,
+    feeding,
+    following,
     inhand,
     leases,
     promising,
     repairing,
     schema,
+    versions,
     vips,
 )
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
@@ -28,6 +31,7 @@ from pgherd.api.times import iso
 from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
+from pgherd.plan import look
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
 from pgherd.plan.truth import Standing
@@ -83,6 +87,8 @@ def is_primary(seen: Seen, node: NodeId) -> bool:
 def is_streaming(seen: Seen, node: NodeId) -> bool:
     """Whether a replica receives WAL from the current leader under the current term."""
     facts, report = seen.facts, seen.fresh(node)
+    if facts.follows is not None:
+        return following.streams(facts, report)
     receiver = report.server.receiver if report is not None else None
     return (
         report is not None
@@ -105,6 +111,7 @@ def is_healthy(seen: Seen, member: Member) -> bool:
     if member.kind is Kind.PROXY:
         return report.proxy_healthy
     serves = is_primary(seen, member.node) or is_streaming(seen, member.node)
+    serves = serves or feeding.waits_out_its_delay(seen, report)
     return serves and report.server.healthy
 
 
@@ -114,6 +121,8 @@ def role_of(facts: Facts, member: Member) -> schema.NodeRole:
         return "witness"
     if member.kind is Kind.PROXY:
         return "proxy"
+    if following.is_standby_leader(facts, member.node):
+        return "standby_leader"
     reigns = facts.phase in (Phase.STABLE, Phase.ESTABLISHING)
     return "primary" if reigns and facts.is_leader(member.node) else "replica"
 
@@ -192,10 +201,17 @@ def node(seen: Seen, member: Member) -> schema.Node:
             nosync=tags.nosync,
             noloadbalance=report is not None and report.noloadbalance,
             clonefrom=report is not None and report.clonefrom,
+            nostream=report is not None and report.nostream,
+            labels=report.labels if report is not None else {},
+            replicatefrom=tags.replicatefrom or None,
+            delay_ms=tags.delay_ms,
         ),
+        upstream=feeding.source(seen, member),
+        upstream_reason=feeding.why(seen, member),
         maintenance=inhand.maintenance(seen.facts, member.node),
         stopped_by=inhand.stopped_by(seen.facts, member.node),
-        postgresql_version=str(server.major) if server is not None and server.major else None,
+        postgresql_version=versions.running(server),
+        postgresql_version_on_disk=versions.on_disk(server),
         version=report.version if report is not None else "",
         uptime_seconds=report.uptime_seconds if report is not None else 0,
         last_seen=iso(seen.unix_ms - ago) if heard is not None else None,
@@ -217,19 +233,6 @@ def find_member(facts: Facts, name: str) -> Member | None:
         m for m in facts.members.values() if m.node.lstrip("abcdefghijklmnopqrstuvwxyz-") == name
     ]
     return found[0] if len(found) == 1 else None
-
-
-def channels_of(member: Member) -> dict[str, tuple[str, int]]:
-    """Every port of a member, by channel, without those it does not have."""
-    address = member.address
-    found = {
-        "raft": address.raft(),
-        "api": address.api(),
-        "postgresql": address.postgres(),
-        "proxy": address.proxy(),
-        "proxy replica": address.proxy(replica=True),
-    }
-    return {name: where for name, where in found.items() if where[1]}
 
 
 # --- the herd ------------------------------------------------------------------------------------
@@ -273,10 +276,8 @@ def can_write(seen: Seen) -> bool:
     server = report.server
     if not server.healthy or CLOSED_NAME in server.names:
         return False
-    streaming = {
-        one.member for one in server.senders if one.term == facts.term and one.state == "streaming"
-    }
-    return len(streaming & set(facts.sync.names)) >= facts.sync.names_k
+    streams = look.streaming(report, facts.term)
+    return len(streams.keys() & set(facts.sync.names)) >= facts.sync.names_k
 
 
 def failover_state(seen: Seen) -> schema.FailoverState:
@@ -320,7 +321,9 @@ def problems(seen: Seen) -> list[str]:
         return [f"{seen.me} has amnesia and takes no part: {seen.raft.amnesia}"]
     if not has_quorum(seen):
         found += advice.lost_quorum(seen.me, raft_voters(seen))
-    if facts.phase is Phase.UNBORN:
+    if facts.follows is not None:
+        found += following.problems(seen)
+    elif facts.phase is Phase.UNBORN:
         found.append("the cluster has no data yet")
     elif facts.phase is not Phase.STABLE:
         found.append(f"epoch {facts.term} is {facts.phase.value}: {facts.reason}")
@@ -339,7 +342,7 @@ def problems(seen: Seen) -> list[str]:
         found.append(why)
     found += promising.problems(facts)
     sync = promising.shown(facts)
-    if sync.degraded:
+    if sync.degraded and facts.follows is None:
         found.append(f"commits wait for {sync.num_sync} of {sync.wanted} synchronous copies")
     found += vips.problems(fresh_reports(seen))
     return [*found, *(one.sentence(iso(one.since_unix_ms)) for one in seen.noticed)]
@@ -360,8 +363,9 @@ def split_brain(seen: Seen) -> bool:
 
 
 def cluster_health(seen: Seen) -> schema.ClusterHealth:
-    """operational: all is well · degraded: writes work, something is missing · down: no writes."""
-    if not can_write(seen):
+    """operational: all is well · degraded: writes work, something is missing · down: no writes; of
+    a standby cluster, which takes none: no reads."""
+    if not (following.serves(seen.facts, fresh_reports(seen)) or can_write(seen)):
         return "down"
     return "degraded" if problems(seen) else "operational"
 
@@ -392,15 +396,18 @@ def status(seen: Seen) -> schema.ClusterStatus:
         synchronous=promising.shown(facts),
         lease=lease(seen),
         vips=vips.shown(fresh_reports(seen)),
+        follows=following.shown(seen),
         split_brain=split_brain(seen),
         system_id=facts.system_id,
         problems=problems(seen),
         warnings=[
             *inhand.warnings(facts),
+            *feeding.warnings(seen),
             *promising.warnings(facts),
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *cautions.on_trial(seen.facts),
+            *versions.warnings(seen),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],
         last_topology_change=iso(reign.established_at_ms or reign.began_at_ms) if reign else None,
@@ -427,6 +434,8 @@ def health(seen: Seen) -> schema.ClusterHealthAnswer:
         has_quorum=has_quorum(seen),
         replication_lag_bytes=max(lags, default=None),
         replication_lag_ms=max(late, default=None),
+        as_of=seen.raft.applied,
+        mismatches=versions.mismatches(seen),
     )
 
 
@@ -472,15 +481,7 @@ def check_status(
         return "split_brain"
     if member is None or not is_healthy(seen, member):
         return "degraded"
-    if proxy is not None and not proxy.backends.get("primary") and proxy.backends:
+    wants = "primary" if seen.facts.follows is None else "replica"
+    if proxy is not None and not proxy.backends.get(wants) and proxy.backends:
         return "no_backends"
     return "ok" if proxy is None or proxy.healthy else "degraded"
-
-
-def serves_reads(seen: Seen, *, lag_bytes_max: int | None) -> bool:
-    """Whether this node is a replica that streams, within an asked-for lag."""
-    member = seen.facts.members.get(seen.me)
-    if member is None or not is_streaming(seen, seen.me) or not is_healthy(seen, member):
-        return False
-    lag = distance.lag_bytes(seen, member)
-    return lag_bytes_max is None or (lag is not None and lag <= lag_bytes_max)

@@ -116,7 +116,6 @@ def look(wish: Wish) -> Found:
         answers = strangers.ask(stranger, superuser=wish.superuser, database="postgres")
     found = Found(stranger, control, program, answers, stranger.explicit())
     check_role(wish, found)
-    check_archiving(wish, found)
     return found
 
 
@@ -135,14 +134,22 @@ def check_role(wish: Wish, found: Found) -> None:
         )
 
 
-def check_archiving(wish: Wish, found: Found) -> None:
+def archiving(wish: Wish, found: Found) -> dict[str, str]:
+    """How it archives its WAL, which goes on so under pgherd; none where it does not."""
     command = found.setting("archive_command")
-    archives = found.setting("archive_mode") in ("on", "always") and command not in ("", "true")
-    if archives and command != "(disabled)" and not wish.no_archiving:
-        raise OperatorError(
-            f"it archives its WAL with {command!r}, and would not do so under pgherd",
-            "have backups in another way, then add --without-archiving",
-        )
+    archives = found.setting("archive_mode") in ("on", "always")
+    if not archives or wish.no_archiving or command in ("", "true", "(disabled)"):
+        return {}
+    return {"archive_command": command}
+
+
+def own_parameters(wish: Wish, found: Found) -> dict[str, str]:
+    """The parameters that are carried over into the configuration."""
+    from pgherd.postgres import foreignconf
+
+    carried = foreignconf.carried(found.explicit)
+    carried.pop("archive_command", None)
+    return carried | archiving(wish, found)
 
 
 def check_room(settings: Settings) -> None:
@@ -214,7 +221,7 @@ def own_values(wish: Wish, found: Found) -> dict[str, Any]:
             "postgresql.superuser.username": wish.superuser,
             "postgresql.superuser.password": None,
             "postgresql.hba": foreignconf.hba_lines(foreignconf.read(hba), file=hba),
-            "postgresql.parameters": foreignconf.carried(found.explicit),
+            "postgresql.parameters": own_parameters(wish, found),
         }
     return values | wish.values
 
@@ -380,6 +387,9 @@ def notes(found: Found, settings: Settings) -> list[str]:
     """What else a person has to know, or to do."""
     stranger, answers = found.stranger, found.answers
     told = []
+    command = settings.postgresql.parameters.get("archive_command")
+    if command:
+        told.append(f"it goes on to archive its WAL with {command!r}")
     if stranger.start_conf is not None:
         told.append(
             f"{stranger.start_conf} will say `disabled`: Debian's tools start "
@@ -455,6 +465,7 @@ def make(place: Place, wish: Wish, found: Found, values: dict[str, Any]) -> None
             values=values,
             adopts=found.control.system_id,
             major=found.stranger.major,
+            tls=found.binaries.has_tls,
         ),
     )
 

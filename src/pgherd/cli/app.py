@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -29,6 +30,9 @@ ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="Configuration. [env: PGHERD_CONFIG]")
 ]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
+ContextOption = Annotated[
+    str | None, typer.Option("--context", help="As of pgherd login. [env: PGHERD_CONTEXT]")
+]
 ColorOption = Annotated[bool, typer.Option("--no-color", help="Without colours.")]
 
 
@@ -40,10 +44,11 @@ class Common(msgspec.Struct, frozen=True):
     config: str | None
     timeout_s: float
     color: bool
+    context: str | None = None
 
     def target(self) -> Target:
         """Where to ask."""
-        return find_target(api_url=self.api_url, config=self.config)
+        return find_target(api_url=self.api_url, config=self.config, context=self.context)
 
     def api(self) -> Api:
         """The API to ask."""
@@ -54,6 +59,7 @@ COMMON = (
     ("output", OutputOption, Format.TABLE),
     ("api_url", UrlOption, None),
     ("config", ConfigOption, None),
+    ("context", ContextOption, None),
     ("timeout", TimeoutOption, ANSWER_TIMEOUT_S),
     ("no_color", ColorOption, False),
 )
@@ -74,8 +80,9 @@ def asking(command: Command) -> Command:
             output=given.pop("output"),
             api_url=given.pop("api_url"),
             config=given.pop("config"),
+            context=given.pop("context"),
             timeout_s=given.pop("timeout"),
-            color=not given.pop("no_color"),
+            color=not (given.pop("no_color") or os.environ.get("NO_COLOR")),
         )
         return command(common, **given)
 
@@ -89,8 +96,15 @@ def build() -> typer.Typer:
     """All commands."""
     from pgherd.cli import (
         access,
+        certificates,
         changing,
+        completion,
         configuring,
+        connecting,
+        connections,
+        contexts,
+        events,
+        explaining,
         localcluster,
         making,
         membership,
@@ -100,25 +114,26 @@ def build() -> typer.Typer:
         promising,
         saving,
         slots,
+        standbycluster,
+        telling,
         tending,
+        tokens,
+        topology,
+        upgrading,
         upkeep,
         watching,
     )
 
-    app = typer.Typer(
-        name="pgherd",
-        help="Keeps a PostgreSQL cluster writable and loses no acknowledged commit.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+    app = empty()
     app.command("start")(making.start)
-    for room in (watching, progress, changing, upkeep, tending, membership, making):
+    raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
+    looking = (watching, topology, events, explaining, connections, progress)
+    changes = (changing, upkeep, tending, telling, membership, making)
+    for room in (*looking, *changes, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
-    groups = {"": app}
-    for name, help_text, commands in (
+    add_groups(
+        app,
         (
             "config",
             "PostgreSQL's parameters for all members; this node's own file.",
@@ -129,18 +144,43 @@ def build() -> typer.Typer:
         ("passwords", "Passwords of pgherd's own roles, changed as it runs.", passwords.COMMANDS),
         ("sync", "What a commit promises: mode, copies, how it waits.", promising.COMMANDS),
         ("slots", "Replication slots of all nodes, and those that are kept.", slots.COMMANDS),
-        ("cluster", "A cluster for development on this machine.", localcluster.COMMANDS),
-        ("token", "Tokens for joining.", making.TOKEN_COMMANDS),
-        ("raft", "Consensus: who votes, who leads, lost quorum.", membership.RAFT_COMMANDS),
+        ("upgrade", "Newer minor versions of PostgreSQL.", upgrading.COMMANDS),
+        (
+            "cluster",
+            "The cluster as a whole: follow another site's; one for development.",
+            standbycluster.COMMANDS | localcluster.COMMANDS,
+        ),
+        ("token", "Tokens: for joining, and of the API.", tokens.TOKEN_COMMANDS),
+        ("pki", "Certificates: this node's, and those of clients.", certificates.COMMANDS),
+        ("context", "Clusters that you have logged in to.", contexts.GROUP),
+        ("raft", "Consensus: who votes, who leads, lost quorum.", raft),
         ("raft snapshot", "The ledger in a file: save it, restore it.", saving.COMMANDS),
-    ):
+    )
+    return app
+
+
+def empty() -> typer.Typer:
+    """The program without a command."""
+    return typer.Typer(
+        name="pgherd",
+        help="Keeps a PostgreSQL cluster writable and loses no acknowledged commit.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def add_groups(app: typer.Typer, *added: tuple[str, str, dict[str, Command]]) -> None:
+    """Add groups of commands: name, help and commands of each; a group before those within it."""
+    groups = {"": app}
+    for name, help_text, commands in added:
         parent, _, leaf = name.rpartition(" ")
         group = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
         groups[name] = group
         for inner, command in commands.items():
             group.command(inner)(command)
         groups[parent].add_typer(group, name=leaf)
-    return app
 
 
 def run(argv: list[str]) -> int:

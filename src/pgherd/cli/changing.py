@@ -5,20 +5,27 @@ Owns the plan's wording and the question. The daemons decide; the answer says wh
 
 from __future__ import annotations
 
+import difflib
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from pgherd.cli.app import Command, Common, asking
+from pgherd.cli.completion import node_names
 from pgherd.cli.output import Format, emit, line, say, size
 from pgherd.model.errors import OperatorError, PgherdError
 
 CHANGE_TIMEOUT_S = 60.0
 GRACE_S = 5.0
 
-ToOption = Annotated[str | None, typer.Option("--to", help="The node to make primary.")]
-NodeArgument = Annotated[str, typer.Argument(metavar="N", help="The node.")]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--to", help="The node to make primary.", autocompletion=node_names),
+]
+NodeArgument = Annotated[
+    str, typer.Argument(metavar="N", help="The node.", autocompletion=node_names)
+]
 AtOption = Annotated[
     str | None, typer.Option("--at", help="When it is due: 2h, or 2026-01-31T23:00Z.")
 ]
@@ -177,15 +184,22 @@ def choose(members: list[dict[str, Any]], to: str | None) -> dict[str, Any] | No
         for member in members:
             if to in (member["name"], member["name"].lstrip("abcdefghijklmnopqrstuvwxyz-")):
                 return member
-        known = ", ".join(member["name"] for member in members)
-        raise OperatorError(f"{to} is no member", f"the members: {known}")
+        names = [str(member["name"]) for member in members]
+        near = difflib.get_close_matches(to, names, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise OperatorError(f"{to} is no member", f"{meant}the members: {', '.join(names)}")
     able = [
         member
         for member in members
-        if member["role"] == "replica" and member["is_healthy"] and not member["tags"]["nofailover"]
+        if member["role"] == "replica" and member["is_healthy"] and may_lead(member["tags"])
     ]
     able.sort(key=lambda one: (-one["tags"]["failover_priority"], one["lag_bytes"] or 0))
     return able[0] if able else None
+
+
+def may_lead(tags: dict[str, Any]) -> bool:
+    """Whether a node with these tags is made primary without being named."""
+    return not tags["nofailover"] and not tags.get("delay_ms")
 
 
 def describe(target: dict[str, Any] | None, to: str | None) -> str:
@@ -241,6 +255,9 @@ def finish(common: Common, found: dict[str, Any]) -> None:
     if found["status"] == "scheduled":
         line(found["id"])
         say(f"is due at {found['due_at']}; undo: pgherd switchover --cancel")
+        return
+    if found["new_primary"] is None:
+        line(found["reason"])
         return
     line(f"{found['new_primary']} is the primary of epoch {found['epoch']}")
     took = found["duration_ms"]

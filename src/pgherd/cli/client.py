@@ -7,7 +7,8 @@ API's errors. Every daemon answers every call, so the first that answers is aske
 from __future__ import annotations
 
 import os
-import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,17 @@ from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError, PgherdError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
     from pgherd.config.settings import Settings
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 15.0
+SILENCE_S = 45.0
+"""A stream gives a sign of life every 15 s."""
+PEM = "-----BEGIN"
 URL_DEFAULT = "http://127.0.0.1:8008"
 
 DONE, FAILED, USAGE, REFUSED, NO_QUORUM, TIMED_OUT, NOT_AUTHORISED = range(7)
@@ -45,15 +51,25 @@ class NotConfirmed(PgherdError):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where and as whom to ask. ca: PEM file to trust, "" for what the system trusts."""
+    """Where and as whom to ask. ca: PEM, or a file of it, to trust; "" = what the system trusts ·
+    cert, key: files of a client certificate, "" for none.
+    """
 
     urls: tuple[str, ...]
     token: str = ""
     ca: str = ""
+    cert: str = ""
+    key: str = ""
 
 
-def find_target(*, api_url: str | None, config: str | None) -> Target:
-    """From the option, PGHERD_API_URL or the configuration; the last also knows CA and token."""
+def find_target(*, api_url: str | None, config: str | None, context: str | None = None) -> Target:
+    """From the option, the context, PGHERD_API_URL, the configuration, or the last login.
+
+    A token and a CA of the environment come before those that are kept somewhere.
+    """
+    context = context or (os.environ.get("PGHERD_CONTEXT") if api_url is None else None)
+    if context is not None and api_url is None:
+        return from_context(context)
     token = os.environ.get("PGHERD_TOKEN", "")
     ca = os.environ.get("PGHERD_CA", "")
     named = api_url or os.environ.get("PGHERD_API_URL")
@@ -64,11 +80,27 @@ def find_target(*, api_url: str | None, config: str | None) -> Target:
     if settings is not None and found is not None:
         token = token or local_token(Path(found))
         ca = ca or (str(settings.raft.tls.ca) if settings.raft.tls is not None else "")
+    if not named and settings is None and (kept := from_context(None)).urls:
+        return kept
     if named:
         urls = tuple(url.strip().rstrip("/") for url in named.split(",") if url.strip())
     else:
         urls = (url_of(settings),) if settings is not None else (URL_DEFAULT,)
-    return Target(urls=urls, token=token, ca=ca)
+    cert, key = os.environ.get("PGHERD_CERT", ""), os.environ.get("PGHERD_KEY", "")
+    own = "PGHERD_TOKEN" in os.environ or not cert
+    return Target(urls=urls, token=token if own else "", ca=ca, cert=cert, key=key)
+
+
+def from_context(name: str | None) -> Target:
+    """Where a login led, the last one unless it is named; without urls where there was none."""
+    from pgherd.cli.contexts import target_of
+
+    found = target_of(name) or Target(urls=())
+    return msgspec.structs.replace(
+        found,
+        token=os.environ.get("PGHERD_TOKEN") or found.token,
+        ca=os.environ.get("PGHERD_CA") or found.ca,
+    )
 
 
 def own_file(given: str | None) -> str:
@@ -133,37 +165,87 @@ class Api:
         accept: tuple[int, ...] = (),
     ) -> Any:
         """One request. accept: error statuses whose body is the answer all the same."""
+        with self._client(timeout_s or self._timeout_s) as client:
+            response = self._first(
+                lambda url: client.request(method, url + path, params=params, json=body)
+            )
+            return read_answer(response, accept=accept)
+
+    @contextmanager
+    def stream(
+        self, path: str, *, params: dict[str, Any], headers: dict[str, str]
+    ) -> Iterator[Iterator[str]]:
+        """The lines of an answer that goes on; it ends where the daemon ends it."""
         import httpx2
 
-        headers = {"Authorization": f"Bearer {self._target.token}"} if self._target.token else {}
-        timeout = httpx2.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
-        verify = trust(self._target.ca)
+        with self._client(SILENCE_S) as client:
+
+            def ask(url: str) -> httpx2.Response:
+                told = {**headers, "Accept": "text/event-stream"}
+                request = client.build_request("GET", url + path, params=params, headers=told)
+                return client.send(request, stream=True)
+
+            response = self._first(ask)
+            try:
+                if response.status_code >= 400:
+                    response.read()
+                    read_answer(response)
+                yield response.iter_lines()
+            except httpx2.HTTPError as error:
+                raise unreachable((str(response.url.copy_with(query=None)),), error) from error
+            finally:
+                response.close()
+
+    def _client(self, timeout_s: float) -> httpx2.Client:
+        import httpx2
+
+        token = self._target.token
+        return httpx2.Client(
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            verify=trust(self._target.ca, cert=self._target.cert, key=self._target.key),
+            trust_env=False,
+        )
+
+    def _first(self, ask: Callable[[str], httpx2.Response]) -> httpx2.Response:
+        """The answer of the first daemon that takes a connection."""
+        import httpx2
+
         trouble: Exception | None = None
-        with httpx2.Client(
-            headers=headers, timeout=timeout, verify=verify, trust_env=False
-        ) as client:
-            for url in self._target.urls:
-                try:
-                    response = client.request(method, url + path, params=params, json=body)
-                except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                    trouble = error
-                    continue
-                except httpx2.TimeoutException as error:
-                    raise late(url) from error
-                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                    raise unreachable((url,), error) from error
-                return read_answer(response, accept=accept)
+        for url in self._target.urls:
+            try:
+                return ask(url)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                trouble = error
+            except httpx2.TimeoutException as error:
+                raise late(url) from error
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                raise unreachable((url,), error) from error
         raise unreachable(self._target.urls, trouble) from trouble
 
 
-def trust(ca: str) -> ssl.SSLContext | bool:
-    if not ca:
+def trust(ca: str, *, cert: str = "", key: str = "") -> ssl.SSLContext | bool:
+    """Whom to believe, and what to show."""
+    if not ca and not cert:
         return True
+    import ssl
+
     context = ssl.create_default_context()
     try:
-        context.load_verify_locations(ca)
+        if ca.startswith(PEM):
+            context.load_verify_locations(cadata=ca)
+        elif ca:
+            context.load_verify_locations(ca)
     except OSError as error:
         raise OperatorError(f"cannot read the CA certificate {ca}: {error}") from error
+    try:
+        if cert:
+            context.load_cert_chain(cert, key or None)
+    except OSError as error:
+        raise OperatorError(
+            f"the client certificate {cert} cannot be used: {error}",
+            "set PGHERD_CERT and PGHERD_KEY to files that were issued together",
+        ) from error
     return context
 
 
@@ -215,7 +297,7 @@ def late(url: str) -> ApiError:
 def unreachable(urls: tuple[str, ...], why: Exception | None) -> ApiError:
     return ApiError(
         f"no daemon answers at {', '.join(urls)}: {why}",
-        "start one: pgherd start; or name another: --api-url URL",
+        "start one: pgherd start; or name another: --api-url URL, or pgherd login URL",
         code="unreachable",
         exit_code=FAILED,
     )

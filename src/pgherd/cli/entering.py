@@ -17,7 +17,7 @@ from pgherd.api.herd import JoinAnswer, Shared
 from pgherd.api.joining import ADMISSION_FILE, hosts_of
 from pgherd.cli import place as places
 from pgherd.cli.client import read_answer, unreachable
-from pgherd.cli.founding import Made, check_name, lined, prepare, write_text
+from pgherd.cli.founding import Made, check_name, lined, prepare, speaks_tls, write_text
 from pgherd.cli.output import say
 from pgherd.cli.place import File, Place
 from pgherd.ledger.levels import LEVEL
@@ -38,7 +38,8 @@ class Entering(msgspec.Struct, frozen=True):
     """What was asked for. target: HOST or HOST:PORT, "" for what the token says.
 
     adopts: the system identifier of the data directory that is there already, and is kept, and
-    major its version · moves: what is in the place of the data directory is moved aside.
+    major its version, tls whether its build speaks TLS · moves: what is in the place of the data
+    directory is moved aside.
     """
 
     token: str
@@ -51,6 +52,7 @@ class Entering(msgspec.Struct, frozen=True):
     values: dict[str, Any] = {}
     adopts: str = ""
     major: int = 0
+    tls: bool = True
     moves: bool = False
 
     @property
@@ -85,6 +87,7 @@ def enter(place: Place, wish: Entering) -> Made:
         "major": major,
         "level": LEVEL,
         **({"system_id": wish.adopts} if wish.adopts else {}),
+        **({} if speaks(wish, settings) else {"tls": False}),
     }
     answer = ask(invitation, body)
     if fingerprint(answer.ca.encode()) != invitation.ca_sha256:
@@ -94,6 +97,9 @@ def enter(place: Place, wish: Entering) -> Made:
     if "proxy.listeners" not in wish.values:
         said = answer.shared.primary_pool
         completed["proxy.listeners"] = places.like_others(values["proxy.listeners"], said)
+    if answer.shared.proxy_tls:
+        listeners = (values | completed | wish.values)["proxy.listeners"]
+        completed |= places.proxy_tls(place, listeners)
     text, settings = write_text(fitting(wish, values | completed | wish.values), without=without)
     files = [
         File(place.ca, answer.ca.encode(), 0o644),
@@ -110,6 +116,13 @@ def enter(place: Place, wish: Entering) -> Made:
     write(files, settings=settings, user=user, adopts=bool(wish.adopts))
     say(f"{wish.name} is admitted to {answer.admission.cluster}; made {place.config}")
     return Made(place=place, settings=settings, user=user)
+
+
+def speaks(wish: Entering, settings: Settings) -> bool:
+    """Whether this node's PostgreSQL, if it has one, can speak TLS."""
+    if wish.kind is not Kind.DATA or wish.adopts:
+        return wish.tls
+    return speaks_tls(settings)
 
 
 def aim(invitation: Invitation, target: str) -> Invitation:
@@ -221,6 +234,9 @@ def final_values(
         found["postgresql.database"] = shared.database
         found["postgresql.hba"] = list(shared.hba)
         found["postgresql.parameters"] = dict(shared.parameters)
+        if shared.postgres_tls:
+            found["postgresql.tls"] = places.postgres_tls(place)
+        found |= shared.archive
     return found
 
 

@@ -6,6 +6,7 @@ Owns the order: everything is thought through and checked first, then all files 
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,9 +21,15 @@ from pgherd.model.ids import NodeId, name_is_valid
 if TYPE_CHECKING:
     from pgherd.config.settings import Settings
 
+NAMED_BY_ADDRESS = 15
+"""From this major version on libpq finds an address in a certificate."""
+
 
 class Founding(msgspec.Struct, frozen=True):
-    """What was asked for. adopts: the data directory is there already, with its own superuser."""
+    """What was asked for. adopts: the data directory is there already, with its own superuser ·
+    login: the password of the remote primary's replication role, for a standby cluster, whose
+    roles are the remote's.
+    """
 
     name: str
     address: str
@@ -30,6 +37,7 @@ class Founding(msgspec.Struct, frozen=True):
     base_port: int | None = None
     values: dict[str, Any] = {}
     adopts: bool = False
+    login: str = ""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -46,7 +54,7 @@ def found(place: Place, wish: Founding) -> Made:
     from pgherd.pki.token import hash_secret, new_secret
 
     check_name(wish.name)
-    token = new_secret()
+    token, has_roles = new_secret(), wish.adopts or bool(wish.login)
     values = places.base_values(
         place,
         name=wish.name,
@@ -60,7 +68,11 @@ def found(place: Place, wish: Founding) -> Made:
     seat = f"{wish.name}={joined(places.address_of(settings).raft())}"
     values.setdefault("raft.members", [seat])
     text, settings = write_text(values)
-    user = settings.postgresql.user if wish.adopts else prepare(place, settings)[0]
+    if wish.adopts:
+        user: str | None = settings.postgresql.user
+    else:
+        user, major = prepare(place, settings)
+        text, settings = write_text(encrypted(place, settings, major) | values)
     ca = make_ca(wish.cluster)
     hosts = hosts_of(places.address_of(settings))
     issued = make_node_certificate(ca, NodeId(wish.name), hosts)
@@ -69,14 +81,46 @@ def found(place: Place, wish: Founding) -> Made:
         File(place.ca_key, ca.key_pem),
         File(place.cert, issued.certificate_pem, 0o644),
         File(place.key, issued.key_pem),
-        *([] if wish.adopts else [File(place.secret("superuser"), lined(new_secret()))]),
-        File(place.secret("replication"), lined(new_secret())),
+        *([] if has_roles else [File(place.secret("superuser"), lined(new_secret()))]),
+        File(place.secret("replication"), lined(wish.login or new_secret())),
         File(place.secret("admin.token"), lined(token)),
         File(place.config, text.encode(), 0o644),
     ]
     places.write_all(files, settings=settings, user=user, adopts=wish.adopts)
     say(f"made {place.config}, its certificates and secrets")
     return Made(place=place, settings=settings, user=user)
+
+
+def encrypted(place: Place, settings: Settings, major: int) -> dict[str, Any]:
+    """The keys that have clients and members of a new cluster use TLS, where it can be had."""
+    found = places.proxy_tls(place, settings.proxy.listeners)
+    if not settings.has_server:
+        return found
+    why = ""
+    if not speaks_tls(settings):
+        why = "this build of it has no OpenSSL"
+    elif major < NAMED_BY_ADDRESS and is_address(settings.node.address.advertised("postgresql")):
+        why = f"version {major} knows peers in certificates by host name only; see --address"
+    if why:
+        say(f"PostgreSQL's own TLS stays off, replication is not encrypted: {why}")
+        return found
+    return found | {"postgresql.tls": places.postgres_tls(place)}
+
+
+def speaks_tls(settings: Settings) -> bool:
+    """Whether PostgreSQL here was built with OpenSSL."""
+    from pgherd.postgres import binaries, identity
+
+    user = identity.resolve(settings.postgresql.user)
+    return binaries.find(str(settings.postgresql.bin_dir), user=user).has_tls
+
+
+def is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def check_name(name: str) -> None:

@@ -1,19 +1,21 @@
-"""Commands that make nodes: init, join, token create, demo, and the help of start.
+"""Commands that make nodes: init, join, adopt, demo, and the help of start.
 
 Owns the options. The work is in `founding`, `entering`, `verify` and `database`.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pgherd.cli.app import Command, Common, asking
+from pgherd.cli import standbycluster
+from pgherd.cli.app import Command
 from pgherd.cli.changing import YesOption, agree
 from pgherd.cli.configuring import SetOption, overrides
-from pgherd.cli.output import Format, emit, line, say
+from pgherd.cli.output import line, say
 from pgherd.cli.place import choose_place, chosen_address
 from pgherd.model.errors import OperatorError
 
@@ -65,10 +67,14 @@ def init(
     config: FileOption = None,
     base_port: PortOption = None,
     given: SetOption = None,
+    follow: standbycluster.FollowOption = None,
+    follow_slot: standbycluster.FollowSlotOption = "",
+    follow_user: standbycluster.FollowUserOption = "",
+    follow_password_file: standbycluster.FollowPasswordOption = None,
     start: StartOption = False,
-    timeout: Annotated[float, typer.Option("--timeout")] = START_TIMEOUT_S,
+    timeout: Annotated[float | None, typer.Option("--timeout")] = None,
 ) -> None:
-    """Make the first node of a new cluster."""
+    """Make the first node of a new cluster, or of a standby cluster that follows another site's."""
     from pgherd.cli import database as databases
     from pgherd.cli.founding import Founding, found
 
@@ -80,13 +86,19 @@ def init(
             raise OperatorError(
                 "the first database can only be made on a running node", "add --start"
             )
+    login, more = standbycluster.wished(
+        follow, slot=follow_slot, user=follow_user, password_file=follow_password_file
+    )
+    if login and database is not None:
+        raise OperatorError("a standby cluster has the remote's databases", "leave out --database")
     place = choose_place(directory=directory, config=config)
     wish = Founding(
         name=name,
         address=chosen_address(address),
         cluster=cluster,
         base_port=base_port,
-        values=overrides(given or []),
+        values=more | overrides(given or []),
+        login=login,
     )
     made = found(place, wish)
     if not start:
@@ -94,7 +106,8 @@ def init(
         return
     from pgherd.cli.verify import Verifier
 
-    verifier = Verifier(place, made.settings, timeout_s=timeout)
+    limit_s = timeout or (JOIN_TIMEOUT_S if login else START_TIMEOUT_S)
+    verifier = Verifier(place, made.settings, timeout_s=limit_s)
     verifier.start()
     verifier.first_node()
     if database is not None and owner is not None:
@@ -108,7 +121,9 @@ def init(
 
 def join(
     target: Annotated[str, typer.Argument(metavar="[HOST[:PORT]]")] = "",
-    token: Annotated[str, typer.Option("--token", help="From pgherd token create --join.")] = "",
+    token: Annotated[
+        str, typer.Option("--token", help="From pgherd token create --join; - : standard input.")
+    ] = "",
     directory: DirOption = None,
     name: Annotated[str, typer.Option("--name", help="This node's name.")] = "",
     address: AddressOption = None,
@@ -129,6 +144,7 @@ def join(
     """Make this machine a node of an existing cluster."""
     from pgherd.cli.entering import Entering, enter
 
+    token = given_token(token)
     if not token or not name:
         missing = "--token" if not token else "--name"
         raise OperatorError(
@@ -160,6 +176,11 @@ def join(
     say(f"  next: pgherd status --config {place.config}")
 
 
+def given_token(text: str) -> str:
+    """A token as it was typed, or of standard input: a command line is seen by everybody here."""
+    return sys.stdin.readline().strip() if text == "-" else text
+
+
 def adopt(
     target: Annotated[
         str, typer.Argument(metavar="[HOST[:PORT]]", help="With --token, as of join.")
@@ -188,7 +209,7 @@ def adopt(
     given: SetOption = None,
     restart: Annotated[bool, typer.Option("--restart", help="Restart it in any case.")] = False,
     no_archiving: Annotated[
-        bool, typer.Option("--without-archiving", help="Its archive_command may end.")
+        bool, typer.Option("--without-archiving", help="Its archive_command ends.")
     ] = False,
     yes: YesOption = False,
     start: StartOption = False,
@@ -197,6 +218,7 @@ def adopt(
     """Make a PostgreSQL server that is there already a node, with all its data."""
     from pgherd.cli import adopting
 
+    token = given_token(token)
     if not data_dir:
         raise OperatorError("--data-dir is missing", "pgherd adopt --data-dir DIR")
     place = choose_place(directory=directory, config=config)
@@ -227,30 +249,6 @@ def adopt(
     say(f"  next: pgherd status --config {place.config}")
 
 
-@asking
-def token_create(
-    common: Common,
-    for_join: Annotated[bool, typer.Option("--join", help="For pgherd join.")] = False,
-    ttl: Annotated[str, typer.Option("--ttl", help="How long it is good for.")] = "1h",
-) -> None:
-    """Make a single-use token."""
-    from pgherd.config.units import parse_duration_ms
-
-    if not for_join:
-        raise OperatorError("say what the token is for", "pgherd token create --join")
-    try:
-        seconds = parse_duration_ms(ttl) // 1000
-    except ValueError as error:
-        raise OperatorError(f"--ttl: {error}", "as in --ttl 1h") from error
-    found = common.api().post("/api/v1/tokens/join", {"ttl_seconds": seconds})
-    if common.output is not Format.TABLE:
-        emit(found, common.output)
-        return
-    line(found["token"])
-    say(f"good once, until {found['expires_at']}")
-    say("  next, on the new machine: pgherd join --name NAME --token TOKEN --start")
-
-
 def demo(
     nodes: Annotated[int, typer.Option("--nodes", min=1, max=9)] = 3,
     base_port: Annotated[int | None, typer.Option("--base-port", min=1024, max=65000)] = None,
@@ -265,4 +263,3 @@ def demo(
 
 
 COMMANDS: dict[str, Command] = {"init": init, "join": join, "adopt": adopt, "demo": demo}
-TOKEN_COMMANDS: dict[str, Command] = {"create": token_create}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ def base_values(
         "postgresql.data_dir": place.directory / "postgresql" / "data",
         "postgresql.superuser.password": f"file:{place.secret('superuser')}",
         "postgresql.replication.password": f"file:{place.secret('replication')}",
-        "api.tls": {"cert": str(place.cert), "key": str(place.key)},
+        "api.tls": {"cert": str(place.cert), "key": str(place.key), "ca": str(place.ca)},
     }
     listening = {"primary": 5432, "replica": 5433}
     if base_port is not None:
@@ -132,6 +133,18 @@ def base_values(
         {"port": port, "route": route, "pool": POOLS[route]} for route, port in listening.items()
     ]
     return values
+
+
+def postgres_tls(place: Place) -> dict[str, Any]:
+    """The key `postgresql.tls`, with the node's own files."""
+    return {"ca": str(place.ca), "cert": str(place.cert), "key": str(place.key), "required": True}
+
+
+def proxy_tls(place: Place, listeners: Iterable[Any]) -> dict[str, Any]:
+    """The key `proxy.tls` as a part of others, where a listener ends TLS; else nothing."""
+    pools = [one["pool"] if isinstance(one, dict) else one.pool for one in listeners]
+    files = {"cert": str(place.cert), "key": str(place.key)}
+    return {"proxy.tls": files} if "session" in pools else {}
 
 
 def like_others(listeners: list[dict[str, Any]], primary_pool: str) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ the data is overlooked afterwards is the ledger's: all that are left have to be 
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -158,6 +157,8 @@ def require_copy(found: Beginning, settings: Settings) -> str:
     known = facts.members[me].incarnation
     if not known:
         return ""
+    import asyncio
+
     from pgherd.postgres.binaries import find
     from pgherd.postgres.datadir import DirKind, inspect
     from pgherd.postgres.identity import resolve

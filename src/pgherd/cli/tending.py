@@ -1,4 +1,4 @@
-"""Commands that work on the nodes: restart, reload, start, stop, reinit, maintenance, actions.
+"""Commands that work on the nodes: restart, start, stop, reinit, maintenance, actions.
 
 Owns the plans' wording and the following of an action. The steps are the daemons'.
 """
@@ -22,6 +22,7 @@ from pgherd.cli.changing import (
     look,
     tell,
 )
+from pgherd.cli.completion import node_names
 from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.cli.progress import Progress
 from pgherd.cli.upkeep import ReasonOption, UntilOption, paused
@@ -38,7 +39,9 @@ class Switch(StrEnum):
     OFF = "off"
 
 
-NodesArgument = Annotated[str | None, typer.Argument(metavar="[N]", help="The node.")]
+NodesArgument = Annotated[
+    str | None, typer.Argument(metavar="[N]", help="The node.", autocompletion=node_names)
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Also where it costs.")]
 
 
@@ -95,15 +98,6 @@ def show_checks(found: dict[str, Any]) -> None:
     """What was looked at, one line each."""
     for check in found["checks"]:
         say(f"      {'ok ' if check['ok'] else 'NO '} {check['name']}: {check['text']}")
-
-
-@asking
-def reload(common: Common, node: NodesArgument = None, no_wait: NoWaitOption = False) -> None:
-    """Have PostgreSQL of one node, or of all, read its configuration files again."""
-    _, members = look(common)
-    with_data = [one for one in members if one["role"] in ("primary", "replica")]
-    for target in [named(common, node)] if node is not None else with_data:
-        ask_one(common, target, "reload", {}, no_wait=no_wait)
 
 
 @asking
@@ -297,7 +291,6 @@ class Told:
 
 COMMANDS: dict[str, Command] = {
     "restart": restart,
-    "reload": reload,
     "stop-postgres": stop_postgres,
     "start-postgres": start_postgres,
     "reinit": reinit,

@@ -87,6 +87,9 @@ class Verifier:
     def first_node(self) -> None:
         """The checks of `init`."""
         self.check("the API answers", self.api_answers)
+        if self._settings.standby_cluster.hosts:
+            self.check("it streams from the remote primary", self.streams)
+            return
         self.check("this node is the primary", self.is_primary)
         self.check("the server takes a fresh connection", lambda: self.server_answers(False))
         self.check("clients reach it through the proxy", self.proxy_answers)
@@ -158,7 +161,7 @@ class Verifier:
 
     def streams(self) -> str:
         node = self.own()
-        if node["state"] not in ("streaming", "catching up"):
+        if node["state"] not in ("streaming", "catching up", "delayed"):
             percent = node["progress_percent"]
             doing = node["doing"] + (f" {percent} %" if percent is not None else "")
             raise NotYet(node["problem"] or doing or f"its state is {node['state']}")
@@ -186,7 +189,10 @@ class Verifier:
 
     def is_in_sync_set(self) -> str:
         """A member, unless the set is full or the operator does not want this node in it."""
-        node, sync = self.own(), self._api.get("/api/v1/cluster/status")["synchronous"]
+        node, status = self.own(), self._api.get("/api/v1/cluster/status")
+        sync = status["synchronous"]
+        if status["follows"]:
+            return "a standby cluster has none"
         if self.name in sync["voters"]:
             return f"{sync['num_sync']} of {', '.join(sync['voters'])}"
         if node["tags"]["nosync"]:
@@ -200,6 +206,8 @@ class Verifier:
         ports = [one.port for one in self._settings.proxy.listeners if one.route == "primary"]
         if not ports:
             return "no listener is configured"
+        if self._api.get("/api/v1/cluster/status")["follows"]:
+            return "not before the standby cluster is promoted"
         pg = self._settings.postgresql
         if not self._settings.has_server or pg.superuser.password is None:
             return self.proxy_leads(ports[0])

@@ -1,13 +1,16 @@
-"""Commands that only look: status, nodes, history, explain, version."""
+"""Commands that only look: status, nodes, history, version."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from pgherd.cli import topology
 from pgherd.cli.app import Command, Common, asking
 from pgherd.cli.output import Format, bar, emit, line, say, size, table
 from pgherd.cli.upkeep import paused
@@ -24,25 +27,24 @@ NODE_COLUMNS = (
     "votes",
     "epoch",
     "timeline",
+    "postgresql",
     "lag",
     "address",
     "doing",
 )
 
 
-@asking
-def status(
-    common: Common,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again.")] = False,
-    detailed: Annotated[bool, typer.Option("--detailed", help="Everything known.")] = False,
-    consistent: Annotated[
-        bool, typer.Option("--consistent", help="Ask through a quorum first.")
-    ] = False,
-) -> None:
-    """The cluster in one look."""
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again.")]
+
+
+def watched(show: Callable[[], Callable[[], None]], *, watch: bool) -> None:
+    """Ask and show once, or again and again; then a daemon that is away for a while is told of.
+
+    show: asks, and returns what writes the answer: the screen is cleared in between.
+    """
     while True:
         try:
-            shown = read_status(common, detailed=detailed, consistent=consistent)
+            write = show()
         except PgherdError as error:
             if not watch:
                 raise
@@ -50,10 +52,28 @@ def status(
         else:
             if watch and sys.stdout.isatty():
                 sys.stdout.write(CLEAR)
-            show_status(common, shown, detailed=detailed)
+            write()
         if not watch:
             return
         time.sleep(WATCH_S)
+
+
+@asking
+def status(
+    common: Common,
+    watch: WatchOption = False,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Everything known.")] = False,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Ask through a quorum first.")
+    ] = False,
+) -> None:
+    """The cluster in one look."""
+
+    def look() -> Callable[[], None]:
+        shown = read_status(common, detailed=detailed, consistent=consistent)
+        return partial(show_status, common, shown, detailed=detailed)
+
+    watched(look, watch=watch)
 
 
 def read_status(common: Common, *, detailed: bool, consistent: bool) -> dict[str, Any]:
@@ -73,11 +93,15 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
     line(f"cluster   {found['cluster_name']}: {found['status']}, {found['failover_state']}")
     if found.get("pause"):
         line(f"! {paused(found['pause'])}")
-    line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
+    if follows := found.get("follows"):
+        line(f"follows   {followed(follows)}")
+    else:
+        line(f"primary   {found['primary_node_id'] or 'none'}, epoch {found['epoch']}")
     quorum, voting = "yes" if found["has_quorum"] else "NO", ", ".join(found["raft_voters"])
     line(f"quorum    {quorum}, Raft leader {found['raft_leader']} of {voting}")
-    line(f"commits   {promise(sync)}")
-    line(f"lease     {lease(found['lease'])}")
+    if not follows:
+        line(f"commits   {promise(sync)}")
+        line(f"lease     {lease(found['lease'])}")
     for vip in found.get("vips", ()):
         owners = " and ".join(vip["owners"]) or "nobody"
         line(f"address   {vip['address']}, follows the {vip['follow']}: {owners}")
@@ -93,6 +117,13 @@ def show_status(common: Common, found: dict[str, Any], *, detailed: bool) -> Non
             line(f"! {told}")
         if waits := node.get("pending_restart"):
             line(f"! {node['name']} waits for a restart: {', '.join(pending(waits))}")
+
+
+def followed(found: dict[str, Any]) -> str:
+    """What a standby cluster follows, and through whom."""
+    comes = f"WAL up to {found['received_lsn']}" if found["is_streaming"] else "NOTHING COMES"
+    through = found["standby_leader"] or "nobody yet"
+    return f"the remote primary at {', '.join(found['hosts'])} through {through}, {comes}"
 
 
 def repaired(node: dict[str, Any]) -> str:
@@ -144,6 +175,7 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
                 node["is_voter"],
                 node["epoch"],
                 node["timeline"],
+                postgresql(node),
                 lag(node),
                 f"{node['host']}:{node['postgresql_port']}",
                 doing(node),
@@ -152,6 +184,13 @@ def show_nodes(nodes: list[dict[str, Any]], *, color: bool) -> None:
         ],
         color=color,
     )
+
+
+def postgresql(node: dict[str, Any]) -> str | None:
+    """The version that runs, and what its next start would run where that is another."""
+    now, then = node["postgresql_version"], node.get("postgresql_version_on_disk")
+    both = now and then and "." in now and then != now
+    return f"{now} -> {then}" if both else now
 
 
 def lag(node: dict[str, Any]) -> str:
@@ -164,19 +203,23 @@ def lag(node: dict[str, Any]) -> str:
 def doing(node: dict[str, Any]) -> str:
     percent = node["progress_percent"]
     text = str(node["doing"] or node["problem"])
-    marks = [name for name in ("noloadbalance", "clonefrom") if node["tags"].get(name)]
+    marks = [name for name in ("noloadbalance", "clonefrom", "nostream") if node["tags"].get(name)]
     text += f" ({', '.join(marks)})" if marks else ""
+    text += f" ({delayed})" if (delayed := topology.delay(node)) else ""
     return f"{text} {bar(percent)}" if percent is not None else text
 
 
 @asking
-def nodes(common: Common) -> None:
+def nodes(common: Common, watch: WatchOption = False) -> None:
     """The members."""
-    found = common.api().get("/api/v1/nodes")["nodes"]
-    if common.output is Format.TABLE:
-        show_nodes(found, color=common.color)
-    else:
-        emit(found, common.output)
+
+    def look() -> Callable[[], None]:
+        found = common.api().get("/api/v1/nodes")["nodes"]
+        if common.output is Format.TABLE:
+            return partial(show_nodes, found, color=common.color)
+        return partial(emit, found, common.output)
+
+    watched(look, watch=watch)
 
 
 @asking
@@ -193,7 +236,8 @@ def history(
     columns = (
         "epoch",
         "at",
-        "primary",
+        "from",
+        "to",
         "kind",
         "timeline",
         "start",
@@ -205,6 +249,7 @@ def history(
     fields = (
         "epoch",
         "established_at",
+        "old_primary",
         "primary",
         "kind",
         "timeline",
@@ -222,23 +267,6 @@ def history(
         table(("at", "epoch", "what", "text"), rows, color=common.color)
 
 
-@asking
-def explain(common: Common) -> None:
-    """Why the primary is the primary, and what was decided last."""
-    found = common.api().get("/api/v1/explain")
-    if common.output is not Format.TABLE:
-        emit(found, common.output)
-        return
-    line(found["why_primary"])
-    decided = f"by rule {found['last_rule']}: {found['last_reason']}"
-    line(f"phase {found['phase']}, last decision {decided}")
-    line(f"{found['node']}: {found['this_node'] or 'nothing to do'}")
-    if found["herd"]:
-        line(f"herd: {found['herd']}")
-    for problem in found["problems"]:
-        line(f"! {problem}")
-
-
 def version() -> None:
     """The version of this program."""
     from pgherd import __version__
@@ -250,6 +278,5 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "nodes": nodes,
     "history": history,
-    "explain": explain,
     "version": version,
 }

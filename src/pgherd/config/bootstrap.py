@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import field_validator
-
-from pgherd.config.fields import Key, Millis
-from pgherd.config.problems import Wrong
+from pgherd.config.fields import Key, Millis, Program
 from pgherd.config.section import Section
 
 
@@ -18,7 +15,7 @@ class Bootstrap(Section):
     """How the first node of a new cluster gets its data; the others copy it."""
 
     command: Annotated[
-        tuple[str, ...],
+        Program,
         Key(
             "Program and first arguments, run as PostgreSQL's user; the empty directory that it"
             " fills follows, and stands in PGDATA. Where it leaves a recovery.signal, recovery is"
@@ -34,10 +31,3 @@ class Bootstrap(Section):
             why="a program on a busy node takes this long to start",
         ),
     ] = 24 * 3_600_000
-
-    @field_validator("command", mode="after")
-    @classmethod
-    def _program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and not value[0].startswith("/"):
-            raise Wrong("names no program", "write its whole path first: [/usr/local/bin/restore]")
-        return value

@@ -10,10 +10,10 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from pgherd.config import detection, vip
+from pgherd.config import archive, detection, vip
 from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
-from pgherd.config.parameters import CHOICES
+from pgherd.config.parameters import CHOICES, INSTEAD
 from pgherd.config.settings import Settings
 from pgherd.config.source import Path
 from pgherd.config.units import format_duration
@@ -39,8 +39,16 @@ def joint_problems(settings: Settings) -> Found:
     yield from _members(settings)
     yield from _kind(settings)
     yield from _pools(settings)
+    yield from _upstream(settings)
     yield from _places(settings)
     yield from _parameters(settings)
+    tags = settings.node.tags
+    yield from archive.problems(
+        settings.archive,
+        settings.postgresql.parameters,
+        nostream=tags.nostream,
+        streams=bool(tags.replicatefrom or tags.delay_ms),
+    )
     if settings.vip and not any(True for _ in _addresses(settings)):
         yield from vip.problems(settings)
 
@@ -116,6 +124,8 @@ def _ports(settings: Settings) -> Found:
         (("raft", "port"), address.bound("raft"), settings.raft.port),
         (("api", "port"), api, settings.api.port),
     ]
+    if settings.metrics.port is not None:
+        taken.append((("metrics", "port"), settings.metrics_bind(), settings.metrics.port))
     if settings.has_server:
         taken.append(
             (("postgresql", "port"), address.bound("postgresql"), settings.postgresql.port)
@@ -286,13 +296,19 @@ def _places(settings: Settings) -> Found:
         )
 
 
+def _upstream(settings: Settings) -> Found:
+    if settings.node.tags.replicatefrom == settings.node.name:
+        hint = "name another member, or remove it; circles of several nodes are told in status"
+        yield ("node", "tags", "replicatefrom"), "a node cannot stream from itself", hint
+
+
 def _parameters(settings: Settings) -> Found:
     for name, value in settings.postgresql.parameters.items():
         allowed = CHOICES.get(name, (value,))
         if value not in allowed:
-            hint = f"write {' or '.join(allowed)}, or remove it"
+            instead = INSTEAD.get(name) or f"write {' or '.join(allowed)}, or remove it"
             yield (
                 ("postgresql", "parameters", name),
                 f"{value} would lose acknowledged commits",
-                hint,
+                instead,
             )

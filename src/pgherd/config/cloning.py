@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import field_validator
 
-from pgherd.config.fields import Bytes, Change, Key
+from pgherd.config.fields import Bytes, Change, Key, Program
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
 
@@ -33,7 +33,7 @@ class Clone(Section):
         ),
     ] = 0
     command: Annotated[
-        tuple[str, ...],
+        Program,
         Key(
             "Program and first arguments that make the copy instead, as from a backup; an empty"
             " directory to fill, the source's connection string and its name follow them, and stand"
@@ -48,11 +48,4 @@ class Clone(Section):
     def _rate(cls, value: int) -> int:
         if value and not RATE_BYTES_LEAST <= value <= RATE_BYTES_MOST:
             raise Wrong(f"{value}B in a second is out of range", "write 0B, or 32kB to 1GB")
-        return value
-
-    @field_validator("command", mode="after")
-    @classmethod
-    def _program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and not value[0].startswith("/"):
-            raise Wrong("names no program", "write its whole path first: [/usr/local/bin/restore]")
         return value

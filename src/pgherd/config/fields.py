@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
 from pgherd.config.parameters import OWNED
@@ -319,6 +319,14 @@ def _or_wrong(parse: Callable[[object], int]) -> Callable[[object], int]:
     return checked
 
 
+def whole_path(value: tuple[str, ...]) -> tuple[str, ...]:
+    """A command of the operator's, or none: it runs where no PATH is known."""
+    if value and not value[0].startswith("/"):
+        raise Wrong("names no program", "write its whole path first: [/usr/local/bin/restore]")
+    return value
+
+
+Program = Annotated[tuple[str, ...], AfterValidator(whole_path)]
 Millis = Annotated[int, BeforeValidator(_or_wrong(parse_duration_ms))]
 MillisOrAuto = Annotated[int | Literal["auto"], PlainValidator(parse_millis_or_auto)]
 Bytes = Annotated[int, BeforeValidator(_or_wrong(parse_size_bytes))]

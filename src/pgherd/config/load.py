@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pgherd.config import vip
+from pgherd.config import hooks, vip
 from pgherd.config.check import file_problems, joint_problems
 from pgherd.config.describe import keys_under, walk
-from pgherd.config.foreign import explain
+from pgherd.config.foreign import explain, explain_assignments, explain_within
 from pgherd.config.problems import ConfigError, Problem, Wrong
 from pgherd.config.settings import Settings
 from pgherd.config.source import Path, Source, dotted, override, read
@@ -57,6 +57,8 @@ def load_text(
     """The same for a text that was read already."""
     environment = env or {}
     source = read(text, file=file)
+    if source.problems and not source.data:
+        _not_yaml(source, text)
     override(source, environment)
     settings = _validate(source)
     if settings is not None:
@@ -68,9 +70,26 @@ def load_text(
         if check_devices:
             for path, message, hint in vip.device_problems(settings):
                 source.complain(path, message, hint)
+            for path, message, hint in hooks.program_problems(settings):
+                source.complain(path, message, hint)
     if source.problems or settings is None:
         raise ConfigError(_in_order(source))
     return settings
+
+
+def _not_yaml(source: Source, text: str) -> None:
+    """Of a file of `key = value` lines each line is told what it is here."""
+    found = list(explain_assignments(text))
+    if not found:
+        return
+    hint = "pgherd reads YAML: pgherd config generate writes an example"
+    source.problems[:] = [Problem(source.file, "", "has lines of key = value, as ramd.conf", hint)]
+    for number, key, place in found:
+        told = ("is another system's name", f"here it is {place}") if place else _UNHEARD_OF
+        source.problems.append(Problem(f"{source.file}:{number}", key, *told))
+
+
+_UNHEARD_OF = ("is not a key of pgherd", "remove it")
 
 
 def _validate(source: Source) -> Settings | None:
@@ -125,6 +144,8 @@ def _say(found: Any, data: Mapping[str, Any]) -> Iterator[tuple[Path, str, str]]
         yield path, "must be a map of keys", _within(path)
     elif kind == "tuple_type":
         yield path, "must be a list", f"write {path[-1]}: [...]"
+        known = {(*path, name) for name in keys_under(path)}
+        yield from (one for one in explain_within(path, found["input"]) if one[0] not in known)
     elif kind == "literal_error":
         expected = found["ctx"]["expected"].replace("'", "")
         yield path, f"{found['input']!r} is not one of its values", f"write {expected}"

@@ -12,7 +12,6 @@ _PLACE = "it follows from another key"
 
 OWNED: dict[str, str] = {
     "archive_cleanup_command": _SAFETY,
-    "archive_command": "backups are not available in this version",
     "archive_mode": "pgherd keeps it on, because changing it later needs a restart",
     "cluster_name": _PLACE,
     "config_file": _PLACE,
@@ -62,3 +61,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "wal_level": ("replica", "logical"),
 }
 """name -> the values that keep what pgherd promises; others are refused."""
+
+INSTEAD: dict[str, str] = {
+    "recovery_min_apply_delay": "write node.tags.delay on the node that is to be late, and remove"
+    " it",
+}
+"""name -> what does what somebody may have wanted of such a parameter."""

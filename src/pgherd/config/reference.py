@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from pgherd.config.describe import Described, walk
 from pgherd.config.detection import worst_case
-from pgherd.config.foreign import ANYWHERE, COMES_LATER, FOREIGN
+from pgherd.config.foreign import ANYWHERE, COMES_LATER, NOBODYS
 from pgherd.config.generate import limit_of, written
 from pgherd.config.load import load_text
+from pgherd.config.others import SAME, products
 from pgherd.config.parameters import CHOICES, OWNED
 
 _HEAD = """# Configuration
@@ -104,10 +105,47 @@ def _later() -> str:
 
 
 def _foreign() -> str:
-    both = {**FOREIGN, **ANYWHERE}
-    rows = [f"| `{key}` | {place} |" for key, place in sorted(both.items()) if place]
-    head = ["## Names from other systems", "", "| there | here |", "|---|---|"]
-    return "\n".join([*head, *rows, ""])
+    lines = (
+        "## Names from other systems",
+        "",
+        "A file with another system's keys is refused, and each of them is answered with its name",
+        "here: [keys of other systems](keys-of-others.md).",
+        "",
+    )
+    return "\n".join(lines)
+
+
+_OTHERS_HEAD = """# Keys of other systems
+
+<!-- Generated from src/pgherd/config/others/ by `./dev docs`; edit the tables there. -->
+
+What takes the place of each key of the products that people come from. `pgherd config validate`
+says the same of a file that has them, key by key, each with its line; nothing is converted
+silently. `=` means: the same key. `nothing` means that there is no such key here, and why.
+"""
+
+
+def others() -> str:
+    """The page of other systems' keys."""
+    parts = [_OTHERS_HEAD]
+    for product in products():
+        keys = {**product.keys, **{name: place for name, (place, _) in product.sections.items()}}
+        inner = {name: of for name, (_, of) in product.sections.items()}
+        lines = [f"## {product.name}", "", f"From {product.source}.", ""]
+        lines += ["| there | here |", "|---|---|"]
+        for key, place in keys.items():
+            within = f" with `{'`, `'.join(inner[key])}`" if key in inner else ""
+            lines.append(f"| `{key}`{within} | {_cell(shown(place))} |")
+        parts.append("\n".join([*lines, ""]))
+    rest = {**NOBODYS, **ANYWHERE}
+    lines = ["## Written by hand", "", "| there | here |", "|---|---|"]
+    parts.append("\n".join([*lines, *(f"| `{k}` | {_cell(v)} |" for k, v in rest.items()), ""]))
+    return "\n".join(parts)
+
+
+def shown(place: str) -> str:
+    """What takes a key's place, for the page."""
+    return "=" if place == SAME else place
 
 
 def _cell(text: str) -> str:

@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from pgherd.config.addresses import Address, as_endpoint
+from pgherd.config.apikeys import Api
+from pgherd.config.archive import Archive
 from pgherd.config.bootstrap import Bootstrap
 from pgherd.config.cloning import Clone
 from pgherd.config.fencing import FenceChoice, WatchdogMode
@@ -23,7 +25,6 @@ from pgherd.config.fields import (
     Change,
     FilePath,
     Flag,
-    Host,
     Key,
     Millis,
     MillisOrAuto,
@@ -36,17 +37,25 @@ from pgherd.config.fields import (
     SecretRef,
     parse_seat,
 )
+from pgherd.config.hooks import Hooks
+from pgherd.config.labels import Label, LabelName
 from pgherd.config.probing import Probe
 from pgherd.config.problems import Wrong
 from pgherd.config.proxy import Proxy
 from pgherd.config.section import Section
 from pgherd.config.slots import Slots
-from pgherd.config.tls import ServerTls, Tls
+from pgherd.config.standbycluster import StandbyCluster
+from pgherd.config.telling import Log, MetricsPort
+from pgherd.config.tls import PostgresTls, Tls
 from pgherd.config.vip import Vip
 from pgherd.model.facts import MAX_VOTERS, MAX_VOTERS_MOST, NUM_SYNC_MOST, Kind
 from pgherd.model.ids import CLOSED_NAME, name_is_valid
 
 LIVE, RELOAD, RESTART = Change.LIVE, Change.RELOAD, Change.RESTART
+
+
+DELAY_MOST_MS = 2**31 - 1
+"""The most that recovery_min_apply_delay takes."""
 
 
 class Cluster(Section):
@@ -73,6 +82,42 @@ class Tags(Section):
     clonefrom: Annotated[
         Flag, Key("As a replica, be copied by nodes that need a copy, not the primary.", LIVE)
     ] = False
+    nostream: Annotated[
+        Flag,
+        Key(
+            "As a replica, follow by the archive alone: no commit waits for this node, and it is"
+            " never made primary."
+        ),
+    ] = False
+    labels: Annotated[
+        Mapping[LabelName, Label],
+        Key("Words of your own: /replica?tag_rack=a1 asks for one.", LIVE),
+    ] = Field(default_factory=dict)
+    replicatefrom: Annotated[
+        str | None,
+        Key(
+            "As a replica, stream from this member while it streams itself, not the primary.", LIVE
+        ),
+    ] = None
+    delay_ms: Annotated[
+        Millis,
+        Key(
+            "As a replica, replay nothing that is younger; such a node never leads, takes no new"
+            " sessions from the replica ports, and no commit waits for it.",
+            LIVE,
+            unit="duration",
+            least=0,
+            most=DELAY_MOST_MS,
+            why="PostgreSQL counts the delay in a whole number of milliseconds",
+        ),
+    ] = 0
+
+    @field_validator("replicatefrom", mode="after")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        if value is not None and not name_is_valid(value):
+            raise Wrong(f"{value!r} is not a node name", "write the name of another member")
+        return value
 
 
 class Node(Section):
@@ -213,6 +258,10 @@ class Postgresql(Section):
     hba: Annotated[
         tuple[str, ...], Key("Lines of pg_hba.conf for your clients, after pgherd's own.", RELOAD)
     ] = ()
+    tls: Annotated[
+        PostgresTls | None,
+        Key("Have the server offer TLS with these files: {ca, cert, key, required}.", RELOAD),
+    ] = None
     superuser: Superuser = Superuser()
     replication: ReplicationRole = ReplicationRole()
     rewind: RewindRole = RewindRole()
@@ -221,8 +270,8 @@ class Postgresql(Section):
 
     @property
     def has_tls(self) -> bool:
-        """Whether its parameters switch TLS on."""
-        return self.parameters.get("ssl") in ("on", "true", "yes", "1")
+        """Whether clients that ask for TLS get it."""
+        return self.tls is not None or self.parameters.get("ssl") in ("on", "true", "yes", "1")
 
     def socket_directory(self) -> Path:
         """The directory of the Unix socket."""
@@ -375,43 +424,6 @@ class Replication(Section):
     slots: Slots = Slots()
 
 
-class Token(Section):
-    """A bearer token of the API, kept as a hash."""
-
-    name: Annotated[str, Key("Who carries it; stands in the audit record.")]
-    role: Annotated[Literal["viewer", "operator", "admin"], Key("What it may do.")]
-    sha256: Annotated[str, Key("SHA-256 of the token, in hex.")]
-
-    @field_validator("sha256", mode="after")
-    @classmethod
-    def _hex(cls, value: str) -> str:
-        if len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
-            raise Wrong("is not a SHA-256 in hex", "printf %s TOKEN | sha256sum")
-        return value.lower()
-
-
-class Api(Section):
-    """The REST API."""
-
-    port: Annotated[Port, Key("Port of the API, its health checks and /metrics.")] = 8008
-    bind: Annotated[Host | None, Key("Address to bind; null: the one of node.address.")] = None
-    tls: Annotated[ServerTls | None, Key("Serve HTTPS with these files.", RELOAD)] = None
-    tokens: Annotated[
-        tuple[Token, ...],
-        Key("Who may do what: {name, role: viewer|operator|admin, sha256}.", LIVE),
-    ] = ()
-
-
-class Log(Section):
-    """What the daemon tells about itself."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Key("Least important line told.", LIVE)
-    ] = "info"
-    format: Annotated[Literal["text", "json"], Key("Form of a line.")] = "text"
-    file: Annotated[FilePath | None, Key("File to append to; null: standard error.")] = None
-
-
 class Settings(Section):
     """Everything that one node is told."""
 
@@ -422,12 +434,16 @@ class Settings(Section):
     postgresql: Postgresql = Postgresql()
     failover: Failover = Failover()
     replication: Replication = Replication()
+    archive: Archive = Archive()
+    standby_cluster: StandbyCluster = StandbyCluster()
     proxy: Proxy = Proxy()
     vip: Annotated[
         tuple[Vip, ...],
         Key("Addresses that are on one node at a time: {address, interface, follow}.", LIVE),
     ] = ()
     api: Api = Api()
+    hooks: Hooks = Hooks()
+    metrics: MetricsPort = MetricsPort()
     log: Log = Log()
 
     @property
@@ -448,6 +464,10 @@ class Settings(Section):
     def api_bind(self) -> str:
         """The address that the API listens on."""
         return self.api.bind or self.node.address.bound("api")
+
+    def metrics_bind(self) -> str:
+        """The address that metrics.port listens on."""
+        return self.metrics.bind or self.api_bind()
 
 
 def seats(texts: tuple[str, ...]) -> tuple[Seat, ...]:

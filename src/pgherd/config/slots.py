@@ -12,8 +12,7 @@ from pydantic import field_validator
 from pgherd.config.fields import Bytes, Change, Key
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
-
-NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+from pgherd.model.slots import NAME
 
 
 class Slots(Section):
@@ -50,6 +49,6 @@ class Slots(Section):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not name or set(name) - NAME_LETTERS or len(name) > 63:
+            if NAME.fullmatch(name) is None:
                 raise Wrong(f"{name!r} is not the name of a slot", "as in [backup_tool]")
         return value

@@ -1,4 +1,4 @@
-"""The files of TLS, for the three places that have some."""
+"""The files of TLS, for the places that have some."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ class ProxyTls(ServerTls):
     """Certificate files of listeners with pool: session, and whether clients must use them."""
 
     required: Annotated[Flag, Key("Refuse clients without TLS.", RELOAD)] = False
+
+
+class PostgresTls(Tls):
+    """Certificate files of PostgreSQL, and whether other members must use them."""
+
+    required: Annotated[
+        Flag,
+        Key(
+            "Members stream, copy and rewind by TLS only, and check each other's certificate and"
+            " host name. false: TLS where it is offered, until all members have it.",
+            RELOAD,
+        ),
+    ] = True

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pgherd.daemon import configuring, slotting
+from pgherd.daemon import cautions, configuring, slotting
 from pgherd.daemon.consensus import Consensus, NotLeader
 from pgherd.daemon.leasing import Leasing
 from pgherd.daemon.ownrecord import OwnRecord
@@ -24,14 +24,7 @@ from pgherd.model.action import Planned
 from pgherd.model.branch import Fork
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, MemberKey, NodeId
-from pgherd.model.observation import (
-    Asking,
-    Heard,
-    HerdView,
-    Observation,
-    Server,
-    ServerSeen,
-)
+from pgherd.model.observation import Asking, Heard, HerdView, Observation, Server, ServerSeen
 from pgherd.model.pace import LOOP_MS, REPORT_MS
 from pgherd.model.policy import Policy
 from pgherd.model.remedy import Copied
@@ -41,6 +34,7 @@ from pgherd.plan.holdclock import HoldClock
 from pgherd.plan.leading import FENCES
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision, Situation
+from pgherd.plan.standbycluster import standby_leader
 from pgherd.store.replica import Applied
 from pgherd.telemetry import logs
 from pgherd.telemetry.boottime import now_ms, unix_ms
@@ -48,6 +42,7 @@ from pgherd.telemetry.boottime import now_ms, unix_ms
 if TYPE_CHECKING:
     from pgherd.act.executor import Executor
     from pgherd.daemon.vips import Vips
+    from pgherd.daemon.vitals import VitalsWatch
     from pgherd.daemon.warding import Warding
     from pgherd.observe.server import ServerWatch
 
@@ -86,6 +81,7 @@ class Agent:
         send_report: Callable[[Observation], None],
         on_facts: Callable[[Facts], None],
         on_applied: Callable[[Applied], None],
+        on_decided: Callable[[Decision], None],
         consistent: Callable[[], Awaitable[bool]],
         proxy_healthy: Callable[[], bool],
         hold: HoldClock,
@@ -111,10 +107,10 @@ class Agent:
         self._phase_seen: tuple[object, ...] = ()
         self._names_seen = -1
         self._stray_seen: Fork | None = None
-        self._told: tuple[int, str] = (0, "")
         self._send_report = send_report
         self._on_facts = on_facts
         self._on_applied = on_applied
+        self._on_decided = on_decided
         self._consistent = consistent
         self.caught_up = False
         self.removed = False
@@ -123,6 +119,7 @@ class Agent:
         self._proxy_healthy = proxy_healthy
         self.hold = hold
         self.vips = vips
+        self.vitals: VitalsWatch | None = None
         self._wake = asyncio.Event()
         self._report_due = True
         self._news = True
@@ -291,15 +288,15 @@ class Agent:
         if self.watch is None or self.executor is None or self.trouble is None or self.stopping:
             return
         facts = self.facts
-        leader = facts.leader
-        heard = self.reports.newest.get(leader.node) if leader is not None else None
+        leads = facts.leader.node if facts.leader is not None else standby_leader(facts)
         now = now_ms()
-        fresh = heard is not None and now - heard.at < self.policy.detect_ms
+        fresh = self.reports.heard(within_ms=self.policy.detect_ms, now=now)
         promises = self.consensus.store.promises()
         self.leasing.look(facts, promises, now=now)
-        report = heard.report if heard is not None and fresh else None
+        report = fresh.get(leads) if leads is not None else None
         key = MemberKey(self.me, promises.incarnation)
-        self.trouble.look(facts, self.watch.seen, key, report, now=now)
+        self.trouble.look(facts, self.watch.seen, key, fresh, now=now)
+        self.watch.installed.hear(report)
         planned = member.decide(
             own := member.Self(
                 me=self.me,
@@ -318,8 +315,11 @@ class Agent:
                 watchdog=self.warding.lacks(),
                 config=configuring.seen(self, now=now),
                 ladder=self.trouble.ladder(now=now),
-                lenders=self.trouble.lenders(facts, self.reports.newest, self.policy, now=now),
+                lenders=self.trouble.lenders(facts, fresh),
+                peers=fresh,
+                may_go_over=self.trouble.may_go_over,
                 slots=slotting.seen(self, now=now),
+                archive=self.reports.archive_use(),
             )
         )
         self.trouble.understand(own)
@@ -383,10 +383,7 @@ class Agent:
             self._news, self._decided_at = False, now
         elif not herd.is_act(decision):
             return
-        told = (decision.rule, decision.reason)
-        if told != self._told:
-            self._told = told
-            log.info("herd.decided", rule=decision.rule, reason=decision.reason)
+        self._on_decided(decision)
         self.decided = decision
         if decision.transfer_to is not None:
             self.consensus.transfer(self.facts.members[decision.transfer_to].raft_id)
@@ -465,17 +462,12 @@ class Agent:
             alarms=tuple(alarms),
             proxy_healthy=self._proxy_healthy(),
             witness=self.watch is None,
-            fencing=planned.rule == FENCES,
-            warnings=(
-                *self.leasing.warnings(facts, now=now),
-                *self.warding.warnings(now=now),
-                *slotting.warnings(self, now=now),
-                *(vips.warnings(now=now) if vips is not None else ()),
-            ),
+            fencing=planned.rule == FENCES or (executor is not None and executor.hands.preparing()),
+            warnings=tuple(cautions.of(self, facts, now=now)),
             vips=vips.seen() if vips is not None else (),
             quiet=self.hold.quiet(),
             repairs=told(self.trouble),
-            ineligible=self.warding.lacks(),
+            ineligible=self.warding.lacks() or (executor.hands.veto() if executor else ""),
             space=self.watch.space if self.watch is not None else None,
             ask=self.leasing.ask(facts, promises, now=now),
             lease_left_ms=self.leasing.left_ms(facts, promises, now=now),

@@ -16,9 +16,12 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import activity, cancels, checking, reloading, rotating, translate, warding
+from pgherd.daemon import activity, cancels, checking, rotating, translate, warding
 from pgherd.daemon.agent import Agent
+from pgherd.daemon.archiving import Archiving
 from pgherd.daemon.consensus import Consensus
+from pgherd.daemon.gathering import Gatherer
+from pgherd.daemon.hooking import NodeHooks
 from pgherd.daemon.identity import Opened, open_store
 from pgherd.daemon.journal import Storyteller
 from pgherd.daemon.leasing import Leasing
@@ -27,8 +30,10 @@ from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.port import answering, attached
 from pgherd.daemon.reports import Reports
 from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
+from pgherd.daemon.securing import Securing
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
+from pgherd.daemon.telling import Telling
 from pgherd.daemon.verifiers import VerifierSource
 from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
@@ -48,8 +53,8 @@ from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreWentBack
 from pgherd.store.replica import BIRTH_INDEX, Replica
-from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import LoopLag, boot, now_ms, until_next
+from pgherd.telemetry import durations, logs
+from pgherd.telemetry.boottime import boot, now_ms, until_next
 from pgherd.telemetry.journal import Journal
 from pgherd.telemetry.metrics import Metrics
 
@@ -75,7 +80,6 @@ class Node:
         self.me = NodeId(settings.node.name)
         self.failure: PgherdError | None = None
         self._failed = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.journal = Journal(settings.raft.data_dir / "events.jsonl")
         self.metrics = Metrics(node=self.me, version=__version__)
@@ -96,6 +100,9 @@ class Node:
         )
         self.requests = answering(self)
         self.peers = self._make_peers(opened)
+        self.gatherer = Gatherer(
+            self.me, self.journal, ask=self.peers.request, connected=self.peers.connected
+        )
         self.consensus = Consensus(
             replica,
             tick_ms=settings.raft.heartbeat_ms,
@@ -105,17 +112,20 @@ class Node:
             failed=self._consensus_failed,
             fsynced=self.metrics.fsynced,
             ticked=lambda: self.agent.ticked(),
+            appended=partial(self.metrics.durations.took, durations.RAFT_APPEND),
+            compacted=partial(self.metrics.durations.took, durations.RAFT_SNAPSHOT),
         )
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
-        self.verifiers = self._make_verifiers()
-        self.cancels = cancels.attach(self)
+        self.verifiers, self.cancels = self._make_verifiers(), cancels.attach(self)
         self.check, self.rotation = checking.attach(self), rotating.attach(self)
         self.activity = activity.attach(self)
+        self.telling = Telling(self)
         self.control = self._make_control(control)
         self.agent = self._make_agent()
         self.agent.reports.heed(settings.node.tags)
+        self.securing, self.archiving = Securing(self), Archiving(self)
         self.port = attached(self, snapshot=self._snapshot)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -125,13 +135,8 @@ class Node:
             facts=lambda: self.agent.facts,
             marks=self.peers.marks.newest,
         )
-        self.api, self.guard = translate.api(
-            settings,
-            self.port,
-            self.metrics,
-            failover_enabled=lambda: self.agent.policy.failover_enabled,
-        )
-        self._facts_seen: Facts | None = None
+        self.api, self.guard = self.securing.serve()
+        self.hooks = NodeHooks(self)
 
     def _make_verifiers(self) -> VerifierSource:
         return VerifierSource(
@@ -187,6 +192,7 @@ class Node:
             send_report=self.peers.send_report,
             on_facts=self._on_facts,
             on_applied=lambda each: self.stories.applied(each, self.consensus.replica.facts),
+            on_decided=lambda made: self.stories.decided(made, self.agent.facts.term),
             consistent=lambda: self.port.consistent(timeout_s=CATCH_UP_S),
             proxy_healthy=lambda: self.control is not None and self.control.healthy(),
             hold=HoldClock(lambda hold: self.control is None or self.control.is_quiet(hold)),
@@ -242,8 +248,8 @@ class Node:
             save=self._save_promises,
             history=lambda: self.consensus.replica.facts.history,
             is_busy=lambda: self.agent.is_busy(),
-            changed=lambda: self.agent.observed(),
-            finished=lambda plan, done: self.agent.act_finished(plan, done),
+            changed=lambda: self.hooks.observed(),
+            finished=lambda plan, done: self.telling.act_finished(plan, done),
             progress=self._progress,
             submit=lambda command: self.port.submit(command, timeout_s=5.0),
             tell=self._tell,
@@ -289,6 +295,7 @@ class Node:
 
     async def _save_promises(self, promises: Promises) -> None:
         await self.consensus.save_promises(promises)
+        self.archiving.promised()
         self.agent.observed()
 
     def _progress(self, copied: Copied | None) -> None:
@@ -350,6 +357,7 @@ class Node:
         for member in others:
             self.peers.marks.expect(member.raft_id, member.store)
         self._publish()
+        self.hooks.look()
 
     def _snapshot(self) -> Snapshot:
         return snapshot(
@@ -382,14 +390,14 @@ class Node:
             await self._know_incarnation()
             await self.watch.look()
         self.agent.facts_changed([])
-        jobs = [self.agent.run(), self.api.run(), self._measure_lag()]
+        jobs = [self.agent.run(), self.api.run(), *self.telling.begin()]
         if self.amnesia is None:
             self.consensus.start()
             jobs += [self._publish_often(), self.standing.run()]
         else:
             jobs.append(self._be_readmitted(self.amnesia))
         if self.watch is not None:
-            jobs.append(self.watch.run())
+            jobs += [self.watch.run(), self.archiving.run()]
         self._tasks = [asyncio.create_task(job) for job in jobs]
         log.info("agent.started", version=__version__, facts_term=self.agent.facts.term)
         ready()
@@ -444,14 +452,11 @@ class Node:
         while True:
             await asyncio.sleep(until_next(PUBLISH_S))
             self._publish()
-            await self.keeper.keep()
-
-    async def _measure_lag(self) -> None:
-        await LoopLag(self.metrics.loop_lagged).run()
+            await asyncio.gather(self.keeper.keep(), self.securing.look())
 
     def reload(self) -> None:
         """SIGHUP: the file is read again."""
-        self._reloading = reloading.reload(self) or self._reloading
+        self.telling.reload()
 
     async def stop(self, *, stop_server: bool, orphaned: bool = False) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
@@ -469,6 +474,9 @@ class Node:
         if self.vips is not None:
             await self.vips.end(leave="this node stops" if stop_server or orphaned else "")
             self._tell_goodbye()
+        await self.securing.end()
+        await self.hooks.finish()
+        self.journal.let_go()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

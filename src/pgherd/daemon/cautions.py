@@ -1,16 +1,21 @@
-"""What this node should be warned of though it works: its clock, its stalls, and steps of the time.
+"""What people should know of this node though it works: clock, stalls, and whatever else warns.
 
-Owns the sentences, and for how long each is repeated. What a stall or a step costs the lease is
-`plan.leaseclock`'s.
+Owns the sentences about clock and stalls, and for how long each is repeated; and the list of who
+else has some. What a stall or a step costs the lease is `plan.leaseclock`'s.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pgherd.daemon import slotting
 from pgherd.model.facts import Facts, Mode
 from pgherd.model.ids import Instant
 from pgherd.model.lease import margin_ms
+
+if TYPE_CHECKING:
+    from pgherd.daemon.agent import Agent
 
 SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 HYPERVISORS = ("kvm-clock", "xen", "hyperv")
@@ -54,3 +59,14 @@ def clock_source(file: Path = SOURCE) -> str:
         return file.read_text().strip()
     except OSError:
         return ""
+
+
+def of(agent: Agent, facts: Facts, *, now: Instant) -> list[str]:
+    """Everything that a node warns of."""
+    return [
+        *agent.leasing.warnings(facts, now=now),
+        *agent.warding.warnings(now=now),
+        *slotting.warnings(agent, now=now),
+        *(agent.vips.warnings(now=now) if agent.vips is not None else ()),
+        *(agent.vitals.warnings(agent) if agent.vitals is not None else ()),
+    ]

@@ -23,11 +23,9 @@ def seen(agent: Agent, *, now: Instant) -> ConfigSeen:
     if agent.executor is None or not agent.facts.config:
         return NOTHING
     fresh = {
-        node: heard.report.server
-        for node, heard in agent.reports.newest.items()
-        if node != agent.me
-        and node in agent.facts.members
-        and now - heard.at < agent.policy.detect_ms
+        node: report.server
+        for node, report in agent.reports.heard(within_ms=agent.policy.detect_ms, now=now).items()
+        if node != agent.me and node in agent.facts.members
     }
     return ConfigSeen(
         parameters=agent.executor.hands.server.settings.cluster,

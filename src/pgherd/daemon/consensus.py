@@ -64,6 +64,8 @@ class Consensus:
         failed: Callable[[PgherdError], None],
         fsynced: Callable[[float], None] = lambda seconds: None,
         ticked: Callable[[], None] = lambda: None,
+        appended: Callable[[float], None] = lambda seconds: None,
+        compacted: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.replica = replica
         self.store: Store = replica.store
@@ -75,6 +77,7 @@ class Consensus:
         self._failed = failed
         self._fsynced = fsynced
         self._ticked = ticked
+        self._appended, self._compacted = appended, compacted
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
@@ -178,8 +181,9 @@ class Consensus:
         if len(self._waiting) >= PROPOSALS_MAX:
             leader, waiting = self.replica.leader_node(), len(self._waiting)
             raise TooManyWait(leader, f"{waiting} proposals wait already")
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        key = (proposal.client, proposal.seq)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        key, began_s = (proposal.client, proposal.seq), loop.time()
         try:
             self.replica.propose(proposal)
         except ProposalDropped as dropped:
@@ -187,7 +191,9 @@ class Consensus:
         self._waiting[key] = future
         self._stirred()
         try:
-            return await future
+            outcome = await future
+            self._appended(loop.time() - began_s)
+            return outcome
         finally:
             self._waiting.pop(key, None)
 
@@ -355,10 +361,12 @@ class Consensus:
         if image is None:
             return
         index, conf, data = image
+        began_s = asyncio.get_running_loop().time()
         await self._on_writer(partial(self.store.make_snapshot, index, conf, data))
         self.store.remember()
         await self._on_writer(partial(self.store.compact, self.replica.compact_to(index)))
         self.store.remember()
+        self._compacted(asyncio.get_running_loop().time() - began_s)
 
     async def _on_writer(self, work: Callable[[], Any]) -> None:
         loop = asyncio.get_running_loop()

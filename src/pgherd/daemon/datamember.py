@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -18,14 +19,16 @@ from pgherd.config.settings import Settings
 from pgherd.daemon import translate
 from pgherd.ledger.commands import AnyCommand, Outcome
 from pgherd.model.action import Planned
+from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Reign
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import ConfigVersion
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Copied
 from pgherd.observe.server import ServerWatch
-from pgherd.postgres.binaries import find
-from pgherd.postgres.identity import resolve
+from pgherd.postgres.binaries import Binaries, find
+from pgherd.postgres.datadir import major_of
+from pgherd.postgres.identity import PostgresUser, resolve
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.server import PostgresServer
 
@@ -47,11 +50,17 @@ def make(
     """The parts of a data member. Raises OperatorError where no server can be run."""
     pg = settings.postgresql
     user = resolve(pg.user)
+    binaries = fitting(settings, user)
+    if pg.tls is not None and not binaries.has_tls:
+        raise OperatorError(
+            f"postgresql.tls is set, but {binaries.bin_dir}/postgres was built without OpenSSL",
+            "remove postgresql.tls, or name a build that has it: postgresql.bin_dir",
+        )
     server = PostgresServer(
         data_dir=pg.data_dir,
         port=pg.port,
         socket_dir=pg.socket_directory(),
-        binaries=find(str(pg.bin_dir), user=user),
+        binaries=binaries,
         user=user,
         settings=msgspec.structs.replace(
             translate.server_settings(settings),
@@ -74,6 +83,7 @@ def make(
         write_stall_ms=settings.failover.probe.write_stall_ms,
         ballast_bytes=pg.ballast_bytes,
         tell=tell,
+        find=partial(fitting, settings, user),
     )
     hands = Hands(
         me=NodeId(settings.node.name),
@@ -91,6 +101,21 @@ def make(
     )
     book = Book(settings.raft.data_dir / BOOK, tell)
     return server, watch, Executor(hands, look=watch.look, finished=finished, book=book)
+
+
+def fitting(settings: Settings, user: PostgresUser | None) -> Binaries:
+    """The programs for this node's data; where it has none, or there are none, the newest.
+
+    A newer major that is installed beside must not make its own data unusable.
+    """
+    pg = settings.postgresql
+    major = major_of(pg.data_dir)
+    if str(pg.bin_dir) == "auto" and major:
+        try:
+            return find("auto", user=user, major=major)
+        except OperatorError:
+            pass  # the directory's state says that its programs are not there
+    return find(str(pg.bin_dir), user=user)
 
 
 def cloning(settings: Settings) -> Cloning:

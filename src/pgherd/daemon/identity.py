@@ -15,6 +15,7 @@ from pgherd.api.adoption import Adoption, read_adoption
 from pgherd.api.herd import Admission, Seat
 from pgherd.config.settings import Settings
 from pgherd.daemon import adopting
+from pgherd.daemon import standbycluster as standby
 from pgherd.daemon.memberfile import MemberFile, declare_lost, read_member, write_member
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode
@@ -200,6 +201,7 @@ def first_facts(settings: Settings) -> Facts:
         mode=Mode(settings.replication.mode),
         num_sync=wanted if isinstance(wanted, int) else 0,
         max_voters=settings.raft.max_voters,
+        **standby.first(settings.standby_cluster),
     )
 
 

@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         form=settings.log.format,
         file=settings.log.file,
         node=settings.node.name,
+        syslog=str(settings.log.syslog or ""),
+        journal=str(settings.log.journal or ""),
+        file_bytes_max=settings.log.file_size_bytes,
+        files_kept=settings.log.file_keep,
     )
     control = Path(os.environ.get(CONTROL, f"/tmp/pgherd-{os.getpid()}.sock"))
     try:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from pgherd.ledger.commands import AnyCommand, Done, Outcome, UpdateMember
-from pgherd.ledger.levels import KINDS
+from pgherd.ledger.levels import KINDS, sayable
 from pgherd.model.facts import Facts, Member
 from pgherd.telemetry import logs
 
@@ -53,13 +53,13 @@ class OwnRecord:
 
 
 def _sayable(wanted: Member, mine: Member, level: int) -> Member:
-    """What may be said at this level of the ledger: a later kind waits until all understand it.
+    """What may be said at this level of the ledger: a later kind or tag waits until all know it.
 
     The rest does not wait, for the level of this program is what raises the ledger's.
     """
-    if KINDS.get(wanted.kind, 1) <= level:
-        return wanted
-    return msgspec.structs.replace(wanted, kind=mine.kind)
+    known = KINDS.get(wanted.kind, 1) <= level
+    kind, tags = wanted.kind if known else mine.kind, sayable(wanted.tags, level)
+    return msgspec.structs.replace(wanted, kind=kind, tags=tags)
 
 
 def _said(record: Member) -> tuple[object, ...]:

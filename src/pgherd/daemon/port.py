@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,25 +26,32 @@ from pgherd.api.herd import (
     TimedOut,
 )
 from pgherd.api.joining import Joiner
-from pgherd.daemon import readmitting, translate
+from pgherd.api.nodeport import NodePort
+from pgherd.daemon import probes, readmitting, standbycluster, telling, translate
 from pgherd.daemon.activity import TRANSACTIONS, Activity
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
+from pgherd.daemon.gathering import EVENTS, Gatherer
+from pgherd.daemon.hooking import MARKS
+from pgherd.daemon.probes import PROBES, Probes
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.rotating import Rotation
 from pgherd.daemon.secretbook import ASK_SECRET, GIVE_SECRET
+from pgherd.daemon.signing import SIGN, Signing
+from pgherd.daemon.standbycluster import REMOTE, RemoteQuestion
 from pgherd.daemon.verifiers import VERIFIERS
 from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
-from pgherd.model.event import Event
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId, RaftId
 from pgherd.model.observation import Heard
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
+from pgherd.model.probed import Probed
+from pgherd.model.standbycluster import Remote, RemoteSeen
 from pgherd.peer.errors import PeerRefused
 from pgherd.peer.peers import Peers
 from pgherd.plan.splitbrain import Noticed
@@ -51,7 +59,6 @@ from pgherd.plan.trail import Trail
 from pgherd.relay.control import ProxyControl
 from pgherd.route.choose import Snapshot
 from pgherd.telemetry.boottime import now_ms, unix_ms
-from pgherd.telemetry.journal import Journal
 
 if TYPE_CHECKING:
     from pgherd.daemon.build import Node
@@ -71,15 +78,19 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Requests:
-    """What this node answers to its peers. server: the kinds that its own server has to answer."""
+    """What this node answers to its peers. server: the kinds that its own server has to answer ·
+    asker: those whose answer is for who asks alone.
+    """
 
     def __init__(
         self,
         agent: Callable[[], Agent],
         server: Mapping[str, Callable[[bytes], Awaitable[bytes]]],
+        asker: Mapping[str, Callable[[NodeId, bytes], Awaitable[bytes]]] | None = None,
     ) -> None:
         self._agent = agent
         self._server = server
+        self._asker = asker or {}
 
     async def answer(self, node: NodeId, kind: str, body: bytes) -> bytes:
         """Answer one request of a peer."""
@@ -94,6 +105,8 @@ class Requests:
             if kind == TRANSFER:
                 consensus.hand_to(NodeId(msgspec.msgpack.decode(body, type=str)))
                 return b""
+            if kind in self._asker:
+                return await self._asker[kind](node, body)
             if kind in self._server:
                 return await self._server[kind](body)
             if kind == PROPOSE:
@@ -120,24 +133,31 @@ class Port(Herd):
         agent: Agent,
         *,
         peers: Peers,
-        journal: Journal,
+        gatherer: Gatherer,
         control: ProxyControl | None,
         snapshot: Callable[[], Snapshot],
         joiner: Callable[[Port], Joiner | None],
         check: ConfigCheck,
         rotation: Rotation,
         activity: Activity,
+        probed: Probes,
+        own: NodePort,
+        signing: Signing,
+        remote: RemoteQuestion,
     ) -> None:
-        self.node = agent.me
+        self.node, self.own = agent.me, own
         self._agent = agent
         self._peers = peers
-        self._journal = journal
+        self._gatherer = gatherer
         self._control = control
         self._snapshot = snapshot
         self._joiner = joiner(self)
         self._check = check
         self._rotation = rotation
         self._activity = activity
+        self.probed = probed
+        self._signing = signing
+        self.remote = remote
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -198,6 +218,9 @@ class Port(Herd):
             bytes_from_servers=counters.bytes_from_servers,
             backends=self._routes(),
             engine=counters.engine,
+            queries=counters.queries,
+            hold_counts=counters.hold_counts,
+            held_ms=counters.held_ms_total,
         )
 
     def _routes(self) -> dict[str, tuple[NodeId, ...]]:
@@ -207,8 +230,8 @@ class Port(Herd):
         replicas = tuple(backend.name for backend in given.replicas if backend.usable)
         return {"primary": primary, "replica": replicas}
 
-    def events(self, limit: int) -> list[Event]:
-        return [entry.event for entry in self._journal.since(0, limit=10**9)][-limit:]
+    def events(self) -> Gatherer:
+        return self._gatherer
 
     async def submit(self, command: AnyCommand, *, timeout_s: float) -> Outcome:
         client = f"{self.node}-{secrets.token_hex(8)}"
@@ -302,10 +325,19 @@ class Port(Herd):
     async def long_transactions(self, node: NodeId, seconds: int) -> tuple[Transaction, ...]:
         return await self._activity.at(node, seconds)
 
+    async def probes(self, node: NodeId, limit: int) -> tuple[Probed, ...]:
+        return await self.probed.at(node, limit)
+
+    async def ask_remote(self, node: NodeId, remote: Remote) -> tuple[RemoteSeen, ...]:
+        return await self.remote.at(node, remote)
+
     async def rotate(self, which: Which, *, secret: str, overlap_ms: int, author: str) -> Outcome:
         return await self._rotation.begin(
             which, secret=secret, overlap_ms=overlap_ms, author=author
         )
+
+    async def sign(self, node: NodeId, csr: str, days: int) -> tuple[str, str]:
+        return await self._signing.certificate(node, csr, days)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
@@ -322,9 +354,15 @@ def answering(node: Node) -> Requests:
             CANCEL: lambda body: node.cancels.answer(body),
             CHECK_CONFIG: lambda body: node.check.answer(body),
             TRANSACTIONS: lambda body: node.activity.answer(body),
+            PROBES: lambda body: node.port.probed.answer(body),
+            EVENTS: lambda body: node.gatherer.answer(body),
+            MARKS: lambda body: node.hooks.answer(body),
+            REMOTE: lambda body: node.port.remote.answer(body),
             GIVE_SECRET: lambda body: node.rotation.answer(GIVE_SECRET, body),
             ASK_SECRET: lambda body: node.rotation.answer(ASK_SECRET, body),
+            **{kind: partial(telling.answer, node, kind) for kind in telling.KINDS},
         },
+        {SIGN: lambda asker, body: node.securing.signing.answer(asker, body)},
     )
 
 
@@ -333,11 +371,15 @@ def attached(node: Node, *, snapshot: Callable[[], Snapshot]) -> Port:
     return Port(
         node.agent,
         peers=node.peers,
-        journal=node.journal,
+        gatherer=node.gatherer,
         control=node.control,
         snapshot=snapshot,
-        joiner=lambda port: translate.joiner(node.settings, port.facts, port.submit),
+        joiner=lambda port: translate.joiner(lambda: node.settings, port.facts, port.submit),
         check=node.check,
         activity=node.activity,
+        probed=probes.attach(node),
+        remote=standbycluster.attach(node),
         rotation=node.rotation,
+        own=node.telling,
+        signing=node.securing.signing,
     )

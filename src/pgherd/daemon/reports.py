@@ -6,11 +6,13 @@ members of the sync set have not streamed. Judges nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pgherd import __version__
+from pgherd.model.archive import ArchiveSeen
 from pgherd.model.facts import Facts
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.lease import Ask
@@ -20,10 +22,12 @@ from pgherd.model.remedy import Repairs
 from pgherd.model.vip import VipSeen
 from pgherd.observe.disk import FreeSpace
 from pgherd.plan import trial
+from pgherd.plan.own import ArchiveUse
 from pgherd.plan.trail import Trail
 
 if TYPE_CHECKING:
     from pgherd.config.settings import Tags
+    from pgherd.daemon.archiving import Archiving
 
 
 class Reports:
@@ -36,7 +40,12 @@ class Reports:
         """Since when this node has been able to hear: a stall of its own is nobody's silence."""
         self._started = started
         self.noloadbalance = self.clonefrom = False
+        self.labels: dict[str, str] = {}
         """The operator's wishes; may be replaced at any time."""
+        self.beside: Callable[[], Iterable[str]] = tuple
+        """What people should know of this node beside what its agent knows."""
+        self.archiving: Archiving | None = None
+        """Who sees to the archive of WAL, on a node that has a server."""
         self.trail = Trail()
         self._sequence = 0
         self._missing_since: dict[str, Instant] = {}
@@ -45,16 +54,22 @@ class Reports:
 
     def heed(self, tags: Tags) -> None:
         """The operator's wishes for this node that no decision of the herd rests on."""
-        self.noloadbalance, self.clonefrom = tags.noloadbalance, tags.clonefrom
+        self.noloadbalance = tags.noloadbalance or tags.delay_ms > 0
+        self.clonefrom = tags.clonefrom
+        self.labels = dict(tags.labels)
+
+    def archive_use(self) -> ArchiveUse:
+        """What the archive is to this node's decider."""
+        return self.archiving.use if self.archiving is not None else ArchiveUse()
 
     def follow_primary(self, facts: Facts, *, now: Instant) -> None:
         """Note where the primary's WAL ends, by its newest report."""
         heard = self.newest.get(facts.leader.node) if facts.leader is not None else None
         if heard is None or heard.report.server.state is not Server.PRIMARY:
             return
-        position, insert = heard.report.server.position, heard.report.server.insert_lsn
-        if position is not None:
-            self.trail.note(facts.term, max(position.lsn, insert), now=now)
+        server = heard.report.server
+        if server.position is not None:
+            self.trail.note(facts.term, server.wal_end, now=now)
 
     def take(self, report: Observation, *, now: Instant) -> bool:
         """Keep a peer's report; False for one that only repeats an older state."""
@@ -78,6 +93,11 @@ class Reports:
             return True
         old = msgspec.structs.replace(known.report, **blank)
         return old != msgspec.structs.replace(report, **blank)
+
+    def heard(self, *, within_ms: int, now: Instant) -> dict[NodeId, Observation]:
+        """What everybody said within a time, this node included."""
+        newest = self.newest.items()
+        return {node: one.report for node, one in newest if now - one.at < within_ms}
 
     def age_ms(self, node: NodeId, *, now: Instant) -> int:
         """How long a node has been silent."""
@@ -146,7 +166,7 @@ class Reports:
     ) -> Observation:
         """This node's report of this moment; kept among the newest as well."""
         self._sequence += 1
-        member = facts.members.get(self.me)
+        member, archiving = facts.members.get(self.me), self.archiving
         report = Observation(
             node=self.me,
             raft_id=member.raft_id if member is not None else 0,  # type: ignore[arg-type] # none yet
@@ -173,12 +193,19 @@ class Reports:
             fencing=fencing,
             disk_free_bytes=space.free_bytes if space is not None else -1,
             disks=space.disks if space is not None else (),
-            warnings=warnings,
+            warnings=(
+                *warnings,
+                *self.beside(),
+                *(archiving.warnings() if archiving is not None else ()),
+            ),
+            archive=archiving.seen() if archiving is not None else ArchiveSeen(),
+            nostream=self.archive_use().nostream,
             ineligible=ineligible,
             vips=vips,
             quiet=quiet,
             noloadbalance=self.noloadbalance,
             clonefrom=self.clonefrom,
+            labels=self.labels,
             repairs=repairs,
         )
         self.newest[self.me] = Heard(report, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Heard, Server
+from pgherd.plan import standbycluster
 from pgherd.route.choose import Backend, Snapshot
 
 TRUST_MS = 3000
@@ -53,22 +54,26 @@ def snapshot(
         ),
         hold=wish.id if wish is not None and wish.held else "",
         hold_until=hold_until,
+        about=standbycluster.no_primary(facts),
     )
 
 
 def _replicas(
     facts: Facts, reports: dict[NodeId, Heard], *, silent_after_ms: int, now: Instant
 ) -> tuple[Backend, ...]:
-    leader = facts.leader
+    follows = facts.follows is not None
+    leader = facts.leader.node if facts.leader is not None else standbycluster.standby_leader(facts)
     if leader is None:
         return ()
-    lead = reports.get(leader.node)
+    lead = reports.get(leader)
     end = lead.report.server.position if lead is not None else None
     found = []
     for node, heard in sorted(reports.items()):
         server = heard.report.server
         member = facts.members.get(node)
-        if node == leader.node or member is None or server.state is not Server.STANDBY:
+        if member is None or server.state is not Server.STANDBY:
+            continue
+        if node == leader and not follows:
             continue
         host, port = member.address.postgres()
         own = server.position

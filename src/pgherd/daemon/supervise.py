@@ -20,6 +20,7 @@ if __name__ == "__main__":  # a bare interpreter: what follows is found beside t
 
 from pgherd.daemon.warden import WARDEN, Warden
 from pgherd.relay.keeping import Keeper
+from pgherd.telemetry import stderr
 
 QUICK_S = 10.0
 PAUSES_S = (0.0, 0.5, 2.0, 10.0)
@@ -141,7 +142,7 @@ def send_to(pid: int, number: int) -> None:
 
 
 def tell(text: str) -> None:
-    os.write(2, f"pgherd supervisor: {text}\n".encode())
+    stderr.say(f"pgherd supervisor: {text}")
 
 
 def notify(text: str) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pgherd import __version__
 from pgherd.api.app import build_app
-from pgherd.api.guard import ApiToken, Guard, Role
+from pgherd.api.gate import OnChange
+from pgherd.api.guard import Access, ApiToken, Guard, Role
 from pgherd.api.herd import Herd, Shared, SharedToken
 from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
 from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
+from pgherd.daemon import localrun
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Address, Facts, Member, Tags
 from pgherd.model.ids import NodeId, RaftId
@@ -32,7 +35,10 @@ from pgherd.relay.messages import (
 )
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
+from pgherd.telemetry import logs
 from pgherd.telemetry.metrics import Metrics
+
+log = logs.get("api")
 
 PASSFILE = "pgpass"
 CA_KEY = "ca.key"
@@ -99,9 +105,11 @@ def own_record(settings: Settings) -> Member:
         address=address(settings),
         tags=Tags(
             failover_priority=tags.failover_priority,
-            nofailover=tags.nofailover,
-            nosync=tags.nosync,
+            nofailover=tags.nofailover or tags.nostream,
+            nosync=tags.nosync or tags.nostream,
             zone=settings.node.zone,
+            replicatefrom=tags.replicatefrom or "",
+            delay_ms=tags.delay_ms,
         ),
         level=LEVEL,
     )
@@ -120,7 +128,7 @@ def server_settings(settings: Settings) -> ServerSettings:
     pg = settings.postgresql
     rewind = pg.rewind.password or pg.replication.password
     bound = settings.node.address.bound("postgresql")
-    return ServerSettings(
+    plain = ServerSettings(
         passfile=str(pg.data_dir.parent / PASSFILE),
         members=max(3, len(settings.raft.members)),
         listen=(bound,),
@@ -136,6 +144,24 @@ def server_settings(settings: Settings) -> ServerSettings:
         bootstrap=pg.bootstrap.command,
         bootstrap_timeout_s=pg.bootstrap.timeout_ms / 1000,
         slot_wal_max=f"{settings.replication.slots.keep_max_bytes >> 20}MB",
+    )
+    return postgres_tls(plain, settings)
+
+
+def postgres_tls(plain: ServerSettings, settings: Settings) -> ServerSettings:
+    """The same with TLS, where the file has the server offer it."""
+    tls = settings.postgresql.tls
+    if tls is None:
+        return plain
+    from pgherd.postgres import tlsfiles
+
+    return tlsfiles.used(
+        plain,
+        settings.postgresql.data_dir.parent,
+        certificate=str(tls.cert),
+        key=str(tls.key),
+        ca=str(tls.ca),
+        required=tls.required,
     )
 
 
@@ -216,14 +242,35 @@ def tokens(settings: Settings) -> list[ApiToken]:
     ]
 
 
+def access(settings: Settings) -> Access:
+    """What the file says of the API's callers, tokens apart."""
+    own = settings.api
+    return Access(
+        clients={
+            one.name: None if one.role == "none" else Role[one.role.upper()] for one in own.clients
+        },
+        takes_certificates=own.tls is not None and own.tls.ca is not None,
+        allow=tuple(ipaddress.ip_network(text) for text in own.allow),
+        protect_reads=own.protect_reads,
+        protect_metrics=own.protect_metrics,
+        changes_per_minute=own.rate_limit,
+    )
+
+
 def api(
-    settings: Settings, port: Herd, metrics: Metrics, *, failover_enabled: Callable[[], bool]
+    settings: Settings,
+    port: Herd,
+    metrics: Metrics,
+    *,
+    failover_enabled: Callable[[], bool],
+    on_change: OnChange,
+    knows: Callable[[], bool],
 ) -> tuple[ApiServer, Guard]:
     """The REST API, bound, and its guard, which takes new tokens at a reload.
 
     Without TLS nothing is handed out that a joining node would have to trust.
     """
-    tls = settings.api.tls
+    tls = serve_tls(settings)
     ca = Path(settings.raft.tls.ca) if settings.raft.tls is not None else None
     app = build_app(
         port,
@@ -232,15 +279,33 @@ def api(
         failover_enabled=failover_enabled,
         ca_pem=lambda: ca.read_bytes() if tls is not None and ca and ca.exists() else None,
         metrics=metrics,
+        local=localrun.run,
+        on_request=partial(_answered, metrics),
+        on_change=on_change,
+        knows=knows,
+        access=access(settings),
     )
-    files = ServeTls(cert=tls.cert, key=tls.key) if tls is not None else None
-    server = serve(app, settings.api_bind(), settings.api.port, files)
+    server = serve(app, settings.api_bind(), settings.api.port, serve_tls(settings))
     return server, app.state.services.guard
 
 
-def joiner(settings: Settings, facts: Callable[[], Facts], submit: Submit) -> Joiner | None:
-    """Who admits new nodes: a member that has the authority's files."""
-    tls = settings.raft.tls
+def _answered(metrics: Metrics, route: str, method: str, code: int, seconds: float) -> None:
+    """A request was answered: counted, and at the level debug told, with its trace."""
+    metrics.answered(route, method, code, seconds)
+    log.debug("api.answered", route=route, method=method, code=code, ms=round(seconds * 1000, 1))
+
+
+def serve_tls(settings: Settings) -> ServeTls | None:
+    """The files of HTTPS."""
+    tls = settings.api.tls
+    return ServeTls(cert=tls.cert, key=tls.key, ca=tls.ca) if tls is not None else None
+
+
+def joiner(
+    now: Callable[[], Settings], facts: Callable[[], Facts], submit: Submit
+) -> Joiner | None:
+    """Who admits new nodes: a member that has the authority's files. now: the settings in force."""
+    tls = now().raft.tls
     if tls is None:
         return None
     ca = Path(tls.ca)
@@ -249,7 +314,7 @@ def joiner(settings: Settings, facts: Callable[[], Facts], submit: Submit) -> Jo
         submit=submit,
         ca_certificate=ca,
         ca_key=ca.with_name(CA_KEY),
-        shared=lambda: shared(settings),
+        shared=lambda: shared(now()),
         unix_s=time.time,
     )
 
@@ -274,4 +339,7 @@ def shared(settings: Settings) -> Shared:
         primary_pool=next(
             (one.pool for one in settings.proxy.listeners if one.route == "primary"), "session"
         ),
+        postgres_tls=pg.tls is not None and pg.tls.required,
+        proxy_tls=settings.proxy.tls is not None,
+        archive=settings.archive.written(),
     )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from pgherd.model.ids import Instant, MemberKey
 from pgherd.model.remedy import Ladder, Repairs, Said
-from pgherd.plan import cloning, remedies
-from pgherd.plan.look import streaming
+from pgherd.plan import cloning, remedies, upstreams
 from pgherd.plan.standstill import Standstill
+from pgherd.plan.upstreams import Patience
 from pgherd.postgres import receiverlog
 from pgherd.telemetry.boottime import unix_ms
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from pgherd.act.executor import Executor
     from pgherd.model.facts import Facts
     from pgherd.model.ids import NodeId
-    from pgherd.model.observation import Heard, Observation, ServerSeen
-    from pgherd.model.policy import Policy
+    from pgherd.model.observation import Observation, ServerSeen
     from pgherd.model.remedy import Copied
     from pgherd.plan.own import Lender, Self
 
@@ -38,6 +37,9 @@ class Trouble:
 
     def __init__(self, executor: Executor, *, now: Instant) -> None:
         self.still = Standstill(now)
+        self.may_go_over = False
+        """Whether it has streamed from the primary for long enough to go to its upstream."""
+        self._patience = Patience(now)
         self.stuck = ""
         self.copied: Copied | None = None
         self._me = executor.hands.me
@@ -53,13 +55,17 @@ class Trouble:
         facts: Facts,
         seen: ServerSeen,
         me: MemberKey,
-        leader: Observation | None,
+        fresh: Mapping[NodeId, Observation],
         *,
         now: Instant,
     ) -> None:
-        """One more look at the server, and the leader's fresh report."""
-        streams = leader is not None and me in streaming(leader, facts.term)
-        self.still.look(seen, streams=streams, leader=leader, now=now)
+        """One more look at the server, and at what the others told lately."""
+        above = upstreams.fed_by(facts, seen)
+        self.may_go_over = self._patience.look(above, now=now)
+        leader = facts.leader.node if facts.leader is not None else None
+        feeder = fresh.get(above or leader or self._me)
+        streams = feeder is not None and upstreams.serves(facts, feeder, me)
+        self.still.look(seen, streams=streams, leader=feeder, now=now)
         if streams and self._book.is_over():
             self._start(asyncio.to_thread(self._book.save))
         if now - self.still.received_since < DOUBT_MS:
@@ -68,11 +74,8 @@ class Trouble:
             self._read_at = now
             self._start(self._read())
 
-    def lenders(
-        self, facts: Facts, newest: Mapping[NodeId, Heard], policy: Policy, *, now: Instant
-    ) -> tuple[Lender, ...]:
+    def lenders(self, facts: Facts, fresh: Mapping[NodeId, Observation]) -> tuple[Lender, ...]:
         """Replicas that could be copied here now."""
-        fresh = {n: one.report for n, one in newest.items() if now - one.at < policy.detect_ms}
         return cloning.lenders(facts, self._me, fresh)
 
     def understand(self, own: Self) -> None:

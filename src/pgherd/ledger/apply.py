@@ -26,14 +26,15 @@ from pgherd.ledger import (
 )
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import end_trial, fail_config, set_config
+from pgherd.ledger.rights import HANDLERS as RIGHTS
 from pgherd.ledger.slots import HANDLERS as SLOTS
+from pgherd.ledger.standbycluster import HANDLERS as STANDBY_CLUSTER
 from pgherd.ledger.upkeep import HANDLERS as UPKEEP
 from pgherd.ledger.upkeep import settled
 from pgherd.model.facts import (
     MAX_VOTERS_MOST,
     Facts,
     Forced,
-    JoinToken,
     Kind,
     Member,
     Mode,
@@ -44,7 +45,6 @@ from pgherd.model.facts import (
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 
 HISTORY_MAX = 500
-TOKENS_MAX = 100
 
 replace = msgspec.structs.replace
 
@@ -358,7 +358,7 @@ def ask_leave(facts: Facts, c: cmd.AskLeave, at_ms: int) -> Result:
 def cannot_leave(facts: Facts, member: Member) -> cmd.Refused | None:
     """Why a member has to stay for now; None when it may go."""
     node = member.node
-    if facts.phase is not Phase.STABLE:
+    if not facts.is_quiet:
         return cmd.Refused("not_stable", f"term {facts.term} is {facts.phase.value}")
     if facts.is_leader(node):
         return cmd.Refused("is_primary", f"{node} is the primary: switch over first")
@@ -379,7 +379,7 @@ def remove_member(facts: Facts, c: cmd.RemoveMember, at_ms: int) -> Result:
         return refuse(facts, "unknown_node", f"{c.node} is no member under Raft id {c.raft_id}")
     if not member.leaving:
         return refuse(facts, "not_leaving", f"{c.node} was not asked to leave")
-    if facts.phase is not Phase.STABLE:
+    if not facts.is_quiet:
         return refuse(facts, "not_stable", f"term {facts.term} is {facts.phase.value}")
     if syncset.stands_for_data(facts, c.node):
         return refuse(facts, "in_use", f"{member.key} is still counted")
@@ -405,27 +405,6 @@ def readmit(facts: Facts, c: cmd.Readmit, at_ms: int) -> Result:
     facts, text = readmission.readmitted(facts, c)
     facts = note(facts, at_ms=at_ms, kind="member.readmitted", text=text)
     return facts, cmd.Done(str(facts.members[c.node].raft_id))
-
-
-def issue_token(facts: Facts, c: cmd.IssueToken, at_ms: int) -> Result:
-    if c.id in facts.tokens:
-        return refuse(facts, "already", "this token exists")
-    by_end = sorted(facts.tokens.values(), key=lambda one: (one.expires_at_unix, one.id))
-    kept = {one.id: one for one in by_end[-TOKENS_MAX + 1 :]}
-    kept[c.id] = JoinToken(
-        id=c.id, secret_sha256=c.secret_sha256, expires_at_unix=c.expires_at_unix
-    )
-    return replace(facts, tokens=kept), cmd.Done()
-
-
-def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
-    why = modes.too_weak(facts, c)
-    if why:
-        return refuse(facts, "unsafe", why)
-    asked = modes.asked(facts, c)
-    if isinstance(asked, str):
-        return refuse(facts, "not_stable", asked)
-    return note(asked, at_ms=at_ms, kind="mode.set", text=modes.sentence(asked, c)), cmd.Done()
 
 
 def set_max_voters(facts: Facts, c: cmd.SetMaxVoters, at_ms: int) -> Result:
@@ -479,8 +458,7 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RemoveMember: remove_member,
     cmd.RegisterStore: register_store,
     cmd.Readmit: readmit,
-    cmd.IssueToken: issue_token,
-    cmd.SetMode: set_mode,
+    cmd.SetMode: modes.set_mode,
     cmd.SetMaxVoters: set_max_voters,
     cmd.GrantLease: grant_lease,
     cmd.RenewLease: renew_lease,
@@ -494,7 +472,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RotatePassword: passwords.rotate,
     cmd.StepPassword: passwords.step,
     cmd.EndOverlap: passwords.end_overlap,
-    **UPKEEP,
-    **SLOTS,
+    **(UPKEEP | SLOTS | STANDBY_CLUSTER | RIGHTS),
     cmd.TuneSync: modes.tune,
 }

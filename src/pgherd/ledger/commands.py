@@ -19,10 +19,17 @@ from pgherd.ledger.keeping import DropSlot as DropSlot
 from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
 from pgherd.ledger.keeping import KeepSlot as KeepSlot
 from pgherd.ledger.keeping import TuneSync as TuneSync
+from pgherd.ledger.rightscommands import MakeToken as MakeToken
+from pgherd.ledger.rightscommands import RecordAudit as RecordAudit
+from pgherd.ledger.rightscommands import RevokeToken as RevokeToken
+from pgherd.ledger.standbycommands import DemoteCluster as DemoteCluster
+from pgherd.ledger.standbycommands import LeadStandby as LeadStandby
+from pgherd.ledger.standbycommands import PromoteCluster as PromoteCluster
 from pgherd.ledger.upkeepcommands import AskWork as AskWork
 from pgherd.ledger.upkeepcommands import CrossOff as CrossOff
 from pgherd.ledger.upkeepcommands import EndMaintenance as EndMaintenance
 from pgherd.ledger.upkeepcommands import EndWork as EndWork
+from pgherd.ledger.upkeepcommands import ForgetWork as ForgetWork
 from pgherd.ledger.upkeepcommands import Pause as Pause
 from pgherd.ledger.upkeepcommands import Resume as Resume
 from pgherd.ledger.upkeepcommands import SetMaintenance as SetMaintenance
@@ -381,6 +388,13 @@ AnyCommand = (
     | ForgetSlot
     | TuneSync
     | EndMaintenance
+    | ForgetWork
+    | MakeToken
+    | RevokeToken
+    | RecordAudit
+    | LeadStandby
+    | PromoteCluster
+    | DemoteCluster
 )
 
 

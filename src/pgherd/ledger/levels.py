@@ -14,15 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from pgherd.ledger import commands as cmd
 from pgherd.model.errors import OperatorError
-from pgherd.model.facts import Facts, Kind, Member
+from pgherd.model.facts import Facts, Kind, Member, Tags
 from pgherd.model.upkeep import Verb
 
-LEVEL = 6
+LEVEL = 7
 """What this program understands."""
+FETCHES = 7
+"""From here on reports tell of WAL that was fetched from an archive."""
 ACTIONS = 6
 """From here on a switchover and the maintenance of a node are work too."""
+DIRECTIVES = 7
+"""From here on work knows the term that it was asked for in, and is forgotten after a day."""
+STARTS = 7
+"""From here on a stopped server is started whatever else waits for its node."""
 NEEDS: dict[type, int] = {
     cmd.SetMode: 2,
     cmd.GiveUp: 2,
@@ -47,6 +55,13 @@ NEEDS: dict[type, int] = {
     cmd.ForgetSlot: 6,
     cmd.TuneSync: 6,
     cmd.EndMaintenance: 6,
+    cmd.ForgetWork: 7,
+    cmd.MakeToken: 7,
+    cmd.RevokeToken: 7,
+    cmd.RecordAudit: 7,
+    cmd.LeadStandby: 7,
+    cmd.PromoteCluster: 7,
+    cmd.DemoteCluster: 7,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {
@@ -68,12 +83,15 @@ FIELDS: dict[tuple[type, str], int] = {
     (cmd.SetMaintenance, "id"): 6,
     (cmd.AskWork, "only_pending"): 6,
     (cmd.CrossOff, "passes"): 6,
+    (cmd.AskWork, "only_outdated"): 7,
 }
 """The level that a field of a command came with, which matters where it is filled."""
 KINDS: dict[Kind, int] = {Kind.PROXY: 4}
 """The level that a kind of member came with; 1 where it is not named."""
 VERBS: dict[Verb, int] = {Verb.SWITCHOVER: 6, Verb.MAINTENANCE: 6}
 """The same of a verb of work."""
+TAGS: dict[str, int] = {"replicatefrom": 7, "delay_ms": 7}
+"""The same of a member's tag."""
 
 
 class TooOld(OperatorError):
@@ -104,7 +122,15 @@ def needed_level(command: object) -> int:
     ]
     kind, verb = getattr(command, "kind", None), getattr(command, "verb", None)
     said += [KINDS.get(kind, 1) if kind else 1, VERBS.get(verb, 1) if verb else 1]
+    tags = getattr(command, "tags", None)
+    said += [level for tag, level in TAGS.items() if tags and getattr(tags, tag)]
     return max([NEEDS.get(type(command), 1), *said])
+
+
+def sayable(tags: Tags, level: int) -> Tags:
+    """Tags as far as a ledger of this level understands them."""
+    later = {field: getattr(Tags(), field) for field, since in TAGS.items() if since > level}
+    return msgspec.structs.replace(tags, **later)
 
 
 def raised(level: int, members: Iterable[Member]) -> int:

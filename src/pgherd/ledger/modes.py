@@ -26,6 +26,17 @@ STRICT_COMMITS = (
 NO_VOTERS = "mode async has no voters"
 
 
+def set_mode(facts: Facts, c: cmd.SetMode, at_ms: int) -> Result:
+    """From any mode to any other, where a command may say so now."""
+    why = too_weak(facts, c)
+    if why:
+        return refuse(facts, "unsafe", why)
+    wish = asked(facts, c)
+    if isinstance(wish, str):
+        return refuse(facts, "not_stable", wish)
+    return note(wish, at_ms=at_ms, kind="mode.set", text=sentence(wish, c)), cmd.Done()
+
+
 def asked(facts: Facts, c: cmd.SetMode) -> Facts | str:
     """The facts after somebody asked for a mode; a text where that has to wait."""
     new = replace(facts, num_sync=c.num_sync, mode_wanted=None)

@@ -44,7 +44,7 @@ def cannot_readmit(facts: Facts, c: cmd.Readmit) -> cmd.Refused | None:
         return None
     if facts.leader == member.key:
         return cmd.Refused("is_leader", f"{c.node} leads: another has to be elected first")
-    if facts.phase is not Phase.STABLE:
+    if not facts.is_quiet:
         text = f"term {facts.term} is {facts.phase.value}, which may need what {c.node} has"
         return cmd.Refused("not_stable", text)
     return None

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pgherd.ledger.saved import Saved
+from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member, Note, Phase, SyncState
 from pgherd.model.ids import NodeId, RaftId, Term
 from pgherd.model.promises import Promises
@@ -58,10 +59,19 @@ def rescued(facts: Facts, *, keep: NodeId, promises: Promises, at_ms: int) -> Fa
 def restored(saved: Saved, *, lost: frozenset[NodeId], above: Term = NO_TERM) -> Facts:
     """The facts of a new cluster of the saved members without the lost ones, in a term above.
 
+    Raises OperatorError for a standby cluster's.
+
     The same on every node that is given the same, and nothing else: the Raft ids follow from what
     was given, so that nodes that were given something else are strangers to each other.
     """
     facts = saved.facts
+    if facts.follows is not None:
+        raise OperatorError(
+            "this ledger is of a standby cluster; should it have been promoted since, its writes"
+            " would be given up for those of the remote",
+            "make a standby cluster anew: pgherd init --follow; or keep what a node has: pgherd"
+            " adopt",
+        )
     kept = {node: member for node, member in facts.members.items() if node not in lost}
     given = saved_bytes(saved) + f"\n{above} {' '.join(sorted(lost))}".encode()
     first = facts.next_raft_id + IDS_SKIPPED + zlib.crc32(given) % IDS_SPREAD
@@ -103,8 +113,11 @@ def begun_anew(
     kd is 0: the cluster may have been degraded since, and then one copy alone has everything. Its
     owner wins; should it die before the term is established, nobody else can be elected without it.
     """
-    copies = sorted(m.key for m in members.values() if m.kind is Kind.DATA and m.incarnation)
     line = Note(at_ms=at_ms, term=term, kind=kind, text=text)
+    if facts.follows is not None:
+        facts = msgspec.structs.replace(facts, notes=(*facts.notes, line))
+        return following_still(facts, members=members, next_raft_id=next_raft_id, term=term)
+    copies = sorted(m.key for m in members.values() if m.kind is Kind.DATA and m.incarnation)
     return msgspec.structs.replace(
         facts,
         members=dict(members),
@@ -126,4 +139,21 @@ def begun_anew(
         began_at_ms=at_ms,
         tokens={},
         notes=(*facts.notes, line),
+    )
+
+
+def following_still(
+    facts: Facts, *, members: Mapping[NodeId, Member], next_raft_id: RaftId, term: Term
+) -> Facts:
+    """A standby cluster has no reign to end: it finds a standby leader among who is left."""
+    assert facts.follows is not None, "it follows"
+    number = facts.follows.number + 1
+    return msgspec.structs.replace(
+        facts,
+        members=dict(members),
+        next_raft_id=next_raft_id,
+        term=term,
+        sync=SyncState(generation=facts.sync.generation + 1),
+        follows=msgspec.structs.replace(facts.follows, leader=None, number=number),
+        tokens={},
     )

@@ -1,7 +1,7 @@
 """The ledger in a file: what `pgherd raft snapshot save` writes and `restore` reads. No I/O.
 
 A header for people, then the facts as JSON; the CRC-32 in the second line covers all that follows
-it. There is no secret in it: of join tokens, which the ledger knows by their hashes, none is kept;
+it. There is no secret in it: of tokens, which the ledger knows by their hashes, none is kept;
 passwords and keys were never in the ledger. The exactly-once table is left out too: its clients
 are answered or gone.
 """
@@ -34,7 +34,8 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
 
 def without_secrets(facts: Facts) -> Facts:
     """The facts as they may be kept anywhere."""
-    return msgspec.structs.replace(facts, tokens={})
+    rights = msgspec.structs.replace(facts.rights, tokens=())
+    return msgspec.structs.replace(facts, tokens={}, rights=rights)
 
 
 def render(saved: Saved) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger.levels import ACTIONS
+from pgherd.ledger.levels import ACTIONS, DIRECTIVES, STARTS
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.model.facts import Facts, Kind, Mode, Phase, Switchover
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 from pgherd.model.upkeep import Care, Pause, Stopped, Verb, Work, WorkState
 
 ENDED_MAX = 50
@@ -75,6 +75,7 @@ def set_maintenance(facts: Facts, c: cmd.SetMaintenance, at_ms: int) -> Result:
             state=WorkState.RUNNING,
             text=f"{c.node} leaves the sync set once commits can do without it",
             stepped_at_ms=at_ms,
+            term=term_of(facts),
         )
         facts = changed(facts, works=(*facts.upkeep.works, work))
     return note(facts, at_ms=at_ms, kind="member.maintenance", text=text), cmd.Done(c.id)
@@ -119,6 +120,8 @@ def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
         source=c.source,
         from_leader=c.from_leader,
         only_pending=c.only_pending,
+        term=term_of(facts),
+        only_outdated=c.only_outdated,
     )
     facts = changed(facts, works=(*facts.upkeep.works, work))
     if c.verb is Verb.START:  # at once: without this server there may be no stable term
@@ -128,8 +131,24 @@ def ask_work(facts: Facts, c: cmd.AskWork, at_ms: int) -> Result:
     return note(facts, at_ms=at_ms, kind="work.requested", text=text), cmd.Done(c.id)
 
 
+def term_of(facts: Facts) -> Term:
+    """The term that work is asked for in; programs of an older level know of none."""
+    return facts.term if facts.level >= DIRECTIVES else Term(0)
+
+
+def forget_work(facts: Facts, c: cmd.ForgetWork, at_ms: int) -> Result:
+    """What ended before then goes; the history keeps a line of it."""
+    kept = tuple(
+        work for work in facts.upkeep.works if work.is_open or work.ended_at_ms >= c.before_ms
+    )
+    return changed(facts, works=kept), cmd.Done()
+
+
 def cannot_be_asked(facts: Facts, c: cmd.AskWork) -> cmd.Refused | None:
     """Why work is refused at once; what shows only later makes it fail."""
+    if facts.follows is not None and c.verb is not Verb.MAINTENANCE:
+        text = f"this is a standby cluster, which {facts.follows.sentence}"
+        return cmd.Refused("standby_cluster", f"{text}: work by turns begins at a primary")
     if not c.verb.by_turns:
         return cannot_be_scheduled(facts, c)
     for node in c.nodes:
@@ -164,6 +183,8 @@ def cannot_lend(facts: Facts, source: NodeId, nodes: tuple[NodeId, ...]) -> str:
 
 def in_the_way(facts: Facts, work: Work, c: cmd.AskWork) -> bool:
     """Whether work on the same node has to end first; what is for later keeps nothing waiting."""
+    if c.verb is Verb.START and facts.level >= STARTS:
+        return work.node in c.nodes  # what waits for a stable term may wait for this very server
     if facts.level < ACTIONS:
         return True
     is_later = work.state is WorkState.PENDING and work.not_before_ms > 0
@@ -242,7 +263,8 @@ def with_stopped(facts: Facts, work: Work, c: cmd.TakeInHand, at_ms: int) -> Fac
     stopped = {node: one for node, one in facts.upkeep.stopped.items() if node != c.node}
     if work.verb is Verb.STOP and c.shift is cmd.Shift.NONE:
         return changed(facts, stopped={**stopped, c.node: Stopped(work.requested_by, at_ms)})
-    if work.verb in (Verb.RESTART, Verb.REINIT):
+    starts = work.verb is Verb.START and facts.level >= STARTS
+    if starts or work.verb in (Verb.RESTART, Verb.REINIT):
         return changed(facts, stopped=stopped)
     return facts
 
@@ -298,7 +320,11 @@ def switchover_asked(facts: Facts, c: cmd.RequestSwitchover, at_ms: int) -> Fact
     work = facts.upkeep.work(c.id)
     if work is None:
         nodes = (c.candidate,) if c.candidate is not None else ()
-        work = Work(c.id, Verb.SWITCHOVER, nodes, c.requested_by, asked_at_ms=at_ms)
+        work = Work(
+            *(c.id, Verb.SWITCHOVER, nodes, c.requested_by),
+            asked_at_ms=at_ms,
+            term=term_of(facts),
+        )
         facts = changed(facts, works=(*facts.upkeep.works, work))
     begun = replace(work, state=WorkState.RUNNING, stepped_at_ms=at_ms, step=work.step + 1)
     return with_work(facts, begun)
@@ -326,4 +352,5 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.TakeInHand: take_in_hand,
     cmd.CrossOff: cross_off,
     cmd.EndWork: end_work,
+    cmd.ForgetWork: forget_work,
 }

@@ -69,6 +69,7 @@ class AskWork(Command, frozen=True, tag=True):
     only_pending: bool = False
     source: NodeId | None = None
     from_leader: bool = False
+    only_outdated: bool = False
 
 
 class Shift(StrEnum):
@@ -110,3 +111,10 @@ class EndWork(Command, frozen=True, tag=True):
     state: WorkState
     text: str
     rule: int = 0
+
+
+class ForgetWork(Command, frozen=True, tag=True):
+    """Work that ended before a time, by the proposer's wall clock, is kept no longer."""
+
+    before_ms: int
+    rule: int

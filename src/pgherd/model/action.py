@@ -10,6 +10,7 @@ import msgspec
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.pgconfig import Access
+from pgherd.model.standbycluster import Source
 
 
 class Action(msgspec.Struct, frozen=True, tag=True):
@@ -21,7 +22,12 @@ class InitDb(Action, frozen=True, tag=True):
 
 
 class StartStandby(Action, frozen=True, tag=True):
-    """Start the server as a standby without upstream, under closed names."""
+    """Start the server as a standby without upstream, under closed names.
+
+    delay_ms: it replays nothing that is younger.
+    """
+
+    delay_ms: int = 0
 
 
 class FreeBallast(Action, frozen=True, tag=True):
@@ -29,10 +35,14 @@ class FreeBallast(Action, frozen=True, tag=True):
 
 
 class Seal(Action, frozen=True, tag=True):
-    """Promise a term, stop receiving WAL, drain replay, freeze the position (F2)."""
+    """Promise a term, stop receiving WAL, drain replay, freeze the position (F2).
+
+    keeps_delay: of a delayed replica: promise and stop receiving, no more; it has no position then.
+    """
 
     term: Term
     elector: NodeId
+    keeps_delay: bool = False
 
 
 class FastForward(Action, frozen=True, tag=True):
@@ -167,12 +177,34 @@ class Settle(Action, frozen=True, tag=True):
 
 
 class Follow(Action, frozen=True, tag=True):
-    """Adopt a leader and stream from it under the term's token (F7)."""
+    """Adopt a leader and stream from it under the term's token (F7).
+
+    source: whose server it is at host and port, where that is another follower's; None: the
+    leader's · by_archive: by what it archives alone, without a stream.
+    """
 
     term: Term
     leader: MemberKey
     host: str
     port: int
+    source: NodeId | None = None
+    by_archive: bool = False
+
+
+class Fetch(Action, frozen=True, tag=True):
+    """As a follower: ask the archive for what the stream does not bring, or no more."""
+
+    term: Term
+    leader: MemberKey
+    host: str
+    port: int
+    fetches: bool
+
+
+class Delay(Action, frozen=True, tag=True):
+    """Replay nothing that is younger than this; 0: everything at once."""
+
+    delay_ms: int
 
 
 class Rewind(Action, frozen=True, tag=True):
@@ -244,7 +276,8 @@ class KeepSlots(Action, frozen=True, tag=True):
     """Have one physical slot of ours per node, and no slot of ours beyond.
 
     ignored: left alone, whatever it is called · make, drop: what people asked for · renew: drop and
-    make anew · advance: on a standby, how far each has been read · release: have it keep nothing.
+    make anew · advance: how far each has been read · release: have it keep nothing · feeds: the
+    slots through which this standby feeds others.
     """
 
     nodes: tuple[NodeId, ...]
@@ -254,6 +287,7 @@ class KeepSlots(Action, frozen=True, tag=True):
     renew: tuple[SlotMade, ...] = ()
     advance: tuple[tuple[str, Lsn], ...] = ()
     release: tuple[str, ...] = ()
+    feeds: tuple[str, ...] = ()
 
 
 class Checkpoint(Action, frozen=True, tag=True):
@@ -273,6 +307,32 @@ class ClearFloor(Action, frozen=True, tag=True):
     """The floor was regained: forget it."""
 
     term: Term
+
+
+class Stream(Action, frozen=True, tag=True):
+    """In a standby cluster: stream from a source on whose history this server is; see why not."""
+
+    source: Source
+    system_id: str
+
+
+class CopySource(Action, frozen=True, tag=True):
+    """In a standby cluster: a new copy of a source, swapped in as by Rebuild.
+
+    system_id: that it must have, "" = any.
+    """
+
+    source: Source
+    system_id: str
+
+
+class StandDown(Action, frozen=True, tag=True):
+    """On the primary of a cluster that was demoted: no more commits, sessions ended, a clean stop.
+
+    All standbys have everything when it ends. Of no term: not acknowledging is right in any.
+    """
+
+    reason: str
 
 
 class Planned(msgspec.Struct, frozen=True):

@@ -13,7 +13,9 @@ from pgherd.model.credentials import Credentials
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
+from pgherd.model.rights import Rights
 from pgherd.model.slots import KeptSlot
+from pgherd.model.standbycluster import Following
 from pgherd.model.synctuning import SyncTuning
 from pgherd.model.upkeep import Upkeep
 
@@ -90,12 +92,23 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Tags(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An operator's wishes about one member."""
+    """An operator's wishes about one member.
+
+    replicatefrom: whose server it streams from in place of the primary's, "" for the primary's ·
+    delay_ms: it replays nothing that is younger; 0 = no delay.
+    """
 
     failover_priority: int = 100
     nofailover: bool = False
     nosync: bool = False
     zone: str = ""
+    replicatefrom: str = ""
+    delay_ms: int = 0
+
+    @property
+    def may_lead(self) -> bool:
+        """Whether it is made primary without being named: a delayed replica never is."""
+        return not self.nofailover and not self.delay_ms
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -239,7 +252,9 @@ class Facts(msgspec.Struct, frozen=True):
     with the synchronous set · unsealed: who led and is not sealed since, from an election until its
     term is established · config: PostgreSQL's parameters for all members, the newest version last ·
     credentials: passwords that were changed while the cluster ran ·
-    slots: what people want on whoever is primary · tuning: of the sync set.
+    slots: what people want on whoever is primary · tuning: of the sync set · follows: this is a
+    standby cluster, unborn until it is promoted · past: reigns of before it followed, for people ·
+    rights: who may do what on the API, and what was asked for there.
     """
 
     cluster: str
@@ -276,11 +291,19 @@ class Facts(msgspec.Struct, frozen=True):
     credentials: Credentials = {}
     slots: tuple[KeptSlot, ...] = ()
     tuning: SyncTuning = SyncTuning()
+    follows: Following | None = None
+    past: tuple[Reign, ...] = ()
+    rights: Rights = Rights()
 
     @property
     def paused(self) -> bool:
         """Whether nothing fails over and nothing is repaired by itself."""
         return self.upkeep.pause is not None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no election goes on, nor is one to come by itself."""
+        return self.phase is Phase.STABLE or self.follows is not None
 
     def member(self, key: MemberKey) -> Member | None:
         """The member of this name if it still has this incarnation."""

@@ -107,6 +107,21 @@ FORWARD_SLOT = "pgherd__forward_"
 """What a slot for a fast-forward begins with; no node's own slot does, for names begin so: `n`."""
 
 
+LENT_SLOT = "pgherd__"
+"""What the slot of every standby that feeds another one begins with, whatever it is for."""
+
+FEED_SLOT = "pgherd__feed_"
+"""What a slot begins with through which a standby feeds a cascading replica, for one term."""
+
+
+def feed_slot(node: NodeId, term: Term) -> str:
+    """The slot through which a standby feeds a replica while both are of this term.
+
+    Its name says the term, so that nobody is fed any longer once the standby has left it.
+    """
+    return f"{FEED_SLOT}{term}_" + node.replace("-", "_")
+
+
 def forward_slot(node: NodeId) -> str:
     """The slot through which a sealed holder lends its WAL to a node, while an election lasts."""
     return FORWARD_SLOT + node.replace("-", "_")

@@ -6,13 +6,16 @@ from enum import StrEnum
 
 import msgspec
 
+from pgherd.model.archive import ArchiveSeen
 from pgherd.model.branch import Fork
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Ask
 from pgherd.model.pgconfig import ConfigFailed, Pending, Running
+from pgherd.model.programs import Programs
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Repairs
 from pgherd.model.slots import SlotSeen
+from pgherd.model.standbycluster import SourceSeen
 from pgherd.model.vip import VipSeen
 
 
@@ -98,11 +101,19 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config_failed: one that it did not come up with · roles: as of which changes of passwords a
     primary has its roles · logins: of which the secrets are known to its agent · former_login: it
     names an upstream under the role of a former password · matched: what it runs with of
-    `pgconfig.MATCHED` · pending: what waits for a restart · reloaded: the last work that it was
+    `pgconfig.MATCHED` · demanded: how much of those its WAL demands, while replay is paused ·
+    pending: what waits for a restart · reloaded: the last work that it was
     reloaded for · starved: it could not start for want of room, and there is a ballast to give ·
     replication_slots: all of them, the first SLOTS_TOLD_MAX by name · slot_budget_bytes: what one
     may hold back at most, -1: any amount · commit: the synchronous_commit that it was told, "" = as
-    its parameters say.
+    its parameters say · fed_at: host and port that it streams from where that is not the leader's
+    server · delay_ms: it replays nothing that is younger · delays: it waits for that just now ·
+    received: of one with a delay and without an upstream, where what it has received ends ·
+    source: whom it streams from in a standby cluster, as far as it was asked ·
+    started_unix_ms: of a running one, when its postmaster began · version_num: its
+    server_version_num, 0 before it was asked ·
+    programs: what of PostgreSQL runs and is installed · fetches: a standby that asks the archive
+    for WAL.
     """
 
     state: Server = Server.NONE
@@ -144,6 +155,7 @@ class ServerSeen(msgspec.Struct, frozen=True):
     config: int = 0
     config_failed: ConfigFailed | None = None
     matched: Running = ()
+    demanded: Running = ()
     pending: tuple[Pending, ...] = ()
     reloaded: str = ""
     roles: str = ""
@@ -153,6 +165,20 @@ class ServerSeen(msgspec.Struct, frozen=True):
     replication_slots: tuple[SlotSeen, ...] = ()
     slot_budget_bytes: int = -1
     commit: str = ""
+    fetches: bool = False
+    started_unix_ms: int = 0
+    version_num: int = 0
+    source: SourceSeen | None = None
+    fed_at: str = ""
+    delay_ms: int = 0
+    delays: bool = False
+    received: Position | None = None
+    programs: Programs = Programs()
+
+    @property
+    def wal_end(self) -> Lsn:
+        """As far as its WAL is known to reach; 0 where nothing is."""
+        return max(self.insert_lsn, self.position.lsn if self.position is not None else Lsn(0))
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -172,7 +198,9 @@ class Observation(msgspec.Struct, frozen=True):
     wants no new reads here · clonefrom: its operator wants that it is copied rather than the
     leader · repairs: its trouble as a follower, and what is done about it
     · disks: what `disk_free_bytes` is the least of, in full · lagging_ms: on a leader, for how
-    long each member of the sync set has been further behind than the limit that was asked for.
+    long each member of the sync set has been further behind than the limit that was asked for ·
+    archive: of WAL, as this node has it · nostream: as a replica it follows by that alone ·
+    labels: words that its operator gave this node, for load balancers and people.
     """
 
     node: NodeId
@@ -205,6 +233,9 @@ class Observation(msgspec.Struct, frozen=True):
     repairs: Repairs = Repairs()
     disks: tuple[Disk, ...] = ()
     lagging_ms: dict[str, int] = {}
+    archive: ArchiveSeen = ArchiveSeen()
+    nostream: bool = False
+    labels: dict[str, str] = {}
 
 
 class Heard(msgspec.Struct, frozen=True):

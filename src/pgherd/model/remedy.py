@@ -1,7 +1,7 @@
 """What is done about a replica that gets nothing, step by step, and what became of it.
 
 Owns the shape of the steps, of their record and of a copy's progress. Which step comes next is
-`plan.remedies`' business, keeping the record `act.remedies`'.
+`plan.remedies`' business, keeping the record `act.book`'s.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ class Step(StrEnum):
 
     RESTART_RECEIVER = "restart receiver"
     REPOINT = "re-point"
+    FETCH = "fetch from archive"
     REWIND = "rewind"
     COPY = "copy"
 

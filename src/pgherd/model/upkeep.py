@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, Term
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -91,8 +91,10 @@ class Work(msgspec.Struct, frozen=True):
     on, for commands that come late · text: what it does or waits for · not_before_ms: when it is
     due · rolling: the primary hands over before its turn, else it is restarted in place · force:
     also where it costs · cancelling: it ends after the node in hand · only_pending: a node whose
-    server waits for no restart when its turn comes is passed over · source, from_leader:
-    from whom a copy is taken; neither: from who is best asked then.
+    server waits for no restart when its turn comes is passed over · only_outdated: likewise one
+    whose server is not older than what is on its disk: a minor upgrade · source, from_leader: from
+    whom a copy is taken; neither: from who is best asked then · term: in which it was asked for, 0
+    where older programs wrote it down.
 
     A switchover names its candidate, or nobody, and never takes a node in hand.
     """
@@ -118,12 +120,16 @@ class Work(msgspec.Struct, frozen=True):
     source: NodeId | None = None
     from_leader: bool = False
     only_pending: bool = False
+    term: Term = Term(0)
+    only_outdated: bool = False
 
     @property
     def what(self) -> str:
         """For people: what is done, and with whom."""
         if self.verb is Verb.SWITCHOVER:
             return f"switchover to {', '.join(self.nodes) or 'the best candidate'}"
+        if self.only_outdated:
+            return f"minor upgrade of {', '.join(self.nodes)}"
         return f"{self.verb.value} of {', '.join(self.nodes)}"
 
     @property

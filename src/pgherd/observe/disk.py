@@ -11,6 +11,8 @@ import os
 from collections import deque
 from pathlib import Path
 
+import msgspec
+
 from pgherd.model.ids import Instant
 from pgherd.model.observation import Disk
 from pgherd.postgres import ballast
@@ -104,12 +106,7 @@ class FreeSpace:
 
     def _with_growth(self, disk: Disk, now: Instant) -> Disk:
         growth = self._growth.setdefault(disk.mount, Growth())
-        return Disk(
-            mount=disk.mount,
-            free_bytes=disk.free_bytes,
-            size_bytes=disk.size_bytes,
-            full_in_ms=growth.full_in_ms(disk.free_bytes, now=now),
-        )
+        return msgspec.structs.replace(disk, full_in_ms=growth.full_in_ms(disk.free_bytes, now=now))
 
     def _keep_ballast(self) -> None:
         """Not before there is a server: where would its WAL lie? Blocks as long as a disk does."""

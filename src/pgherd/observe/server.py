@@ -17,25 +17,31 @@ from pgherd.ledger.lineage import attributed, strayed
 from pgherd.model.branch import Fork
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.facts import Reign
-from pgherd.model.ids import Instant, Lsn, Term, Timeline, parse_token
-from pgherd.model.observation import Receiver, Sender, Server, ServerSeen
+from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline, parse_token
+from pgherd.model.observation import Server, ServerSeen
 from pgherd.model.pace import LOOK_MS, SUSPECT_LOOK_MS
+from pgherd.model.probed import Probed
 from pgherd.model.promises import Promises
+from pgherd.observe import streams
 from pgherd.observe.ailments import Ailment, Ailments
 from pgherd.observe.deaths import Deaths
+from pgherd.observe.demands import Demands
 from pgherd.observe.disk import FreeSpace
+from pgherd.observe.probes import ProbeBook
+from pgherd.observe.programs import Installed
 from pgherd.observe.progress import WriteProgress
 from pgherd.observe.recovering import Recovering
-from pgherd.postgres import branch, lending
+from pgherd.postgres import branch, lending, live
+from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.conninfo import read as read_pairs
 from pgherd.postgres.datadir import DirKind, DirState, is_whole
-from pgherd.postgres.look import Look
+from pgherd.postgres.look import DELAYED, Look
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.server import PostgresServer
 from pgherd.postgres.settings import COMMIT, ServerSettings
 from pgherd.telemetry import logs
-from pgherd.telemetry.boottime import now_ms, until_next
+from pgherd.telemetry.boottime import now_ms, unix_ms, until_next
 
 log = logs.get("observe")
 
@@ -72,6 +78,7 @@ class ServerWatch:
         write_stall_ms: int,
         ballast_bytes: int,
         tell: Callable[[str, str], None],
+        find: Callable[[], Binaries],
     ) -> None:
         self.server = server
         self.memory = memory
@@ -93,6 +100,7 @@ class ServerWatch:
         self._parked_at: Lsn | None = None
         self._buried = 0
         self._ailments = Ailments(tell)
+        self._demands = Demands()
         self._deaths = Deaths()
         self._progress = WriteProgress()
         self._recovering = Recovering(server)
@@ -103,6 +111,8 @@ class ServerWatch:
         self._branch_of = (0, Timeline(0))
         self._begins: tuple[int, Lsn] = (0, Lsn(0))
         self.space = FreeSpace(server.data_dir, ballast_bytes)
+        self.probes = ProbeBook()
+        self.installed = Installed(server, find)
 
     def poke(self) -> None:
         """Look again soon."""
@@ -113,6 +123,7 @@ class ServerWatch:
         while True:
             await self.look()
             self.space.look_if_due()
+            self.installed.look_if_due(self.seen.state)
             self._follow_postmaster()
             try:
                 async with asyncio.timeout(self._pause_s()):
@@ -135,6 +146,7 @@ class ServerWatch:
                 seen = await self._see()
             except (PostgresError, OperatorError, OSError, RuntimeError) as error:
                 seen = self._blind(str(error))
+            seen = self.installed.told(seen)
             if seen.state is not self.seen.state or seen.pid != self.seen.pid:
                 seen = replace(seen, since=now_ms())
                 log.info(
@@ -202,7 +214,8 @@ class ServerWatch:
             return self._unanswered(error)
         self._answered_at = now_ms()
         self._deaths.lives(lived_ms=now_ms() - self._pid_since)
-        return self._judge(self._from_look(look), stalled_ms)
+        demanded = await self._demands.of(look, self.server)
+        return self._judge(replace(self._from_look(look), demanded=demanded), stalled_ms)
 
     async def _writes_stall_ms(self, look: Look) -> int:
         """For how long nothing has become durable although sessions wait for it."""
@@ -276,6 +289,7 @@ class ServerWatch:
         state = await self.server.state()
         if state.kind is DirKind.RUNNING and await self.server.adopt():
             self._last_probe = await self.server.probe(self._probe_timeout_ms / 1000)
+            self.probes.count(self._last_probe.value)
             self._probed_at = now_ms()
             return await self._see()
         return self._from_directory(state)
@@ -322,6 +336,8 @@ class ServerWatch:
             self._failures = 0
         elif self.server.is_running():
             self._failures += 1
+        took_ms, verdict = now_ms() - now, self._last_probe.value
+        self.probes.note(Probed(unix_ms() - took_ms, verdict, took_ms, self._failures))
 
     def _until_probe_ms(self) -> int:
         """One that failed is followed by another at once, but no sooner than its deadline.
@@ -344,15 +360,15 @@ class ServerWatch:
             state=state,
             system_id=look.system_id,
             major=self.server.binaries.major,
-            timeline=look.timeline,
+            timeline=max(look.timeline, memory.received) if look.in_recovery else look.timeline,
             position=position,
             drained=self._is_drained(look),
-            receiver=_receiver(look, promises),
+            receiver=streams.receiver(look, promises),
             upstream=promises.adopted_leader if follows else None,
             upstream_term=adopted[1] if adopted is not None else Term(0),
             upstream_incarnation=adopted[0].incarnation if adopted is not None else "",
             borrows=look.upstream_token.startswith(lending.NAME),
-            senders=_senders(look),
+            senders=streams.senders(look),
             names=look.names,
             settings_problem=look.settings_problem,
             names_generation=memory.names_generation,
@@ -381,6 +397,14 @@ class ServerWatch:
             replication_slots=look.slots[:SLOTS_TOLD_MAX],
             slot_budget_bytes=look.slot_budget_bytes,
             commit=self.server.live.get(COMMIT, ""),
+            fetches=look.fetches,
+            started_unix_ms=int(look.started_unix * 1000),
+            version_num=look.version_num,
+            source=streams.source(look, memory),
+            fed_at=streams.fed_at(look),
+            delay_ms=int(live.delay_of(self.server.live)) if look.in_recovery else 0,
+            delays=look.startup_wait == DELAYED,
+            received=self._received(look, promises),
         )
 
     def _stray(self, look: Look, promises: Promises) -> Fork | None:
@@ -399,9 +423,18 @@ class ServerWatch:
             self._begins = self.server.pid, branch.newest_begins(self.server.data_dir)
         return self._begins[1]
 
+    def _received(self, look: Look, promises: Promises) -> Position | None:
+        """Of a delayed standby without upstream: the end of what it has, replayed or not."""
+        quiet = look.in_recovery and not look.conninfo and look.receiver is None
+        if not quiet or live.delay_of(self.server.live) == "0" or look.receive_lsn is None:
+            return None
+        end = Position(look.epoch, max(look.receive_lsn, look.replay_lsn))
+        return attributed(self._history(), promises.adopted, end)
+
     def _is_drained(self, look: Look) -> bool:
         """No upstream, no receiver, and replay parked at the same place twice in a row."""
-        quiet = look.in_recovery and not look.conninfo and look.receiver is None
+        silent = not look.conninfo and not look.fetches
+        quiet = look.in_recovery and silent and look.receiver is None
         if not quiet or not look.parked:
             self._parked_at = None
             return False
@@ -414,34 +447,3 @@ def logs_in_as_before(settings: ServerSettings, conninfo: str) -> bool:
     """Whether an upstream is named under another role than new connections use."""
     role = read_pairs(conninfo).get("user", "") if settings.mark else ""
     return role not in ("", settings.replication_role)
-
-
-def _receiver(look: Look, promises: Promises) -> Receiver | None:
-    seen = look.receiver
-    if seen is None:
-        return None
-    token = parse_token(seen.token)
-    return Receiver(
-        upstream=promises.adopted_leader if token and token[1] == promises.adopted else None,
-        term=token[1] if token else Term(0),
-        status=seen.status,
-        flush_lsn=seen.flush_lsn,
-    )
-
-
-def _senders(look: Look) -> tuple[Sender, ...]:
-    found = []
-    for seen in look.senders:
-        token = parse_token(seen.token)
-        if token is not None:
-            found.append(
-                Sender(
-                    member=token[0],
-                    term=token[1],
-                    state=seen.state,
-                    flush_lsn=seen.flush_lsn,
-                    replay_lsn=seen.replay_lsn,
-                    pid=seen.pid,
-                )
-            )
-    return tuple(sorted(found, key=lambda sender: (sender.member, sender.pid)))

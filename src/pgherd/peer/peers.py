@@ -119,6 +119,11 @@ class Peers:
         await self._door.close()
         self._resolver.close()
 
+    def use(self, tls: TlsFiles | None) -> None:
+        """Take the files of another place for new connections; TLS stays on, or off."""
+        if self._contexts is not None and tls is not None:
+            self._contexts.use(tls)
+
     def set_peers(self, addresses: Mapping[NodeId, tuple[str, int]]) -> None:
         """Say who the others are; those with a new address are dialled anew."""
         self._addresses = {n: (a[0], a[1]) for n, a in addresses.items() if n != self._me}

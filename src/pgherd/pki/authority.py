@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId, name_is_valid
+from pgherd.pki.clients import MARK
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -80,6 +81,35 @@ def make_node_certificate(
     key = _new_key()
     certificate = _sign(ca, key.public_key(), node=node, hosts=hosts, days=days, now=now)
     return Issued(certificate, _key_pem(key))
+
+
+def make_client_certificate(
+    ca: Authority,
+    name: str,
+    role: str,
+    *,
+    days: int,
+    now: datetime.datetime | None = None,
+) -> Issued:
+    """Make key and certificate for a client of the API: its mark keeps it from being a node's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    key, issuer = _new_key(), x509.load_pem_x509_certificate(ca.certificate_pem)
+    issuer_key = serialization.load_pem_private_key(ca.key_pem, password=None)
+    assert isinstance(issuer_key, EllipticCurvePrivateKey)
+    mark = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, MARK + role)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), mark])
+    certificate = (
+        _builder(subject, issuer.subject, key.public_key(), days=days, now=now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return Issued(_certificate_pem(certificate), _key_pem(key))
 
 
 def make_request(node: NodeId, hosts: Iterable[str]) -> Request:

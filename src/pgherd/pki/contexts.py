@@ -14,7 +14,9 @@ import ssl
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.ids import NodeId
 from pgherd.pki.authority import first_certificate
+from pgherd.pki.clients import is_clients
 from pgherd.pki.files import TlsFiles
+from pgherd.pki.trying import refusal
 
 CA_PATH = "/api/v1/join/ca"
 CA_BYTES_MAX = 65536
@@ -38,9 +40,11 @@ def certificate_name(certificate: object) -> NodeId | None:
     """The node that a verified certificate (getpeercert()) belongs to: its common name.
 
     Only without one the first DNS name counts: host names are asked for by whoever joins, and
-    must never make it another node.
+    must never make it another node. A client's certificate is no node's, whatever its name.
     """
     if not isinstance(certificate, dict):
+        return None
+    if is_clients(certificate):
         return None
     pairs = [pair for group in certificate.get("subject", ()) for pair in group]
     names = [str(value) for key, value in pairs if key == "commonName"]
@@ -71,8 +75,16 @@ class Contexts:
         assert self._client is not None
         return self._client
 
+    def use(self, files: TlsFiles) -> None:
+        """Other files from the next connection on; while they cannot be used, the ones before."""
+        if files != self._files:
+            self._files, self._seen = files, ()
+
     def _refresh(self) -> None:
-        """Load changed files; while they do not fit together the old ones stay in use."""
+        """Load changed files; while they would be refused by peers the old ones stay in use.
+
+        So neither half a copy nor a certificate of another authority cuts a node off.
+        """
         seen = tuple(
             _stamp(path) for path in (self._files.certificate, self._files.key, self._files.ca)
         )
@@ -83,6 +95,8 @@ class Contexts:
         except OperatorError:
             if self._server is None:
                 raise
+            return
+        if self._server is not None and refusal(server, client):
             return
         self._server, self._client, self._seen = server, client, seen
 

@@ -64,7 +64,7 @@ def register_birth(s: Situation) -> Decision | None:
 
 def first_term(s: Situation) -> Decision | None:
     facts = s.facts
-    if facts.phase is not Phase.UNBORN or not facts.system_id:
+    if facts.phase is not Phase.UNBORN or not facts.system_id or facts.follows is not None:
         return None
     reason = f"first election of cluster {facts.cluster}"
     command = cmd.Begin(expected=facts.term, elector=s.view.me, rule=103, reason=reason)

@@ -8,8 +8,6 @@ primary goes down in a switchover (`act.Promote.lower`), since every server star
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pgherd.ledger.commands import FailConfig
 from pgherd.ledger.pgconfig import newest
 from pgherd.model import action as act
@@ -22,21 +20,21 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 
 
 def too_little(s: Self) -> Answer | None:
-    """Its control file has the primary's values by then, so the start takes no less."""
-    if not follows(s) or s.server.state is not Server.STANDBY or not s.server.paused:
+    """What its WAL demands stands in its pg_control by then, so the start takes no less.
+
+    The primary's own value says nothing: it may have come down again since.
+    """
+    seen, in_place = s.server, follows(s) or s.facts.follows is not None
+    if not in_place or seen.state is not Server.STANDBY or not seen.paused:
         return None
-    leader = s.facts.leader
-    theirs = s.config.others.get(leader.node, ()) if leader is not None else ()
-    short = [name for name, has, needs in zipped(s.server.matched, theirs) if has < needs]
+    if not seen.matched or not seen.demanded:
+        return None
+    known = zip(MATCHED, seen.matched, seen.demanded, strict=True)
+    short = [name for name, has, needs in known if has < needs]
     if not short:
         return None
-    reason = f"has less {', '.join(short)} than its primary and replays no more: restarts"
-    return reason, act.StopServer("its primary has more of a parameter that it must match")
-
-
-def zipped(mine: Running, theirs: Running) -> Iterable[tuple[str, int, int]]:
-    """The matched parameters with both values; none where one side is not known."""
-    return zip(MATCHED, mine, theirs, strict=True) if mine and theirs else ()
+    reason = f"has less {', '.join(short)} than its WAL demands and replays no more: restarts"
+    return reason, act.StopServer("its WAL demands more of a parameter that it must match")
 
 
 def tell_primary(s: Self) -> Answer | None:
@@ -97,7 +95,7 @@ def lowers(facts: Facts, running: Running) -> bool:
 
 TOO_LITTLE = MemberRule(
     91,
-    "A standby that has less of a parameter than its primary, and so replays no more, is"
+    "A standby that has less of a parameter than its WAL demands, and so replays no more, is"
     " restarted.",
     too_little,
 )

@@ -28,6 +28,7 @@ from pgherd.plan.look import (
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
 from pgherd.plan.suspicion import BY_SILENCE, NOT_ESTABLISHED, begin
+from pgherd.plan.upstreams import wish
 
 NOTHING = Lsn(0)
 
@@ -123,6 +124,8 @@ def unsealed_standbys(s: Situation) -> list[MemberKey]:
         sealed_and_seen = member.key in done and able_to_run(s, member.key)
         if sealed_and_seen or report is None or member.key == s.facts.leader:
             continue
+        if member.tags.delay_ms and asked_for(s) != member.node:
+            continue  # it has much to replay, and nothing rests on it
         if report.server.state is Server.STANDBY and not report.promises.dirty_rewind:
             found.append(member.key)
     return found
@@ -145,7 +148,8 @@ def streamers(
     """Sealed members that will stream from the winner as they are.
 
     They run, or have drained and stopped, and they end on the winner's history: one that must be
-    rewound first waits for a stable term, which must not wait for it.
+    rewound first waits for a stable term, which must not wait for it. Nobody waits for a delayed
+    one, and for one that will stream from another replica only where there is nobody else.
     """
     reign = Reign(
         term=s.facts.term, leader=winner, start=start, promoted=promoted, rule=0, reason=""
@@ -154,9 +158,19 @@ def streamers(
     found = []
     for key, position in sealed(s).items():
         runs = able_to_run(s, key) or (s.facts.handover is not None and key == s.facts.leader)
-        if key != winner and runs and contains(history, position):
+        if key != winner and runs and contains(history, position) and not by_archive(s, key):
             found.append(key)
-    return found
+    tags = {key: s.facts.members[key.node].tags for key in found}
+    prompt = [key for key in found if not tags[key].delay_ms]
+    there = {key.node for key in prompt}
+    direct = [key for key in prompt if wish(s.facts, key.node) not in there]
+    return direct or prompt
+
+
+def by_archive(s: Situation, key: MemberKey) -> bool:
+    """Whether a member never streams, by its own word."""
+    report = fresh(s, key.node)
+    return report is not None and report.nostream
 
 
 def next_set(
@@ -279,7 +293,16 @@ def complete(s: Situation) -> tuple[dict[MemberKey, Position], Position, list[Me
     done = sealed(s)
     counted = [key for key in done if key in s.facts.sync.voters or key == s.facts.leader]
     target = max(done[key] for key in counted)
-    return done, target, [key for key in done if done[key] >= target and may_win(s, key)]
+    able = [key for key in done if done[key] >= target and may_win(s, key)]
+    return done, target, [key for key in able if done[key] == target or not is_handed_on(s, key)]
+
+
+def is_handed_on(s: Situation, key: MemberKey) -> bool:
+    """Whether what a member has beyond all voters may have come through another standby.
+
+    That one would have it too, unless it has been lost since, or was promoted by somebody by then.
+    """
+    return key not in s.facts.sync.voters and bool(s.facts.members[key.node].tags.replicatefrom)
 
 
 def equally_full(s: Situation) -> Decision | None:
@@ -323,12 +346,21 @@ def may_win(s: Situation, key: MemberKey) -> bool:
     member = s.facts.member(key)
     if member is None or member.tags.nofailover or not able_to_run(s, key):
         return False
-    if ineligible(s, key.node):
+    if member.tags.delay_ms and asked_for(s) != key.node:
+        return False
+    if ineligible(s, key.node) or is_stranger(s, key):
         return False
     again = key == s.facts.leader
     if again and s.facts.handover is not None and s.facts.handover.candidate == key.node:
         return True  # an operator has it restarted in place
     return not again or (s.facts.forced is None and s.policy.restart_in_place)
+
+
+def is_stranger(s: Situation, key: MemberKey) -> bool:
+    """Whether a first election is not for this copy: nothing shows that it is on one history with
+    those that count, for nobody led any of them in a term."""
+    counted = key in s.facts.sync.voters or key == s.facts.leader
+    return not s.facts.history and not counted
 
 
 def wanted_winner(s: Situation, able: list[MemberKey]) -> MemberKey | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.model.facts import Phase
-from pgherd.model.observation import Server
+from pgherd.model.observation import Observation, Server
 from pgherd.plan.election import names
 from pgherd.plan.look import leader_report, streaming
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -53,13 +53,21 @@ def voters_gone(s: Situation) -> Decision | None:
     elif report.server.state is not Server.PRIMARY:
         limit = s.policy.hold_timeout_ms
     node = facts.leader.node
-    if report is not None and report.fencing and s.now - s.view.phase_since < limit:
-        return Decision(402, f"waits until {node} has fenced {names(list(facts.unsealed))}")
+    if report is not None and report.ineligible and report.server.state is Server.STANDBY:
+        return begin(s, NOT_ESTABLISHED, f"{node} must not lead: {report.ineligible}")
     if s.now - s.view.phase_since < limit:
-        return Decision(
-            402, f"waits until {node} is promoted and its epoch record on {facts.sync.k} voters"
-        )
+        return Decision(402, f"waits until {node} {still_to_do(s, report)}")
     return begin(s, NOT_ESTABLISHED, f"{node} could not establish term {facts.term}")
+
+
+def still_to_do(s: Situation, report: Observation | None) -> str:
+    """What an elected winner has before it."""
+    facts = s.facts
+    if report is None or not report.fencing:
+        return f"is promoted and its epoch record on {facts.sync.k} voters"
+    if facts.unsealed:
+        return f"has fenced {names(list(facts.unsealed))}, or run its hook before the promotion"
+    return "has run its hook before the promotion"
 
 
 RULES = (

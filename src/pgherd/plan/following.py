@@ -7,12 +7,14 @@ from pgherd.model import action as act
 from pgherd.model.facts import Member, Mode, Phase
 from pgherd.model.ids import Lsn, NodeId
 from pgherd.model.observation import Server
-from pgherd.plan import cloning, configuring, rotating, slotkeeping
+from pgherd.plan import cascade, cloning, configuring, delayed, rotating, slotkeeping
 from pgherd.plan.own import (
     Answer,
     MemberRule,
     Self,
     follows,
+    follows_already,
+    has_adopted,
     is_gone,
     is_refused,
     my_key,
@@ -85,6 +87,8 @@ def follow_copy(s: Self) -> Answer | None:
 def follow_start(s: Self) -> Answer | None:
     if not follows(s) or s.server.state is not Server.STOPPED:
         return None
+    if delayed.of_this_reign(s) and (late_ms := delayed.delay_ms(s)):
+        return "starts without upstream, as late as it was", act.StartStandby(delay_ms=late_ms)
     return "starts without upstream, to know its position", act.StartStandby()
 
 
@@ -92,9 +96,15 @@ def follow_stop_old(s: Self) -> Answer | None:
     """Before a change of leader the old stream ends, so that the position is final."""
     if not follows(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
         return None
-    seal = act.Seal(term=s.facts.term, elector=s.facts.elector)
+    late = delayed.keeps(s)
+    seal = act.Seal(term=s.facts.term, elector=s.facts.elector, keeps_delay=late)
+    if late and delayed.is_cut(s) and not delayed.may_follow(s):
+        all_of_it = act.Seal(term=s.facts.term, elector=s.facts.elector)
+        return "replays all that it has, to know where that ends", all_of_it
     if s.server.borrows:
         return "ends what it took in the election", seal
+    if s.server.fetches and not s.server.upstream_term and not follows_already(s):
+        return "takes nothing more from the archive", seal
     if s.server.upstream_term == s.facts.term or not s.server.upstream_term:
         return None
     if same_server_leads(s):
@@ -113,12 +123,9 @@ def same_server_leads(s: Self) -> bool:
     return leader is not None and s.server.upstream == leader.node and kept
 
 
-def follows_already(s: Self) -> bool:
-    """Whether the present upstream is the leader, under this term's and this copy's token."""
-    server, leader = s.server, s.facts.leader
-    named = leader is not None and server.upstream == leader.node
-    own = server.upstream_incarnation == s.promises.incarnation
-    return named and server.upstream_term == s.facts.term and own
+def leaves_stream(s: Self) -> bool:
+    """Whether it streams from the leader of this term, and is to follow by its archive."""
+    return s.nostream and s.server.upstream_term == s.facts.term and has_adopted(s)
 
 
 def is_strange(s: Self) -> bool:
@@ -136,9 +143,15 @@ def follow(s: Self) -> Answer | None:
     if follows_already(s):
         return None
     host, port = member.address.postgres()
-    action = act.Follow(term=s.facts.term, leader=leader, host=host, port=port)
+    action = act.Follow(
+        term=s.facts.term, leader=leader, host=host, port=port, by_archive=s.nostream
+    )
+    if leaves_stream(s):
+        return f"follows {leader.node} by its archive alone", action
     if same_server_leads(s):
         return f"follows {leader.node} in term {s.facts.term}", action
+    if delayed.may_follow(s):
+        return f"follows {leader.node}, as late as before", action
     if server.position is None or not server.drained:
         return "waits until its position is final", None
     if contains(s.facts.history, server.position) and not is_strange(s):
@@ -180,15 +193,14 @@ def follow_stuck(s: Self) -> Answer | None:
     Whether it streams is for the leader to say: a receiver that is refused comes and goes.
     """
     leader = s.leader_report
-    if not follows(s) or s.server.state is not Server.STANDBY or leader is None:
+    if not follows(s) or s.server.state is not Server.STANDBY or leader is None or s.nostream:
         return None
-    streams = any(
-        sender.member == my_key(s) and sender.term == s.facts.term and sender.state == "streaming"
-        for sender in leader.server.senders
-    )
-    if streams or leader.server.state is not Server.PRIMARY:
+    if cascade.is_served(s) or leader.server.state is not Server.PRIMARY:
         return None
-    patience_ms = GONE_MS if is_gone(s) else s.policy.stuck_after_ms
+    if s.server.delays:
+        return None  # it asks for no more until it has replayed what it has
+    gone = is_gone(s) and not s.server.fetches
+    patience_ms = GONE_MS if gone else s.policy.stuck_after_ms
     if s.now - s.following_since < patience_ms or s.facts.phase is not Phase.STABLE:
         return None
     if is_refused(s):
@@ -215,7 +227,7 @@ def is_counted(s: Self) -> bool:
 def follow_steady(s: Self) -> Answer | None:
     if not follows(s) or s.facts.leader is None:
         return None
-    return f"follows {s.facts.leader.node} in term {s.facts.term}", None
+    return f"follows {s.facts.leader.node} in term {s.facts.term}{cascade.told(s)}", None
 
 
 RULES: tuple[MemberRule, ...] = (

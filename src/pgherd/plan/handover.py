@@ -13,6 +13,9 @@ from pgherd.plan.rule import Decision, HerdRule, Situation
 SHOWS_MS = 3000
 """So long a standby that streams, by its own word, may be missing in the primary's report."""
 
+COMES_OVER_MS = 15_000
+"""So long a cascading replica that is to take over may need to come to the primary."""
+
 
 def refused(s: Situation, rule: int, reason: str) -> Decision:
     assert s.facts.switchover is not None
@@ -29,6 +32,8 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
         return ""  # it is restarted in place
     if member.tags.nofailover:
         return f"{key.node} is tagged nofailover"
+    if member.tags.delay_ms:
+        return f"{key.node} is a delayed replica ({member.tags.delay_ms // 1000} s)"
     if member.leaving:
         return f"{key.node} is to leave the cluster"
     if is_full(s, key.node):
@@ -59,6 +64,16 @@ def shows_soon(s: Situation, leader: Observation, key: MemberKey) -> bool:
     if receiver is None or unfit(s, leader, key) != unseen(key):
         return False
     return (receiver.upstream, receiver.term) == (leader.node, s.facts.term)
+
+
+def comes_over(s: Situation, leader: Observation) -> bool:
+    """Whether who was asked for streams from another replica, and can come to the primary."""
+    wish = s.facts.switchover
+    assert wish is not None
+    report = fresh(s, wish.candidate) if wish.candidate is not None else None
+    if report is None or not report.server.fed_at:
+        return False
+    return any(shows_soon(s, leader, key) for key in candidates(s))
 
 
 def candidates(s: Situation) -> list[MemberKey]:
@@ -111,7 +126,10 @@ def find_candidate(s: Situation) -> Decision | None:
     candidate, problem = pick(s, report)
     if candidate is not None:
         return None
-    is_new = 0 <= s.view.unix_ms - s.facts.switchover.requested_at_ms < SHOWS_MS
+    age_ms = s.view.unix_ms - s.facts.switchover.requested_at_ms
+    is_new = 0 <= age_ms < SHOWS_MS
+    if 0 <= age_ms < COMES_OVER_MS and comes_over(s, report):
+        return Decision(601, f"waits until {s.facts.switchover.candidate} streams from the primary")
     if is_new and any(shows_soon(s, report, key) for key in candidates(s)):
         return Decision(601, f"waits for the primary's next report: {problem}")
     return refused(s, 601, f"switchover refused: {problem}")

@@ -17,6 +17,7 @@ from pgherd.plan import (
     configuring,
     election,
     establishing,
+    forgetting,
     forward,
     giving,
     handover,
@@ -27,9 +28,11 @@ from pgherd.plan import (
     rotating,
     schedules,
     slotkeeping,
+    standbycluster,
     suspicion,
     synchrony,
     trial,
+    upgrading,
     upkeep,
 )
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -46,9 +49,11 @@ URGENT: tuple[HerdRule, ...] = (
     *election.RULES,
     *establishing.RULES,
     *birth.RULES,
+    *standbycluster.HERD_RULES,
 )
 QUIET: tuple[HerdRule, ...] = (
     *schedules.RULES,
+    *upgrading.RULES,
     *upkeep.RULES,
     *handover.RULES,
     *room.HERD_RULES,
@@ -60,6 +65,7 @@ QUIET: tuple[HerdRule, ...] = (
     *trial.RULES,
     *rotating.HERD_RULES,
     *slotkeeping.HERD_RULES,
+    *forgetting.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
 

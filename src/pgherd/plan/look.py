@@ -9,6 +9,7 @@ from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
 from pgherd.model.upkeep import Verb
+from pgherd.plan import upstreams
 from pgherd.plan.rule import Situation
 
 REPORTED_DEAD = (Server.NONE, Server.UNUSABLE, Server.STOPPED, Server.STARTING, Server.HUNG)
@@ -35,9 +36,23 @@ def data_members(facts: Facts) -> list[Member]:
 
 
 def num_sync(facts: Facts, policy: Policy) -> int:
-    """How many acknowledgements are wanted: configured, or half of the data members."""
+    """How many acknowledgements are wanted: configured, or half of the data members.
+
+    But no more than there are that can give them: a delayed replica cannot, nor one that streams
+    from another.
+    """
     staying = [m for m in data_members(facts) if not m.leaving]
-    return facts.num_sync or policy.num_sync or len(staying) // 2
+    half = len(staying) // 2
+    if any(m.tags.delay_ms or m.tags.replicatefrom for m in staying):
+        able = [m for m in staying if not m.tags.delay_ms and streams_directly(facts, m.node)]
+        half = min(half, max(1, len(able)))
+    return facts.num_sync or policy.num_sync or half
+
+
+def streams_directly(facts: Facts, node: NodeId) -> bool:
+    """Whether a member that does not lead is to stream from the primary."""
+    named = upstreams.wish(facts, node)
+    return not facts.is_leader(node) and (named is None or facts.is_leader(named))
 
 
 def is_leaving(facts: Facts, key: MemberKey) -> bool:
@@ -73,8 +88,7 @@ def known_end(facts: Facts, last: Observation | None) -> Lsn:
     """How far the leader's WAL is known to reach, by its last word and its lease; 0: not at all."""
     leader, ends = facts.leader, [Lsn(0)]
     if leader is not None and last is not None and last.promises.incarnation == leader.incarnation:
-        position = last.server.position
-        ends += [last.server.insert_lsn, position.lsn if position is not None else Lsn(0)]
+        ends.append(last.server.wal_end)
     if facts.lease is not None and facts.lease.holder == leader:
         ends.append(facts.lease.flush_lsn)
     return max(ends)
@@ -187,6 +201,33 @@ def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:
     }
 
 
+def fresh_reports(s: Situation) -> dict[NodeId, Observation]:
+    """The newest report of every member that is not silent."""
+    return {node: report for node in s.facts.members if (report := fresh(s, node)) is not None}
+
+
+def is_fed_otherwise(s: Situation, member: Member) -> bool:
+    """Whether a member follows well that the primary itself does not send to.
+
+    It streams from another one that does, or is late by its operator's will: a delayed replica asks
+    for no more before it has replayed what it has.
+    """
+    report = fresh(s, member.node)
+    if report is None or upstreams.source(s.facts, report.server) is None:
+        return False
+    server = report.server
+    late = server.state is Server.STANDBY and server.delay_ms > 0
+    fed = bool(server.fed_at)
+    return late or (fed and upstreams.streams(s.facts, fresh_reports(s), member.key))
+
+
+def cascades(s: Situation, node: NodeId) -> bool:
+    """Whether a member streams from another replica, or is about to: no commit waits for it."""
+    named = upstreams.wish(s.facts, node)
+    report = fresh(s, named) if named is not None else None
+    return named is not None and upstreams.feeds(s.facts, {named: report} if report else {}, node)
+
+
 def is_strict(facts: Facts) -> bool:
     return facts.mode is Mode.STRICT
 
@@ -206,7 +247,7 @@ def wants_sync(s: Situation, key: MemberKey) -> bool:
     member = s.facts.member(key)
     if member is None or member.kind is not Kind.DATA or member.tags.nosync or member.leaving:
         return False
-    if key.node in s.facts.tuning.nosync:
+    if key.node in s.facts.tuning.nosync or member.tags.delay_ms or cascades(s, key.node):
         return False
     if key.node in s.view.asking:
         return False  # it has forgotten what it acknowledged

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pgherd.model import action as act
 from pgherd.plan import (
+    archiving,
     borrowing,
+    cascade,
     crashing,
     following,
     lapse,
@@ -35,6 +37,8 @@ OTHERS: tuple[MemberRule, ...] = (
     *sealing.RULES,
     *lapse.RULES,
     *leading.RULES,
+    *cascade.RULES,
+    *archiving.RULES,
     *remedies.RULES,
     *following.RULES,
 )

@@ -186,7 +186,7 @@ def spare_voter(s: Situation) -> Decision | None:
 
 def leave_consensus(s: Situation) -> Decision | None:
     """One leaving member goes out of the Raft configuration, led by somebody who stays."""
-    if s.facts.phase is not Phase.STABLE:
+    if not s.facts.is_quiet:
         return None
     for node, member in sorted(s.facts.members.items()):
         if not member.leaving or not in_consensus(s, member):
@@ -229,7 +229,7 @@ def short_of_majority(s: Situation, voters: Collection[RaftId]) -> int:
 
 
 def forget(s: Situation) -> Decision | None:
-    if s.facts.phase is not Phase.STABLE:
+    if not s.facts.is_quiet:
         return None
     for node, member in sorted(s.facts.members.items()):
         counts = stands_for_data(s.facts, node)

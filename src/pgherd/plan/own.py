@@ -8,7 +8,7 @@ import msgspec
 
 from pgherd.model import action as act
 from pgherd.model.facts import Facts, Phase
-from pgherd.model.ids import CLOSED_NAMES, Instant, MemberKey, NodeId
+from pgherd.model.ids import CLOSED_NAMES, Instant, Lsn, MemberKey, NodeId
 from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.pgconfig import Running
 from pgherd.model.policy import Policy
@@ -37,10 +37,24 @@ class Lender(msgspec.Struct, frozen=True):
 
 
 class SlotsSeen(msgspec.Struct, frozen=True):
-    """What slots are weighed by: which other nodes are heard, and the room here; -1: not known."""
+    """What slots are weighed by: which other nodes are heard, and the room here; -1: not known.
+
+    at: how far cascading replicas, which the leader does not serve, have replayed its WAL ·
+    nostream: who said last that it never streams.
+    """
 
     heard: frozenset[NodeId] = frozenset()
+    at: dict[NodeId, Lsn] = {}
     disk_free_bytes: int = -1
+    nostream: frozenset[NodeId] = frozenset()
+
+
+class ArchiveUse(msgspec.Struct, frozen=True):
+    """What the archive of WAL is to this node. can_fetch: its files can be had here · nostream: by
+    its operator's wish it follows by them alone."""
+
+    can_fetch: bool = False
+    nostream: bool = False
 
 
 class Self(msgspec.Struct, frozen=True):
@@ -56,7 +70,9 @@ class Self(msgspec.Struct, frozen=True):
     what it promised is not known here, "" when it is · watchdog: why the watchdog device that this
     node requires would not guard it, "" when it would, or none is required · config, slots: see
     there · ladder: its present trouble, None where nobody keeps a record of remedies · lenders:
-    replicas that can be copied now, the best first.
+    replicas that can be copied now, the best first · archive: see there · peers: the newest
+    reports of others that are not silent, for who cascades · may_go_over: it has streamed from the
+    primary for long enough to go to its upstream.
     """
 
     me: NodeId
@@ -77,6 +93,14 @@ class Self(msgspec.Struct, frozen=True):
     ladder: Ladder | None = None
     lenders: tuple[Lender, ...] = ()
     slots: SlotsSeen = SlotsSeen()
+    archive: ArchiveUse = ArchiveUse()
+    peers: dict[NodeId, Observation] = {}
+    may_go_over: bool = False
+
+    @property
+    def nostream(self) -> bool:
+        """Whether it follows by the archive alone."""
+        return self.archive.nostream
 
 
 Answer = tuple[str, act.Action | None]
@@ -107,6 +131,27 @@ def follows(s: Self) -> bool:
     """Whether the ledger names another leader for the current term."""
     named = s.facts.phase in (Phase.ESTABLISHING, Phase.STABLE)
     return named and s.facts.leader is not None and not leads(s)
+
+
+def follows_already(s: Self) -> bool:
+    """Whether the present upstream is the leader, under this term's and this copy's token.
+
+    Or who feeds it in the leader's place (`upstreams`), which is the same to the protocol; or the
+    leader's archive, for who follows by that alone.
+    """
+    server, leader = s.server, s.facts.leader
+    if s.nostream:
+        return server.fetches and not server.upstream_term and has_adopted(s)
+    named = leader is not None and server.upstream == leader.node
+    own = server.upstream_incarnation == s.promises.incarnation
+    return named and server.upstream_term == s.facts.term and own
+
+
+def has_adopted(s: Self) -> bool:
+    """Whether the leader of this term is the one that it follows, by its own word."""
+    leader, promises = s.facts.leader, s.promises
+    named = leader is not None and promises.adopted_leader == leader.node
+    return named and promises.adopted == s.facts.term and promises.frozen is None
 
 
 def elects(s: Self) -> bool:

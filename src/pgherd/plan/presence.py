@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgherd.model import action as act
 from pgherd.model.facts import Kind, Phase
 from pgherd.model.observation import Server
-from pgherd.plan import byhand, tending
+from pgherd.plan import byhand, standbycluster, tending
 from pgherd.plan.crashing import progress
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, starts_for_ever
 
@@ -119,6 +119,7 @@ RULES: tuple[MemberRule, ...] = (
     ),
     MemberRule(15, "A hung server is stopped, unless its own term has to end first.", hung),
     *byhand.RULES,
+    *standbycluster.RULES,
     MemberRule(21, "The founder makes the first data directory.", found),
     MemberRule(22, "Before the first term everybody waits.", wait_for_birth),
 )

@@ -10,8 +10,10 @@ import msgspec
 from pgherd.model.facts import Member, Phase
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server
+from pgherd.model.programs import version_text
 from pgherd.model.upkeep import Verb, Work
-from pgherd.plan.look import data_members, fresh, leader_report, streaming
+from pgherd.plan import programs
+from pgherd.plan.look import data_members, fresh, is_fed_otherwise, leader_report, streaming
 from pgherd.plan.rule import Situation
 from pgherd.plan.tending import counts_on
 
@@ -35,6 +37,19 @@ def rolling(s: Situation, nodes: list[NodeId]) -> list[Check]:
     return checks + [survives(s, node) for node in nodes if not s.facts.is_leader(node)]
 
 
+def upgrade(s: Situation, nodes: list[NodeId]) -> list[Check]:
+    """Whether these can be restarted one after the other with what is on their disks."""
+    servers = {m.node: seen.server for m in data_members(s.facts) if (seen := fresh(s, m.node))}
+    against = programs.not_before(s.facts, servers, nodes)
+    found = [Check(f"programs of {one.node}", False, one.sentence) for one in against]
+    for node in nodes:
+        has = servers[node].programs if node in servers else None
+        if has is not None and not any(one.node == node for one in against):
+            text = f"{version_text(has.running)} runs, {version_text(has.on_disk)} is on disk"
+            found.append(Check(f"programs of {node}", True, text))
+    return [*found, *rolling(s, nodes)]
+
+
 def without(s: Situation, node: NodeId) -> list[Check]:
     """Whether commits and elections can do without one node: what maintenance asks for."""
     others = [member for member in replicas(s) if member.node != node]
@@ -55,6 +70,8 @@ def cannot_begin(s: Situation, work: Work) -> tuple[str, bool]:
 
 def checks_of(s: Situation, work: Work) -> list[Check]:
     """What has to be well for work: its nodes are there, `cannot_begin` has seen to that."""
+    if work.only_outdated:
+        return upgrade(s, list(work.nodes))
     if work.verb is Verb.RESTART and work.rolling:
         return rolling(s, list(work.nodes))
     if work.verb in (Verb.RESTART, Verb.STOP, Verb.REINIT):
@@ -90,11 +107,11 @@ def primary(s: Situation) -> Check:
 
 
 def streams(s: Situation, member: Member) -> bool:
-    """Whether a standby is heard, and the primary sends to it."""
+    """Whether a standby is heard, and the primary sends to it, or its upstream does."""
     report = leader_report(s)
     if report is None or fresh(s, member.node) is None:
         return False
-    return member.key in streaming(report, s.facts.term)
+    return member.key in streaming(report, s.facts.term) or is_fed_otherwise(s, member)
 
 
 def standbys(s: Situation, others: list[Member]) -> Check:
@@ -108,6 +125,7 @@ def lag(s: Situation, others: list[Member]) -> Check:
     """Nobody is far behind, or its turn would take long."""
     report = leader_report(s)
     senders = streaming(report, s.facts.term) if report is not None else {}
+    others = [member for member in others if not member.tags.delay_ms]
     end = report.server.insert_lsn if report is not None else 0
     lags = {m.node: max(0, end - senders[m.key].replay_lsn) for m in others if m.key in senders}
     far = [f"{node} is {much} bytes behind" for node, much in lags.items() if much > LAG_BYTES_MAX]

@@ -14,8 +14,9 @@ from pgherd.model.facts import Phase
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 from pgherd.model.remedy import Step
-from pgherd.plan.following import follows_already, leader_member
-from pgherd.plan.own import Answer, MemberRule, Self, follows, is_gone
+from pgherd.plan import upstreams
+from pgherd.plan.following import leader_member
+from pgherd.plan.own import Answer, MemberRule, Self, follows, follows_already, is_gone
 
 STUCK_MS = 5_000
 """So long nothing came, or nothing was replayed, before a replica is called stuck."""
@@ -25,6 +26,8 @@ def stalled(s: Self, part: int) -> bool:
     """Whether a follower has received nothing for this part of the time that it may."""
     if s.ladder is None or s.leader_report is None or s.facts.phase is not Phase.STABLE:
         return False
+    if s.server.delays:
+        return False  # it asks for no more until it has replayed what it has
     return is_fed(s) and s.ladder.received_ms >= s.policy.stuck_after_ms // part
 
 
@@ -34,6 +37,7 @@ def is_fed(s: Self) -> bool:
         follows(s)
         and s.server.state is Server.STANDBY
         and not s.server.borrows
+        and not s.nostream
         and follows_already(s)
     )
 
@@ -46,7 +50,7 @@ def restart_receiver(s: Self) -> Answer | None:
 
 
 def point_anew(s: Self) -> Answer | None:
-    if not stalled(s, 2) or has_tried(s, Step.REPOINT) or is_gone(s):
+    if not stalled(s, 2) or has_tried(s, Step.REPOINT) or is_gone(s) or s.server.fetches:
         return None
     member, leader = leader_member(s), s.facts.leader
     if member is None or leader is None:
@@ -70,13 +74,15 @@ def stuck(s: Self) -> str:
     ladder, report = s.ladder, s.leader_report
     if ladder is None or report is None or not is_fed(s):
         return ""
-    name = report.node
+    name = upstreams.fed_by(s.facts, s.server) or report.node
+    if s.server.delays:
+        return ""
     if ladder.received_ms >= STUCK_MS:
         if ladder.said.text:
             return f"receives nothing from {name}: {ladder.said.text}"
         has = s.server.receiver is not None
         return f"receives nothing from {name}: its receiver {'waits' if has else 'does not run'}"
-    if ladder.replayed_ms < STUCK_MS:
+    if ladder.replayed_ms < STUCK_MS or s.server.delay_ms:
         return ""
     if s.server.paused:
         return "replay is paused: SELECT pg_wal_replay_resume() there goes on"
@@ -90,6 +96,8 @@ def step_of(planned: act.Planned) -> Step | None:
             return Step.RESTART_RECEIVER
         case act.Repoint():
             return Step.REPOINT
+        case act.Fetch(fetches=True):
+            return Step.FETCH
         case act.Rewind():
             return Step.REWIND
         case act.Rebuild():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgherd.model import action as act
 from pgherd.model.facts import Mode
 from pgherd.model.observation import Server
+from pgherd.plan import delayed
 from pgherd.plan.own import Answer, MemberRule, Self, closed, elects, my_key
 
 
@@ -74,6 +75,11 @@ def start_to_seal(s: Self) -> Answer | None:
 def seal(s: Self) -> Answer | None:
     if not elects(s) or s.server.state is not Server.STANDBY or s.facts.elector is None:
         return None
+    if delayed.keeps(s):
+        if delayed.has_promised(s):
+            return "has promised; replays late, and counts for nothing in this election", None
+        action = act.Seal(term=s.facts.term, elector=s.facts.elector, keeps_delay=True)
+        return "promises, and receives nothing more", action
     if is_frozen(s) and not comes_back(s):
         return "sealed; waits for the election", None
     return "seals", act.Seal(term=s.facts.term, elector=s.facts.elector)

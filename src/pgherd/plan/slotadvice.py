@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from pgherd.ledger.slots import find
 from pgherd.model.facts import Facts, Kind, Member
-from pgherd.model.ids import NodeId, slot_name
+from pgherd.model.ids import NodeId, feed_slot, slot_name
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.model.slots import SYNCED_FROM_MAJOR, KeptSlot, SlotKind, SlotSeen
 
@@ -22,7 +22,8 @@ NEARLY = 0.8
 def owner(facts: Facts, slot: SlotSeen) -> str:
     """`member n2`, `kept` or `other`."""
     for node in facts.members:
-        if slot.kind is SlotKind.PHYSICAL and slot.name == slot_name(node):
+        names = (slot_name(node), feed_slot(node, facts.term))
+        if slot.kind is SlotKind.PHYSICAL and slot.name in names:
             return f"member {node}"
     return "kept" if find(facts, slot.name) is not None else "other"
 
@@ -33,7 +34,7 @@ def heirs(facts: Facts) -> list[Member]:
         member
         for _, member in sorted(facts.members.items())
         if member.kind is Kind.DATA
-        and not member.tags.nofailover
+        and member.tags.may_lead
         and not member.leaving
         and not facts.is_leader(member.node)
     ]
@@ -114,8 +115,7 @@ def warnings(facts: Facts, servers: Servers, me: NodeId) -> list[str]:
     server = servers.get(me)
     if server is None or server.state not in (Server.PRIMARY, Server.STANDBY):
         return []
-    position = server.position
-    end = max(server.insert_lsn, position.lsn if position is not None else server.insert_lsn)
+    end = server.wal_end
     leads = facts.is_leader(me) and server.state is Server.PRIMARY
     found = []
     for slot in server.replication_slots:

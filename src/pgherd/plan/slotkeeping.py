@@ -20,6 +20,7 @@ from pgherd.model.facts import Facts, Kind, Phase
 from pgherd.model.ids import Lsn, NodeId, slot_name
 from pgherd.model.observation import Server
 from pgherd.model.slots import KeptSlot, SlotKind, SlotSeen
+from pgherd.plan import upstreams
 from pgherd.plan.look import data_members, fresh
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads
 from pgherd.plan.rule import Decision, HerdRule, Situation
@@ -46,10 +47,14 @@ class Wanted(msgspec.Struct, frozen=True):
 def others(s: Self) -> tuple[NodeId, ...]:
     """Whom a node has slots for: every other data member, where it may become primary."""
     own = s.facts.members.get(s.me)
-    if not leads(s) and (own is None or own.tags.nofailover):
+    if not leads(s) and (own is None or not own.tags.may_lead):
         return ()
     members = sorted(s.facts.members.items())
-    return tuple(node for node, m in members if m.kind is Kind.DATA and node != s.me)
+    return tuple(
+        node
+        for node, m in members
+        if m.kind is Kind.DATA and node != s.me and node not in s.slots.nostream
+    )
 
 
 def seen_slots(s: Self) -> dict[str, SlotSeen]:
@@ -62,8 +67,14 @@ def seen_slots(s: Self) -> dict[str, SlotSeen]:
 def is_complete(s: Self, nodes: tuple[NodeId, ...]) -> bool:
     """One that a removed member still reads from cannot go yet, and nothing else waits for it."""
     ignored = {name for name in s.server.slots if name in s.policy.ignore_slots}
-    wanted, present = {slot_name(node) for node in nodes}, set(s.server.slots) - ignored
+    wanted, present = set(kept_for(s, nodes)), set(s.server.slots) - ignored
     return wanted - ignored <= present and present - wanted <= set(s.server.slots_in_use)
+
+
+def kept_for(s: Self, nodes: tuple[NodeId, ...]) -> dict[str, NodeId]:
+    """Every slot that members have here, and whose it is: as heir, and as somebody's upstream."""
+    feeds = upstreams.feed_slots(s.facts, s.me, s.server) if not leads(s) else {}
+    return {slot_name(node): node for node in nodes} | feeds
 
 
 def lead_slots(s: Self) -> Answer | None:
@@ -83,6 +94,7 @@ def lead_mends(s: Self) -> Answer | None:
         make=permanent_missing(s),
         drop=dropped_present(s),
         renew=(*lost_of_members(s, nodes), *lost_of_people(s)),
+        advance=cascading(s, nodes),
         release=given_up(s, nodes),
     )
     return (sentence(wanted), keep(s, nodes, wanted)) if wanted else None
@@ -116,6 +128,7 @@ def keep(s: Self, nodes: tuple[NodeId, ...], wanted: Wanted | None = None) -> ac
         renew=wanted.renew,
         advance=wanted.advance,
         release=wanted.release,
+        feeds=tuple(sorted(set(kept_for(s, nodes)) - {slot_name(node) for node in nodes})),
     )
 
 
@@ -139,8 +152,8 @@ def lost_of_members(s: Self, nodes: tuple[NodeId, ...]) -> tuple[act.SlotMade, .
     """
     found = []
     seen = seen_slots(s)
-    for node in nodes:
-        slot, heard = seen.get(slot_name(node)), node in s.slots.heard
+    for name, node in kept_for(s, nodes).items():
+        slot, heard = seen.get(name), node in s.slots.heard
         if slot is None or slot.active or slot.name in s.policy.ignore_slots:
             continue
         if slot.lost or (heard and not slot.lsn and not is_tight(s)):
@@ -157,9 +170,9 @@ def behind(s: Self, nodes: tuple[NodeId, ...]) -> tuple[tuple[str, Lsn], ...]:
     if leader is None or position is None:
         return ()
     at = {sender.member.node: sender.flush_lsn for sender in leader.server.senders}
-    at[leader.node] = position.lsn
+    at = {**s.slots.at, **at, leader.node: position.lsn}
     theirs = {slot.name: slot.lsn for slot in leader.server.replication_slots}
-    wanted = {slot_name(node): at[node] for node in nodes if at.get(node)}
+    wanted = {name: at[node] for name, node in kept_for(s, nodes).items() if at.get(node)}
     for kept in s.facts.slots:
         if kept.kind is SlotKind.PHYSICAL and theirs.get(kept.name):
             wanted[kept.name] = theirs[kept.name]
@@ -171,19 +184,30 @@ def behind(s: Self, nodes: tuple[NodeId, ...]) -> tuple[tuple[str, Lsn], ...]:
     return tuple(found)
 
 
+def cascading(s: Self, nodes: tuple[NodeId, ...]) -> tuple[tuple[str, Lsn], ...]:
+    """On the primary: whose slot nobody reads from because its member streams from another one."""
+    seen, found = seen_slots(s), []
+    for node in nodes:
+        slot, to = seen.get(slot_name(node)), s.slots.at.get(node, Lsn(0))
+        if slot is None or not slot.lsn or slot.active or slot.lost:
+            continue
+        if to - slot.lsn >= STEP_BYTES:
+            found.append((slot.name, to))
+    return tuple(found)
+
+
 def is_tight(s: Self) -> bool:
     return 0 <= s.slots.disk_free_bytes < s.policy.slot_min_free_disk_bytes
 
 
 def given_up(s: Self, nodes: tuple[NodeId, ...]) -> tuple[str, ...]:
     """While the disk is nearly full: the unused slot that keeps most, of a silent member first."""
-    position = s.server.position
-    if position is None or not is_tight(s):
+    if s.server.position is None or not is_tight(s):
         return ()
-    end, seen = max(position.lsn, s.server.insert_lsn), seen_slots(s)
+    end, seen = s.server.wal_end, seen_slots(s)
     found = []
-    for node in nodes:
-        slot = seen.get(slot_name(node))
+    for name, node in kept_for(s, nodes).items():
+        slot = seen.get(name)
         if slot is None or slot.active or slot.name in s.policy.ignore_slots:
             continue
         if slot.kept_bytes(end) >= GIVEN_UP_LEAST_BYTES:

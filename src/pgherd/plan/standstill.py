@@ -30,7 +30,7 @@ class Standstill:
         replayed = seen.position.lsn if seen.position is not None else Lsn(0)
         received = seen.receiver.flush_lsn if seen.receiver is not None else Lsn(0)
         reached = max(replayed, received)
-        upstream = (seen.upstream, seen.upstream_term, seen.pid)
+        upstream = (seen.upstream, seen.upstream_term, seen.fed_at, seen.pid)
         other = upstream != self._upstream or seen.state is not Server.STANDBY
         on = other or reached != self._reached
         end = end_of(leader)

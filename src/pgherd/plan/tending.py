@@ -15,7 +15,10 @@ from pgherd.model.upkeep import Verb, Work
 from pgherd.plan import cloning, following
 from pgherd.plan.own import Answer, MemberRule, Self, follows, leads, my_key
 
-HELD = (act.Rewind, act.Rebuild, act.StartStandby, act.RestartReceiver, act.Repoint)
+HELD = (
+    *(act.Rewind, act.Rebuild, act.StartStandby, act.RestartReceiver, act.Repoint),
+    act.CopySource,
+)
 """What repairs a member."""
 HUNG = 15
 """So does the rule that ends a server which takes no connection."""
@@ -27,7 +30,7 @@ def held_back(s: Self, planned: act.Planned) -> str:
     An election goes to its end, with whoever it needs, and who has handed over comes back.
     """
     pause, action = s.facts.upkeep.pause, planned.action
-    if pause is None or s.facts.phase is not Phase.STABLE or action is None:
+    if pause is None or not s.facts.is_quiet or action is None:
         return ""
     if not isinstance(action, HELD) and planned.rule != HUNG:
         return ""

@@ -13,7 +13,7 @@ from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import MemberKey, NodeId
 from pgherd.model.observation import Observation
 from pgherd.model.pgconfig import Trial
-from pgherd.plan.look import is_resting, leader_report
+from pgherd.plan.look import is_fed_otherwise, is_resting, leader_report
 from pgherd.plan.rule import Decision, HerdRule, Situation
 
 LOST_MS = 10_000
@@ -67,7 +67,7 @@ def is_lost(s: Situation, leader: Observation, node: NodeId) -> bool:
     at_rest = is_resting(s.facts, key) or node in s.facts.upkeep.stopped
     if at_rest or s.facts.upkeep.in_hand(node) is not None:
         return False
-    return leader.missing_ms.get(str(key), 0) >= LOST_MS
+    return leader.missing_ms.get(str(key), 0) >= LOST_MS and not is_fed_otherwise(s, member)
 
 
 def time_over(s: Situation) -> Decision | None:

@@ -18,7 +18,8 @@ from pgherd.model.remedy import Step
 class Standing(StrEnum):
     """What a replica of a stable term does.
 
-    RECOVERY: it replays the WAL that it has, and receives none yet.
+    RECOVERY: it replays the WAL that it has, and receives none yet · DELAYED: it follows, and
+    replays as late as its operator wants.
     """
 
     STREAMING = "streaming"
@@ -27,14 +28,15 @@ class Standing(StrEnum):
     STUCK = "stuck"
     DIVERGED = "diverged"
     REBUILDING = "rebuilding"
+    DELAYED = "delayed"
 
 
 def standing(
-    facts: Facts, member: Member, report: Observation, primary: Observation | None
+    facts: Facts, member: Member, report: Observation, feeder: Observation | None
 ) -> tuple[Standing, str] | None:
     """The state of a replica, and why; None where none of them fits, as for one that is down.
 
-    primary: the leader's report, if it is fresh.
+    feeder: the report of whom it streams from (`upstreams.source`), if it is fresh.
     """
     running = report.repairs.running
     if running is not None and running.step in (Step.REWIND, Step.COPY):
@@ -47,7 +49,7 @@ def standing(
         return None
     if report.repairs.stuck:
         return Standing.STUCK, report.repairs.stuck
-    return receiving(facts, member, report, primary)
+    return receiving(facts, member, report, feeder)
 
 
 def diverged(facts: Facts, report: Observation) -> str:
@@ -62,16 +64,25 @@ def diverged(facts: Facts, report: Observation) -> str:
 
 
 def receiving(
-    facts: Facts, member: Member, report: Observation, primary: Observation | None
+    facts: Facts, member: Member, report: Observation, feeder: Observation | None
 ) -> tuple[Standing, str] | None:
-    """Of one that follows: as its leader's walsender has it, where that is known."""
-    server, leader = report.server, facts.leader
+    """Of one that follows: as the walsender that feeds it has it, where that is known."""
+    server, leader, promises = report.server, facts.leader, report.promises
+    if (
+        leader is not None
+        and server.fetches
+        and server.receiver is None
+        and (promises.adopted, promises.adopted_leader) == (facts.term, leader.node)
+    ):
+        return Standing.RECOVERY, "replays WAL that it fetches from the archive"
     if leader is None or (server.upstream, server.upstream_term) != (leader.node, facts.term):
         return None
+    if server.delay_ms:
+        return Standing.DELAYED, f"replays what is older than {server.delay_ms // 1000} s"
     receiver = server.receiver
     streams = receiver is not None and receiver.status == "streaming"
     if not streams or receiver is None or receiver.term != facts.term:
         return Standing.RECOVERY, "replays the WAL that it has, and receives none yet"
-    senders = primary.server.senders if primary is not None else ()
+    senders = feeder.server.senders if feeder is not None else ()
     behind = any(one.member == member.key and one.state == "catchup" for one in senders)
     return (Standing.CATCHING_UP if behind else Standing.STREAMING), ""

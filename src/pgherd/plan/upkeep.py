@@ -19,7 +19,14 @@ from pgherd.model.facts import Phase
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server, ServerSeen
 from pgherd.model.upkeep import Verb, Work, WorkState
-from pgherd.plan.look import data_members, fresh, leader_report, streaming
+from pgherd.plan import programs
+from pgherd.plan.look import (
+    data_members,
+    fresh,
+    is_fed_otherwise,
+    leader_report,
+    streaming,
+)
 from pgherd.plan.readiness import cannot_begin
 from pgherd.plan.rule import Decision, HerdRule, Situation
 from pgherd.plan.tending import counts_on
@@ -109,6 +116,8 @@ def is_back(s: Situation, leader: Observation, node: NodeId) -> bool:
     """Whether a node serves again: as the primary, or as a standby that streams and is close."""
     if node == leader.node:
         return leader.server.state is Server.PRIMARY
+    if is_fed_otherwise(s, s.facts.members[node]):
+        return True
     sender = streaming(leader, s.facts.term).get(s.facts.members[node].key)
     near = leader.server.insert_lsn - s.policy.admission_lag_bytes
     return sender is not None and sender.flush_lsn >= near
@@ -188,13 +197,14 @@ def has_done(s: Situation, work: Work) -> bool:
     server = report.server
     if work.verb is Verb.STOP:
         return server.state is Server.STOPPED
-    if work.verb is Verb.RELOAD:
-        return server.reloaded == work.id
+    if work.verb is Verb.RELOAD:  # one at rest reads them when it starts
+        return server.reloaded == work.id or server.state is Server.STOPPED
     if leader is None or not is_back(s, leader, work.node) or not serves(s, server):
         return False
     if work.verb is Verb.REINIT:
         return bool(member.incarnation) and member.incarnation != work.mark
-    return work.verb is Verb.START or str(server.pid) != work.mark
+    anew = work.verb is Verb.START or str(server.pid) != work.mark
+    return anew and programs.is_through(work, server)
 
 
 def serves(s: Situation, server: ServerSeen) -> bool:
@@ -203,6 +213,7 @@ def serves(s: Situation, server: ServerSeen) -> bool:
         return True
     receiver = server.receiver
     streams = receiver is not None and receiver.term == s.facts.term
+    streams = streams or (server.delay_ms > 0 and server.upstream_term == s.facts.term)
     return server.state is Server.STANDBY and streams
 
 
@@ -226,8 +237,13 @@ def hopeless(s: Situation, work: Work) -> str:
     node, since = work.node, s.view.unix_ms - work.stepped_at_ms
     if node is None:
         return ""
+    if s.facts.is_leader(node) and work.verb is Verb.REINIT:
+        return f"{node} was elected meanwhile: switch over first"
     if s.facts.is_leader(node) and shifted_in_vain(s, work, node):
         return f"the switchover did not come about: {outcome(s)}"
+    report = fresh(s, node)
+    if report is not None and (why := programs.in_vain(work, report.server)):
+        return why
     slow = work.verb in (Verb.RESTART, Verb.START, Verb.REINIT) and work.mark != LEAVES
     limit = s.policy.start_timeout_ms if slow else PATIENCE_MS
     if work.verb is Verb.REINIT and slow:

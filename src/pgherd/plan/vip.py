@@ -342,6 +342,9 @@ def hears_all(look: Look, report: Observation) -> bool:
 def replicates(facts: Facts, server: ServerSeen) -> bool:
     """Whether a server is a healthy replica that streams from the leader of this term."""
     leader, receiver = facts.leader, server.receiver
+    if facts.follows is not None:
+        comes = receiver is not None and receiver.status == "streaming"
+        return server.state is Server.STANDBY and server.healthy and comes
     return (
         server.state is Server.STANDBY
         and server.healthy

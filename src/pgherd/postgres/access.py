@@ -18,13 +18,13 @@ END = "# --- end of the cluster's lines"
 
 def hba_text(settings: ServerSettings) -> str:
     """pgherd_hba.conf."""
-    managed, host = settings.access, host_kind(settings)
+    managed = settings.access
     lines = [*own_lines(settings)]
     if not managed.whole:
         lines += [_checked(line) for line in settings.hba]
     lines += block("hba", managed.hba)
     if not managed.whole:
-        lines += ["local all all scram-sha-256", f"{host} all all all scram-sha-256"]
+        lines += ["local all all scram-sha-256", "host all all all scram-sha-256"]
     return GENERATED + "\n".join(lines) + "\n"
 
 
@@ -43,8 +43,8 @@ def own_lines(settings: ServerSettings) -> list[str]:
 
 
 def host_kind(settings: ServerSettings) -> str:
-    """The kind of line for who comes by TCP."""
-    return "hostssl" if settings.tls else "host"
+    """The kind of line for members; clients choose, unless a line of theirs says so."""
+    return "hostssl" if settings.tls_required else "host"
 
 
 def block(name: str, lines: tuple[str, ...]) -> list[str]:

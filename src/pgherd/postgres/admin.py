@@ -195,8 +195,9 @@ async def _ensure_password(server: PostgresServer, role: str, password: str) -> 
     is_verifier = scram.parse(password) is not None
     if rows and (rows[0][0] == password if is_verifier else scram.matches(rows[0][0], password)):
         return ""
-    made = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
-    secret = password if is_verifier else made
+    secret = password
+    if not is_verifier:
+        secret = scram.verifier(password, salt=secrets.token_bytes(scram.SALT_BYTES))
     statement = compose("ALTER ROLE {} PASSWORD {}", identifier(role), literal(secret))
     await server.acting.rows(statement)
     return f"password of {role} set"

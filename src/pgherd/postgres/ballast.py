@@ -31,7 +31,7 @@ def place_of(data_dir: Path) -> Path | None:
 def keep(path: Path | None, size: int) -> str:
     """Have it in this size, if there is plenty of room; why people should know that it is not.
 
-    A smaller file than wanted is what is left of an older wish, and made anew. Blocks.
+    Another size than wanted is what is left of an older wish, and made anew. Blocks.
     """
     if path is None:
         return "no ballast is kept: the data directory is a file system of its own" if size else ""

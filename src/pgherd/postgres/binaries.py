@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from pgherd.model.errors import OperatorError
+from pgherd.model.programs import MAJOR
 from pgherd.postgres.identity import PostgresUser
 from pgherd.postgres.tools import as_user, clean_environment
 
@@ -43,15 +44,29 @@ RUN_TIMEOUT_S = 20
 
 
 class Binaries(msgspec.Struct, frozen=True):
-    """One installation. version = (major, minor); has_tls = the server was built with OpenSSL."""
+    """One installation. version = (major, minor); has_tls = the server was built with OpenSSL.
+
+    origin = what it is a copy of; None where it is none.
+    """
 
     bin_dir: Path
     version: tuple[int, int]
     has_tls: bool
+    origin: Path | None = None
 
     @property
     def major(self) -> int:
         return self.version[0]
+
+    @property
+    def number(self) -> int:
+        """As server_version_num says it."""
+        return self.version[0] * MAJOR + self.version[1]
+
+    @property
+    def installed(self) -> Path:
+        """Where people install newer ones."""
+        return self.origin or self.bin_dir
 
     def program(self, name: str) -> str:
         """The path of one program, as an argument."""
@@ -168,12 +183,13 @@ def _reachable(binaries: Binaries, *, user: PostgresUser | None, cache_dir: Path
     if not _works_for(bin_dir, user):
         _copy(parts, target)
     if not _works_for(bin_dir, user):
+        shutil.rmtree(target, ignore_errors=True)  # or one more would be left by every try
         raise OperatorError(
             f"user {user.name} can run PostgreSQL neither from {binaries.bin_dir} "
-            f"nor from the copy {target}",
-            f"runuser -u {user.name} -- {bin_dir}/initdb --version",
+            f"nor from a copy in {target.parent}",
+            f"runuser -u {user.name} -- {binaries.bin_dir}/initdb --version",
         )
-    return Binaries(bin_dir, binaries.version, binaries.has_tls)
+    return Binaries(bin_dir, binaries.version, binaries.has_tls, origin=binaries.bin_dir)
 
 
 def _layout(bin_dir: Path) -> tuple[dict[str, Path], Path]:

@@ -31,14 +31,19 @@ def newest_begins(data_dir: Path) -> Lsn:
     pg_control lags behind what was replayed, the files do not. One that is not whole is as one that
     cannot be read.
     """
-    names = [NAME.fullmatch(entry.name) for entry in (data_dir / "pg_wal").iterdir()]
-    newest = max((int(name[1], 16) for name in names if name), default=FIRST.timeline)
-    if newest == FIRST.timeline:
+    last = newest(data_dir)
+    if last == FIRST.timeline:
         return FIRST.begins
     try:
-        return _of_file(data_dir, Timeline(newest))[-1].begins
+        return _of_file(data_dir, last)[-1].begins
     except ValueError as error:
         raise OSError("a history file without the end of a timeline") from error
+
+
+def newest(data_dir: Path) -> Timeline:
+    """The newest timeline that this directory has a history file of; raises OSError."""
+    names = [NAME.fullmatch(entry.name) for entry in (data_dir / "pg_wal").iterdir()]
+    return Timeline(max((int(name[1], 16) for name in names if name), default=FIRST.timeline))
 
 
 def _of_file(data_dir: Path, timeline: Timeline) -> tuple[Fork, ...]:

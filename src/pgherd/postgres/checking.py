@@ -86,6 +86,8 @@ def problems(wanted: dict[str, str], known: dict[str, Known], owned: dict[str, s
         value, least = wanted.get(name, ""), owned.get(name, "")
         if value.isdigit() and least.isdigit() and int(value) < int(least):
             found.append(f"{name} = {value}: this cluster's replication needs at least {least}")
+    if "archive_command" in wanted and "archive_command" in owned:
+        found.append("archive_command: the section archive of the nodes' files sets it")
     return [text for text in (*found, too_few_sessions(wanted, known)) if text]
 
 

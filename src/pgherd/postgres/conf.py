@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pgherd.postgres import access
+from pgherd.postgres import access, tlsfiles
 from pgherd.postgres.files import read_text, write_atomic
 from pgherd.postgres.identity import PostgresUser, peer_names
 from pgherd.postgres.settings import (
@@ -120,7 +120,8 @@ def write_values(
 
 
 def write_passfile(settings: ServerSettings, *, user: PostgresUser | None) -> None:
-    """Write the passwords for libpq, readable by PostgreSQL's user only."""
+    """Write what libpq needs, readable by PostgreSQL's user only: passwords, and files of TLS."""
+    tlsfiles.write(settings, user=user)
     write_atomic(Path(settings.passfile), access.passfile_text(settings), user=user)
 
 

@@ -160,6 +160,15 @@ def _occupants(data_dir: Path) -> DirState:
     )
 
 
+def major_of(data_dir: Path) -> int:
+    """Of which major version a directory's data is; 0 where there is none that can be read."""
+    try:
+        version = read_text(data_dir / "PG_VERSION").strip()
+    except OSError:
+        return 0
+    return int(version) if version.isdigit() else 0
+
+
 def running_pid(data_dir: Path) -> int:
     """The postmaster that runs in a directory, by its pid file and by what it is; 0 if none."""
     pid_file = processes.parse_pid_file(read_text(data_dir / PID_FILE))

@@ -112,6 +112,11 @@ def why_not(log_tail: str, *, port: int) -> Exception:
             f"another PostgreSQL uses this port or directory: {log_tail}",
             f"ss -lxp | grep PGSQL.{port}",
         )
+    if "shared memory segment: No space left on device" in log_tail:
+        return OperatorError(
+            f"the kernel has no shared memory segment left: {log_tail}",
+            "ipcs -m   (those that nobody is attached to: ipcrm -m ID; or raise kernel.shmmni)",
+        )
     if "No space left on device" in log_tail:
         return OperatorError(f"the disk is full: {log_tail}", "df -h")
     return PostgresError(f"PostgreSQL ended while it started: {log_tail}")

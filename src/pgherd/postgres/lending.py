@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, LiteralString
 
 from pgherd.model.errors import PostgresError
-from pgherd.model.ids import FORWARD_SLOT, Lsn, NodeId, forward_slot, parse_lsn
+from pgherd.model.ids import FEED_SLOT, LENT_SLOT, Lsn, NodeId, Term, forward_slot, parse_lsn
 from pgherd.postgres.settings import upstream_conninfo
 
 if TYPE_CHECKING:
@@ -37,15 +37,22 @@ SELECT pg_last_wal_replay_lsn()::text, pg_last_wal_receive_lsn()::text
 async def lend(server: PostgresServer, to: NodeId) -> None:
     """Have the slot through which a node takes WAL from this standby."""
     name = forward_slot(to)
-    if name not in {slot for slot, _ in await _slots(server)}:
+    if name not in {slot for slot, _ in await _slots(server, name)}:
         await server.acting.rows("SELECT pg_create_physical_replication_slot($1)", [name])
 
 
-async def end(server: PostgresServer) -> tuple[str, ...]:
-    """End what is lent: walsenders and slots; return which. Raises PostgresError if one stays."""
+async def end(
+    server: PostgresServer, *, of: Term | None = None, kind: str = LENT_SLOT
+) -> tuple[str, ...]:
+    """End what is lent: walsenders and slots; return which. Raises PostgresError if one stays.
+
+    of: cascading replicas of this term are fed on, none of another · kind: what the slots' names
+    begin with.
+    """
     ended: set[str] = set()
+    stay = f"{FEED_SLOT}{of}_"
     for _ in range(DROPS_MAX):
-        slots = await _slots(server)
+        slots = [one for one in await _slots(server, kind) if not one[0].startswith(stay)]
         if not slots:
             return tuple(sorted(ended))
         for name, pid in slots:
@@ -54,8 +61,8 @@ async def end(server: PostgresServer) -> tuple[str, ...]:
     raise PostgresError(f"slots {sorted(ended)} are in use again and again")
 
 
-async def _slots(server: PostgresServer) -> list[tuple[str, int]]:
-    return [(name, pid) for name, pid in await server.acting.rows(SLOTS_SQL, [FORWARD_SLOT])]
+async def _slots(server: PostgresServer, kind: str) -> list[tuple[str, int]]:
+    return [(name, pid) for name, pid in await server.acting.rows(SLOTS_SQL, [kind])]
 
 
 async def _drop(server: PostgresServer, name: str, pid: int) -> None:

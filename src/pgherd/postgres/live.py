@@ -26,10 +26,25 @@ SELECT sourcefile FROM pg_file_settings WHERE lower(name) = 'synchronous_commit'
 """
 
 
-def parameters_of(names: str, conninfo: str | None, slot: str | None) -> dict[str, str]:
-    """The live parameters of a server with this upstream; without one it is told to drain."""
-    quiet = {} if conninfo else parameters.sealed()
-    return {"synchronous_standby_names": names, **quiet, **upstream(conninfo, slot)}
+def parameters_of(
+    names: str, conninfo: str | None, slot: str | None, delay: str = "0", fetch: str = ""
+) -> dict[str, str]:
+    """The live parameters of a server with this upstream; without one it is told to drain.
+
+    delay: of its replay, in ms; "0" where there is none, and in whatever is to drain · fetch: the
+    command by which it gets WAL from the archive, beside the upstream or without one.
+    """
+    quiet = {} if conninfo or fetch else parameters.sealed()
+    late = {parameters.DELAY: delay} if delay != "0" else {}
+    pause = parameters.FETCHING_RETRY_MS if conninfo else parameters.ARCHIVE_RETRY_MS
+    paused = {"wal_retrieve_retry_interval": str(pause)} if fetch else {}
+    whence = {**upstream(conninfo, slot), "restore_command": fetch}
+    return {"synchronous_standby_names": names, **quiet, **paused, **whence, **late}
+
+
+def delay_of(now: dict[str, str]) -> str:
+    """The delay of replay among live parameters, in ms."""
+    return now.get(parameters.DELAY, "0")
 
 
 def upstream(conninfo: str | None, slot: str | None) -> dict[str, str]:

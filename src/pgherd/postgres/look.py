@@ -17,6 +17,7 @@ from pgherd.wire.query import Row
 
 PARKED = "RecoveryRetrieveRetryInterval"
 STREAM_WAIT = "RecoveryWalStream"
+DELAYED = "RecoveryApplyDelay"
 
 LOOK_SQL: LiteralString = """
 SELECT r.yes,
@@ -40,6 +41,8 @@ SELECT r.yes,
        wal_status, database, plugin, to_jsonb(s) -> 'failover', to_jsonb(s) -> 'synced', temporary)
        ORDER BY slot_name), '[]') FROM pg_replication_slots AS s),
   pg_size_bytes(nullif(current_setting('max_slot_wal_keep_size'), '-1')),
+  CASE WHEN r.yes THEN current_setting('restore_command') ELSE '' END,
+  current_setting('server_version_num')::int,
   to_regclass('pgherd.epoch') IS NOT NULL
 FROM (SELECT pg_is_in_recovery() AS yes) AS r, pg_control_checkpoint() AS c
 """
@@ -85,7 +88,8 @@ class Look(msgspec.Struct, frozen=True):
     position = (epoch, replayed end) on a standby, (epoch, flushed end) on a primary · receive_lsn =
     None when nothing was received since the start · upstream_token, host, port = what
     primary_conninfo names · startup_wait = the startup process's wait event · parked = it waits at
-    the end of its local WAL · epoch = term of the newest epoch record · slots = of all kinds.
+    the end of its local WAL · epoch = term of the newest epoch record · slots = of all kinds ·
+    fetches = it asks an archive for WAL.
     """
 
     in_recovery: bool
@@ -113,7 +117,9 @@ class Look(msgspec.Struct, frozen=True):
     slot_budget_bytes: int
     epoch: Term
     epoch_leader: str
+    version_num: int = 0
     settings_problem: str = ""
+    fetches: bool = False
 
     @property
     def parked(self) -> bool:
@@ -164,9 +170,11 @@ def read(row: Row, epoch: Row | None, *, settings_problem: str) -> Look:
         senders=tuple(_sender(each) for each in row[17]),
         slots=tuple(_slot(each, copies=recovering) for each in row[18]),
         slot_budget_bytes=row[19] if row[19] is not None else -1,
+        version_num=row[21],
         epoch=term,
         epoch_leader=epoch[1] if epoch is not None else "",
         settings_problem=settings_problem,
+        fetches=bool(row[20]),
     )
 
 

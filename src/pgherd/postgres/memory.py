@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgherd.model.ids import Lsn, Term
+from pgherd.model.ids import Lsn, Term, Timeline
 from pgherd.model.pgconfig import ConfigFailed
+from pgherd.model.standbycluster import SourceSeen
 
-NO_LSN, NO_TERM = Lsn(0), Term(0)
+NO_LSN, NO_TERM, NO_TIMELINE = Lsn(0), Term(0), Timeline(0)
 
 
 @dataclass(slots=True)
@@ -19,7 +20,8 @@ class ServerMemory:
     """names_generation, settled: see ServerSeen · epoch_record_end: for epoch_record_term.
 
     config_failed: of the start before, so it stays with whatever runs now · lower_failed: the
-    version that it could not be promoted with, likewise.
+    version that it could not be promoted with, likewise · received: the newest timeline that WAL
+    came of, for pg_control says so only later.
     """
 
     pid: int = 0
@@ -33,6 +35,8 @@ class ServerMemory:
     lower_failed: int = 0
     reloaded: str = ""
     roles: str = ""
+    source: SourceSeen | None = None
+    received: Timeline = NO_TIMELINE
 
     def belongs_to(self, pid: int) -> None:
         """Forget everything if another postmaster runs now."""
@@ -44,3 +48,5 @@ class ServerMemory:
             self.checkpointed_term = NO_TERM
             self.checkpointed_for = ""
             self.reloaded = self.roles = ""
+            self.source = None
+            self.received = NO_TIMELINE

@@ -53,6 +53,7 @@ async def rewind(
     conninfo: str,
     incarnation: str,
     fork: Lsn | None = None,
+    restore: str = "",
     on_progress: OnProgress | None = None,
     timeout_s: float = 3_600.0,
 ) -> RewindResult:
@@ -61,6 +62,8 @@ async def rewind(
     Done means durable: the tool leaves flushing to one syncfs for each file system, where that can
     be relied on. fork: where the ledger says that the histories part. The tool finds its own point
     by timeline ids, which two isolated promotions choose alike: a dry run must find the same first.
+    restore: the command that fetches, for WAL before the fork that is no longer here; the next
+    start takes it out of the server's file again.
     """
     if processes.of_directory(data_dir):
         raise PostgresError(f"a server runs in {data_dir}, it cannot be rewound")
@@ -78,7 +81,10 @@ async def rewind(
         *("-D", str(data_dir), f"--source-server={conninfo}"),
         *("--no-ensure-shutdown", "--progress"),
         *(["--no-sync"] if syncing.is_there() else []),
+        *(["--restore-target-wal"] if restore else []),
     ]
+    if restore:
+        await asyncio.to_thread(_name_archive, data_dir, restore, user)
     try:
         if fork is not None:
             tried = await run_tool([*argv, "--dry-run"], user=user, timeout_s=timeout_s)
@@ -116,6 +122,12 @@ def judge(code: int, said: str, last_words: str) -> RewindResult:
     if "no rewind required" in said:
         return RewindResult(RewindOutcome.NOT_REQUIRED)
     return RewindResult(RewindOutcome.DONE, touched=True)
+
+
+def _name_archive(data_dir: Path, restore: str, user: PostgresUser | None) -> None:
+    """pg_rewind asks the target's files for its restore_command."""
+    values = conf.parse(read_text(data_dir / conf.CONF))
+    conf.write_values(data_dir, {**values, "restore_command": restore}, user=user)
 
 
 def _save(data_dir: Path) -> dict[str, str]:

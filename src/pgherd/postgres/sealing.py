@@ -24,7 +24,7 @@ import msgspec
 
 from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Lsn, Position, Term, parse_lsn
-from pgherd.postgres import processes
+from pgherd.postgres import live, processes
 from pgherd.postgres.look import EPOCH_SQL, PARKED
 from pgherd.postgres.settings import CLOSED_NAMES
 
@@ -105,10 +105,19 @@ async def seal(server: PostgresServer, *, timeout_s: float) -> Position:
     return Position(term, replay)
 
 
-async def _cut(server: PostgresServer) -> None:
+async def cut(server: PostgresServer, *, timeout_s: float) -> None:
+    """Stop reception, and leave the delay of replay as it is. Raises PostgresError."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _cut(server, delay=live.delay_of(server.live))
+    except TimeoutError as error:
+        raise PostgresError(f"its receiver did not end within {timeout_s:g} s") from error
+
+
+async def _cut(server: PostgresServer, *, delay: str = "0") -> None:
     """Take the upstream away and wait until the receiver's process is gone."""
     began = asyncio.get_running_loop().time()
-    await server.set_upstream(None, None)
+    await server.set_upstream(None, None, delay=delay)
     await server.acting.rows(RESUME_SQL)
     terminated: set[int] = set()
     seen: set[int] = set()

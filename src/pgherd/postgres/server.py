@@ -143,6 +143,7 @@ class PostgresServer:
         slot: str | None = None,
         deadline_s: float = 60.0,
         lower: bool = False,
+        delay_ms: int = 0,
     ) -> Started:
         """Start as a standby and wait until it takes connections, dies, or time is up.
 
@@ -151,7 +152,7 @@ class PostgresServer:
         self.control = await self._must_be_startable()
         self._demanded = {} if lower else self.control.demanded
         once = lowering.NO_HOT_STANDBY if lower else {}
-        self.live = live.parameters_of(names, conninfo, slot) | once
+        self.live = live.parameters_of(names, conninfo, slot, str(delay_ms)) | once
         effective = self._effective()
         await self._forget_sessions()
         purged, offset = await asyncio.to_thread(self._prepare, effective.values)
@@ -255,11 +256,10 @@ class PostgresServer:
         """Change live parameters and return when the server was seen to use them."""
         await self._apply({**self.live, **changes})
 
-    async def set_upstream(self, conninfo: str | None, slot: str | None) -> None:
-        """Name the upstream; None: none, and nothing that would hold replay back."""
-        await self._apply(
-            live.parameters_of(self.live["synchronous_standby_names"], conninfo, slot)
-        )
+    async def set_upstream(self, conninfo: str | None, slot: str | None, **more: str) -> None:
+        """Name the upstream; None: none. more: delay and fetch, as in `live.parameters_of`."""
+        names = self.live["synchronous_standby_names"]
+        await self._apply(live.parameters_of(names, conninfo, slot, **more))
 
     async def borrow_upstream(self, conninfo: str, slot: str) -> None:
         """Name an upstream for a moment: what makes a sealed standby quick to drain stays."""
@@ -483,7 +483,7 @@ class PostgresServer:
             self._child = None
 
 
-CHECKED = ("restart_after_crash", "wal_level", "restore_command", "fsync", "full_page_writes")
+CHECKED = ("restart_after_crash", "wal_level", "fsync", "full_page_writes")
 
 
 def _read_conf(data_dir: Path) -> str:

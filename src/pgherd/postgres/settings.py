@@ -26,11 +26,17 @@ KEEPALIVE_IDLE_S = 5
 KEEPALIVE_INTERVAL_S = 2
 KEEPALIVE_COUNT = 3
 TCP_USER_TIMEOUT_MS = 10_000
+ARCHIVE_RETRY_MS = 5_000
+"""wal_retrieve_retry_interval of who follows by the archive alone: each look starts a program."""
+FETCHING_RETRY_MS = 1_000
 SEALED_RETRY_MS = 10
 """wal_retrieve_retry_interval while a standby is sealed: how soon local WAL is looked at again."""
 
 COMMIT = "synchronous_commit"
 """Told with the names: what is weaker than the set promises counts only while the gate is open."""
+
+DELAY = "recovery_min_apply_delay"
+"""Told to a follower of a stable term only; a sealed one replays all that it has."""
 
 PURGED_FROM_AUTO_CONF = frozenset(
     {
@@ -78,7 +84,7 @@ REFUSED = frozenset(
     | {"include_if_exists", "log_directory", "log_filename", "promote_trigger_file"}
 )
 RELOADABLE = frozenset(
-    {"synchronous_standby_names", "primary_conninfo", "primary_slot_name"}
+    {"synchronous_standby_names", "primary_conninfo", "primary_slot_name", "restore_command"}
     | {"max_standby_archive_delay", "max_standby_streaming_delay", "recovery_min_apply_delay"}
     | {"wal_retrieve_retry_interval", STANDBY_SLOTS}
 )
@@ -86,7 +92,7 @@ RELOADABLE = frozenset(
 
 ON_COMMAND_LINE = (
     *("wal_level", "hot_standby", "wal_log_hints", "restart_after_crash", "fsync"),
-    *("full_page_writes", "restore_command", "recovery_target"),
+    *("full_page_writes", "recovery_target"),
     *("recovery_target_lsn", "recovery_target_name", "recovery_target_time"),
     *("recovery_target_xid", "recovery_target_timeline", "archive_mode", "max_wal_senders"),
     *("max_replication_slots", "listen_addresses", "port", "unix_socket_directories"),
@@ -123,7 +129,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
     the roles' passwords are written for libpq; outside of the data directory, so that no backup
     carries it · mark, beside, ended = as of which changes of passwords this is, who may log in
     beside, and who may not any more (`logins`) · slot_wal_max, wal_keep = sizes as PostgreSQL
-    writes them · bootstrap = the command that makes the first data directory; none: initdb does.
+    writes them · tls_from = the files that those of `tlsfiles` are copies of: certificate, key,
+    authority; tls_required: members must use TLS with each other · bootstrap = the command that
+    makes the first data directory; none: initdb does · archive_command = pgherd's own, "" where it
+    is the operator's to set.
     """
 
     passfile: str
@@ -147,6 +156,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_ca: str = ""
+    tls_from: tuple[str, ...] = ()
+    tls_required: bool = False
     sslmode: str = "prefer"
     wal_timeout_ms: int = 5_000
     wal_retry_ms: int = 200
@@ -155,10 +166,11 @@ class ServerSettings(msgspec.Struct, frozen=True):
     wal_keep: str = "512MB"
     bootstrap: tuple[str, ...] = ()
     bootstrap_timeout_s: float = 86_400.0
+    archive_command: str = ""
 
     @property
     def tls(self) -> bool:
-        """Whether clients must use TLS."""
+        """Whether it offers TLS."""
         return bool(self.tls_certificate)
 
 
@@ -254,8 +266,6 @@ def derive(settings: ServerSettings, place: Place) -> dict[str, str]:
         "synchronous_commit": "on",
         "restart_after_crash": "off",
         "archive_mode": "on",
-        "archive_command": "true",
-        "restore_command": "",
         "recovery_target": "",
         "recovery_target_lsn": "",
         "recovery_target_name": "",
@@ -269,12 +279,15 @@ def derive(settings: ServerSettings, place: Place) -> dict[str, str]:
         "logging_collector": "off",
         "log_destination": "stderr",
     }
+    if settings.archive_command:
+        owned["archive_command"] = settings.archive_command
     return owned | _tls(settings)
 
 
 def defaults(settings: ServerSettings) -> dict[str, str]:
     """Parameters that an operator may set otherwise."""
     return {
+        "archive_command": "true",
         "wal_keep_size": settings.wal_keep,
         "max_slot_wal_keep_size": settings.slot_wal_max,
         "wal_retrieve_retry_interval": str(settings.wal_retry_ms),
@@ -295,6 +308,7 @@ def sealed() -> dict[str, str]:
     return {
         "primary_conninfo": "",
         "primary_slot_name": "",
+        "restore_command": "",
         "max_standby_archive_delay": "0",
         "max_standby_streaming_delay": "0",
         "recovery_min_apply_delay": "0",

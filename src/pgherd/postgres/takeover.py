@@ -134,7 +134,7 @@ def _changes(
     auto = stranger.data_dir / conf.AUTO_CONF
     far = stranger.config.parent != stranger.data_dir
     include = f"include '{stranger.data_dir / conf.CONF}'" if far else conf.INCLUDE_LINE
-    ours = access.hba_text(settings).splitlines()[1:4]
+    ours = access.own_lines(settings)
     maps = access.ident_text(settings, peer_names(user)).splitlines()[1:]
     return {
         stranger.data_dir / conf.CONF: conf.render(_values(settings, place, names)),

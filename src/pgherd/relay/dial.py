@@ -84,6 +84,8 @@ async def dial(
                 name, is_cut = choice.backend.name, left_s < router.settings.attempt_ms / 1000
                 refused[name] = known.get(name, outcome) if is_cut else outcome
             continue
+        if isinstance(choice, NoBackend) and choice.final:
+            return choice
         if left_s <= 0:
             return _reason(choice, refused)
         if await woken(news, min(left_s, pause_s) if refused else left_s):

@@ -326,7 +326,8 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
                 outcome = found
             if isinstance(outcome, Bound):
                 return
-            if isinstance(outcome, NoBackend) and loop.time() + RETRY_S_MAX >= deadline_s:
+            late = loop.time() + RETRY_S_MAX >= deadline_s
+            if isinstance(outcome, NoBackend) and (late or outcome.final):
                 text = f"pgherd: {outcome.message}"
                 raise Refused(Refusal(outcome.sqlstate, text, HINT_REFUSED))
             if isinstance(outcome, NoBackend):

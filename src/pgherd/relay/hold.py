@@ -40,6 +40,7 @@ class Hold:
         self._held: set[Terminated] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._tell: Tell | None = None
+        self.began_s = 0.0
 
     def connected(self, tell: Tell | None) -> None:
         """Whom to tell that nothing runs; None: nobody is there."""
@@ -97,15 +98,19 @@ class Hold:
         self._busy = {one for one in self._held if not (one.is_idle or one.takes_wal)}
         for session in self._held:
             session.held = True
-        limit_s = self._left_ms() / 1000
-        self._timer = asyncio.get_running_loop().call_later(limit_s, self._release)
+        limit_s, loop = self._left_ms() / 1000, asyncio.get_running_loop()
+        self.began_s = loop.time()
+        self._timer = loop.call_later(limit_s, self._release)
 
     def _release(self) -> None:
         self.id = ""
         if self._timer is not None:
             self._timer.cancel()
         held, self._held, self._busy = self._held, set(), set()
+        waited_s = asyncio.get_running_loop().time() - self.began_s
         for session in held:
+            if session.kept:
+                self._gate.tally.waited(waited_s)
             session.go_on()
 
     def _tell_quiet(self) -> None:

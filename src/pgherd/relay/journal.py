@@ -5,7 +5,7 @@ The supervisor collects it. Owns only the form; structlog is too heavy for the p
 
 from __future__ import annotations
 
-import sys
+from pgherd.telemetry import stderr
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/-@[]*")
 
@@ -13,10 +13,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 def say(event: str, **fields: object) -> None:
     """Write an event."""
     text = " ".join([event, *(f"{name}={_value(value)}" for name, value in fields.items())])
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody reads stderr any more; sessions matter more
+    stderr.say(text)  # sessions matter more than a line that nobody takes
 
 
 def _value(value: object) -> str:

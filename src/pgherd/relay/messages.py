@@ -199,7 +199,9 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     for the end of a hold · moved_total: sessions that went on at another server ·
     opened: listener label -> result (`relay.tally.Result`) -> total ·
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
-    event loop's worst delay since the last report · engine: who carries new sessions' bytes.
+    event loop's worst delay since the last report · engine: who carries new sessions' bytes ·
+    hold_counts: waits that ended, by the classes of `relay.tally.HOLD_BUCKETS_S` · queries:
+    what sessions whose protocol ends here asked and were answered, by route and kind.
     """
 
     pid: int
@@ -221,6 +223,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     rss_bytes: int = 0
     lag_ms: int = 0
     engine: str = ""
+    hold_counts: tuple[int, ...] = ()
+    queries: dict[str, dict[str, int]] = {}
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold

@@ -35,6 +35,8 @@ class Mover:
         self._left = left
         self._farewell = farewell
         self._tracker = session.tracker
+        self._loop = asyncio.get_running_loop()
+        self._began_s = gate.hold.began_s if session.held else self._loop.time()
 
     def renewal(self) -> Renewal:
         """What the new server process is to be given."""
@@ -49,6 +51,8 @@ class Mover:
             raise RefusedByServer(self._farewell)
         session.key, session.bound = entered.entry.key, bound
         self._gate.tally.moved += 1
+        if session.kept:
+            self._gate.tally.waited(self._loop.time() - self._began_s)
         session.rejoin(entered.transport, renewal.settings, news=renewal.news())
 
 

@@ -19,6 +19,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
+from pgherd.relay import counting
 from pgherd.relay.asking import Asker
 from pgherd.relay.barred import misspoken
 from pgherd.relay.cancel import cancel_on
@@ -290,6 +291,7 @@ class Proxy:
         if session.bound is not None:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):
+            counting.note(self.tally.queries, session)
             if session.own_key is not None:
                 self._own_keys.pop(session.own_key, None)
         elif session.key is not None:
@@ -322,7 +324,7 @@ class Proxy:
             raise
         finally:
             self.tally.held -= 1
-            self.tally.held_s += loop.time() - began_s
+            self.tally.waited(loop.time() - began_s)
         if isinstance(outcome, Dialled):
             self._join(session, outcome)
         else:
@@ -472,6 +474,8 @@ class Proxy:
             snapshots_refused=tally.snapshots_refused,
             rss_bytes=rss_bytes(),
             lag_ms=int(lag_s * 1000),
+            hold_counts=tuple(tally.hold_counts),
+            queries=counting.total(tally.queries, filter(_is_terminated, self._sessions)),
         )
 
     def _open_now(self) -> dict[str, dict[str, int]]:

@@ -5,11 +5,15 @@ Owns totals since the start; what is open now is counted from the sessions when 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 
 from pgherd.relay.messages import ListenerSettings
+
+HOLD_BUCKETS_S = (0.005, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper limits of the classes in which waits are counted; the last class has none."""
 
 _PAGE_BYTES = 4096
 _STATM = Path("/proc/self/statm")
@@ -44,8 +48,10 @@ class Tally:
         "errors",
         "held",
         "held_s",
+        "hold_counts",
         "lag_s",
         "moved",
+        "queries",
         "results",
         "snapshots_refused",
     )
@@ -55,11 +61,18 @@ class Tally:
         self.errors: Counter[str] = Counter()
         self.held = 0
         self.held_s = 0.0
+        self.hold_counts = [0] * (len(HOLD_BUCKETS_S) + 1)
         self.lag_s = 0.0
         self.cut = 0
         self.moved = 0
         self.cancels = 0
         self.snapshots_refused = 0
+        self.queries: dict[str, Counter[str]] = {}
+
+    def waited(self, seconds: float) -> None:
+        """A client has waited for a server, or for a hold to end."""
+        self.held_s += seconds
+        self.hold_counts[bisect_left(HOLD_BUCKETS_S, seconds)] += 1
 
     def note(self, listener: ListenerSettings, result: Result) -> None:
         """One more connection that went this way."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.model.ids import Instant, NodeId, Term
-from pgherd.wire.answer import CANNOT_CONNECT_NOW
+from pgherd.wire.answer import CANNOT_CONNECT_NOW, READ_ONLY
 
 LAG_BYTES_MAX_DEFAULT = 16 * 1024 * 1024
 
@@ -74,7 +74,8 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     generation: the agent's count or applied index, for people · term: of the reign that `primary`
     leads, or of the election that goes on while `primary` is None · expires_at: BOOTTIME ms ·
     hold: the switchover for which no transaction is to begin at the primary, "" for none; until
-    hold_until (BOOTTIME ms) at most, whatever else is heard.
+    hold_until (BOOTTIME ms) at most, whatever else is heard · about: why there is no primary, where
+    that is as it should be.
     """
 
     generation: int
@@ -84,6 +85,7 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     replicas: tuple[Backend, ...] = ()
     hold: str = ""
     hold_until: Instant = Instant(0)
+    about: str = ""
 
     def holds(self, now: Instant) -> bool:
         """Whether clients of the primary are held."""
@@ -91,10 +93,11 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
 
 
 class NoBackend(msgspec.Struct, frozen=True):
-    """No server can take the session now, in PostgreSQL's terms."""
+    """No server can take the session now, in PostgreSQL's terms. final: no wait changes that."""
 
     sqlstate: str
     message: str
+    final: bool = False
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -169,6 +172,8 @@ def is_newer(snapshot: Snapshot, than: Snapshot | None) -> bool:
 def _primary(snapshot: Snapshot, *, now: Instant, exclude: Collection[NodeId]) -> Bound | NoBackend:
     primary = snapshot.primary
     if primary is None:
+        if snapshot.about:
+            return NoBackend(READ_ONLY, snapshot.about, final=True)
         return _none(f"the cluster has no primary now (term {snapshot.term})")
     if now >= snapshot.expires_at:
         late = now - snapshot.expires_at

@@ -16,17 +16,11 @@ from pgherd.ledger.lineage import attributed
 from pgherd.model import action as act
 from pgherd.model import demotion
 from pgherd.model.facts import Floor, Frozen
-from pgherd.model.ids import (
-    FORWARD_SLOT,
-    Lsn,
-    MemberKey,
-    NodeId,
-    Term,
-    forward_slot,
-    slot_name,
-)
+from pgherd.model.ids import Lsn, MemberKey, NodeId, Term, forward_slot
 from pgherd.model.observation import Server as State
+from pgherd.sim import parameters
 from pgherd.sim.clock import MS, Failed, Task
+from pgherd.sim.feeding import delay, end_feeds, end_lending, keep_slots, leave
 from pgherd.sim.giving import fence
 from pgherd.sim.look import position_of, see_server
 from pgherd.sim.memory import reload
@@ -88,7 +82,7 @@ def check_term(agent: Agent, term: Term) -> None:
 def seal(agent: Agent, a: act.Seal) -> Task:
     """Promise, stop receiving, drain, freeze."""
     yield from promise(agent, a.term, a.elector)
-    yield from freeze(agent, a.term)
+    yield from leave(agent) if a.keeps_delay else freeze(agent, a.term)
 
 
 def freeze(agent: Agent, term: Term) -> Task:
@@ -128,20 +122,11 @@ def lend(agent: Agent, a: act.Lend) -> Task:
     agent.server.dir.slots = (*(s for s in agent.server.dir.slots if s != slot), slot)
 
 
-def end_lending(server: Server) -> None:
-    """Nobody takes what is written from here on through what was lent."""
-    for stream in list(server.streams):
-        if not stream.term:
-            stream.close_up()
-    if server.dir is not None:
-        kept = (slot for slot in server.dir.slots if not slot.startswith(FORWARD_SLOT))
-        server.dir.slots = tuple(kept)
-
-
 def fast_forward(agent: Agent, a: act.FastForward) -> Task:
     """Take the seal back, stream from the holder until nothing is lacking or comes, seal anew."""
     must_be_sealed(agent, a.term)
     must(agent.promises.promise_elector == a.elector, "promised to another elector")
+    end_feeds(agent.server, a.adopted)
     known: dict[str, Any] = {"frozen": None}
     if agent.promises.adopted < a.adopted:
         known |= {"adopted": a.adopted, "adopted_leader": a.adopted_leader}
@@ -216,6 +201,8 @@ def promote(agent: Agent, a: act.Promote) -> Task:
     must(position_of(agent) == a.expected and settled(server), "not at the expected position")
     end_lending(server)
     yield from save(agent, adopted=a.term, adopted_leader=agent.node)
+    if a.lower:
+        yield from parameters.start_lower(agent)
     server.promote()
     yield from wait(lambda: server.primary or server.proc is None, limit_ms=10_000)
     must(server.primary, "promotion took too long")
@@ -265,11 +252,11 @@ def use_names(agent: Agent, *, term: Term, generation: int, text: str) -> None:
 def hold_or_stop(agent: Agent) -> Task:
     """Closed names that count at once, or no server; sessions stay and wait."""
     until = agent.clock.now + HOLD
-    for delay in close_and_probe(agent):
-        if agent.clock.now + delay > until:
+    for pause in close_and_probe(agent):
+        if agent.clock.now + pause > until:
             agent.server.crash()
             raise Failed("was stopped, for writes could not be held")
-        yield delay
+        yield pause
     agent.world.nodes[agent.node].warden.rest()
 
 
@@ -327,9 +314,9 @@ def close_and_probe(agent: Agent) -> Task:
 def follow(agent: Agent, a: act.Follow) -> Task:
     """Adopt the leader durably, then stream from it under the term's token."""
     must(agent.promises.promise <= a.term, f"promised {agent.promises.promise}")
-    end_lending(agent.server)
+    end_lending(agent.server, a.term)
     yield from adopt(agent, a.term, a.leader, floor=agent.promises.floor)
-    agent.server.follow(upstream(agent, a.term, a.leader))
+    agent.server.follow(upstream(agent, a.term, a.leader, a.source), late=True)
     agent.memory.following_since = agent.now
 
 
@@ -340,9 +327,10 @@ def adopt(agent: Agent, term: Term, leader: MemberKey, **more: Any) -> Task:
     yield from save(agent, **more)
 
 
-def upstream(agent: Agent, term: Term, leader: MemberKey) -> Upstream:
+def upstream(agent: Agent, term: Term, leader: MemberKey, source: NodeId | None = None) -> Upstream:
     mine = MemberKey(agent.node, agent.promises.incarnation)
-    return Upstream(leader.node, mine, term)
+    above = leader.node if source is not None else None
+    return Upstream(source or leader.node, mine, term, leader=above)
 
 
 def source_of(agent: Agent, leader: MemberKey) -> Server:
@@ -413,6 +401,7 @@ def rebuild(agent: Agent, a: act.Rebuild) -> Task:
     if agent.server.proc is not None:
         yield from stop(agent)
     agent.server.become(copy)
+    agent.server.parameters.ran = source.parameters.ran
     agent.memory.dead_end = False
     yield from adopt(
         agent, a.term, a.leader, floor=None, dirty_rewind=False, incarnation=incarnation
@@ -428,27 +417,15 @@ def reigns_no_more(agent: Agent) -> None:
 
 
 def start_standby(agent: Agent, a: act.StartStandby) -> Task:
-    server = agent.server
-    server.start()
     if agent.promises.adopted_leader == agent.node:
         reigns_no_more(agent)
-    yield from wait(lambda: server.state is not State.STARTING, limit_ms=10_000)
-
-
-def stop_server(agent: Agent, a: act.StopServer) -> Task:
-    yield from stop(agent)
+    yield from parameters.start(agent, delay=a.delay_ms * MS)
 
 
 def disown(agent: Agent, a: act.Disown) -> Task:
     """The mark first, then the stop."""
     yield from save(agent, dirty_rewind=True, frozen=None)
     yield from stop(agent)
-
-
-def keep_slots(agent: Agent, a: act.KeepSlots) -> Task:
-    yield 5 * MS
-    if agent.server.dir is not None:
-        agent.server.dir.slots = tuple(slot_name(node) for node in a.nodes)
 
 
 def checkpoint(agent: Agent, a: act.Checkpoint) -> Task:
@@ -487,12 +464,14 @@ ACTS: dict[type[act.Action], Callable[[Agent, Any], Task]] = {
     act.HoldWrites: lambda agent, _: hold_or_stop(agent),
     act.Settle: settle,
     act.Follow: follow,
+    act.Delay: delay,
     act.Rewind: rewind,
     act.Rebuild: rebuild,
-    act.StopServer: stop_server,
+    act.StopServer: lambda agent, _: stop(agent),
     act.Disown: disown,
     act.KeepSlots: keep_slots,
     act.Checkpoint: checkpoint,
     act.ClearFloor: clear_floor,
     act.Reload: reload,
+    act.Configure: parameters.configure,
 }

@@ -1,7 +1,7 @@
 """A simulated agent: production replica and deciders, driven by simulated time, network and disk.
 
-Owns what daemon/loop.py owns on a real node: ticks, rounds of consensus, reports, see -> decide ->
-do, one executor. Its memory is lost with its process; its promises are not.
+Owns what the daemon's `agent` owns on a real node: ticks, rounds of consensus, reports, see ->
+decide -> do, one executor. Its memory is lost with its process; its promises are not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from pgherd.plan.leaseclock import ExpiryClock, HolderClock, leads
 from pgherd.plan.look import running_ttl
 from pgherd.plan.rule import Decision
 from pgherd.raft.types import Msg, ProposalDropped
-from pgherd.sim import acts
+from pgherd.sim import acts, feeding
 from pgherd.sim.clock import MS, Failed, Proc
 from pgherd.sim.current import Current
 from pgherd.sim.disk import Writer
 from pgherd.sim.look import observe, proxies_quiet, see_server
 from pgherd.sim.memory import Memory
 from pgherd.sim.moves import Standing
+from pgherd.sim.parameters import seen as config_seen
 from pgherd.sim.watched import Watched
 from pgherd.store.memory import MemoryStore
 from pgherd.store.replica import Applied, Round
@@ -130,15 +131,14 @@ class Agent:
         """What this host's clock shows."""
         return self.boottime.ms
 
-    # -- consensus -------------------------------------------------------------------------------
-
     def was_removed(self) -> None:
         """A peer says that this node is no member any more."""
-        if not self.removed:
-            self.removed = True
-            self.world.stats.left += 1
-            self.world.log(self.node, "was removed")
-            self.poke()
+        if self.removed:
+            return
+        self.removed = True
+        self.world.stats.left += 1
+        self.world.log(self.node, "was removed")
+        self.poke()
 
     def _tick(self) -> None:
         if self.removed:
@@ -241,7 +241,7 @@ class Agent:
                 self.clock.after(SNAPSHOT_TAKES, self._snapshot_sent, message.to, proc=self.proc)
 
     def _snapshot_sent(self, raft_id: int) -> None:
-        """Nobody answers a snapshot that was lost: after a while the core tries anew."""
+        """Nobody answers one that was lost: after a while the core tries anew."""
         if self.replica.leads:
             self.replica.node.report_snapshot(raft_id, ok=True)
 
@@ -275,8 +275,8 @@ class Agent:
             self._decide_for_me(see_server(self))
             return
         if self.server.proc is not self._server_proc:
-            self._server_proc = self.server.proc
             self.memory.forget_server()
+        self._server_proc = self.server.proc
         self.memory.note_state(self.server.state.value, self.now)
         seen = see_server(self)
         self.world.nodes[self.node].warden.before(self, seen, self._acting)
@@ -382,9 +382,8 @@ class Agent:
         waits = since is not None and now - since < PROPOSAL_PATIENCE_MS
         if heard is None or waits or not self.replica.ready_term:
             return
-        command = leases.renewal(self.replica.facts, heard.report)
-        if command is not None and self.propose(command):
-            self._renewing_since = now
+        wish = leases.renewal(self.replica.facts, heard.report)
+        self._renewing_since = now if wish is not None and self.propose(wish) else since
 
     def _view(self, since: Instant) -> HerdView:
         status = self.replica.status()
@@ -450,8 +449,7 @@ class Agent:
         if self._acting is not None or self.now < self._act_again_at:
             return
         facts, now = self.replica.facts, self.now
-        heard = self.reports.get(facts.leader.node) if facts.leader is not None else None
-        silent = heard is None or now - heard.at >= self.world.policy.detect_ms
+        leader = facts.leader.node if facts.leader is not None else None
         planned = member.decide(
             member.Self(
                 me=self.node,
@@ -460,14 +458,16 @@ class Agent:
                 promises=self.promises,
                 policy=self.world.policy,
                 now=now,
-                leader_report=None if silent or heard is None else heard.report,
+                leader_report=feeding.fresh(self, leader),
                 following_since=self.memory.following_since,
                 dead_end=self.memory.dead_end,
                 caught_up=self.caught_up,
                 removed=self.removed,
+                config=config_seen(self),
                 has_lease=self.holder.allows(
                     facts, me=self.key, promise=self.promises.promise, now=now
                 ),
+                **feeding.seen(self, seen),
             )
         )
         self._tell("member", planned.rule, planned.reason)
@@ -496,5 +496,5 @@ class Agent:
 
     def _tell(self, who: str, rule: int, reason: str) -> None:
         if self._said.get(who) != rule:
-            self._said[who] = rule
             self.world.log(self.node, who, rule, reason)
+        self._said[who] = rule

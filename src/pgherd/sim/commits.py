@@ -86,6 +86,7 @@ class Commits:
         data: int = 0,
         epoch: Term | None = None,
         timeline: Timeline | None = None,
+        demand: int = 0,
     ) -> Record:
         """Put a record at the end of the WAL, in memory."""
         assert self.dir is not None
@@ -96,6 +97,7 @@ class Commits:
             timeline=last.timeline if timeline is None else timeline,
             kind=kind,
             data=data,
+            demand=demand,
         )
         self.dir.extend([record])
         self.world.checks.on_append(self.node, record)

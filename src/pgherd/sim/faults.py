@@ -20,6 +20,7 @@ from pgherd.sim import (
     lonefaults,
     modefaults,
     netfaults,
+    operators,
     overridefaults,
     serverfaults,
 )
@@ -104,6 +105,8 @@ class Chaos:
         world.watchers.clear()
         world.no_more_stale()
         world.fences.fault = ""
+        if world.shape.tended:
+            operators.finish(world)
         for node in world.nodes.values():
             resume(node)
             serverfaults.heal(node.server)
@@ -382,6 +385,7 @@ MOVING: dict[str, Strike] = {
     **lonefaults.KINDS,
     **byhand.KINDS,
     **overridefaults.KINDS,
+    **operators.KINDS,
 }
 """Kinds that only some shapes have."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from pgherd.ledger.lineage import attributed, strayed
 from pgherd.model.branch import Fork
 from pgherd.model.facts import Kind
-from pgherd.model.ids import Instant, Lsn, Position, Term, Timeline
+from pgherd.model.ids import Instant, Lsn, NodeId, Position, Term, Timeline
 from pgherd.model.observation import Observation, Receiver, Sender, Server, ServerSeen
+from pgherd.model.programs import Programs
+from pgherd.plan import trial
+from pgherd.sim import feeding
+from pgherd.sim.clock import MS
+from pgherd.sim.postgres import OLDEST, Upstream
 from pgherd.sim.postgres import Server as Postgres
 from pgherd.sim.wal import RECORD_BYTES
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from pgherd.sim.amnesia import Forgetful
 
 MAJOR = 15
+UNTOUCHED = Programs(running=OLDEST, on_disk=OLDEST, data_major=MAJOR)
 LOTS, LOTS_LATE, LATE_MS = 16, 3, 700
 """Of so many proxies one never says that its transactions are over, and some say it late."""
 
@@ -51,7 +57,10 @@ def see_server(agent: Agent | Forgetful) -> ServerSeen:
         position=position,
         drained=state is Server.STANDBY and server.parked,
         receiver=see_receiver(server),
-        upstream=server.upstream.node if server.upstream and server.upstream.term else None,
+        upstream=named(server.upstream),
+        fed_at=feeding.fed_at(agent, server.upstream),
+        delay_ms=server.apply_delay // MS,
+        received=feeding.received(agent),
         borrows=server.upstream is not None and server.upstream.borrowed,
         upstream_term=server.upstream.term if server.upstream else Term(0),
         upstream_incarnation=server.upstream.key.incarnation if server.upstream else "",
@@ -64,11 +73,41 @@ def see_server(agent: Agent | Forgetful) -> ServerSeen:
         checkpointed_for=memory.checkpointed_for,
         reloaded=memory.reloaded,
         insert_lsn=directory.wal[-1].end,
+        pid=server.starts,
         timeline_begins=begins_of(agent, replayed),
         slots=directory.slots,
         since=memory.since,
         stray=None if primary else stray_of(agent, Timeline(timeline)),
+        programs=programs_of(server),
+        **see_parameters(agent),
     )
+
+
+def programs_of(server: Postgres) -> Programs:
+    """What runs and what is installed, where something newer ever was."""
+    if server.installed == OLDEST:
+        return UNTOUCHED
+    return Programs(running=server.build, on_disk=server.installed, data_major=MAJOR)
+
+
+def named(upstream: Upstream | None) -> NodeId | None:
+    """Whom a server follows, whoever it streams from."""
+    return (upstream.leader or upstream.node) if upstream and upstream.term else None
+
+
+def see_parameters(agent: Agent | Forgetful) -> dict[str, Any]:
+    """What it runs with and what waits; only where operators change it."""
+    if not agent.world.shape.tended:
+        return {}
+    server, memory = agent.server, agent.memory
+    return {
+        "paused": server.parameters.short,
+        "config": max(memory.told, 0),
+        "config_failed": memory.config_failed,
+        "matched": server.parameters.all_of(server.parameters.running),
+        "demanded": server.parameters.demanded(server.dir),
+        "pending": server.parameters.pending(),
+    }
 
 
 def stray_of(agent: Agent | Forgetful, timeline: Timeline) -> Fork | None:
@@ -105,7 +144,7 @@ def see_receiver(server: Postgres) -> Receiver | None:
     if stream is None or directory is None:
         return None
     return Receiver(
-        upstream=stream.up.node,
+        upstream=(named(server.upstream) if stream.fed else None) or stream.up.node,
         term=stream.term,
         status="streaming",
         flush_lsn=directory.wal[directory.flushed - 1].end,
@@ -162,7 +201,7 @@ def missing(agent: Agent, seen: ServerSeen) -> dict[str, int]:
         since.clear()
         return {}
     there = {s.member for s in seen.senders if s.term == facts.term and s.state == "streaming"}
-    wanted = sorted({*facts.sync.voters, *facts.sync.names})
+    wanted = sorted({*facts.sync.voters, *facts.sync.names, *trial.watched(facts)})
     for key in list(since):
         if key in there or key not in wanted:
             del since[key]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from pgherd.model import action as act
 from pgherd.model.ids import Instant, Lsn, MemberKey, Term
+from pgherd.model.pgconfig import ConfigFailed
+from pgherd.plan.upstreams import Patience
 from pgherd.sim.clock import MS, Task
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ class Memory:
         self.checkpointed_term = Term(0)
         self.checkpointed_for = ""
         self.reloaded = ""
+        self.told = -1
+        self.config_failed: ConfigFailed | None = None
         self.stale_streams: list[Stream] = []
         self.missing_since: dict[MemberKey, Instant] = {}
         self.following_since = Instant(0)
         self.dead_end = False
         self.since = Instant(0)
+        self.patience: Patience | None = None
         self._state = ""
 
     def note_state(self, state: str, now: Instant) -> None:

@@ -17,6 +17,7 @@ from pgherd.model.ids import (
     Position,
     Term,
     Timeline,
+    feed_slot,
     forward_slot,
     slot_name,
 )
@@ -24,6 +25,7 @@ from pgherd.model.observation import Server as State
 from pgherd.sim.clock import MS, SECOND, Failed, Proc
 from pgherd.sim.commits import Commits
 from pgherd.sim.names import CLOSED, Names
+from pgherd.sim.parameters import Parameters
 from pgherd.sim.stream import Stream
 from pgherd.sim.wal import RECORD_BYTES, Directory, Record
 
@@ -36,16 +38,26 @@ POLL = 100 * MS
 
 
 class Upstream(NamedTuple):
-    """What primary_conninfo names; in a fast-forward under no term, and through its own slot."""
+    """What primary_conninfo names; in a fast-forward under no term, and through its own slot.
+
+    leader: whom it follows, where it streams from another follower.
+    """
 
     node: NodeId
     key: MemberKey
     term: Term
     borrowed: bool = False
+    leader: NodeId | None = None
 
     @property
     def slot(self) -> str:
+        if self.leader is not None:
+            return feed_slot(self.key.node, self.term)
         return (forward_slot if self.borrowed else slot_name)(self.key.node)
+
+
+OLDEST = 150001
+"""The version that every server begins with."""
 
 
 class Server(Commits):
@@ -61,12 +73,14 @@ class Server(Commits):
         self.upstream: Upstream | None = None
         self.receiver: Stream | None = None
         self.replayed = 0
-        self.replay_delay = 0
+        self.replay_delay = self.apply_delay = 0
         self.watched_lsn = Lsn(0)
         self.clean = False
         self.paused_replay = False
         self.long_recovery = False
-        self.promotions = 0
+        self.promotions = self.starts = 0
+        self.build = self.installed = OLDEST
+        self.parameters = Parameters()
         self.by_hand = False
         self._replaying = False
         self._reconfigure = False
@@ -117,9 +131,12 @@ class Server(Commits):
             raise Failed("cannot start: no directory, or it runs")
         self.world.herd.on_start(self)
         self.proc = Proc(f"{self.node} postgres")
+        self.starts += 1
+        self.build = self.installed
+        self.parameters.started(self.dir)
         self.primary = self.up = self.clean = self.paused_replay = False
         self.hung_since = 0
-        self.upstream, self.receiver = upstream, None
+        self.upstream, self.receiver, self.apply_delay = upstream, None, 0
         self.replayed = self.dir.last_checkpoint(len(self.dir.wal))
         self.dir.production = False
         self._replaying = self._connecting = self._reconfigure = False
@@ -132,7 +149,7 @@ class Server(Commits):
         if self.long_recovery:
             self.clock.after(POLL, self._opened, proc=self.proc)
             return
-        if self.wal_full:
+        if self.wal_full or self.parameters.bad:
             self.crash()
             return
         self.up = True
@@ -207,15 +224,18 @@ class Server(Commits):
         if self._replaying or self.primary or not self.up or self.paused_replay:
             return
         self._replaying = True
-        delay = 300 + int(self.rng.random() * 2 * MS) + self.replay_delay
+        delay = 300 + int(self.rng.random() * 2 * MS) + self.replay_delay + self.apply_delay
         self.clock.after(delay, self._replayed_more, proc=self.proc)
 
     def _replayed_more(self) -> None:
         self._replaying = False
         if self.dir is None or self.primary:
             return
-        before, self.replayed = self.replayed, self.dir.flushed
-        if self.replayed < len(self.dir.wal):
+        before, self.replayed = self.replayed, self.parameters.replayable(self.dir, self.replayed)
+        self.dir.replayed = max(self.dir.replayed, self.replayed)
+        if self.parameters.short:
+            self.changed()
+        elif self.replayed < len(self.dir.wal):
             if self.receiver is None:
                 self.dir.flushed = len(self.dir.wal)
             self._replay()
@@ -225,13 +245,18 @@ class Server(Commits):
 
     def resume_replay(self) -> None:
         """pg_wal_replay_resume."""
+        if self.parameters.short:
+            self.crash()  # the server ends what it cannot go on with
         if self.paused_replay:
             self.paused_replay = False
             self._replay()
 
-    def follow(self, upstream: Upstream | None) -> None:
-        """Set primary_conninfo and reload: it takes effect when replay next needs WAL."""
-        self.upstream = upstream
+    def follow(self, upstream: Upstream | None, *, late: bool = False) -> None:
+        """Set primary_conninfo and reload: it takes effect when replay next needs WAL.
+
+        late: the delay of replay stays as it is.
+        """
+        self.upstream, self.apply_delay = upstream, self.apply_delay if late else 0
         self.clock.after((2 + self.rng.randrange(30)) * MS, self._reloaded, proc=self.proc)
 
     def _reloaded(self) -> None:
@@ -288,6 +313,7 @@ class Server(Commits):
         mine.known = max(mine.known, server.dir.timeline)
         mine.flushed = len(mine.wal)
         self.receiver = Stream(server, self, key=upstream.key, term=upstream.term, start=start)
+        self.receiver.fed = upstream.leader is not None
         server.streams.append(self.receiver)
         self.receiver.confirm(mine.wal[-1].end)
         self.clock.after(MS, self.receiver.pump, proc=server.proc)
@@ -367,7 +393,8 @@ class Server(Commits):
         directory.known = timeline
         self.primary = directory.production = True
         self.promotions += 1
-        self.append("timeline", timeline=timeline)
+        self.append("timeline", timeline=timeline, demand=self.parameters.running)
+        directory.replayed = len(directory.wal)
         directory.flushed = len(directory.wal)
         self.world.log(self.node, "promoted", directory.wal[-1], "by hand" if by_hand else "")
         self.by_hand = by_hand
@@ -399,6 +426,8 @@ class Server(Commits):
         assert theirs is not None
         mine.cut(mine.last_checkpoint(forked))
         mine.slots = ()
+        mine.replayed = min(mine.replayed, len(mine.wal))
+        self.parameters.ran = source.parameters.ran
         mine.needs = theirs.flushed
         mine.known = max(mine.known, theirs.known)
 

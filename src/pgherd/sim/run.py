@@ -14,10 +14,12 @@ import msgspec
 
 from pgherd.model.facts import Facts, Kind, Mode, Phase
 from pgherd.model.ids import NodeId
+from pgherd.sim import feeding
 from pgherd.sim.checks import Violation
 from pgherd.sim.clock import MS, SECOND, Endless
 from pgherd.sim.faults import KINDS, Chaos
 from pgherd.sim.liveness import can_lose_its_primary, lose_the_primary, nothing_grows
+from pgherd.sim.operators import left_behind
 from pgherd.sim.shapes import shape_of
 from pgherd.sim.world import World, render
 
@@ -25,6 +27,8 @@ CALM = 8 * SECOND
 STORM = 44 * SECOND
 STABLE_WITHIN = 10 * SECOND
 STREAMING_WITHIN = 60 * SECOND
+WORK_WITHIN = 180 * SECOND
+"""As long as a rolling restart over copies made anew, one after another, with all its limits."""
 VOTES_WITHIN = 30 * SECOND
 WRITES_WITHIN = 15 * SECOND
 """A set whose copies were all replaced takes a few sync timeouts, in mode strict."""
@@ -61,6 +65,7 @@ class Result(msgspec.Struct, frozen=True):
     joined: int = 0
     left: int = 0
     forwards: int = 0
+    cascaded: int = 0
     broken: str = ""
     text: str = ""
     journal: tuple[str, ...] = ()
@@ -131,6 +136,7 @@ def result(world: World, *, broken: str, text: str) -> Result:
         joined=world.stats.joined,
         left=world.stats.left,
         forwards=world.loans.taken,
+        cascaded=world.cascaded,
         broken=broken,
         text=text,
         journal=tuple(render(line) for line in list(world.journal)[-LINES_KEPT:]) if broken else (),
@@ -199,7 +205,12 @@ def begin(world: World) -> None:
 
 
 def recover(world: World) -> None:
-    """L1 to L3, then the final state."""
+    """L6 and L7 where there are operators, L1 to L3, then the final state."""
+    if world.shape.tended:
+        must_become(world, lambda _: not world.asking, within=WORK_WITHIN, name="L6")
+        world.herd.must("L6", not world.asking, "what was asked for has ended")
+        if old := left_behind(world):
+            raise Violation("L7", f"not upgraded: {old}")
     within = STABLE_WITHIN + copies_take(world) + hung_writes_take(world)
     if needs_every_copy(world):
         within = STREAMING_WITHIN
@@ -276,12 +287,14 @@ def opened(world: World, facts: Facts) -> bool:
 
 
 def all_stream(world: World) -> bool:
-    """Whether every other data member streams from the leader and holds what it holds."""
+    """Whether every other data member streams from the leader, or from one that does."""
     facts = world.facts()
     if facts is None or facts.leader is None or not is_stable(world):
         return False
     server = world.server(facts.leader.node)
     there = {s.key.node for s in server.streams if s.streaming and s.term == facts.term}
+    if world.shape.cascading:
+        there = feeding.below(world, facts.leader.node, facts.term)
     data = {node for node, member in facts.members.items() if member.kind is Kind.DATA}
     return there == data - {facts.leader.node}
 

@@ -17,7 +17,9 @@ class Shape(msgspec.Struct, frozen=True):
     zones: the nodes lie in so many, in turn · kinds: faults that only this shape has, or has more
     often · later_kinds: those that it has in later storms only · mode: in which it begins, None for
     any · nofailover: so many of the last data nodes may not lead · preferred: so many of the first
-    come first · fence: nobody is promoted before a fencing command was successful.
+    come first · fence: nobody is promoted before a fencing command was successful · tended:
+    operators ask for work while faults strike · cascading: so many stream each from the one before
+    it · delayed: the last one replays late.
     """
 
     name: str = "three"
@@ -32,6 +34,9 @@ class Shape(msgspec.Struct, frozen=True):
     nofailover: int = 0
     preferred: int = 0
     fence: bool = False
+    tended: bool = False
+    cascading: int = 0
+    delayed: int = 0
 
 
 THREE = Shape()
@@ -81,13 +86,51 @@ FENCED = Shape(
     fence=True,
 )
 
+TENDED = Shape(
+    "tended",
+    kinds=("work.rolling", "work.restart", "work.switchover.due", "work.stop"),
+    later_kinds=(
+        "work.reinit",
+        "work.restart.due",
+        "work.reload",
+        "paused",
+        "maintenance",
+        "config.up",
+        "config.down",
+        "config.bad",
+        "config.trial",
+    ),
+    tended=True,
+)
+
+CASCADE = Shape("cascade", size=5, cascading=2, delayed=1)
+CASCADE_FOUR = Shape("cascade-four", size=4, cascading=1, delayed=1)
+CASCADES_FROM = 10**9
+"""Seeds from here on are of these two, in turn; nobody else draws them."""
+
+UPGRADED = Shape(
+    "upgraded",
+    kinds=("work.upgrade", "work.rolling", "work.restart", "work.switchover.due"),
+    later_kinds=("work.stop", "work.reinit", "paused", "maintenance"),
+    tended=True,
+)
 
 COMMON = {0: PAIR, 9: NINE, 4: MOVES, 10: ASYNC, 12: WITNESS}
+TENDED_SEEDS = (11, 35)
+"""Of 64: no seed that is kept from before is among them."""
+UPGRADED_SEEDS = (59,)
+"""Likewise."""
 RARE = {18: LONE, 21: BY_HAND, 25: SEVEN, 26: ASYNC_PAIR, 29: FENCED}
 
 
 def shape_of(seed: int) -> Shape:
     """Three nodes mostly; of 32 seeds four have five, and one or two each is of another shape."""
+    if seed >= CASCADES_FROM:
+        return CASCADE_FOUR if seed % 2 else CASCADE
+    if seed % 64 in TENDED_SEEDS:
+        return TENDED
+    if seed % 64 in UPGRADED_SEEDS:
+        return UPGRADED
     if seed % 8 == 7:
         return FIVE
     return RARE.get(seed % 32) or COMMON.get(seed % 16, THREE)

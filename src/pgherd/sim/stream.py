@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Term
+from pgherd.sim import feeding
 from pgherd.sim.clock import MS, SECOND, Proc
 from pgherd.sim.names import Names
 from pgherd.sim.wal import Record
@@ -37,7 +38,7 @@ class Stream:
         self.clock = up.clock
         self.up_heard = self.down_heard = self.clock.now
         self.began = self.clock.now
-        self._busy = False
+        self.fed = self._busy = False
         self.names: Names = up.names
         self.counts = False
         self.load()
@@ -64,6 +65,8 @@ class Stream:
                 self.streaming = True
                 self.up.changed()
             return
+        if self.fed:
+            feeding.on_send(self)
         self._busy = True
         records = directory.wal[self.sent : directory.flushed]
         start, self.sent = self.sent, directory.flushed

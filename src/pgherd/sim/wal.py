@@ -13,18 +13,27 @@ CHECKPOINTS = ("checkpoint", "shutdown")
 
 
 class Record:
-    """One WAL record. epoch: of the last epoch record up to and with this one."""
+    """One WAL record. epoch: of the last epoch record up to and with this one · demand: how much of
+    what it must match a standby needs from here on, 0: as before."""
 
-    __slots__ = ("data", "depth", "epoch", "kind", "timeline")
+    __slots__ = ("data", "demand", "depth", "epoch", "kind", "timeline")
 
     def __init__(
-        self, *, depth: int, epoch: Term, timeline: Timeline, kind: str, data: int = 0
+        self,
+        *,
+        depth: int,
+        epoch: Term,
+        timeline: Timeline,
+        kind: str,
+        data: int = 0,
+        demand: int = 0,
     ) -> None:
         self.depth = depth
         self.epoch = epoch
         self.timeline = timeline
         self.kind = kind
         self.data = data
+        self.demand = demand
 
     @property
     def end(self) -> Lsn:
@@ -41,7 +50,7 @@ class Directory:
     known = the highest timeline whose history file was ever seen · control = the timeline in
     pg_control, as of the last checkpoint · production = what that says the server was last: a
     primary · needs = records to replay before it takes connections · half_rewound = files of two
-    histories lie in it.
+    histories lie in it · demands = records with a demand, by depth · replayed = how much ever was.
     """
 
     def __init__(self, system_id: str, incarnation: str) -> None:
@@ -58,6 +67,8 @@ class Directory:
         self.half_rewound = False
         self.production = False
         self.slots: tuple[str, ...] = ()
+        self.demands: list[tuple[int, int]] = []
+        self.replayed = 0
 
     @property
     def timeline(self) -> Timeline:
@@ -80,6 +91,8 @@ class Directory:
                 self.known = max(self.known, record.timeline)
             if record.kind in CHECKPOINTS:
                 self.control = record.timeline
+            if record.demand:
+                self.demands.append((record.depth, record.demand))
             self.wal.append(record)
 
     def cut(self, count: int) -> None:
@@ -87,6 +100,12 @@ class Directory:
         del self.wal[count:]
         self.flushed = min(self.flushed, count)
         self.branches = [(t, first) for t, first in self.branches if first < count]
+        self.demands = [(depth, demand) for depth, demand in self.demands if depth < count]
+
+    def demanded(self) -> int:
+        """What pg_control says that a standby needs, as of what was ever replayed here."""
+        seen = (demand for depth, demand in reversed(self.demands) if depth < self.replayed)
+        return next(seen, 0)
 
     def branch_end(self, timeline: Timeline) -> int | None:
         """How many records this history has up to the end of a timeline; None if not in it."""
@@ -109,4 +128,5 @@ class Directory:
         twin.flushed = twin.needs = len(twin.wal)
         twin.branches = [(t, first) for t, first in self.branches if first < twin.flushed]
         twin.known, twin.control = self.known, self.control
+        twin.demands, twin.replayed = list(self.demands), self.flushed
         return twin

@@ -14,7 +14,7 @@ from pgherd.model.observation import Observation
 from pgherd.model.policy import Policy
 from pgherd.model.promises import Promises
 from pgherd.raft.types import Msg
-from pgherd.sim import amnesia
+from pgherd.sim import amnesia, feeding
 from pgherd.sim.agent import Agent
 from pgherd.sim.checks import Checks
 from pgherd.sim.clients import Client
@@ -57,7 +57,8 @@ def kind_of(shape: Shape, place: int) -> Kind:
 def tags_of(shape: Shape, place: int, *, zone: str) -> Tags:
     last = place >= shape.size - shape.witnesses - shape.nofailover
     priority = PREFERRED if place < shape.preferred else Tags().failover_priority
-    return Tags(failover_priority=priority, nofailover=last and shape.nofailover > 0, zone=zone)
+    tags = Tags(failover_priority=priority, nofailover=last and shape.nofailover > 0, zone=zone)
+    return feeding.tags_of(shape, place, tags) if shape.cascading or shape.delayed else tags
 
 
 def kind_of_spare(place: int) -> Kind:
@@ -188,15 +189,19 @@ class World:
         self.herd = HerdChecks(self)
         self.losses = Losses(self)
         self.loans = Loans(self)
+        self.cascaded = 0
         self._drifts = Random(seed * 31 + 7)
         self.journal: deque[tuple[Any, ...]] = deque(maxlen=JOURNAL_LINES)
         self.verbose = False
         self.quiet = False
         self.restless = True
+        self.asking = False
         self.rows = 0
         self.stale_chance = 0.02
         self.stale_until = 0
         self.watchers: list[Any] = []
+        self.upgrades: dict[str, dict[NodeId, int]] = {}
+        """What was to run where, by the work that was to bring it (`operators.upgrade`)."""
         self._incarnations = 0
         self.names = [NodeId(f"n{i + 1}") for i in range(shape.size)]
         self.nodes = {

@@ -1,7 +1,7 @@
 """Log lines: structlog for us, the standard library's logging for libraries, one form for both.
 
-Owns the processors, the two forms (text for people, JSON for programs) and the way out through a
-`LineWriter`, so that a full pipe never stops the loop. Leaves what to say to the rooms:
+Owns the processors, the two forms (text for people, JSON for programs) and the ways out, each
+through a `LineWriter`, so that a full pipe never stops the loop. Leaves what to say to the rooms:
 `log = logs.get("act"); log.info("leader.elected", term=7, rule=203)`.
 """
 
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pgherd.telemetry.writer import LineWriter, RotatingFile, Stream
+from pgherd.telemetry import trace
+from pgherd.telemetry.ring import Ring
+from pgherd.telemetry.sinks import Datagrams, journal_message, syslog_message
+from pgherd.telemetry.writer import LineWriter, MessageWriter, RotatingFile, Sink, Stream
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -45,30 +51,89 @@ def get(room: str) -> FilteringBoundLogger:
     return logger
 
 
+class Outputs:
+    """Every way out of this process, and the newest lines in memory (`recent`)."""
+
+    def __init__(self) -> None:
+        self.recent = Ring()
+        self._plain: LineWriter | None = None
+        self._framed: list[tuple[LineWriter, Callable[[bytes, str], bytes]]] = []
+
+    def write_to(self, sink: Sink) -> None:
+        """Lines go to a file or a stream."""
+        self._plain = LineWriter(sink, name="pgherd-log")
+
+    def send_to(self, path: str, form: Callable[..., bytes]) -> None:
+        """Lines go to a local socket, each as one message of this form."""
+        writer = MessageWriter(Datagrams(path), name="pgherd-log")
+        self._framed.append((writer, partial(form, pid=os.getpid())))
+
+    @property
+    def dropped(self) -> int:
+        """Lines that one of the ways out did not get."""
+        plain = self._plain.dropped if self._plain is not None else 0
+        return plain + sum(writer.dropped for writer, _ in self._framed)
+
+    def put(self, line: bytes, level: str) -> None:
+        """Hand a line on. Never waits."""
+        self.recent.add(line)
+        if self._plain is not None:
+            self._plain.put(line)
+        for writer, form in self._framed:
+            writer.put(form(line, level))
+
+    def close(self) -> bool:
+        """Write what waits; False where one of them did not take it in time."""
+        plain = [self._plain] if self._plain is not None else []
+        closed = [writer.close() for writer in [*plain, *(one for one, _ in self._framed)]]
+        return all(closed)
+
+
+_outputs = Outputs()
+
+
+def outputs() -> Outputs:
+    """Those that were set up last."""
+    return _outputs
+
+
 def set_up(
-    *, level: str = "info", form: str = "text", file: Path | None = None, node: str = ""
-) -> LineWriter:
-    """Send all log lines to a file, or to standard error; close the returned writer at the end."""
+    *,
+    level: str = "info",
+    form: str = "text",
+    file: Path | None = None,
+    node: str = "",
+    syslog: str = "",
+    journal: str = "",
+    file_bytes_max: int = FILE_BYTES_MAX,
+    files_kept: int = FILES_KEPT_MAX,
+) -> Outputs:
+    """Send all log lines to a file, to sockets of syslog or the journal (their paths), or, where
+    none is named, to standard error; close what is returned at the end."""
+    global _outputs
+    _outputs = out = Outputs()
     if file is not None:
-        sink = RotatingFile(file, bytes_max=FILE_BYTES_MAX, kept=FILES_KEPT_MAX)
-        writer = LineWriter(sink, name="pgherd-log")
-    else:
-        writer = LineWriter(Stream(sys.stderr.fileno()), name="pgherd-log")
-    render = _as_json if form == "json" else _as_text
+        out.write_to(RotatingFile(file, bytes_max=file_bytes_max, kept=files_kept))
+    if syslog:
+        out.send_to(syslog, syslog_message)
+    if journal:
+        out.send_to(journal, journal_message)
+    if file is None and not syslog and not journal:
+        out.write_to(Stream(sys.stderr.fileno()))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _Stamp(node),
-            render,
+            _as_json if form == "json" else _as_text,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=_Factory(writer),
+        logger_factory=_Factory(out),
         cache_logger_on_first_use=False,
     )
     _take_library_logs(level=level)
-    return writer
+    return out
 
 
 def set_level(level: str) -> None:
@@ -80,28 +145,26 @@ def set_level(level: str) -> None:
 class _Factory:
     """Makes the objects that structlog hands finished lines to."""
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._logger = _Lines(writer)
+    def __init__(self, out: Outputs) -> None:
+        self._logger = _Lines(out)
 
     def __call__(self, *_: Any) -> _Lines:
         return self._logger
 
 
 class _Lines:
-    """Every level's method puts the line into the queue."""
+    """Every level's method hands the line on."""
 
-    def __init__(self, writer: LineWriter) -> None:
-        self._writer = writer
-
-    def msg(self, line: bytes) -> None:
-        """Hand one finished line on."""
-        self._writer.put(line)
-
-    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+    def __init__(self, out: Outputs) -> None:
+        self.debug = partial(out.put, level="debug")
+        self.info = self.msg = self.log = partial(out.put, level="info")
+        self.warning = self.warn = partial(out.put, level="warning")
+        self.error = self.exception = partial(out.put, level="error")
+        self.critical = self.fatal = partial(out.put, level="critical")
 
 
 class _Stamp:
-    """Adds time and node."""
+    """Adds time, node, and the trace of the request that it is about."""
 
     def __init__(self, node: str) -> None:
         self._node = node
@@ -110,6 +173,8 @@ class _Stamp:
         event["at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         if self._node:
             event["node"] = self._node
+        if (found := trace.current()) is not None:
+            event["trace"] = found.id
         return event
 
 

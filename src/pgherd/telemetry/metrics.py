@@ -7,14 +7,13 @@ they are asked for; counters and histograms are told by the rooms. Leaves servin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
@@ -22,16 +21,20 @@ from prometheus_client.exposition import generate_latest
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server
+from pgherd.telemetry import durations
+from pgherd.telemetry.durations import Durations
+from pgherd.telemetry.nodemetrics import NODE_COUNTERS, NODE_GAUGES, Known, NodeMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 RAFT_STATES = ("follower", "candidate", "leader", "learner")
 ROLES = ("primary", "replica", "none")
-LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-FSYNC_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
+HOLD_LIMITS_S = (0.005, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The classes in which the proxy counts waits (`relay.tally`)."""
 
 
 class RaftSeen(msgspec.Struct, frozen=True):
-    """Consensus as this node sees it. spare_voters: how many more voters may fall silent."""
+    """Consensus as this node sees it. spare_voters: how many more voters may fall silent ·
+    suffrage: how many members are what in it."""
 
     term: int
     state: str
@@ -40,11 +43,13 @@ class RaftSeen(msgspec.Struct, frozen=True):
     has_quorum: bool
     voters: int = 0
     spare_voters: int = 0
+    suffrage: Mapping[str, int] = {}
 
 
 class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
-    reason, clients that wait, sessions that went on at another server; and who carries bytes."""
+    reason, clients that wait, sessions that went on at another server; who carries bytes; bytes by
+    direction, queries by (route, kind), waits that ended by class and their time together."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
@@ -52,6 +57,10 @@ class ProxySeen(msgspec.Struct, frozen=True):
     engine: str = ""
     held: int = 0
     moved_total: int = 0
+    bytes_total: Mapping[str, int] = {}
+    queries_total: Mapping[tuple[str, str], int] = {}
+    hold_counts: tuple[int, ...] = ()
+    hold_s: float = 0.0
 
 
 class ReplicaSeen(msgspec.Struct, frozen=True):
@@ -77,31 +86,30 @@ class Metrics:
         self._gauges: dict[str, Gauge] = {}
         self._counted: dict[str, Counter] = {}
         self._proxy_before: dict[tuple[str, ...], int] = {}
-        for name, (text, labels) in GAUGES.items():
+        for name, (text, labels) in (GAUGES | NODE_GAUGES).items():
             self._gauges[name] = Gauge(name, text, labels, registry=self._registry)
-        for name, (text, labels) in COUNTERS.items():
+        for name, (text, labels) in (COUNTERS | NODE_COUNTERS).items():
             self._counted[name] = Counter(name, text, labels, registry=self._totals)
-        self._loop_lag = Histogram(
-            "pgherd_loop_lag_seconds",
-            "By how much the agent's loop woke late.",
-            buckets=LAG_BUCKETS,
-            registry=self._registry,
-        )
-        self._fsync = Histogram(
-            "pgherd_raft_fsync_seconds",
-            "Time of one durable append to the consensus store.",
-            buckets=FSYNC_BUCKETS,
-            registry=self._registry,
-        )
+        self.durations = Durations(self._registry, hold_limits_s=HOLD_LIMITS_S)
+        self.node = NodeMetrics(self._gauges, self._counted, self._grow)
+        self.known: Callable[[], Known] = Known
+        """What only this process knows, asked for when metrics are."""
         self._gauges["pgherd_build_info"].labels(version=version).set(1)
+        self.certificates: Callable[[], Mapping[str, float]] = dict
+        """For each certificate of this node, the seconds until it ends."""
 
     def loop_lagged(self, ms: int) -> None:
         """The loop woke late by this much (pass it to `LoopLag`)."""
-        self._loop_lag.observe(ms / 1000)
+        self.durations.took(durations.LOOP_LAG, ms / 1000)
 
     def fsynced(self, seconds: float) -> None:
         """One durable append took this long."""
-        self._fsync.observe(seconds)
+        self.durations.took(durations.RAFT_FSYNC, seconds)
+
+    def answered(self, route: str, method: str, code: int, seconds: float) -> None:
+        """The API answered a request (pass it to `build_app`)."""
+        self.node.answered(route, method, code)
+        self.durations.took(durations.HTTP_REQUEST, seconds, route=route)
 
     def failed_over(self, *, kind: str, result: str) -> None:
         """A change of primary ended. kind: failover, switchover; result: done, abandoned."""
@@ -123,6 +131,16 @@ class Metrics:
         """This node's PostgreSQL was promoted."""
         self._counted["pgherd_promotions_total"].inc()
 
+    def hook_ran(self, hook: str, result: str) -> None:
+        """A hook's program: done, failed, vetoed, superseded."""
+        self._counted["pgherd_hook_runs_total"].labels(hook=hook, result=result).inc()
+
+    def webhook_sent(self, webhook: str, result: str, count: int = 1) -> None:
+        """Events for a receiver: delivered, failed (tried again), refused, lost."""
+        self._counted["pgherd_webhook_events_total"].labels(webhook=webhook, result=result).inc(
+            count
+        )
+
     def render(
         self,
         *,
@@ -130,21 +148,23 @@ class Metrics:
         reports: Mapping[NodeId, Observation],
         raft: RaftSeen,
         proxy: ProxySeen | None = None,
-        dropped: Mapping[str, int] | None = None,
         split_brain: bool = False,
         replicas: Mapping[NodeId, ReplicaSeen] | None = None,
     ) -> bytes:
-        """All metrics as text. reports: the fresh ones only; dropped: lines lost, by writer."""
+        """All metrics as text. reports: the fresh ones only."""
         self._set_cluster(facts, reports, raft)
         self._gauges["pgherd_split_brain"].set(split_brain)
         self._set_postgres(reports.get(self._node))
         self._set_vips(reports.get(self._node))
+        self._set_certificates()
         self._set_replicas(replicas or {})
         self._set_slots(reports.get(self._node))
+        self._set_archive(reports.get(self._node))
         self._set_raft(raft)
         self._set_proxy(proxy or ProxySeen())
-        for writer, lines in (dropped or {}).items():
-            self._gauges["pgherd_lines_dropped"].labels(writer=writer).set(lines)
+        self.node.follow(self.known())
+        self.node.follow_wal(reports.get(self._node))
+        self.node.set_members(raft.suffrage)
         return generate_latest(self._registry) + generate_latest(self._totals)
 
     def _set_cluster(
@@ -192,6 +212,12 @@ class Metrics:
         for vip in own.vips if own is not None else ():
             owned.labels(address=vip.address).set(vip.owned)
 
+    def _set_certificates(self) -> None:
+        left = self._gauges["pgherd_certificate_expiry_seconds"]
+        left.clear()
+        for name, seconds in self.certificates().items():
+            left.labels(name=name).set(seconds)
+
     def _set_replicas(self, replicas: Mapping[NodeId, ReplicaSeen]) -> None:
         names = ("replication_lag_bytes", "replication_lag_seconds", "replica_state")
         lag, late, state = (self._gauges[f"pgherd_{name}"] for name in names)
@@ -212,11 +238,22 @@ class Metrics:
         server = own.server if own is not None else None
         if server is None or server.position is None:
             return
-        end = max(server.insert_lsn, server.position.lsn)
+        end = server.wal_end
         for slot in server.replication_slots:
             if not slot.temporary:
                 held.labels(slot=slot.name).set(slot.kept_bytes(end))
                 empty.labels(slot=slot.name).set(slot.lost or not (slot.lsn or slot.active))
+
+    def _set_archive(self, own: Observation | None) -> None:
+        """Only where there is an archive."""
+        if own is None or not own.archive.place:
+            return
+        seen = own.archive
+        self._gauges["pgherd_archive_last_success_timestamp_seconds"].set(seen.last_unix_ms / 1000)
+        self._gauges["pgherd_archive_waiting_files"].set(seen.waiting)
+        self._gauges["pgherd_archive_failing"].set(bool(seen.failing))
+        self._grow("pgherd_archive_failures_total", seen.failures)
+        self._grow("pgherd_archive_given_up_total", seen.given_up)
 
     def _set_raft(self, raft: RaftSeen) -> None:
         self._gauges["pgherd_raft_term"].set(raft.term)
@@ -242,6 +279,11 @@ class Metrics:
         self._grow("pgherd_proxy_moved_sessions_total", proxy.moved_total)
         for reason, count in proxy.errors_total.items():
             self._grow("pgherd_proxy_routing_errors_total", count, reason=reason)
+        for direction, count in proxy.bytes_total.items():
+            self._grow("pgherd_proxy_bytes_total", count, direction=direction)
+        for (route, kind), count in proxy.queries_total.items():
+            self._grow("pgherd_proxy_queries_total", count, route=route, kind=kind)
+        self.durations.hold.follow(proxy.hold_counts, proxy.hold_s)
 
     def _grow(self, name: str, count: int, **labels: str) -> None:
         """Bring a counter to what the proxy counted; one that counts less was started anew."""
@@ -273,6 +315,12 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "pgherd_slot_retained_bytes": ("WAL that is here because of a slot.", ("slot",)),
     "pgherd_slot_keeps_nothing": ("Whether a slot is lost, or was given up.", ("slot",)),
+    "pgherd_archive_last_success_timestamp_seconds": (
+        "When this node last archived a file of WAL; 0: not since its daemon started.",
+        (),
+    ),
+    "pgherd_archive_waiting_files": ("Files of WAL here that wait to be archived.", ()),
+    "pgherd_archive_failing": ("Whether the newest attempt to archive a file failed.", ()),
     "pgherd_replication_lag_bytes": ("Primary's WAL that a replica has not replayed.", ("node",)),
     "pgherd_replication_lag_seconds": ("For how long the primary has had it.", ("node",)),
     "pgherd_replica_state": ("1 for the state of each replica.", ("node", "state")),
@@ -286,6 +334,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_proxy_engine": ("1 for who carries the bytes of new sessions.", ("engine",)),
     "pgherd_proxy_held_clients": ("Clients that wait for a server, or for a hold to end.", ()),
     "pgherd_vip_owned": ("Whether this node has an address that moves.", ("address",)),
+    "pgherd_certificate_expiry_seconds": ("Until a certificate of this node ends.", ("name",)),
     "pgherd_lines_dropped": ("Journal and log lines lost to a slow disk.", ("writer",)),
 }
 """name -> help, labels."""
@@ -294,8 +343,12 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_failovers_total": ("Changes of primary that ended.", ("kind", "result")),
     "pgherd_promotions_total": ("Promotions of this node's PostgreSQL.", ()),
     "pgherd_split_brains_total": ("How often a node began to contradict the ledger.", ()),
+    "pgherd_archive_failures_total": ("Files of WAL that could not be archived, by attempts.", ()),
+    "pgherd_archive_given_up_total": ("Files of WAL given up, so that the archive has a gap.", ()),
     "pgherd_slots_given_up_total": ("Slots given up while the disk was nearly full.", ()),
     "pgherd_vip_transitions_total": ("How often this node took or left an address.", ()),
+    "pgherd_hook_runs_total": ("Runs of operators' programs.", ("hook", "result")),
+    "pgherd_webhook_events_total": ("Events for receivers of webhooks.", ("webhook", "result")),
     "pgherd_proxy_connections_total": ("Client connections that ended.", ("listener", "result")),
     "pgherd_proxy_moved_sessions_total": ("Sessions that went on at another server.", ()),
     "pgherd_proxy_routing_errors_total": ("What went wrong in the proxy.", ("reason",)),

@@ -68,13 +68,18 @@ class LineWriter:
         ended = False
         while not ended:
             lines, ended = self._batch(self._lines.get())
-            try:
-                if lines:
-                    self._sink.write(b"".join(lines))
-            except (OSError, ValueError):
-                self._dropped_failed += len(lines)
+            self._dropped_failed += self._write(lines)
             ended = ended or (self._closing.is_set() and self._lines.empty())
         self._sink.close()
+
+    def _write(self, lines: list[bytes]) -> int:
+        """Hand lines to the sink; how many it did not take."""
+        try:
+            if lines:
+                self._sink.write(b"".join(lines))
+        except (OSError, ValueError):
+            return len(lines)
+        return 0
 
     def _batch(self, first: bytes | None) -> tuple[list[bytes], bool]:
         """All lines that wait now, and whether the end was among them."""
@@ -87,6 +92,19 @@ class LineWriter:
             except queue.Empty:
                 return lines, False
         return lines, True
+
+
+class MessageWriter(LineWriter):
+    """The same in front of a sink that takes one message at a time, newlines in it included."""
+
+    def _write(self, lines: list[bytes]) -> int:
+        lost = 0
+        for line in lines:
+            try:
+                self._sink.write(line[:-1])
+            except (OSError, ValueError):
+                lost += 1
+        return lost
 
 
 class RotatingFile:

@@ -98,6 +98,7 @@ class Tracker:
         "_server",
         "_set_names",
         "_sets",
+        "_simple",
         "is_over",
         "settings",
         "status",
@@ -115,7 +116,7 @@ class Tracker:
         self._client = Frames(skip=_BULK, keep=_READ_CLIENT, keep_bytes=STATEMENT_BYTES_MAX)
         self._server = _server_frames()
         self._cycles = bytearray()
-        self._done = 0
+        self._done = self._simple = 0
         self._is_outside = False
         self._copies_in = False
         self._reasons: dict[str, int] = {}
@@ -184,6 +185,11 @@ class Tracker:
         if self.takes_wal:
             return True
         return not self._cycles and self.status != ord("I")
+
+    @property
+    def answered(self) -> tuple[int, int]:
+        """How many cycles the server has ended: those of one Query, and all others."""
+        return self._simple, self._done - self._simple
 
     @property
     def statements(self) -> tuple[bytes, ...]:
@@ -370,6 +376,7 @@ class Tracker:
             self._deallocates.pop(self._done, None)
         if self._cycles:
             if self._cycles.pop(0) == ord("Q"):
+                self._simple += 1
                 self._forget(b"")  # a simple query takes the place of the one without a name
         else:
             self._blame("an answer to nothing", self._done)

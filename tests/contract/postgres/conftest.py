@@ -67,7 +67,9 @@ def _wheel() -> str | None:
     return str(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
 
 
-PLACES = {"15": _debian, "18": _wheel}
+PLACES: dict[str, Callable[[], str | None]] = {"15": _debian, "18": _wheel}
+if only := os.environ.get("PGHERD_POSTGRES_BIN"):  # set by ./dev majors: one major for all
+    PLACES = {"15": lambda: only, "18": lambda: only}
 
 
 class Lab:
@@ -394,7 +396,7 @@ async def until(
         await asyncio.sleep(0.01)
 
 
-@pytest.fixture(params=["15", "18"])
+@pytest.fixture(params=["18"] if only else ["15", "18"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """An empty lab for one major version of PostgreSQL."""
     place = PLACES[request.param]()

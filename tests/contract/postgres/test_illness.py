@@ -47,6 +47,7 @@ class Watched:
             write_stall_ms=2000,
             ballast_bytes=0,
             tell=lambda kind, text: self.told.append(kind),
+            find=lambda: server.binaries,
         )
 
     async def __aenter__(self):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -38,6 +41,11 @@ echo "pg_rewind: error: connection to server was lost" >&2
 exit 1
 """
 
+BLIND = """#!/bin/sh
+{real} "$@" | sed -e 's/^\\(Data page checksum version: *\\).*/\\10/' \\
+    -e 's/^\\(wal_log_hints setting: *\\).*/\\1off/'
+"""
+
 
 class Hospital:
     """An agent's executor over one server, with its promises in memory and its book on disk."""
@@ -46,7 +54,7 @@ class Hospital:
         self.promises = Promises(promise=Term(2), adopted=Term(1), incarnation="a00001")
         self.path = book
         self.acts = 0
-        hands = Hands(
+        self.hands = Hands(
             me=NodeId("a"),
             server=server,
             memory=ServerMemory(),
@@ -57,7 +65,7 @@ class Hospital:
             progress=lambda copied: None,
             submit=self._submit,
         )
-        self.executor = Executor(hands, look=self._look, finished=self._ended, book=Book(book))
+        self.executor = Executor(self.hands, look=self._look, finished=self._ended, book=Book(book))
         self._over = asyncio.Event()
 
     async def _save(self, promises: Promises) -> None:
@@ -91,14 +99,40 @@ class Hospital:
 
 def half_way(binaries: Binaries, place: Path) -> Binaries:
     """An installation whose pg_rewind breaks off while it copies."""
+    return instead_of("pg_rewind", HALF, binaries, place)
+
+
+def blind(binaries: Binaries, place: Path) -> Binaries:
+    """An installation that sees a directory without checksums and without wal_log_hints."""
+    return instead_of("pg_controldata", BLIND, binaries, place)
+
+
+def instead_of(name: str, script: str, binaries: Binaries, place: Path) -> Binaries:
+    """An installation of which one program is a script around the real one."""
     place.mkdir()
     place.chmod(0o755)
     for program in binaries.bin_dir.iterdir():
         (place / program.name).symlink_to(program)
-    (place / "pg_rewind").unlink()
-    (place / "pg_rewind").write_text(HALF.format(real=binaries.program("pg_rewind")))
-    (place / "pg_rewind").chmod(0o755)
+    (place / name).unlink()
+    (place / name).write_text(script.format(real=binaries.program(name)))
+    (place / name).chmod(0o755)
     return Binaries(place, binaries.version, binaries.has_tls)
+
+
+def crashing(server: PostgresServer) -> Callable[..., Awaitable[str]]:
+    """A stop that ends like a power cut."""
+
+    async def stop(mode: str = "fast", timeout_s: float = 30.0) -> str:
+        await server.kill_tree()
+        return "kill"
+
+    return stop
+
+
+def copied(directory: Path, to: Path) -> None:
+    """The same files, rights and owners, in place of what is there."""
+    shutil.rmtree(to, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(directory), str(to)], check=True)
 
 
 async def diverged(lab) -> tuple[PostgresServer, PostgresServer, Position]:
@@ -179,10 +213,28 @@ def test_a_rewind_that_fails_at_any_step_leaves_nothing_that_could_be_started(
             assert place == a.data_dir
             raise PostgresError(f"{place} cannot be flushed")
 
+        # It did not stop in order, or nothing tells which pages changed: the tool is not asked.
+        with monkeypatch.context() as instead:
+            instead.setattr(a, "stop", crashing(a))
+            await fails(good, "it was not shut down in order", dirty=False, dead_end=True)
+        whole, a.binaries = a.binaries, blind(a.binaries, lab.base / "blind")
+        await fails(good, "neither checksums nor wal_log_hints", dirty=False, dead_end=True)
+        a.binaries = whole
+        await a.start()
+        await a.stop()
+        copied(a.data_dir, lab.base / "before")
         monkeypatch.setattr(rewind.syncing, "is_there", lambda: True)
         monkeypatch.setattr(rewind.syncing, "sync_tree", refuses)
         await fails(good, "cannot be flushed", dirty=True, dead_end=False)
         monkeypatch.undo()
+        # It is rewound, and its agent goes no further; or the WAL that makes it whole is not had.
+        copied(lab.base / "before", a.data_dir)
+        monkeypatch.setattr(failpoints, "POINTS", Failpoints("rewind.rewound=error"))
+        await fails(good, "failpoint rewind.rewound", dirty=True, dead_end=False)
+        monkeypatch.undo()
+        copied(lab.base / "before", a.data_dir)
+        agent.hands.rewound_start_s = 0.0
+        await fails(good, "did not become consistent in time", dirty=True, dead_end=False)
         agent.executor.book.is_over()
 
         # It is copied anew then: the marker goes with the directory, which is kept aside.

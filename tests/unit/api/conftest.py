@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -26,15 +27,22 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
-from pgherd.model.errors import OperatorError, PostgresError
+from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
 from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.observation import Heard, Observation, Receiver, Sender, Server, ServerSeen
 from pgherd.model.pgconfig import ConfigAsked, ConfigChecked
+from pgherd.model.probed import Probed
 from pgherd.model.promises import Promises
+from pgherd.model.reloaded import Reloaded
+from pgherd.model.standbycluster import Remote, RemoteSeen
+from pgherd.model.vitals import Vitals
+from pgherd.peer.errors import PeerUnreachable
 from pgherd.plan.splitbrain import Noticed, contradictions
 from pgherd.plan.trail import Trail
+from pgherd.telemetry.journal import Journal
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 UNIX_MS = 1_700_000_000_000
@@ -60,11 +68,68 @@ def address(number: int) -> Address:
     )
 
 
+class FakeEvents:
+    """A journal in memory, and peers that tell when they are asked."""
+
+    def __init__(self) -> None:
+        self.journal = Journal(kept_max=50)
+        self.elsewhere: list[Event] = []
+        self.followers = 0
+
+    async def gather(self) -> None:
+        while self.elsewhere:
+            self.journal.repeat(self.elsewhere.pop(0))
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        self.followers += 1
+        try:
+            yield
+        finally:
+            self.followers -= 1
+
+
+class FakeOwn:
+    """What nodes say about themselves, as tests set it; who is silent does not."""
+
+    def __init__(self) -> None:
+        self.silent: set[NodeId] = set()
+        self.reloaded = Reloaded(status="reloaded")
+        self.vitals = Vitals()
+        self.log = LogTold((), "")
+        self.level = "info"
+        self.asked: list[tuple[NodeId, object]] = []
+
+    def _ask(self, node: NodeId, what: object) -> None:
+        self.asked.append((node, what))
+        if node in self.silent:
+            raise PeerUnreachable(f"no connection to {node}", sent=False)
+
+    async def reload_config(self, node: NodeId, who: str) -> Reloaded:
+        self._ask(node, who)
+        return self.reloaded
+
+    async def node_vitals(self, node: NodeId) -> Vitals:
+        self._ask(node, None)
+        return self.vitals
+
+    async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
+        self._ask(node, asked)
+        return self.log
+
+    async def log_level(self, node: NodeId, wish: LevelWish) -> LevelNow:
+        self._ask(node, wish)
+        self.level = wish.level or self.level
+        return LevelNow(self.level, "info", wish.for_ms)
+
+
 class FakeHerd:
     """Implements the port over the real ledger; tests set what the nodes report."""
 
     def __init__(self) -> None:
         self.node = N1
+        self.told = FakeEvents()
+        self.own = FakeOwn()
         self.primary_trail = Trail()
         self.clock_ms = 1_000_000
         self.unix_ms = UNIX_MS
@@ -79,11 +144,15 @@ class FakeHerd:
         self.react: Reaction | None = None
         self.submitted: list[cmd.AnyCommand] = []
         self.joiner: Callable[[JoinRequest], Awaitable[JoinAnswer]] | None = None
+        self.signer: Callable[[NodeId, str, int], tuple[str, str]] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.asked: ConfigAsked | None = None
         self.given: str | None = None
         self.silent: str | None = None
         self.checked: ConfigChecked | None = ConfigChecked()
+        self.probed: dict[NodeId, tuple[Probed, ...]] = {N1: (Probed(UNIX_MS, "alive", 3),)}
+        self.remote: tuple[RemoteSeen, ...] = ()
+        self.asked_remote: tuple[NodeId, Remote] | None = None
         self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
     # the port
@@ -130,8 +199,8 @@ class FakeHerd:
     def proxy(self) -> ProxySeen | None:
         return self.proxy_seen
 
-    def events(self, limit: int) -> list[Event]:
-        return []
+    def events(self) -> FakeEvents:
+        return self.told
 
     async def submit(self, command: cmd.AnyCommand, *, timeout_s: float) -> cmd.Outcome:
         if not self.has_quorum:
@@ -171,6 +240,20 @@ class FakeHerd:
         if found is None:
             raise PostgresError("the server is hung")
         return tuple(one for one in found if one.seconds > seconds)
+
+    async def probes(self, node: NodeId, limit: int) -> tuple[Probed, ...]:
+        if node not in self.probed:
+            raise PeerError(f"{node} did not answer")
+        return self.probed[node][:limit]
+
+    async def sign(self, node: NodeId, csr: str, days: int) -> tuple[str, str]:
+        if self.signer is None:
+            raise OperatorError(f"{self.node} cannot sign for {node}", "ask a data member")
+        return self.signer(node, csr, days)
+
+    async def ask_remote(self, node: NodeId, remote: Remote) -> tuple[RemoteSeen, ...]:
+        self.asked_remote = (node, remote)
+        return self.remote
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 
+from pgherd.api import gate
 from pgherd.api.failures import Problem
-from pgherd.api.guard import ADDRESSES_MAX, ApiToken, Limiter, Role
+from pgherd.api.guard import ADDRESSES_MAX, Access, ApiToken, Limiter, Role
 
 
 def token(name: str, role: Role) -> ApiToken:
@@ -41,6 +43,33 @@ def test_roles(herd, make_client, method, path, role, given):
         assert answer.status_code not in (401, 403)
     else:
         assert (answer.status_code, answer.json()["code"]) == (403, "not_authorised")
+
+
+UNASKED = {"/metrics", "/openapi.json", "/join/ca", "/api/v1/join/ca", "/join", "/api/v1/join"}
+"""Routes that ask for no token, beside the health checks: `join` has one of its own."""
+PATRONIS = {"/patroni", "/cluster", "/history", "/config", "/failsafe"}
+"""Looks that tools made for Patroni take without a token, as there."""
+
+
+def test_no_route_forgets_to_ask(herd, make_client):
+    """Every change needs more than a viewer, every look a token; whatever routes there are."""
+    client = make_client(herd, tokens=TOKENS, access=Access(changes_per_minute=10_000))
+    asked = 0
+    for path, verbs in client.get("/openapi.json").json()["paths"].items():
+        if path in UNASKED | gate.ALWAYS_OPEN:
+            continue
+        where = re.sub(r"{[^}]+}", "n1", path)
+        for method in verbs:
+            if method == "get" and path in PATRONIS:
+                continue
+            asked += 1
+            answer = client.request(method, where, json={})
+            assert answer.status_code == 401, f"{method} {path}: {answer.text}"
+            if method != "get":
+                viewer = {"Authorization": "Bearer vera"}
+                answer = client.request(method, where, json={}, headers=viewer)
+                assert answer.status_code == 403, f"{method} {path}: {answer.text}"
+    assert asked > 50, "it was looked at"
 
 
 @pytest.mark.parametrize("path", OPEN)

@@ -60,7 +60,9 @@ def test_consistent_reads_ask_the_quorum(herd, client):
 
 def test_history_explain_and_consensus(client):
     """The remaining reads."""
-    assert [one["epoch"] for one in client.get("/api/v1/history").json()["reigns"]] == [1, 2]
+    reigns = client.get("/api/v1/history").json()["reigns"]
+    assert [one["epoch"] for one in reigns] == [1, 2]
+    assert [one["old_primary"] for one in reigns] == [None, "n1"]
     assert "rule 202" in client.get("/api/v1/explain").json()["why_primary"]
     state = client.get("/raft/state").json()
     assert (state["state"], state["raft_term"], state["leader"]) == ("follower", 7, "n2")
@@ -333,18 +335,19 @@ def test_request_ids_go_in_and_out(client):
     given = client.get("/liveness", headers={"X-Request-ID": "abc-1"})
     assert given.headers["x-request-id"] == "abc-1"
     odd = client.get("/nowhere", headers={"X-Request-ID": "a b"})
-    assert len(odd.headers["x-request-id"]) == 16
+    assert len(odd.headers["x-request-id"]) == 32
+    assert f"-{odd.headers['x-request-id']}-" in odd.headers["traceparent"]
 
 
 def test_bodies_are_limited(client):
-    """413 with a length, 400 without; both in our form."""
+    """413 with a length and without, in our form."""
     path = "/api/v1/cluster/switchover"
     answer = client.post(path, content=b" " * 70_000)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert "x-request-id" in answer.headers
     pieces = (b" " * 10_000 for _ in range(10))
     answer = client.post(path, content=pieces, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["status"]) == (400, "error")
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
 def test_a_bug_is_told_without_its_trace(herd, client, caplog):

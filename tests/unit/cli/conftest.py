@@ -98,7 +98,8 @@ def serving() -> type[Served]:
 @pytest.fixture
 def pgherd(capsys, monkeypatch) -> Callable[..., Result]:
     """Call the command line; nothing of this machine's own configuration is seen."""
-    for name in ("PGHERD_API_URL", "PGHERD_TOKEN", "PGHERD_CA", "PGHERD_CONFIG"):
+    own = ("API_URL", "TOKEN", "CA", "CERT", "KEY", "CONFIG")
+    for name in (f"PGHERD_{word}" for word in own):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pgherd.cli.start.CONFIG_DEFAULT", "/nonexistent/pgherd.yaml")
     monkeypatch.setattr("pgherd.cli.start.CONFIG_HOME", "nonexistent/pgherd.yaml")

@@ -163,15 +163,18 @@ def test_a_standby_founds_nothing_and_a_primary_joins_nothing(data_dir, found) -
     assert "--move-aside" in str(refused.value.hint)
 
 
-def test_an_archive_that_would_end_is_asked_for(data_dir, found) -> None:
-    """Backups must not stop silently."""
+def test_an_archive_goes_on(tmp_path, data_dir, found) -> None:
+    """Backups must not stop silently: the command is carried over, unless its operator says so."""
     archives = GOOD | {"archive_mode": "on", "archive_command": "cp %p /a/%f"}
     answers = msgspec.structs.replace(found.answers, settings=archives)
     seen = msgspec.structs.replace(found, answers=answers)
-    with pytest.raises(OperatorError, match="archives its WAL"):
-        adopting.check_archiving(wish(data_dir), seen)
-    adopting.check_archiving(wish(data_dir, no_archiving=True), seen)
-    adopting.check_archiving(wish(data_dir), found)
+    _, settings = settings_for(tmp_path, wish(data_dir), seen)
+    assert settings.postgresql.parameters["archive_command"] == "cp %p /a/%f"
+    assert "goes on to archive" in "; ".join(adopting.notes(seen, settings))
+    for asked, had in ((wish(data_dir, no_archiving=True), seen), (wish(data_dir), found)):
+        _, settings = settings_for(tmp_path, asked, had)
+        assert "archive_command" not in settings.postgresql.parameters
+        assert "archive" not in "; ".join(adopting.notes(had, settings))
 
 
 def test_a_second_try_goes_on(tmp_path, data_dir, found) -> None:

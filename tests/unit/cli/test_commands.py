@@ -250,3 +250,29 @@ def test_start_validates(pgherd, tmp_path, capsys):
     pgherd("config", "generate", "--file", file)
     assert start(["--config", str(file), "--validate"]) == 0
     assert "is valid" in capsys.readouterr().out
+
+
+def test_why_a_node_can_lead_and_what_the_ledger_asks_of_it(served, pgherd, herd):
+    """In sentences, as a table, and as the API's own objects."""
+    url = ("--api-url", served.url)
+    told = pgherd("explain", "n2", "--if-lost", "n1", *url).out
+    assert "n2 is replica, streaming" in told
+    assert "a switchover to it is possible" in told
+    assert "if n1 were lost, writes go on after an election: n2 would be elected" in told
+    assert "a switchover to it is not: n1 is the primary" in pgherd("explain", "n1", *url).out
+    assert pgherd("explain", "--if-lost", "n1", *url).code == 2
+    steps = pgherd("raft", "directives", *url).out
+    assert "epoch-2.n1" in steps
+    assert "epoch-2.n1" not in pgherd("raft", "directives", "--status", "failed", *url).out
+    assert '"type": "promote"' in pgherd("raft", "directives", "-o", "json", *url).out
+
+
+def test_connections_of_the_node_that_answers(served, pgherd, herd):
+    """By server; and that there is no proxy."""
+    sessions = {"primary": {"n1": 3}, "replica": {"n2": 1}}
+    herd.proxy_seen = msgspec.structs.replace(herd.proxy_seen, sessions=sessions, held=2)
+    told = pgherd("connections", "--api-url", served.url).out
+    assert "n1: 4 open, 2 held" in told
+    assert ["n2", "1"] in [row.split() for row in told.splitlines()]
+    herd.proxy_seen = None
+    assert "has no proxy" in pgherd("connections", "--api-url", served.url).out

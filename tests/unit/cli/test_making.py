@@ -5,6 +5,7 @@ The other side of `join` is the real Joiner with real certificates, served over 
 
 from __future__ import annotations
 
+import io
 import socket
 import time
 from pathlib import Path
@@ -32,6 +33,8 @@ SECRET = "the-secret"
 def no_postgres_search(monkeypatch):
     """The search for PostgreSQL is `postgres`'s own matter; here it finds 15."""
     monkeypatch.setattr("pgherd.cli.founding.find_postgres", lambda settings: (None, 15))
+    monkeypatch.setattr("pgherd.cli.founding.speaks_tls", lambda settings: True)
+    monkeypatch.setattr("pgherd.cli.entering.speaks_tls", lambda settings: True)
 
 
 def init(pgherd, directory: Path, *more: str):
@@ -59,13 +62,62 @@ def test_init_makes_a_valid_node(pgherd, tmp_path):
     assert (settings.cluster.name, settings.node.name) == ("shop", "n1")
     assert [str(seat) for seat in settings.raft.members] == [f"n1=127.0.0.1:{settings.raft.port}"]
     assert pools(settings) == [("primary", "session"), ("replica", "none")]
-    assert translate.shared(settings).primary_pool == "session"
+    shared = translate.shared(settings)
+    assert (shared.primary_pool, shared.postgres_tls, shared.proxy_tls) == ("session", True, True)
+    assert settings.api.tls.ca == settings.raft.tls.ca
+    assert {settings.api.tls.cert, settings.proxy.tls.cert, settings.postgresql.tls.cert} == {
+        settings.raft.tls.cert
+    }
     token = (tmp_path / "n1/secrets/admin.token").read_text().strip()
     assert [one.sha256 for one in settings.api.tokens] == [hash_secret(token)]
     for name in ("pki/ca.key", "pki/node.key", "secrets/superuser", "secrets/admin.token"):
         assert (tmp_path / "n1" / name).stat().st_mode & 0o077 == 0
     assert token not in (tmp_path / "n1/pgherd.yaml").read_text()
     assert not (tmp_path / "n1/postgresql/data").exists()
+
+
+@pytest.mark.parametrize(
+    ("speaks", "major", "said"),
+    [(False, 18, "no OpenSSL"), (True, 14, "by host name only"), (True, 15, "")],
+)
+def test_init_says_why_postgresql_stays_without_tls(
+    pgherd, tmp_path, monkeypatch, speaks, major, said
+):
+    """Or has it, and then says nothing; what was set by hand counts."""
+    monkeypatch.setattr("pgherd.cli.founding.find_postgres", lambda settings: (None, major))
+    monkeypatch.setattr("pgherd.cli.founding.speaks_tls", lambda settings: speaks)
+    result = init(pgherd, tmp_path / "n1")
+    assert result.code == 0, result.err
+    assert ("stays off" in result.err, said in result.err) == (bool(said), True)
+    assert (load(tmp_path / "n1/pgherd.yaml").postgresql.tls is None) == bool(said)
+    none = init(pgherd, tmp_path / "n2", "--set", "postgresql.tls=null", "--set", "proxy.tls=null")
+    assert none.code == 0, none.err
+    settings = load(tmp_path / "n2/pgherd.yaml")
+    assert (settings.postgresql.tls, settings.proxy.tls) == (None, None)
+
+
+def test_members_that_use_tls_let_in_who_can(pgherd, herd, fakes, serving, tmp_path, monkeypatch):
+    """A witness need not; a node that has it is told to use it, with its own files."""
+    init(pgherd, tmp_path / "n1")
+    made = Inviting(herd, fakes, serving, tmp_path / "n1", postgres_tls=True, proxy_tls=True)
+    made.issue()
+    made.issue(id="t2")
+    with made.server:
+        monkeypatch.setattr("pgherd.cli.entering.speaks_tls", lambda settings: False)
+        refused = join(pgherd, tmp_path / "n4", made.token())
+        assert (refused.code, "built without it" in refused.err) == (3, True)
+        assert everything(tmp_path / "n4") == set() if (tmp_path / "n4").exists() else True
+        witness = join(pgherd, tmp_path / "w1", made.token(id="t2"), "--witness", "--name", "w1")
+        assert witness.code == 0, witness.err
+        assert load(tmp_path / "w1/pgherd.yaml").proxy.tls is None
+        monkeypatch.setattr("pgherd.cli.entering.speaks_tls", lambda settings: True)
+        monkeypatch.setattr("sys.stdin", io.StringIO(made.token() + "\n"))
+        done = join(pgherd, tmp_path / "n4", "-")
+    assert done.code == 0, done.err
+    settings = load(tmp_path / "n4/pgherd.yaml")
+    assert settings.postgresql.tls.required
+    assert settings.postgresql.tls.cert == tmp_path / "n4/pki/node.crt"
+    assert settings.proxy.tls is None, "its primary port does as the others', and ends no TLS"
 
 
 def test_two_inits_are_refused(pgherd, tmp_path):
@@ -158,7 +210,9 @@ def test_verification_names_the_failed_check(pgherd, tmp_path, capsys):
 class Inviting:
     """A member made by the real `init`, its Joiner served over its own TLS."""
 
-    def __init__(self, herd, fakes, serving, directory: Path, *, pool: str = "none") -> None:
+    def __init__(
+        self, herd, fakes, serving, directory: Path, *, pool: str = "none", **more: object
+    ) -> None:
         self.herd = herd
         herd.unix_ms = int(time.time() * 1000)
         self.settings = load(directory / "pgherd.yaml")
@@ -177,6 +231,7 @@ class Inviting:
             parameters={"work_mem": "8MB"},
             tokens=tokens,
             primary_pool=pool,
+            **more,
         )
         joiner = Joiner(
             facts=herd.facts,

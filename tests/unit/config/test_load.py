@@ -71,12 +71,14 @@ def test_a_key_written_twice_is_refused_with_both_lines() -> None:
         ("loop_wait: 10", "failover.detect"),
         ("ttl: 30", "failover.detect"),
         ("etcd: {hosts: a}", "raft"),
+        ("postgresql: {callbacks: {on_start: x}}", "hooks"),
+        ("postgresql: {pre_promote: x}", "hooks.pre_promote"),
         ("postgresql: {authentication: {superuser: {username: x}}}", "postgresql.superuser"),
     ],
 )
 def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> None:
     [problem] = problems(SMALLEST + line)
-    assert "is another system's name (here it is" in problem
+    assert "'s name (here it is" in problem
     assert ours in problem.partition("here it is")[2]
 
 
@@ -85,7 +87,7 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
     [
         "backup: {tool: x}",
         "store: {kind: etcd}",
-        "hooks: {}",
+        "limits: {}",
         "proxy: {listeners: [{port: 1, route: primary, pool: transaction}]}",
         "proxy: {listeners: [{port: 1, route: auto}]}",
     ],
@@ -219,6 +221,18 @@ def test_addresses_split_per_channel_and_take_ipv6() -> None:
         (SMALLEST + "raft: {members: ['n2=h:1']}\n", "does not list this node, n1"),
         (SMALLEST + "raft: {members: ['n1=h:1', 'n1=h:2']}\n", "n1 is listed twice"),
         (SMALLEST + "postgresql: {data_dir: /var/lib/pgherd}\n", "lie in each other"),
+        (
+            SMALLEST.replace("name: n1", "name: n1, tags: {replicatefrom: n1}"),
+            "a node cannot stream from itself",
+        ),
+        (
+            SMALLEST.replace("name: n1", "name: n1, tags: {replicatefrom: N_2}"),
+            "write the name of another member",
+        ),
+        (
+            SMALLEST + "postgresql: {parameters: {recovery_min_apply_delay: 1h}}\n",
+            "write node.tags.delay",
+        ),
         (SMALLEST + f"postgresql: {{socket_dir: /{'x' * 100}}}\n", "longer than the 107 bytes"),
         (
             SMALLEST + "postgresql: {parameters: {wal_level: minimal}}\n",

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from pgherd.ledger import commands as cmd
-from pgherd.ledger.apply import HANDLERS, TOKENS_MAX, apply_command
+from pgherd.ledger.apply import HANDLERS, apply_command
 from pgherd.ledger.machine import CLIENTS_MAX, Ledger
+from pgherd.ledger.rights import JOIN_TOKENS_MAX
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 
@@ -265,7 +266,7 @@ def test_a_retry_that_was_forgotten_is_told_so() -> None:
 def test_what_goes_first_is_the_same_after_a_snapshot() -> None:
     """Dictionaries come back in another order; clients and tokens still leave in the same one."""
     ledger, twin = Ledger(empty()), Ledger(empty())
-    for i in range(max(CLIENTS_MAX, TOKENS_MAX)):
+    for i in range(max(CLIENTS_MAX, JOIN_TOKENS_MAX)):
         token = cmd.IssueToken(f"t{-i % 97}.{i}", "0" * 64, 1000 + i)
         propose(ledger, f"c{-i % 89}.{i}", 1, token, i + 1)
     twin.restore(ledger.snapshot())
@@ -273,7 +274,7 @@ def test_what_goes_first_is_the_same_after_a_snapshot() -> None:
         for one in (ledger, twin):
             propose(one, f"d{i}", 1, cmd.IssueToken(f"u{i}", "0" * 64, 5000 + i), 600 + i)
     assert ledger.snapshot() == twin.snapshot()
-    assert len(ledger.facts.tokens) == TOKENS_MAX
+    assert len(ledger.facts.tokens) == JOIN_TOKENS_MAX
 
 
 def test_an_empty_entry_changes_nothing() -> None:

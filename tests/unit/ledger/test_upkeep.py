@@ -8,7 +8,7 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.ledger.levels import LEVEL, needed_level
+from pgherd.ledger.levels import ACTIONS, DIRECTIVES, LEVEL, needed_level
 from pgherd.ledger.upkeep import ENDED_MAX
 from pgherd.model.facts import Address, Facts, Handover, Kind, Member, Mode, Phase
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
@@ -147,8 +147,22 @@ def test_a_switchover_is_work_and_ends_with_its_wish() -> None:
 
 def test_a_switchover_of_before_is_no_work() -> None:
     """While a member's program is of before, all members keep the same facts."""
-    known = taken(replace(herd(), level=LEVEL - 1), WISH)
+    known = taken(replace(herd(), level=ACTIONS - 1), WISH)
     assert not known.upkeep.works
+
+
+def test_work_knows_its_term_and_is_forgotten() -> None:
+    """What ended before a time goes, what is open stays; older programs know of neither."""
+    now = replace(herd(), term=Term(4))
+    facts = taken(taken(now, asked("w1")), cmd.EndWork("w1", WorkState.CANCELLED, "no"), at_ms=50)
+    facts = taken(facts, asked("w2"), at_ms=60)
+    assert [work.term for work in facts.upkeep.works] == [4, 4]
+    assert len(taken(facts, cmd.ForgetWork(before_ms=50, rule=1206)).upkeep.works) == 2
+    later = taken(facts, cmd.ForgetWork(before_ms=51, rule=1206))
+    assert [work.id for work in later.upkeep.works] == ["w2"]
+    older = taken(replace(now, level=DIRECTIVES - 1), asked("w1"))
+    assert older.upkeep.works[0].term == 0
+    assert needed_level(cmd.ForgetWork(before_ms=1, rule=1206)) == DIRECTIVES
 
 
 def test_only_one_switchover_is_scheduled() -> None:
@@ -159,7 +173,7 @@ def test_only_one_switchover_is_scheduled() -> None:
     assert refused(herd(), asked("s1", node="n9", **later)) == "unknown_node"
     assert refused(herd(), asked("s1", Verb.SWITCHOVER)) == "invalid"
     taken(known, cmd.RequestSwitchover("s3", None, "bob"))  # one at once is not in its way
-    assert needed_level(asked("s1", **later)) == LEVEL
+    assert needed_level(asked("s1", **later)) == ACTIONS
 
 
 def test_what_is_for_later_keeps_nothing_waiting() -> None:
@@ -168,8 +182,40 @@ def test_what_is_for_later_keeps_nothing_waiting() -> None:
     assert refused(known, asked("w2", not_before_ms=10)) == "busy"
     known = taken(known, asked("w3"))
     assert refused(known, asked("w4", Verb.RELOAD)) == "busy"
-    of_before = replace(taken(herd(), asked("w1", not_before_ms=9)), level=LEVEL - 1)
+    of_before = replace(taken(herd(), asked("w1", not_before_ms=9)), level=ACTIONS - 1)
     assert refused(of_before, asked("w2")) == "busy"
+
+
+def test_a_stopped_server_starts_whatever_waits() -> None:
+    """What waits for a stable term may wait for this server; only a node in hand is left alone."""
+    stopped = Upkeep(stopped={NodeId("n2"): Stopped("ann", since_ms=1)})
+    known = taken(replace(herd(), upkeep=stopped), asked("w1", Verb.REINIT, force=True))
+    of_before = replace(known, level=ACTIONS - 1)
+    assert refused(of_before, asked("w2", Verb.START)) == "busy"
+    assert not taken(known, asked("w2", Verb.START)).upkeep.stopped
+    step = cmd.TakeInHand("w1", 0, NodeId("n2"), "leaves", "copied anew", 1101)
+    in_hand = replace(
+        taken(known, step), upkeep=replace(taken(known, step).upkeep, stopped=stopped.stopped)
+    )
+    assert refused(in_hand, asked("w2", Verb.START)) == "busy"
+
+
+def test_a_stop_that_was_asked_for_before_does_not_outlive_the_start() -> None:
+    """It had its turn after the start was asked for; the start's turn takes the mark away again."""
+    known = taken(herd(), asked("w1", Verb.STOP))
+    known = taken(replace(known, upkeep=stopping(known)), asked("w2", Verb.START))
+    known = taken(known, cmd.TakeInHand("w1", 0, NodeId("n2"), "7", "stop of n2", 1101))
+    known = taken(known, cmd.CrossOff("w1", 1, 1103))
+    assert NodeId("n2") in known.upkeep.stopped
+    step = cmd.TakeInHand("w2", 0, NodeId("n2"), "0", "start of n2", 1101)
+    assert NodeId("n2") not in taken(known, step).upkeep.stopped
+    of_before = replace(known, level=LEVEL - 1)
+    assert NodeId("n2") in taken(of_before, step).upkeep.stopped
+
+
+def stopping(facts: Facts) -> Upkeep:
+    """Its server was stopped before as well."""
+    return replace(facts.upkeep, stopped={NodeId("n2"): Stopped("ann", since_ms=1)})
 
 
 def test_the_way_into_maintenance_is_work() -> None:

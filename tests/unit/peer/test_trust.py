@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from pgherd.model.ids import NodeId
 from pgherd.peer.frame import Channel, Hello, Lane, encode, pack
-from pgherd.pki.authority import make_ca, make_node_certificate
+from pgherd.pki.authority import make_ca, make_client_certificate, make_node_certificate
 from pgherd.pki.contexts import client_context
 from pgherd.pki.files import write_private
 from pgherd.raft.types import Msg, Snapshot
@@ -69,6 +69,15 @@ def test_a_host_name_does_not_make_a_node(tls_herd: Any, tell: Any, wait: Any) -
     write_private(files.certificate, issued.certificate_pem)
     write_private(files.key, issued.key_pem)
     meet(tls_herd, tell, wait, files=files, dialler="is of c", listener="is of c")
+
+
+def test_a_clients_certificate_makes_no_node(tls_herd: Any, tell: Any, wait: Any) -> None:
+    """Whoever may call the API under the name b is not node b, whatever its role."""
+    files = tls_herd.files("b")
+    issued = make_client_certificate(tls_herd.ca, "b", "admin", days=1)
+    write_private(files.certificate, issued.certificate_pem)
+    write_private(files.key, issued.key_pem)
+    meet(tls_herd, tell, wait, files=files, dialler="certificate", listener="is of None")
 
 
 @pytest.mark.fault(75)

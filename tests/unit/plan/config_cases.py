@@ -159,15 +159,15 @@ MEMBER_CASES = (
         knows(1, configured(work_mem="8MB"), primary(), others=(HAS, HAS)),
     ),
     (
-        "its primary has more than it has, and its replay stands",
+        "its WAL demands more than it has, and its replay stands",
         91,
         act.StopServer,
-        knows(2, facts(), runs(standby(paused=True)), others=(MORE, HAS)),
+        knows(2, facts(), runs(standby(paused=True, demanded=MORE)), others=(HAS, HAS)),
     ),
     (
         "somebody paused its replay",
         59,
         None,
-        knows(2, facts(), runs(standby(paused=True)), others=(HAS, HAS)),
+        knows(2, facts(), runs(standby(paused=True, demanded=HAS)), others=(MORE, HAS)),
     ),
 )

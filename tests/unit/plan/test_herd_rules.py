@@ -36,6 +36,7 @@ from plan_values import (
     sync,
     unborn,
 )
+from standby_cases import HERD_STANDBY
 from upkeep_cases import HERD_UPKEEP
 
 from pgherd.ledger import commands as cmd
@@ -214,6 +215,22 @@ CASES = (
             establishing(unsealed=(key(1),)),
             replace(SEAL2, report=replace(SEAL2.report, fencing=True)),
             phase_since=Instant(NOW - 300_000),
+        ),
+    ),
+    Case(
+        "the winner's hook runs before its promotion",
+        402,
+        None,
+        look(establishing(), replace(SEAL2, report=replace(SEAL2.report, fencing=True))),
+    ),
+    Case(
+        "the winner's hook has refused its promotion, so another one is elected at once",
+        402,
+        cmd.Begin,
+        look(
+            establishing(),
+            replace(SEAL2, report=replace(SEAL2.report, ineligible="its hook refused")),
+            phase_since=Instant(NOW - 100),
         ),
     ),
     Case(
@@ -650,6 +667,7 @@ CASES = (
     *(Case(*each) for each in config_cases.HERD_CASES),
     *(Case(*each) for each in password_cases.HERD_CASES),
     *(Case(*each) for each in slot_cases.HERD_CASES),
+    *(Case(*each) for each in HERD_STANDBY),
 )
 
 

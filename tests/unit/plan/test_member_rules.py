@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import cascade_cases
 import config_cases
 import password_cases
 import pytest
 import slot_cases
+from archive_cases import MEMBER_ARCHIVE
 from forward_cases import MEMBER_CASES
 from plan_values import (
     CLOSED,
@@ -32,6 +34,7 @@ from plan_values import (
     unborn,
 )
 from remedy_cases import MEMBER_REMEDIES
+from standby_cases import MEMBER_STANDBY
 from upkeep_cases import COPIES, MEMBER_UPKEEP
 
 from pgherd.model import action as act
@@ -497,9 +500,12 @@ CASES = (
     *(Case(*each) for each in slot_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_CASES),
     *(Case(*each) for each in MEMBER_REMEDIES),
+    *(Case(*each) for each in MEMBER_ARCHIVE),
     *(Case(*each) for each in config_cases.MEMBER_CASES),
+    *(Case(*each) for each in cascade_cases.MEMBER_CASES),
     *(Case(*each) for each in password_cases.MEMBER_CASES),
     *(Case(*each) for each in MEMBER_UPKEEP),
+    *(Case(*each) for each in MEMBER_STANDBY),
 )
 
 

@@ -237,6 +237,21 @@ def test_a_copy_leaves_the_sync_set_before_it_is_replaced() -> None:
     assert (now.rule, type(now.action)) == (81, act.Rebuild)
 
 
+def test_who_was_elected_is_not_copied_anew() -> None:
+    """Rule 1104 ends work that would wait until that node leads no more."""
+    end = command_of(in_hand(Verb.REINIT, "n1", "a1"))
+    assert isinstance(end, cmd.EndWork)
+    assert (end.state, end.rule) == (WorkState.FAILED, 1104)
+
+
+def test_a_server_at_rest_is_not_waited_for_by_a_reload() -> None:
+    """Rule 1103: it reads its files when it starts."""
+    off = late(report(2, replace(standby(), state=Server.STOPPED)))
+    known = in_hand(Verb.RELOAD, "n2", "100")
+    assert isinstance(command_of(known, off), cmd.CrossOff)
+    assert command_of(known) is None
+
+
 def test_the_only_copy_does_not_leave() -> None:
     """Commits could not go on without it, so nothing is copied."""
     known = replace(in_hand(Verb.REINIT, "n2", "leaves"), sync=sync(2))

@@ -11,9 +11,11 @@ from pgherd.model import action as act
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
+from pgherd.model.programs import Programs
 from pgherd.model.upkeep import Care, Pause, Stopped, Upkeep, Verb, Work, WorkState
 
 N1, N2 = NodeId("n1"), NodeId("n2")
+DAY_MS = 86_400_000
 
 
 def working(verb: Verb, whose: NodeId = N2, **fields: Any) -> Facts:
@@ -37,6 +39,11 @@ RESTED = facts(level=6, upkeep=Upkeep(maintenance={N2: Care("ann", "", 1, until_
 RESTS = replace(working(Verb.MAINTENANCE, state=RUNNING), sync=sync(3))
 OUT = replace(in_hand(Verb.REINIT, "leaves"), sync=sync(3))
 COPIES = replace(in_hand(Verb.REINIT, "a2"), sync=sync(3))
+LONG_AGO = replace(
+    working(Verb.RESTART, state=WorkState.DONE, ended_at_ms=NOW - 2 * DAY_MS), level=7
+)
+NEW = Programs(running=150019, on_disk=150019, data_major=15)
+UPGRADE = working(Verb.RESTART, only_outdated=True, rolling=True)
 HERD_UPKEEP: tuple[tuple[str, int, object, Any], ...] = (
     ("a pause is over", 104, cmd.Resume, look(OVER)),
     ("a restart is asked for", 1101, cmd.TakeInHand, look(working(Verb.RESTART))),
@@ -52,7 +59,14 @@ HERD_UPKEEP: tuple[tuple[str, int, object, Any], ...] = (
     ("a maintenance is over", 1112, cmd.EndMaintenance, look(RESTED)),
     ("no commit counts on it", 1113, cmd.EndWork, look(RESTS)),
     ("nothing pends", 1114, cmd.CrossOff, look(working(Verb.RESTART, only_pending=True))),
+    (
+        "nothing newer is installed",
+        1106,
+        cmd.CrossOff,
+        look(UPGRADE, report(2, standby(programs=NEW))),
+    ),
     ("a wish is lost", 1115, cmd.EndWork, look(working(Verb.SWITCHOVER, state=RUNNING))),
+    ("it ended the day before yesterday", 1206, cmd.ForgetWork, look(LONG_AGO)),
     ("nobody took over", 1104, cmd.EndWork, look(in_hand(Verb.RESTART, "moves", N1))),
 )
 MEMBER_UPKEEP: tuple[tuple[str, int, type[act.Action] | None, Any], ...] = (

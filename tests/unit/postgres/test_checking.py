@@ -6,7 +6,7 @@ import pytest
 
 from pgherd.model.pgconfig import MATCHED, Pending
 from pgherd.postgres import pending
-from pgherd.postgres.checking import amount, problems, read
+from pgherd.postgres.checking import Known, amount, problems, read
 
 ROWS = [
     ("work_mem", "integer", "user", "kB", "64", "2147483647", "", "4MB"),
@@ -25,6 +25,14 @@ KNOWN = read(ROWS)
 
 def told(**wanted: str) -> str:
     return "; ".join(problems(wanted, KNOWN, {"max_wal_senders": "12"}))
+
+
+def test_an_archive_of_the_nodes_files_is_not_overruled() -> None:
+    """The section archive and an archive_command do not go together."""
+    known = {**KNOWN, "archive_command": Known("archive_command", "string", "sighup")}
+    own = {"archive_command": "exec wal-push"}
+    assert "section archive" in "; ".join(problems({"archive_command": "cp"}, known, own))
+    assert problems({"archive_command": "cp"}, known, {}) == []
 
 
 @pytest.mark.parametrize(

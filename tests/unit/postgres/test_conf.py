@@ -69,9 +69,11 @@ def test_our_access_lines_come_first_and_the_default_last():
         "local all all scram-sha-256",
         "host all all all scram-sha-256",
     ]
-    tls = ServerSettings(passfile="/p", tls_certificate="/c", tls_key="/k")
-    assert "hostssl all all all scram-sha-256" in access.hba_text(tls)
-    assert "\nhost " not in access.hba_text(tls)
+    tls = ServerSettings(passfile="/p", tls_certificate="/c", tls_key="/k", tls_required=True)
+    lines = access.hba_text(tls).splitlines()
+    assert "hostssl replication pgherd_replication all scram-sha-256" in lines
+    assert "hostssl postgres pgherd_rewind all scram-sha-256" in lines
+    assert "host all all all scram-sha-256" in lines, "clients choose"
 
 
 @pytest.mark.parametrize("line", ["", "host all", "trust all all trust", "host a b c d\nlocal x"])

@@ -12,7 +12,17 @@ import pytest
 from pgherd.model.errors import OperatorError, PostgresError
 from pgherd.model.ids import Lsn, Position, Term, parse_lsn
 from pgherd.model.remedy import Copied
-from pgherd.postgres import binaries, clone, datadir, look, pgcontrol, probe, processes, progress
+from pgherd.postgres import (
+    binaries,
+    clone,
+    datadir,
+    launch,
+    look,
+    pgcontrol,
+    probe,
+    processes,
+    progress,
+)
 from pgherd.postgres.probe import Probe
 from pgherd.postgres.rewind import RewindOutcome, judge
 
@@ -179,7 +189,7 @@ ROW = (
     *(True, None, None, None, "0/3000060", "0/3000060", False, "77", 1, "0/2000028", 2),
     *('"pgherd-closed"', "host=10.0.0.1 port=5433 application_name='b.0a1b2c@7'", "pgherd_b"),
     *(1700000000.5, [42, "streaming", "0/3000060", 2, "host=10.0.0.1 port=5433", "pgherd_b"]),
-    *("RecoveryWalStream", [], SLOTS, None, True),
+    *("RecoveryWalStream", [], SLOTS, None, "cp %p", 150004, True),
 )
 
 
@@ -195,6 +205,7 @@ def test_a_look_at_a_standby():
     assert seen.receiver is not None
     assert (seen.receiver.pid, seen.receiver.timeline, seen.timeline) == (42, 2, 2)
     assert seen.slots[0].lsn == 0
+    assert (seen.version_num, seen.fetches) == (150004, True)
     assert seen.parked
     bare = look.read((*ROW[:12], "", "", *ROW[14:15], None, *ROW[16:]), None, settings_problem="")
     assert (bare.receiver, bare.upstream_token, bare.epoch) == (None, "", 0)
@@ -206,11 +217,12 @@ def test_a_look_at_a_primary():
         *(False, "0/3000100", "0/3000200", "00000005000000000000000003", "0/1", None, False),
         *ROW[7:15],
         *(None, None, [[7, "b.0a1b2c@7", "streaming", "quorum", "0/5", "0/4", None, 1.5, None]]),
-        *([], 10 << 30, False),
+        *([], 10 << 30, "", 180001, False),
     )
     seen = look.read(row, None, settings_problem="x")
     assert seen.position == Position(Term(0), parse_lsn("0/3000100"))
     assert (seen.timeline, seen.slot_budget_bytes) == (5, 10 << 30)
+    assert (seen.version_num, seen.started_unix) == (180001, 1700000000.5)
     assert (seen.senders[0].flush_lsn, seen.senders[0].replay_lsn) == (4, 0)
     assert seen.settings_problem == "x"
 
@@ -265,3 +277,17 @@ def test_a_stall_of_our_own_is_no_silence(tmp_path):
         return found
 
     assert asyncio.run(story()) is Probe.ALIVE
+
+
+def test_why_a_postmaster_did_not_come_up():
+    """A table of the kernel that is full is not a disk that is full; each with what to type."""
+    cases = {
+        "FATAL: could not create shared memory segment: No space left on device": "ipcs -m",
+        "FATAL: could not write lock.tmp: No space left on device": "df -h",
+        "could not bind IPv4: Address already in use": "ss -ltnp",
+    }
+    for said, command in cases.items():
+        error = launch.why_not(said, port=5432)
+        assert isinstance(error, OperatorError)
+        assert error.hint.startswith(command)
+    assert isinstance(launch.why_not("signal 11", port=5432), PostgresError)

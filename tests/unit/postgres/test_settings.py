@@ -86,6 +86,19 @@ def test_what_is_no_parameter_or_moves_files_is_refused(name):
         effective(work_mem="1\nfsync = off")
 
 
+def test_an_archive_of_pgherds_own_wins_over_the_operators() -> None:
+    """Without one the operator's command counts; nobody's is PostgreSQL's `true`."""
+    ours = msgspec.structs.replace(
+        SETTINGS, archive_command="exec push", parameters={"archive_command": "cp %p /a"}
+    )
+    found = parameters.effective(ours, PLACE, {}, {})
+    assert found.values["archive_command"] == "exec push"
+    assert "archive_command" in found.overridden[0]
+    assert effective(archive_command="cp %p /a").values["archive_command"] == "cp %p /a"
+    assert effective().values["archive_command"] == "true"
+    assert effective(restore_command="cp").values.get("restore_command", "") == ""
+
+
 def test_everything_reloadable_stays_off_the_command_line():
     """A `-c` would win over every later reload."""
     assert not set(parameters.ON_COMMAND_LINE) & parameters.RELOADABLE

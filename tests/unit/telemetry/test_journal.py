@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pgherd.model.event import Event
 from pgherd.model.ids import NodeId, Term
@@ -37,7 +38,10 @@ def test_what_was_recorded_is_read_back_from_the_file(tmp_path: Path) -> None:
     for at in range(10):
         journal.record(event(at))
     journal.close()
-    assert read_file(path) == tuple(event(at) for at in range(10))
+    kept = tuple(entry.event for entry in journal.since())
+    assert read_file(path) == kept
+    assert [one.text for one in kept] == [f"event {at}" for at in range(10)]
+    assert len({one.id for one in kept}) == 10
     with path.open("ab") as file:
         file.write(b'{"at_ms": 3, "no')
     assert len(read_file(path)) == 10
@@ -129,3 +133,27 @@ def test_followers_wake_at_the_next_event() -> None:
         await asyncio.wait_for(journal.wait_past(0), 10)
 
     asyncio.run(follow())
+
+
+def test_a_restart_recalls_the_newest_and_keeps_their_ids(tmp_path: Path) -> None:
+    """What happened before is asked for just then; only the file's end is read."""
+    path = tmp_path / "journal.jsonl"
+    first = Journal(path)
+    for at in range(5):
+        first.record(replace(event(at), index=10 + at, id=f"c{10 + at}.0"))
+    own = first.since(first.record(event(9)) - 1)[0].event.id
+    first.close()
+    again = Journal(path)
+    assert [entry.event.id for entry in again.since(4)] == ["c14.0", own]
+    assert (again.index, again.run != first.run) == (14, True)
+    assert again.number_after(f"12.{first.run}.3") == 3
+    assert again.number_after(f"12.{again.run}.1") == 1
+    again.repeat(replace(event(1), id="n2-aa-1"))
+    again.close()
+    assert [one.id for one in read_file(path)][-1] == own
+    for at in range(3000):
+        first._writer = None
+        first.record(event(at))
+    assert first.missed(0) == first.newest - 2000
+    assert [entry.number for entry in first.following(2990, limit=3)] == [2991, 2992, 2993]
+    assert first.number_after("1.ffffffff.1") == -1

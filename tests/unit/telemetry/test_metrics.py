@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from pgherd.model.archive import ArchiveSeen
 from pgherd.model.facts import Address, Facts, Kind, Member, Phase
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Observation, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.model.slots import SlotKind, SlotSeen
 from pgherd.model.vip import Follow, VipSeen
-from pgherd.telemetry.metrics import Metrics, ProxySeen, RaftSeen, ReplicaSeen
+from pgherd.model.vitals import Memory, PeerSeen, Vitals
+from pgherd.relay.tally import HOLD_BUCKETS_S
+from pgherd.telemetry.durations import FAILOVER, HISTOGRAMS, HOLD, RAFT_APPEND
+from pgherd.telemetry.metrics import (
+    COUNTERS,
+    GAUGES,
+    HOLD_LIMITS_S,
+    Metrics,
+    ProxySeen,
+    RaftSeen,
+    ReplicaSeen,
+)
+from pgherd.telemetry.nodemetrics import NODE_COUNTERS, NODE_GAUGES, Known
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 RAFT = RaftSeen(term=3, state="leader", commit_index=10, applied_index=9, has_quorum=True)
@@ -130,6 +144,26 @@ def test_slots_are_told_by_whoever_has_them() -> None:
     }
 
 
+def test_the_archive_is_told_of_where_there_is_one() -> None:
+    """Failures only grow, also when the agent begins anew."""
+    metrics = Metrics(node=N1, version="0.1.0")
+    before = samples(metrics.render(facts=FACTS, reports={N1: report(N1, PRIMARY)}, raft=RAFT))
+    assert before["pgherd_archive_last_success_timestamp_seconds"] == 0
+    seen = ArchiveSeen(
+        place="directory /a", last_unix_ms=5000, waiting=3, failing="full", failures=2, given_up=1
+    )
+    own = msgspec.structs.replace(report(N1, PRIMARY), archive=seen)
+    for _ in range(2):
+        found = samples(metrics.render(facts=FACTS, reports={N1: own}, raft=RAFT))
+    assert {name: value for name, value in found.items() if "_archive_" in name} == {
+        "pgherd_archive_last_success_timestamp_seconds": 5,
+        "pgherd_archive_waiting_files": 3,
+        "pgherd_archive_failing": 1,
+        "pgherd_archive_failures_total": 2,
+        "pgherd_archive_given_up_total": 1,
+    }
+
+
 def test_counters_only_grow_even_when_the_proxy_starts_anew() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
     name = "pgherd_proxy_connections_total{listener=primary:5432,result=opened}"
@@ -175,19 +209,132 @@ def test_addresses_that_move_are_told_by_who_has_them() -> None:
     assert not [name for name in gone if name.startswith("pgherd_vip_owned")]
 
 
+def test_certificates_are_told_for_as_long_as_they_are_there() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    for left in ({"node": 5.0, "api": -7.0}, {"node": 4.0}, {}):
+        metrics.certificates = lambda left=left: left  # type: ignore[misc] # binds it
+        found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+        told = {name: value for name, value in found.items() if "certificate" in name}
+        assert told == {
+            f"pgherd_certificate_expiry_seconds{{name={name}}}": seconds
+            for name, seconds in left.items()
+        }
+
+
 def test_events_and_times_are_counted() -> None:
     metrics = Metrics(node=N1, version="0.1.0")
     metrics.failed_over(kind="switchover", result="done")
     metrics.promoted()
     metrics.loop_lagged(7)
     metrics.fsynced(0.0004)
-    text = metrics.render(facts=FACTS, reports={}, raft=RAFT, dropped={"journal": 3})
+    metrics.known = lambda: Known(dropped={"journal": 3})
+    text = metrics.render(facts=FACTS, reports={}, raft=RAFT)
     found = samples(text)
     assert found["pgherd_failovers_total{kind=switchover,result=done}"] == 1
     assert found["pgherd_promotions_total"] == 1
     assert found["pgherd_loop_lag_seconds_count"] == 1
     assert found["pgherd_raft_fsync_seconds_sum"] == 0.0004
     assert found["pgherd_lines_dropped{writer=journal}"] == 3
+
+
+def test_a_nodes_own_health_is_told_and_forgets_who_left() -> None:
+    """Memory, peers by channel, probes; a peer that is gone has no series any more."""
+    metrics = Metrics(node=N1, version="0.1.0")
+    memory = Memory(8 << 30, 1 << 30, swap_size_bytes=2 << 30, swap_used_bytes=7, oom_kills=2)
+    peers = (
+        PeerSeen(N2, "raft", is_up=True, rtt_ms=1.5),
+        PeerSeen(N3, "api", is_up=False, failures=4, problem="refused"),
+    )
+    vitals = Vitals(memory=memory, peers=peers, process_bytes={"agent": 50, "proxy": 30})
+    metrics.known = lambda: Known(vitals=vitals, probes={"alive": 7, "hung": 1})
+    found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+    expected = {
+        "pgherd_memory_available_bytes": 1 << 30,
+        "pgherd_memory_size_bytes": 8 << 30,
+        "pgherd_swap_used_bytes": 7,
+        "pgherd_oom_kills_total": 2,
+        "pgherd_memory_bytes{process=agent}": 50,
+        "pgherd_peer_up{channel=raft,peer=n2}": 1,
+        "pgherd_peer_up{channel=api,peer=n3}": 0,
+        "pgherd_peer_rtt_seconds{channel=raft,peer=n2}": 0.0015,
+        "pgherd_health_probes_total{result=alive}": 7,
+        "pgherd_health_probes_total{result=hung}": 1,
+    }
+    assert expected.items() <= found.items()
+    assert "pgherd_peer_rtt_seconds{channel=api,peer=n3}" not in found
+    metrics.known = lambda: Known(vitals=Vitals(memory=memory), probes={"alive": 9})
+    later = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT))
+    assert not [name for name in later if name.startswith("pgherd_peer_")]
+    assert later["pgherd_health_probes_total{result=alive}"] == 9
+    assert later["pgherd_oom_kills_total"] == 2
+
+
+def test_what_a_node_did_is_counted() -> None:
+    metrics = Metrics(node=N1, version="0.1.0")
+    metrics.node.step("Promote", "done")
+    metrics.node.step("Promote", "failed")
+    metrics.node.demoted()
+    metrics.answered("/api/v1/nodes/{node_id}", "GET", 404, 0.02)
+    metrics.durations.took(FAILOVER, 1.2)
+    metrics.durations.took(RAFT_APPEND, 0.004)
+    raft = msgspec.structs.replace(RAFT, suffrage={"voter": 2, "witness": 1})
+    found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=raft))
+    expected = {
+        "pgherd_plan_steps_total{action=Promote,result=done}": 1,
+        "pgherd_plan_steps_total{action=Promote,result=failed}": 1,
+        "pgherd_demotions_total": 1,
+        "pgherd_http_requests_total{code=404,method=GET,route=/api/v1/nodes/{node_id}}": 1,
+        "pgherd_http_request_duration_seconds_count{route=/api/v1/nodes/{node_id}}": 1,
+        "pgherd_failover_duration_seconds_bucket{le=1.0}": 0,
+        "pgherd_failover_duration_seconds_bucket{le=2.0}": 1,
+        "pgherd_raft_append_seconds_count": 1,
+        "pgherd_raft_members{suffrage=voter}": 2,
+        "pgherd_raft_members{suffrage=witness}": 1,
+        "pgherd_raft_members{suffrage=learner}": 0,
+    }
+    assert expected.items() <= found.items()
+
+
+def test_wal_is_counted_forward_only() -> None:
+    """From the first look on; a rewound server has written nothing by that."""
+    metrics = Metrics(node=N1, version="0.1.0")
+    seen = []
+    for end in (1000, 1500, 400, 900):
+        position = Position(Term(4), Lsn(end))
+        own = report(N1, msgspec.structs.replace(PRIMARY, position=position))
+        found = samples(metrics.render(facts=FACTS, reports={N1: own}, raft=RAFT))
+        seen.append(found["pgherd_postgres_wal_bytes_total"])
+    assert seen == [0, 500, 500, 1000]
+
+
+def test_waits_at_the_proxy_are_a_histogram_that_never_falls() -> None:
+    """The proxy counts the classes; one that starts anew adds to what the last one counted."""
+    assert HOLD_LIMITS_S == HOLD_BUCKETS_S
+    metrics = Metrics(node=N1, version="0.1.0")
+    seen = []
+    for counts, held_s in (((2, 1), 0.5), ((2, 3), 1.5), ((1, 0), 0.25)):
+        whole = (*counts, *([0] * (len(HOLD_BUCKETS_S) - 1)))
+        proxy = ProxySeen(
+            hold_counts=whole,
+            hold_s=held_s,
+            bytes_total={"from_clients": sum(counts)},
+            queries_total={("primary", "simple"): sum(counts)},
+        )
+        found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=proxy))
+        limits = [f"{HOLD}_bucket{{le={limit}}}" for limit in ("0.005", "0.05", "+Inf")]
+        seen.append((*(found[name] for name in limits), found[f"{HOLD}_sum"]))
+        counted = found["pgherd_proxy_queries_total{kind=simple,route=primary}"]
+        assert found["pgherd_proxy_bytes_total{direction=from_clients}"] == counted
+    assert seen == [(2, 3, 3, 0.5), (2, 5, 5, 1.5), (3, 6, 6, 1.75)]
+    assert counted == 6
+
+
+def test_the_page_names_every_metric_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operate" / "metrics.md").read_text()
+    told = set(re.findall(r"^\| (`pgherd_.*?) \|", page, flags=re.MULTILINE))
+    named = {name for row in told for name in re.findall(r"`(pgherd_[a-z_]+)`", row)}
+    ours = {*GAUGES, *COUNTERS, *NODE_GAUGES, *NODE_COUNTERS, *HISTOGRAMS, HOLD}
+    assert named == ours
 
 
 def test_every_metric_has_help_and_a_name_in_our_form() -> None:

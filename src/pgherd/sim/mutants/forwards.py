@@ -59,7 +59,7 @@ def claims_the_target(stack: ExitStack) -> None:
 
 def lends_on(stack: ExitStack) -> None:
     """A holder keeps the slot when it follows or leads again."""
-    stack.enter_context(attribute(acts, "end_lending", lambda server: None))
+    stack.enter_context(attribute(acts, "end_lending", lambda server, of=None: None))
 
 
 def any_branch(stack: ExitStack) -> None:

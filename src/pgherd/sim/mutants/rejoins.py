@@ -16,7 +16,7 @@ from pgherd.model.facts import Facts, Floor, Phase
 from pgherd.model.observation import Server as State
 from pgherd.model.promises import Promises
 from pgherd.plan import following
-from pgherd.plan.own import Answer, Self, elects, follows
+from pgherd.plan.own import Answer, Self, elects, follows, follows_already
 from pgherd.sim import acts, amnesia
 from pgherd.sim.agent import Agent
 from pgherd.sim.clock import MS, Failed, Task
@@ -63,7 +63,7 @@ def rewinds(s: Self, *, is_checkpointed: bool, is_any_timeline: bool) -> Answer 
     server = s.server
     if not follows(s) or server.state is not State.STANDBY or following.leader_member(s) is None:
         return None
-    if following.follows_already(s):
+    if follows_already(s):
         return None
     if server.position is None or s.leader_report is None or s.facts.phase is not Phase.STABLE:
         return "waits", None
@@ -110,7 +110,7 @@ def no_floor(stack: ExitStack) -> None:
         server = s.server
         if not follows(s) or server.state is not State.STANDBY:
             return None
-        if following.leader_member(s) is None or following.follows_already(s):
+        if following.leader_member(s) is None or follows_already(s):
             return None
         if server.position is None:
             return None

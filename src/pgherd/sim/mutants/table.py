@@ -6,6 +6,7 @@ from pgherd.sim.mutants import (
     byhand,
     consensus,
     elections,
+    feeds,
     forwards,
     gates,
     leases,
@@ -14,6 +15,7 @@ from pgherd.sim.mutants import (
     rejoins,
     seals,
     syncsets,
+    tended,
 )
 from pgherd.sim.mutants.kind import Mutant
 
@@ -21,6 +23,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "Promises and seals": seals.ROWS,
     "Elections": elections.ROWS,
     "Catching up in an election": forwards.ROWS,
+    "Cascading replicas": feeds.ROWS,
     "The gate": gates.ROWS,
     "The sync set": syncsets.ROWS,
     "Coming back": rejoins.ROWS,
@@ -29,6 +32,7 @@ PARTS: dict[str, dict[str, Mutant]] = {
     "Leases": leases.ROWS,
     "Loss by an operator's word": losses.ROWS,
     "Who votes in consensus": consensus.ROWS,
+    "What operators ask for": tended.ROWS,
 }
 MUTANTS: dict[str, Mutant] = {
     name: mutant for rows in PARTS.values() for name, mutant in rows.items()

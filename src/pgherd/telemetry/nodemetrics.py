@@ -1,0 +1,113 @@
+"""Metrics of what a node is and does itself: memory, peers, probes, steps, requests, bytes.
+
+Owns their names and help. Leaves the registries to `metrics`, which renders all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from prometheus_client import Counter, Gauge
+
+from pgherd.model.observation import Observation
+from pgherd.model.vitals import Vitals
+
+NODE_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pgherd_peer_up": ("Whether a node is reached from here by a channel.", ("peer", "channel")),
+    "pgherd_peer_rtt_seconds": ("Round trip, or time to connect.", ("peer", "channel")),
+    "pgherd_memory_available_bytes": ("Memory that this node could still use.", ()),
+    "pgherd_memory_size_bytes": ("Memory of this node, or of its control group.", ()),
+    "pgherd_swap_used_bytes": ("Swap in use on this machine.", ()),
+    "pgherd_memory_bytes": ("Resident memory of pgherd's own processes.", ("process",)),
+    "pgherd_raft_members": ("Members by what they are in consensus.", ("suffrage",)),
+}
+"""name -> help, labels."""
+
+NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pgherd_oom_kills_total": ("Processes that the kernel killed for want of memory.", ()),
+    "pgherd_health_probes_total": ("Fresh connections to this node's PostgreSQL.", ("result",)),
+    "pgherd_plan_steps_total": ("Acts of this node that ended.", ("action", "result")),
+    "pgherd_demotions_total": ("Elections that this node, the primary, did not win.", ()),
+    "pgherd_postgres_wal_bytes_total": ("WAL that this node's server wrote or replayed.", ()),
+    "pgherd_http_requests_total": ("Answers of the API.", ("route", "method", "code")),
+    "pgherd_proxy_bytes_total": ("Bytes that the proxy carried.", ("direction",)),
+    "pgherd_proxy_queries_total": ("Queries that sessions were answered.", ("route", "kind")),
+}
+"""name -> help, labels."""
+
+SUFFRAGES = ("voter", "learner", "witness", "non-voter")
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What only this process knows. probes: by result · dropped: lines lost, by writer."""
+
+    vitals: Vitals = Vitals()
+    probes: Mapping[str, int] = {}
+    dropped: Mapping[str, int] = {}
+
+
+Grow = Callable[..., None]
+
+
+class NodeMetrics:
+    """Sets them. grow: brings a counter to what somebody else counted."""
+
+    def __init__(
+        self, gauges: Mapping[str, Gauge], counters: Mapping[str, Counter], grow: Grow
+    ) -> None:
+        self._gauges, self._counters, self._grow = gauges, counters, grow
+        self._wal_end: int | None = None
+
+    def step(self, action: str, result: str) -> None:
+        """An act ended."""
+        self._counters["pgherd_plan_steps_total"].labels(action=action, result=result).inc()
+
+    def demoted(self) -> None:
+        """Another one was elected in this node's place."""
+        self._counters["pgherd_demotions_total"].inc()
+
+    def answered(self, route: str, method: str, code: int) -> None:
+        """The API answered a request."""
+        found = self._counters["pgherd_http_requests_total"]
+        found.labels(route=route, method=method, code=str(code)).inc()
+
+    def follow(self, known: Known) -> None:
+        """As it is now."""
+        self._set_memory(known.vitals)
+        up, rtt = self._gauges["pgherd_peer_up"], self._gauges["pgherd_peer_rtt_seconds"]
+        up.clear()
+        rtt.clear()
+        for peer in known.vitals.peers:
+            up.labels(peer=peer.node, channel=peer.channel).set(peer.is_up)
+            if peer.rtt_ms >= 0:
+                rtt.labels(peer=peer.node, channel=peer.channel).set(peer.rtt_ms / 1000)
+        for result, count in known.probes.items():
+            self._grow("pgherd_health_probes_total", count, result=result)
+        for writer, lines in known.dropped.items():
+            self._gauges["pgherd_lines_dropped"].labels(writer=writer).set(lines)
+
+    def _set_memory(self, vitals: Vitals) -> None:
+        memory = vitals.memory
+        if memory is not None:
+            self._gauges["pgherd_memory_available_bytes"].set(memory.available_bytes)
+            self._gauges["pgherd_memory_size_bytes"].set(memory.size_bytes)
+            self._gauges["pgherd_swap_used_bytes"].set(memory.swap_used_bytes)
+            self._grow("pgherd_oom_kills_total", memory.oom_kills)
+        for process, size in vitals.process_bytes.items():
+            self._gauges["pgherd_memory_bytes"].labels(process=process).set(size)
+
+    def follow_wal(self, own: Observation | None) -> None:
+        """How far the server's WAL is; a rewound server goes on from where it is then."""
+        server = own.server if own is not None else None
+        if server is None or server.position is None:
+            return
+        end = max(server.insert_lsn, server.position.lsn)
+        if self._wal_end is not None and end > self._wal_end:
+            self._counters["pgherd_postgres_wal_bytes_total"].inc(end - self._wal_end)
+        self._wal_end = end
+
+    def set_members(self, suffrage: Mapping[str, int]) -> None:
+        """Who is what in consensus."""
+        for name in SUFFRAGES:
+            self._gauges["pgherd_raft_members"].labels(suffrage=name).set(suffrage.get(name, 0))
