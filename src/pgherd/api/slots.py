@@ -30,6 +30,9 @@ from pgherd.model.slots import KeptSlot, SlotKind, SlotSeen
 from pgherd.plan import slotadvice
 
 DONE_S = 15.0
+READ_S = 4.0
+"""How long somebody reads from a slot before that counts against its end."""
+
 Wait = Annotated[
     float, Query(ge=0, le=WAIT_S_MAX, description="Seconds to wait until it is so; 0: answer 202.")
 ]
@@ -91,15 +94,22 @@ async def drop(
             f"the cluster keeps no slot {slot_name}; it drops only what it keeps",
             hint="see which it keeps: pgherd slots list; drop others with pg_drop_replication_slot",
         )
-    reader = next(
-        (node for node, server in heard(services.seen()).items() if is_read(server, slot_name)),
-        None,
-    )
-    if reader is not None:
+    if (reader := await reader_of(services, slot_name)) is not None:
         text = f"slot {slot_name} is read from on {reader} now"
         raise Problem(409, "in_use", text, hint="stop its reader first, then drop it again")
     await submit(services, DropSlot(slot_name, requested_by=str(caller)))
     return await settled(services, response, slot_name, has_none, wait_s=wait)
+
+
+async def reader_of(services: Services, name: str) -> NodeId | None:
+    """The node on which somebody goes on reading from a slot: one look may be a second old."""
+    began_s = services.clock()
+    while True:
+        servers = heard(services.seen()).items()
+        reader = next((node for node, server in servers if is_read(server, name)), None)
+        if reader is None or services.clock() - began_s > READ_S:
+            return reader
+        await asyncio.sleep(POLL_S)
 
 
 def is_read(server: ServerSeen, name: str) -> bool:

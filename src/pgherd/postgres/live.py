@@ -9,12 +9,14 @@ import asyncio
 from pathlib import Path
 from typing import LiteralString
 
+from pgherd.model.errors import PostgresError
 from pgherd.postgres import conf, failoverslots
 from pgherd.postgres import settings as parameters
 from pgherd.postgres.session import Session
 
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
+RELOAD_TIMEOUT_S = 10.0
 SETTINGS_SQL: LiteralString = """
 SELECT name, setting, source, coalesce(sourcefile, ''), context
 FROM pg_settings WHERE name = ANY($1)
@@ -24,6 +26,8 @@ COMMIT_SQL: LiteralString = """
 SELECT sourcefile FROM pg_file_settings WHERE lower(name) = 'synchronous_commit'
  ORDER BY seqno DESC LIMIT 1
 """
+
+LOADED_SQL: LiteralString = "SELECT pg_conf_load_time()::text"
 
 
 def parameters_of(
@@ -105,4 +109,23 @@ async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") 
         late = asyncio.get_running_loop().time() > deadline
         if not found or late or (alert and any(alert in text for text in found)):
             return "; ".join(found)
+        await asyncio.sleep(VERIFY_POLL_S)
+
+
+async def loaded_at(acting: Session) -> str:
+    """When this session read the server's files last, in the server's words.
+
+    The server's own process reads them first and then tells its sessions (PostgreSQL docs, Table
+    9.67), so once this changes every new session begins with what the files say.
+    """
+    (when,) = await acting.row(LOADED_SQL)
+    return str(when)
+
+
+async def reloaded(acting: Session, before: str) -> None:
+    """Wait until the files were read again; before: as of `loaded_at`. Raises PostgresError."""
+    deadline = asyncio.get_running_loop().time() + RELOAD_TIMEOUT_S
+    while await loaded_at(acting) == before:
+        if asyncio.get_running_loop().time() > deadline:
+            raise PostgresError("the server does not read its files again, though it was told to")
         await asyncio.sleep(VERIFY_POLL_S)

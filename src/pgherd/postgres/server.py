@@ -273,12 +273,13 @@ class PostgresServer:
     async def reconfigure(self, settings: ServerSettings) -> tuple[str, ...]:
         """Use new settings as far as a reload can; return the parameters that wait for a restart.
 
-        Access lines and passfile count at once.
-        """
+        Sessions that begin afterwards have all the rest, as access lines and passfile count."""
         await accesscheck.take_up(self, settings)
         self.settings = settings
         await asyncio.to_thread(conf.write_passfile, settings, user=self.user)
+        before = await live.loaded_at(self.acting)
         await self._apply(self.live)
+        await live.reloaded(self.acting, before)
         self._checked_at = 0.0
         problem = await waiting.unusable(self.acting)
         if problem:

@@ -176,6 +176,30 @@ def test_new_settings_count_at_once_or_are_named_as_waiting(lab, play):
     play(story())
 
 
+def test_a_parameter_that_left_is_gone_for_who_comes_next(lab, play):
+    """What is no longer set cannot be read back: new settings count once the files were read."""
+
+    async def story():
+        server = await lab.primary("a")
+        with_it = msgspec.structs.replace(server.settings, parameters={"work_mem": "8MB"})
+        await server.reconfigure(with_it)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            changing = asyncio.create_task(
+                server.reconfigure(msgspec.structs.replace(server.settings, parameters={}))
+            )
+            done, _ = await asyncio.wait([changing], timeout=0.3)
+            assert not done
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await changing
+        comer = Session(server.login)
+        assert (await comer.row("SHOW work_mem")) == ("4MB",)
+        await comer.close()
+
+    play(story())
+
+
 def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
     """A second object for the same directory takes pid and names over, and sees the death."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import msgspec
 import pytest
 
+from pgherd.api import slots
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.ids import Lsn, NodeId
 from pgherd.model.pgconfig import ConfigChecked
@@ -82,12 +84,25 @@ def test_what_cannot_be_is_refused_with_what_to_do(herd, client):
     assert herd.current.slots == ()
 
 
-def test_a_slot_that_is_read_from_is_not_dropped(herd, client):
+def test_a_slot_that_is_read_from_is_not_dropped(herd, client, monkeypatch):
+    monkeypatch.setattr(slots, "READ_S", 0.05)
     assert client.post(f"{PATH}?wait=0", json={"name": "feed"}).status_code == 202
     has(herd, N1, SlotSeen("feed", SlotKind.PHYSICAL, Lsn(9), active=True))
     refused = client.delete(f"{PATH}/feed")
     assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
     assert not herd.current.slots[0].dropping
+
+
+def test_a_look_of_a_second_ago_is_no_reader(herd, client):
+    """Who has just read is seen to read until the next look."""
+    assert client.post(f"{PATH}?wait=0", json={"name": "feed"}).status_code == 202
+    free = SlotSeen("feed", SlotKind.PHYSICAL, Lsn(9))
+    has(herd, N1, msgspec.structs.replace(free, active=True))
+    look = threading.Timer(0.3, has, (herd, N1, free))
+    look.start()
+    assert client.delete(f"{PATH}/feed?wait=0").status_code == 202
+    look.join()
+    assert herd.current.slots[0].dropping
 
 
 def test_what_does_not_come_about_is_told(herd, client):
