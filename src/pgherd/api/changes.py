@@ -68,6 +68,13 @@ async def switchover(
     before = await current_facts(services)
     candidate = candidate_of(before, body)
     if before.follows is not None:
+        if body is not None and body.scheduled_at is not None:
+            raise Problem(
+                412,
+                "standby_cluster",
+                "a switchover in a standby cluster is done at once: no client waits for it",
+                hint="leave scheduled_at out",
+            )
         return await standbylead.hand_over(services, before, candidate, str(caller))
     if body is not None and body.scheduled_at is not None:
         return await schedule(services, response, before, candidate, body.scheduled_at, str(caller))

@@ -55,8 +55,7 @@ class Gate:
             return
         problem = self._refusal(scope)
         app: ASGIApp = problem.response() if problem is not None else self._app
-        path = scope["path"]
-        if scope["method"] in LOOKS or path.endswith(PLAN) or self._on_change is None:
+        if scope["method"] in LOOKS or self._on_change is None:
             await app(scope, receive, send)
             return
         status = 500
@@ -70,7 +69,8 @@ class Gate:
         try:
             await app(scope, receive, send_and_see)
         finally:
-            self._on_change(asked(scope, status, problem))
+            if not template(scope).endswith(PLAN):
+                self._on_change(asked(scope, status, problem))
 
     def _refusal(self, scope: Scope) -> Problem | None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
@@ -82,6 +82,11 @@ class Gate:
         return Problem(
             403, "not_allowed", f"{address} may not call this API", hint="add it to api.allow"
         )
+
+
+def template(scope: Scope) -> str:
+    """The route's, once it was found: a node or a slot may be called "plan" as well."""
+    return str(getattr(scope.get("route"), "path", ""))
 
 
 def asked(scope: Scope, status: int, problem: Problem | None) -> Asked:

@@ -134,6 +134,14 @@ class Guard:
             )
         return caller
 
+    def may_look(self, request: Request) -> bool:
+        """Whether this caller may read what only viewers may."""
+        try:
+            self.admit(request, role=Role.VIEWER)
+        except Problem:
+            return False
+        return True
+
     def _recognise(self, request: Request) -> Caller | None:
         """A token counts before a certificate; a wrong one is nobody.
 

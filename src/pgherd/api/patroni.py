@@ -1,7 +1,7 @@
 """Patroni's paths that only look: `/patroni`, `/cluster`, `/history`, `/config`, `/failsafe`.
 
-Tools that were written for Patroni carry no token, so these are open as they are there; nothing in
-them is a secret of pgherd's. Owns no meaning: that is in `patroniviews`.
+Tools that were written for Patroni carry no token, so these are open as they are there; lines of
+pg_hba.conf and pg_ident.conf are for viewers. Owns no meaning: that is in `patroniviews`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,12 @@ async def history(seen: SeenDep) -> list[list[int | str]]:
 
 
 @router.get("/config", response_model_exclude_none=True)
-async def config(seen: ConsistentDep) -> schema.PatroniConfig:
-    """What the cluster agreed on, as Patroni's dynamic configuration."""
-    return views.config(seen.facts)
+async def config(
+    services: ServicesDep, seen: ConsistentDep, request: Request
+) -> schema.PatroniConfig:
+    """What the cluster agreed on, as Patroni's dynamic configuration; who may log in to PostgreSQL
+    is shown to viewers only."""
+    return views.config(seen.facts, shows_access=services.guard.may_look(request))
 
 
 @router.get("/failsafe")

@@ -36,6 +36,7 @@ from pgherd.api.patroniasked import (
 from pgherd.api.upkeep import Order
 from pgherd.config.units import parse_duration_ms
 from pgherd.model.facts import Facts
+from pgherd.model.ids import NodeId
 from pgherd.model.upkeep import Verb, Work, WorkState
 
 ROLES = ("primary", "replica", "standby_leader", "any")
@@ -94,7 +95,7 @@ async def failover(services: ServicesDep, caller: OperatorDep, body: SwitchoverB
 async def switch(services: Services, caller: Caller, body: SwitchoverAsked) -> Response:
     """A switchover from the named leader."""
     facts = await current_facts(services)
-    leader = facts.leader.node if facts.leader is not None else None
+    leader = leader_of(facts)
     if body.leader == body.candidate:
         raise refuse(400, f"{body.leader} cannot hand over to itself")
     if body.leader != leader:
@@ -106,7 +107,15 @@ async def switch(services: Services, caller: Caller, body: SwitchoverAsked) -> R
     done = await changes.switchover(services, caller, Response(), wish, WAIT_S)
     if done.status == "scheduled":
         return PlainTextResponse("Switchover scheduled", status_code=202)
-    return PlainTextResponse(f'Successfully switched over to "{done.new_primary}"')
+    to = done.new_primary or leader_of(services.herd.facts())
+    return PlainTextResponse(f'Successfully switched over to "{to}"')
+
+
+def leader_of(facts: Facts) -> NodeId | None:
+    """Whom Patroni calls the leader: of a standby cluster, who streams from the remote."""
+    if facts.follows is not None:
+        return facts.follows.leader
+    return facts.leader.node if facts.leader is not None else None
 
 
 def named_candidate(facts: Facts, body: SwitchoverAsked) -> None:
@@ -154,7 +163,7 @@ async def restart(services: ServicesDep, caller: OperatorDep, body: RestartBody)
     wanted = number_of(body.postgres_version)
     if body.schedule is not None:
         with_zone(body.schedule)
-    facts = await current_facts(services)
+    await current_facts(services)
     if body.schedule is None:
         meets(services, body, wanted)
     asked = work.RestartRequest(
@@ -167,7 +176,6 @@ async def restart(services: ServicesDep, caller: OperatorDep, body: RestartBody)
     )
     if body.schedule is not None:
         return PlainTextResponse("Restart scheduled", status_code=202)
-    del facts
     return told(await ended(services, made.id, wait_s))
 
 
@@ -305,5 +313,5 @@ async def set_config(
         await slotcalls.drop(name, services, caller, response, slotcalls.DONE_S)
     if wanted.pause is not None and wanted.pause is not facts.paused:
         await (upkeep.pause if wanted.pause else upkeep.resume)(services, caller)
-    shown = patroniviews.config(services.herd.facts())
+    shown = patroniviews.config(services.herd.facts(), shows_access=True)
     return Response(shown.model_dump_json(exclude_none=True), media_type="application/json")

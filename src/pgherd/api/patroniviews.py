@@ -329,14 +329,14 @@ def history(facts: Facts) -> list[list[int | str]]:
     return lines
 
 
-def config(facts: Facts) -> schema.PatroniConfig:
+def config(facts: Facts, *, shows_access: bool) -> schema.PatroniConfig:
     """What the cluster agreed on; what is each node's own is not in it."""
     now, mode = newest(facts), facts.mode_wanted or facts.mode
     return schema.PatroniConfig(
         postgresql=schema.PatroniPostgresql(
             parameters=dict(sorted(now.parameters.items())),
-            pg_hba=list(now.hba) if now.hba_whole else None,
-            pg_ident=list(now.ident) or None,
+            pg_hba=list(now.hba) if now.hba_whole and shows_access else None,
+            pg_ident=(list(now.ident) or None) if shows_access else None,
         ),
         pause=facts.paused,
         synchronous_mode=False if mode is Mode.ASYNC else "quorum",

@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pgherd.daemon.asking import Question
 from pgherd.model.facts import Member
 from pgherd.model.ids import Instant, NodeId
@@ -90,12 +92,10 @@ class VitalsWatch:
         counters = self._node.control.counters() if self._node.control is not None else None
         if counters is not None:
             process["proxy"] = counters.rss_bytes
-        return Vitals(
-            memory=self._memory,
-            peers=self._reach.seen(),
-            oom_kills=self._oom_kills,
-            process_bytes=process,
-        )
+        return msgspec.structs.replace(self._outside(), process_bytes=process)
+
+    def _outside(self) -> Vitals:
+        return Vitals(memory=self._memory, peers=self._reach.seen(), oom_kills=self._oom_kills)
 
     def warnings(self, agent: Agent) -> list[str]:
         """What people should know; of a server that does not run nobody expects an answer."""
@@ -108,7 +108,7 @@ class VitalsWatch:
         expected |= {
             (node, "postgresql") for node, report in fresh.items() if report.server.state in UP
         }
-        return self.now().warnings(expected=frozenset(expected))
+        return self._outside().warnings(expected=frozenset(expected))
 
     @property
     def _me(self) -> NodeId:

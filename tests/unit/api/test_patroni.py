@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import pytest
 from msgspec.structs import replace
 
+from pgherd.api.guard import ApiToken, Role
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Handover, Mode
@@ -358,6 +360,19 @@ def test_the_configuration_is_patched_and_put(herd, client):
     shown = client.put("/config", content=body).json()
     assert shown["postgresql"]["parameters"] == {"work_mem": "9MB"}
     assert shown["postgresql"]["pg_hba"] == ["host all all all md5"]
+
+
+def test_who_may_log_in_is_shown_to_viewers(herd, client, make_client):
+    """A tool without a token sees the configuration, but no line of pg_hba.conf."""
+    herd.react = told
+    lines = {"pg_hba": ["host all all all md5"], "parameters": {"work_mem": "9MB"}}
+    assert client.patch("/config", json={"postgresql": lines}).status_code == 200
+    root = ApiToken("root", Role.VIEWER, hashlib.sha256(b"root").hexdigest())
+    guarded = make_client(herd, tokens=(root,))
+    shown = guarded.get("/config").json()["postgresql"]
+    assert (shown["parameters"], "pg_hba" in shown) == ({"work_mem": "9MB"}, False)
+    shown = guarded.get("/config", headers={"Authorization": "Bearer root"}).json()["postgresql"]
+    assert shown["pg_hba"] == ["host all all all md5"]
 
 
 async def in_place(herd) -> None:

@@ -182,6 +182,25 @@ def test_a_switchover_moves_the_standby_leader(away: Any, client: TestClient) ->
     assert again.json()["code"] == "no_candidate"
 
 
+def test_a_switchover_for_later_is_refused(away: Any, client: TestClient) -> None:
+    """It was done at once, whatever it said."""
+    later = {"candidate": "n2", "scheduled_at": "+1h"}
+    answer = client.post("/api/v1/cluster/switchover", json=later)
+    assert (answer.status_code, answer.json()["code"]) == (412, "standby_cluster")
+    assert away.current.follows is not None
+    assert away.current.follows.leader == N1
+
+
+def test_patronis_switchover_names_the_standby_leader(away: Any, client: TestClient) -> None:
+    away.react = moved
+    wrong = client.post("/switchover", json={"leader": "n2", "candidate": "n3"})
+    assert wrong.status_code == 412
+    answer = client.post("/switchover", json={"leader": "n1", "candidate": "n2"})
+    assert (answer.status_code, answer.text) == (200, 'Successfully switched over to "n2"')
+    assert away.current.follows is not None
+    assert away.current.follows.leader == N2
+
+
 def test_where_clients_go(away: Any) -> None:
     """Reads to all members, writes nowhere, and at once with the reason."""
     now = Instant(away.clock_ms)

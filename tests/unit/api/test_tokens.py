@@ -137,6 +137,7 @@ def test_every_change_is_told_and_no_question(upgraded, make_client):
     client.post(path, json={"candidate": "n9"}, headers=AS_ROOT)
     client.post(path, headers=bearer("nobody"))
     client.post("/api/v1/tokens", content=b"{", headers=AS_ROOT)
+    client.delete("/api/v1/replication/slots/plan", headers=AS_ROOT)
     said = [
         (one.caller.name if one.caller else None, one.what, one.status, one.code) for one in told
     ]
@@ -146,6 +147,7 @@ def test_every_change_is_told_and_no_question(upgraded, make_client):
         ("root", switchover, 404, "unknown_node"),
         (None, switchover, 401, "unauthenticated"),
         ("root", "POST /api/v1/tokens", 422, "invalid"),
+        ("root", "DELETE /api/v1/replication/slots/plan", 404, "unknown_slot"),
     ]
     assert (told[0].request_id, told[0].address) == ("r1", "testclient")
 
