@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 from segment import SUBNET, SUBNET6, Segment, require, until
+from wired import Wired
 
 from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
-from pgherd.proof.herd import LocalHerd
 
 PRIMARY, REPLICA, PROXY = f"{SUBNET}.100", f"{SUBNET}.101", f"{SUBNET6}102"
 NODES = ("n1", "n2", "n3")
@@ -24,27 +24,15 @@ GONE_S = 20.0
 """Longer than a kernel keeps an address whose agent is dead, by far."""
 
 
-class OnEthernet(LocalHerd):
+class OnEthernet(Wired):
     """Three nodes on one Ethernet; the last has no rights on its network, and never leads."""
-
-    def __init__(self, segment: Segment) -> None:
-        self.segment = segment
-        super().__init__(len(NODES), hosts=list(segment.hosts.values()))
-        for name, place in self.places.items():
-            values = layout.merge(layout.read_settings(place), self.more(name))
-            layout.write_settings(place, values)
 
     def more(self, name: str) -> dict[str, Any]:
         """What is different from a node of any other herd."""
-        host = self.segment.hosts[name]
         followed = {PRIMARY: "primary", REPLICA: "replica", PROXY: "proxy"}
-        return {
+        mine = {
             "node": {
-                "address": {
-                    "advertise": host,
-                    "postgresql": {"listen": "0.0.0.0"},
-                    "proxy": {"listen": "::"},
-                },
+                "address": {"proxy": {"listen": "::"}},
                 "tags": {"nofailover": name == POOR},
             },
             "vip": [
@@ -56,10 +44,11 @@ class OnEthernet(LocalHerd):
                 for address, what in followed.items()
             ],
         }
+        return layout.merge(super().more(name), mine)
 
     def _wrap(self, name: str) -> list[str]:
         bare = ["setpriv", "--bounding-set=-net_admin,-net_raw"] if name == POOR else []
-        return [*self.segment.wrap(name), *bare]
+        return [*super()._wrap(name), *bare]
 
     def owner(self, address: str) -> str | None:
         """Who has an address, as the API says."""

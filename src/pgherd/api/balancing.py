@@ -52,8 +52,8 @@ def lag_of(text: str | None) -> int | None:
 
 
 def leads(seen: Seen) -> bool:
-    """Whether this node is the established primary."""
-    return views.is_primary(seen, seen.me)
+    """Whether this node is the established primary, and no other can have been elected since."""
+    return views.is_primary(seen, seen.me) and views.is_assured(seen)
 
 
 def leads_standbys(seen: Seen) -> bool:

@@ -31,7 +31,7 @@ from pgherd.api.times import iso
 from pgherd.model.facts import Facts, Kind, Member, Phase
 from pgherd.model.ids import CLOSED_NAME, Instant, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
-from pgherd.plan import look
+from pgherd.plan import assurance, look
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
 from pgherd.plan.truth import Standing
@@ -110,7 +110,8 @@ def is_healthy(seen: Seen, member: Member) -> bool:
         return True
     if member.kind is Kind.PROXY:
         return report.proxy_healthy
-    serves = is_primary(seen, member.node) or is_streaming(seen, member.node)
+    leads = is_primary(seen, member.node) and is_assured(seen)
+    serves = leads or is_streaming(seen, member.node)
     serves = serves or feeding.waits_out_its_delay(seen, report)
     return serves and report.server.healthy
 
@@ -254,6 +255,13 @@ def raft_voters(seen: Seen) -> list[str]:
 def has_quorum(seen: Seen) -> bool:
     """Whether consensus can commit, as far as this node knows: it hears a Raft leader."""
     return seen.raft.leader is not None
+
+
+def is_assured(seen: Seen) -> bool:
+    """Whether the ledger's primary may still be taken for the primary (`plan.assurance`)."""
+    leader = seen.facts.leader
+    report = seen.fresh(leader.node) if leader is not None else None
+    return assurance.is_assured(seen.facts, report, knows_leader=has_quorum(seen))
 
 
 def primary_of(seen: Seen) -> NodeId | None:

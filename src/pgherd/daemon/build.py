@@ -29,7 +29,7 @@ from pgherd.daemon.memberfile import MemberKeeper, declare_lost
 from pgherd.daemon.ownrecord import OwnRecord
 from pgherd.daemon.port import answering, attached
 from pgherd.daemon.reports import Reports
-from pgherd.daemon.routing import HOLD_SLACK_MS, snapshot
+from pgherd.daemon.routing import Routing
 from pgherd.daemon.securing import Securing
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
@@ -38,7 +38,7 @@ from pgherd.daemon.verifiers import VerifierSource
 from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
-from pgherd.model.ids import Instant, NodeId, RaftId, Term
+from pgherd.model.ids import NodeId, RaftId, Term
 from pgherd.model.observation import Observation
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Copied
@@ -50,7 +50,6 @@ from pgherd.postgres.files import make_directory
 from pgherd.postgres.passwords import read_passwords
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
-from pgherd.route.choose import Snapshot
 from pgherd.store.base import StoreWentBack
 from pgherd.store.replica import BIRTH_INDEX, Replica
 from pgherd.telemetry import durations, logs
@@ -126,7 +125,8 @@ class Node:
         self.agent = self._make_agent()
         self.agent.reports.heed(settings.node.tags)
         self.securing, self.archiving = Securing(self), Archiving(self)
-        self.port = attached(self, snapshot=self._snapshot)
+        self.routing = Routing(self.agent)
+        self.port = attached(self, snapshot=self.routing.now)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
         self.keeper = MemberKeeper(
@@ -359,22 +359,11 @@ class Node:
         self._publish()
         self.hooks.look()
 
-    def _snapshot(self) -> Snapshot:
-        return snapshot(
-            self.agent.facts,
-            self.agent.reports.newest,
-            me=self.me,
-            silent_after_ms=self.agent.policy.detect_ms,
-            shunned=self.agent.split_brain.nodes,
-            hold_until=Instant(self.agent.hold.since + self.agent.policy.hold_ms + HOLD_SLACK_MS),
-            now=now_ms(),
-        )
-
     def _publish(self) -> None:
         """Tell the proxy where sessions may go; of a removed node's old facts it hears no more."""
         self.rotation.look()
         if self.control is not None and not self.agent.removed and self.amnesia is None:
-            self.control.publish(self._snapshot())
+            self.control.publish(self.routing.now())
 
     # --- life ------------------------------------------------------------------------------------
 

@@ -124,6 +124,18 @@ def test_reads_say_as_of_when_or_ask_the_quorum(herd, client):
     assert "dcs_last_seen" not in client.get("/patroni").json()
 
 
+def test_who_hears_of_nobody_is_primary_while_commits_are_acknowledged(herd, client):
+    """Then another one may have been elected."""
+    herd.has_quorum = False
+    assert client.get("/primary").status_code == 200
+    herd.report_server(N1, senders=())
+    herd.lease_left(N1, 9000)  # an election waits for its end only where no commit is waited for
+    for path in ("/primary", "/leader", "/read-write", "/health"):
+        assert client.get(path).status_code == 503, path
+    herd.has_quorum = True
+    assert client.get("/primary").status_code == 200
+
+
 def test_a_cluster_for_development_is_asked_for(herd, make_client):
     """By its own command line; what that refuses is told in its words, and a name is needed."""
     asked: list[list[str]] = []

@@ -205,7 +205,13 @@ def test_where_clients_go(away: Any) -> None:
     """Reads to all members, writes nowhere, and at once with the reason."""
     now = Instant(away.clock_ms)
     given = snapshot(
-        away.current, away.heard, me=N2, silent_after_ms=1500, now=now, hold_until=Instant(0)
+        away.current,
+        away.heard,
+        me=N2,
+        silent_after_ms=1500,
+        now=now,
+        hold_until=Instant(0),
+        assured_at=now,
     )
     assert given.primary is None
     assert [(one.name, one.lag_bytes, one.usable) for one in given.replicas] == [

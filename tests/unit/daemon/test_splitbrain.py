@@ -96,6 +96,7 @@ def routes(reports: dict[NodeId, Heard], shunned: frozenset[NodeId]) -> tuple[st
         shunned=shunned,
         hold_until=NOW,
         now=NOW,
+        assured_at=NOW,
     )
     return seen.primary.name if seen.primary else "", [one.name for one in seen.replicas]
 
