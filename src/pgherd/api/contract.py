@@ -33,7 +33,7 @@ ERRORS = {
     412: "Something that it needs is not so.",
     413: "The body is too large.",
     422: "The request says what cannot be.",
-    429: "Too many changes from this address.",
+    429: "Too many changes from this address, or too many who follow.",
     503: "No quorum, no primary, or not in time.",
 }
 REF = {"$ref": "#/components/schemas/Failure"}
@@ -42,6 +42,14 @@ LOOKS = (400, 413, 422, 503)
 NAMES = (404,)
 RIGHTS = (401, 403)
 CHANGES = (409, 412, 429)
+MORE = {
+    "/metrics": {404},
+    "/join/ca": {404},
+    "/api/v1/join/ca": {404},
+    "/api/v1/events": {429},
+}
+"""What else single calls can answer."""
+
 ABOUT = """The API of one pgherd daemon; every daemon answers every call, wherever it arrives.
 
 Times are ISO 8601 in UTC, units stand last in names, `epoch` is the number of a reign. Errors have
@@ -119,7 +127,7 @@ def errors_of(route: APIRoute, role: str | None) -> set[int]:
         found |= {*RIGHTS, *NAMES}
     if (route.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
         found |= {*CHANGES, *NAMES}
-    return found | {404} if route.path in ("/metrics", "/join/ca", "/api/v1/join/ca") else found
+    return found | MORE.get(route.path, set())
 
 
 def answer(route: APIRoute, status: int) -> dict[str, Any]:
