@@ -91,6 +91,13 @@ def find_target(*, api_url: str | None, config: str | None, context: str | None 
     return Target(urls=urls, token=token if own else "", ca=ca, cert=cert, key=key)
 
 
+def is_sent_elsewhere(*, api_url: str | None, context: str | None) -> bool:
+    """Whether an address was named: what answers there need not be this node's cluster."""
+    return bool(
+        api_url or context or os.environ.get("PGHERD_CONTEXT") or os.environ.get("PGHERD_API_URL")
+    )
+
+
 def from_context(name: str | None) -> Target:
     """Where a login led, the last one unless it is named; without urls where there was none."""
     from pgherd.cli.contexts import target_of

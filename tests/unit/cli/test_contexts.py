@@ -152,6 +152,69 @@ def test_psql_is_run_with_it(served, pgherd, tmp_path, monkeypatch):
     assert (missing.code, "pgherd dsn" in missing.err) == (2, True)
 
 
+PSQL = """#!/bin/sh
+echo "password=${PGPASSWORD-none}"
+"""
+
+
+@pytest.fixture
+def node(herd, fakes, serving, tmp_path):
+    """A node whose configuration has the superuser's password, and its API."""
+    with serving(fakes.make_app(herd)) as served:
+        (tmp_path / "superuser").write_text("the node's own")
+        values = {
+            "version": 1,
+            "cluster": {"name": "main"},
+            "node": {"name": "n1", "address": "127.0.0.1"},
+            "api": {"port": served.port},
+            "raft": {"data_dir": "/srv/n1/raft", "members": ["n1=127.0.0.1:8300"]},
+            "postgresql": {
+                "data_dir": "/srv/n1/pgdata",
+                "superuser": {"password": f"file:{tmp_path / 'superuser'}"},
+            },
+        }
+        config = tmp_path / "pgherd.yaml"
+        config.write_text(yaml.safe_dump(values))
+        yield config, served.url
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "has"),
+    [
+        ((), {}, True),
+        (("--user", "ann"), {}, False),
+        (("--api-url", "URL"), {}, False),
+        ((), {"PGHERD_API_URL": "URL"}, False),
+        (("--context", "far"), {}, False),
+        ((), {"PGHERD_CONTEXT": "far"}, False),
+    ],
+)
+def test_the_nodes_password_stays_with_its_own_cluster(
+    node, pgherd, tmp_path, argv, environment, has
+):
+    """psql has it where the node's own API was asked, and nowhere else."""
+    config, url = node
+    assert pgherd("login", url, "--name", "far").code == 0
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "psql"
+    program.write_text(PSQL)
+    program.chmod(0o755)
+    own = {"PATH": f"{program.parent}:/usr/bin:/bin", "PGHERD_CONFIG": str(config)}
+    more = {name: value.replace("URL", url) for name, value in environment.items()}
+    words = [word.replace("URL", url) for word in argv]
+    env = {name: value for name, value in os.environ.items() if name != "PGPASSWORD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pgherd.cli.main", "psql", *words],
+        env={**env, **own, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    wanted = "the node's own" if has else "none"
+    assert (done.returncode, done.stdout) == (0, f"password={wanted}\n"), done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(served, pgherd, shell):
     """The script is one of that shell, and what it calls completes commands and nodes."""
