@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pgherd.api.guard import ApiToken, Role
+from pgherd.api.guard import Access, ApiToken, Role
 from pgherd.api.serve import ServeTls
 from pgherd.model.ids import NodeId
-from pgherd.pki.authority import make_ca, make_node_certificate
+from pgherd.pki.authority import make_ca, make_client_certificate, make_node_certificate
 
 TOKEN = "vera's own"
 
@@ -116,6 +116,55 @@ def test_the_authority_travels_with_the_context(herd, fakes, serving, pgherd, tm
         assert pgherd("login", served.url, "--ca", tmp_path / "ca").code == 0
         (tmp_path / "ca").unlink()
         assert pgherd("nodes").code == 0
+
+
+def test_a_certificate_of_the_environment_is_shown(
+    herd, fakes, serving, pgherd, tmp_path, monkeypatch
+):
+    """At login and with a context, before a token that is kept; PGHERD_TOKEN counts before it."""
+    ca = make_ca("main")
+    node = make_node_certificate(ca, NodeId("n1"), ["127.0.0.1"])
+    bob = make_client_certificate(ca, "bob", "viewer", days=1)
+    for name, issued in (("node", node), ("bob", bob)):
+        (tmp_path / f"{name}.crt").write_bytes(issued.certificate_pem)
+        (tmp_path / f"{name}.key").write_bytes(issued.key_pem)
+    (tmp_path / "ca.crt").write_bytes(ca.certificate_pem)
+    tls = ServeTls(*(tmp_path / name for name in ("node.crt", "node.key", "ca.crt")))
+    vera = ApiToken("vera", Role.VIEWER, hashlib.sha256(TOKEN.encode()).hexdigest())
+    app = fakes.make_app(herd, tokens=(vera,), access=Access(takes_certificates=True))
+    (tmp_path / "token").write_text(TOKEN)
+    with serving(app, tls) as served:
+        login = ("login", served.url, "--ca", tmp_path / "ca.crt")
+        assert pgherd(*login).code == 6
+        monkeypatch.setenv("PGHERD_CERT", str(tmp_path / "bob.crt"))
+        monkeypatch.setenv("PGHERD_KEY", str(tmp_path / "bob.key"))
+        bare = pgherd(*login, "--name", "bare")
+        assert (bare.code, "PGHERD_CERT" in bare.err) == (0, True), bare.err
+        assert pgherd("nodes").code == 0
+        assert pgherd(*login, "--name", "full", "--token-file", tmp_path / "token").code == 0
+        monkeypatch.setenv("PGHERD_CERT", str(tmp_path / "node.crt"))
+        monkeypatch.setenv("PGHERD_KEY", str(tmp_path / "node.key"))
+        assert pgherd("nodes", "--context", "full").code == 6, "a node's has no role"
+        monkeypatch.setenv("PGHERD_TOKEN", TOKEN)
+        assert pgherd("nodes", "--context", "bare").code == 0
+        for name in ("CERT", "KEY", "TOKEN"):
+            monkeypatch.delenv(f"PGHERD_{name}")
+        assert pgherd("nodes", "--context", "full").code == 0
+        assert pgherd("nodes", "--context", "bare").code == 6
+
+
+def test_two_places_to_ask_are_refused(served, pgherd, monkeypatch):
+    """--context beside --api-url; where one of them is a variable the option counts."""
+    assert pgherd("login", served.url).code == 0
+    both = pgherd("nodes", "--context", "main", "--api-url", served.url)
+    assert (both.code, "leave one of them out" in both.err) == (2, True)
+    for variable, value, words in (
+        ("PGHERD_CONTEXT", "nowhere", ("--api-url", served.url)),
+        ("PGHERD_API_URL", "http://127.0.0.1:1", ("--context", "main")),
+    ):
+        with monkeypatch.context() as during:
+            during.setenv(variable, value)
+            assert pgherd("nodes", *words).code == 0
 
 
 def test_connection_strings(served, pgherd):
