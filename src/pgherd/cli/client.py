@@ -210,9 +210,8 @@ class Api:
     def _client(self, timeout_s: float) -> httpx2.Client:
         import httpx2
 
-        token = self._target.token
         return httpx2.Client(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=bearer(self._target.token),
             timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             verify=trust(self._target.ca, cert=self._target.cert, key=self._target.key),
             trust_env=False,
@@ -235,6 +234,16 @@ class Api:
         raise unreachable(self._target.urls, trouble) from trouble
 
 
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a token; none without one."""
+    if not (token.isascii() and token.isprintable()):
+        raise OperatorError(
+            "the token has characters that no token has",
+            "copy it anew: PGHERD_TOKEN, or pgherd login",
+        )
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def trust(ca: str, *, cert: str = "", key: str = "") -> ssl.SSLContext | bool:
     """Whom to believe, and what to show."""
     if not ca and not cert:
@@ -248,7 +257,11 @@ def trust(ca: str, *, cert: str = "", key: str = "") -> ssl.SSLContext | bool:
         elif ca:
             context.load_verify_locations(ca)
     except OSError as error:
-        raise OperatorError(f"cannot read the CA certificate {ca}: {error}") from error
+        raise OperatorError(
+            f"cannot use the CA certificate {ca if not ca.startswith(PEM) else 'of the context'}:"
+            f" {error}",
+            "name ca.crt of any node: PGHERD_CA, or pgherd login URL --ca FILE",
+        ) from error
     try:
         if cert:
             context.load_cert_chain(cert, key or None)

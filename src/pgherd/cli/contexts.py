@@ -64,8 +64,10 @@ def read() -> Known:
     except FileNotFoundError:
         return Known()
     except OSError as error:
-        raise OperatorError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise OperatorError(
+            f"cannot read {path}: {error.strerror}", "make it yours, or ask with --api-url URL"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise OperatorError(
             f"{path} is broken: {error}", "remove it, then: pgherd login"
         ) from error
@@ -83,7 +85,9 @@ def write(known: Known) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, text.encode())
     except OSError as error:
-        raise OperatorError(f"cannot write {path}: {error.strerror}") from error
+        raise OperatorError(
+            f"cannot write {path}: {error.strerror}", "set XDG_CONFIG_HOME to a directory of yours"
+        ) from error
 
 
 def target_of(name: str | None) -> Target | None:
@@ -146,13 +150,15 @@ def login(
 
 def given_token(file: str | None) -> str:
     """From a file, the environment, or a person; "" where nobody can be asked, or needs to be."""
-    if file == "-":
-        return sys.stdin.readline().strip()
     if file is not None:
         try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise OperatorError(f"cannot read {file}: {error.strerror}") from error
+            source = sys.stdin.buffer.readline() if file == "-" else Path(file).read_bytes()
+            return source.decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatorError(
+                f"cannot read a token from {file}: {error}",
+                "it is a text file with the token alone; or set PGHERD_TOKEN",
+            ) from error
     if token := os.environ.get("PGHERD_TOKEN", ""):
         return token
     if os.environ.get("PGHERD_CERT") or not sys.stdin.isatty():
@@ -167,9 +173,11 @@ def pem_of(file: str | None) -> str:
     try:
         text = Path(file).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise OperatorError(f"cannot read the CA certificate {file}: {error}") from error
+        raise OperatorError(
+            f"cannot read the CA certificate {file}: {error}", "it is pki/ca.crt of any node"
+        ) from error
     if "-----BEGIN CERTIFICATE-----" not in text:
-        raise OperatorError(f"{file} is no certificate", "it is ca.crt beside a node's secrets")
+        raise OperatorError(f"{file} is no certificate", "it is pki/ca.crt of any node")
     return text
 
 

@@ -102,6 +102,27 @@ def test_a_file_that_others_can_read_is_refused(served, pgherd, tmp_path):
     assert (result.code, "chmod 600" in result.err) == (2, True)
 
 
+def test_what_is_no_text_is_a_clear_error(served, pgherd, tmp_path, monkeypatch):
+    """A token's file, a variable, the kept contexts, a CA: each says what to do next."""
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\xff\xfe\x00")
+    for words in (("--token-file", broken), ("--token-file", tmp_path), ("--ca", broken)):
+        refused = pgherd("login", served.url, *words)
+        assert (refused.code, "next: " in refused.err) == (2, True), refused.err
+    with monkeypatch.context() as during:
+        during.setenv("PGHERD_TOKEN", "tök")
+        refused = pgherd("nodes", "--api-url", served.url)
+        assert (refused.code, "PGHERD_TOKEN" in refused.err) == (2, True), refused.err
+    with monkeypatch.context() as during:
+        during.setenv("PGHERD_CA", str(broken))
+        refused = pgherd("nodes", "--api-url", served.url)
+        assert (refused.code, "PGHERD_CA" in refused.err) == (2, True), refused.err
+    assert pgherd("login", served.url).code == 0
+    kept(tmp_path).write_bytes(broken.read_bytes())
+    refused = pgherd("nodes")
+    assert (refused.code, "pgherd login" in refused.err) == (2, True), refused.err
+
+
 def test_the_authority_travels_with_the_context(herd, fakes, serving, pgherd, tmp_path):
     """HTTPS is checked against it, though its file is gone."""
     ca = make_ca("main")
