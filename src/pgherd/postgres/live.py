@@ -6,6 +6,8 @@ A live parameter counts only after it was read back from the server, with the fi
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import LiteralString
 
@@ -15,10 +17,15 @@ from pgherd.postgres.session import Session
 
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 5.0
+MARK = "pgherd.told"
+"""A parameter of ours without any effect: its value says which writing of the files was read."""
 SETTINGS_SQL: LiteralString = """
 SELECT name, setting, source, coalesce(sourcefile, ''), context
 FROM pg_settings WHERE name = ANY($1)
 """
+
+MARK_SQL: LiteralString = "SELECT coalesce(current_setting($1, true), '')"
 
 COMMIT_SQL: LiteralString = """
 SELECT sourcefile FROM pg_file_settings WHERE lower(name) = 'synchronous_commit'
@@ -106,3 +113,22 @@ async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") 
         if not found or late or (alert and any(alert in text for text in found)):
             return "; ".join(found)
         await asyncio.sleep(VERIFY_POLL_S)
+
+
+def new_mark() -> dict[str, str]:
+    """The mark of the next writing of the files."""
+    return {MARK: secrets.token_hex(4)}
+
+
+async def unread(acting: Session, mark: Mapping[str, str]) -> str:
+    """Wait until the files with this mark were read; "" then, else what is wrong.
+
+    The postmaster reads before it tells its children, and takes no connection in between: when a
+    session shows the mark, whoever connects later meets new parameters and access lines.
+    """
+    deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_S
+    while await acting.row(MARK_SQL, [MARK]) != (mark[MARK],):
+        if asyncio.get_running_loop().time() > deadline:
+            return f"its files were not read again within {READ_TIMEOUT_S:g} s"
+        await asyncio.sleep(VERIFY_POLL_S)
+    return ""

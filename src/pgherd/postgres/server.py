@@ -101,8 +101,8 @@ class PostgresServer:
         self.control: ControlData | None = None
         """What pg_control said before the running server was started, or taken over."""
         self.live: dict[str, str] = live.parameters_of(CLOSED_NAMES, None, None)
-        login = Login(str(socket_dir), port, settings.superuser, settings.database)
-        self.login = login
+        self._mark: dict[str, str] = {}
+        self.login = login = Login(str(socket_dir), port, settings.superuser, settings.database)
         self.watching = Session(login)
         self.acting = Session(login, statement_timeout_ms=60_000)
         self.reading = Session(login, statement_timeout_ms=2_000)
@@ -273,14 +273,15 @@ class PostgresServer:
     async def reconfigure(self, settings: ServerSettings) -> tuple[str, ...]:
         """Use new settings as far as a reload can; return the parameters that wait for a restart.
 
-        Access lines and passfile count at once.
+        It returns when whoever connects meets them, access lines and passfile included.
         """
         await accesscheck.take_up(self, settings)
         self.settings = settings
         await asyncio.to_thread(conf.write_passfile, settings, user=self.user)
+        self._mark = live.new_mark()
         await self._apply(self.live)
         self._checked_at = 0.0
-        problem = await waiting.unusable(self.acting)
+        problem = await waiting.unusable(self.acting, self._mark)
         if problem:
             raise PostgresError(f"PostgreSQL does not take all of its parameters: {problem}")
         applied = await waiting.look(self.acting, self._effective().values)
@@ -400,8 +401,8 @@ class PostgresServer:
 
     def _effective(self) -> parameters.Effective:
         place = Place(str(self.data_dir), self.port, str(self.socket_dir))
-        major = self.binaries.major
-        return parameters.effective(self.settings, place, self.live, self._demanded, major)
+        now = self.live | self._mark
+        return parameters.effective(self.settings, place, now, self._demanded, self.binaries.major)
 
     async def _must_be_startable(self) -> ControlData:
         state = await self.state()

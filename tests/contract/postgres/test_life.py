@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -176,6 +177,28 @@ def test_new_settings_count_at_once_or_are_named_as_waiting(lab, play):
     play(story())
 
 
+def test_a_reload_ends_when_the_server_has_read_its_files(lab, play):
+    """However late that is: what waits for a restart is named, and who connects meets the rest."""
+
+    async def story():
+        server = await lab.primary("a")
+        wishes = {"work_mem": "8MB", "shared_buffers": "20MB"}
+        new = msgspec.structs.replace(server.settings, parameters=wishes)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            asyncio.get_running_loop().call_later(0.5, os.kill, server.pid, signal.SIGCONT)
+            assert await server.reconfigure(new) == ("shared_buffers",)
+            assert (await server.acting.row("SHOW work_mem")) == ("8MB",)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await server.reading.close()
+        assert (await server.reading.row("SHOW work_mem")) == ("8MB",)
+        hidden = await server.acting.rows("SELECT 1 FROM pg_settings WHERE name LIKE 'pgherd%'")
+        assert hidden == [], "operators see their own parameters only"
+
+    play(story())
+
+
 def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
     """A second object for the same directory takes pid and names over, and sees the death."""
 
@@ -216,21 +239,28 @@ def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
 
 
 @pytest.mark.fault(16)
-def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
+def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play, wait_until):
     """SIGSTOP: the probe says hung in its time; no free connection: full, which is alive."""
 
     async def story():
         server = await lab.primary("a", parameters={"max_connections": "8"})
-        guests = [Session(server.login) for _ in range(8)]
-        for guest in guests[:-2]:
-            await guest.rows("SELECT 1")
-        with pytest.raises(PostgresError):
-            await asyncio.gather(*(guest.rows("SELECT 1") for guest in guests[-2:]))
-        assert await server.probe() is Probe.FULL
+        guests = [Session(server.login) for _ in range(9)]
+
+        async def is_full():
+            for guest in guests:
+                with contextlib.suppress(PostgresError):
+                    await guest.rows("SELECT 1")
+            return await server.probe() is Probe.FULL
+
+        async def has_room():
+            with contextlib.suppress(PostgresError):
+                return await server.look()
+
+        await wait_until("every seat is taken", is_full)
         assert Probe.FULL.is_alive
         for guest in guests:
             await guest.close()
-        await server.look()
+        await wait_until("the guests have left", has_room)
         backend = server.watching.backend_pid
         assert processes.belongs(backend, server.data_dir)
         os.kill(server.pid, signal.SIGSTOP)
