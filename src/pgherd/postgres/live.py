@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import LiteralString
 
 from pgherd.postgres import conf, failoverslots
 from pgherd.postgres import settings as parameters
+from pgherd.postgres.pending import unusable
 from pgherd.postgres.session import Session
 
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 5.0
 MARK = "pgherd.told"
 """A parameter of ours without any effect: its value says which writing of the files was read."""
 SETTINGS_SQL: LiteralString = """
@@ -97,9 +96,17 @@ async def commit_elsewhere(session: Session) -> list[str]:
     return [f"{parameters.COMMIT} is set in {file}" for file in files if file != conf.CONF]
 
 
+def new_mark() -> dict[str, str]:
+    """The mark of the next writing of the files."""
+    return {MARK: secrets.token_hex(4)}
+
+
 async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") -> str:
     """Read the live parameters back until they are as wanted; else say what is wrong.
 
+    The mark stands for all that cannot be compared. The postmaster reads before it tells its
+    children, and takes no connection in between: when a session of ours shows the mark, whoever
+    connects later meets new parameters and access lines.
     alert: a word in what is wrong for which waiting longer is no use.
     """
     names = sorted(parameters.RELOADABLE & set(wanted))
@@ -108,27 +115,18 @@ async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") 
         rows = await acting.rows(SETTINGS_SQL, [names])
         found = [text for text in (wrong(row, wanted) for row in rows) if text]
         if not found:
-            found = await commit_elsewhere(acting)
+            found = await commit_elsewhere(acting) or await unread(acting, wanted)
         late = asyncio.get_running_loop().time() > deadline
-        if not found or late or (alert and any(alert in text for text in found)):
+        if not found or (alert and any(alert in text for text in found)):
             return "; ".join(found)
+        if late:
+            return "; ".join([*found, await unusable(acting)]).removesuffix("; ")
         await asyncio.sleep(VERIFY_POLL_S)
 
 
-def new_mark() -> dict[str, str]:
-    """The mark of the next writing of the files."""
-    return {MARK: secrets.token_hex(4)}
-
-
-async def unread(acting: Session, mark: Mapping[str, str]) -> str:
-    """Wait until the files with this mark were read; "" then, else what is wrong.
-
-    The postmaster reads before it tells its children, and takes no connection in between: when a
-    session shows the mark, whoever connects later meets new parameters and access lines.
-    """
-    deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_S
-    while await acting.row(MARK_SQL, [MARK]) != (mark[MARK],):
-        if asyncio.get_running_loop().time() > deadline:
-            return f"its files were not read again within {READ_TIMEOUT_S:g} s"
-        await asyncio.sleep(VERIFY_POLL_S)
-    return ""
+async def unread(acting: Session, wanted: dict[str, str]) -> list[str]:
+    """Whether the files are not those that were read last, where they have a mark."""
+    mark = wanted.get(MARK, "")
+    if not mark or await acting.row(MARK_SQL, [MARK]) == (mark,):
+        return []
+    return ["its files were not read again"]

@@ -6,13 +6,12 @@ because the command line set it, is compared with what the next start would pass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import LiteralString
 
 import msgspec
 
 from pgherd.model.pgconfig import MATCHED, Pending, Running
-from pgherd.postgres import live
 from pgherd.postgres.lowering import NO_HOT_STANDBY
 from pgherd.postgres.session import Session
 from pgherd.postgres.settings import AT_LEAST
@@ -79,12 +78,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(name for part in text.split(",") if (name := part.strip().strip('"')))
 
 
-async def unusable(session: Session, mark: Mapping[str, str]) -> str:
-    """What the server cannot use of its files, in its own words; "" when there is nothing.
-
-    Asked when it has read them: before, it shows nothing as pending. mark: as of `live.new_mark`.
-    """
-    unread = await live.unread(session, mark)
+async def unusable(session: Session) -> str:
+    """What the server cannot use of its files, in its own words; "" when there is nothing."""
     rows = await session.rows(UNUSABLE_SQL)
-    said = "; ".join(f"{name}: {error}" if name else str(error) for name, error in rows)
-    return said or unread
+    return "; ".join(f"{name}: {error}" if name else str(error) for name, error in rows)

@@ -278,10 +278,9 @@ class PostgresServer:
         await accesscheck.take_up(self, settings)
         self.settings = settings
         await asyncio.to_thread(conf.write_passfile, settings, user=self.user)
-        self._mark = live.new_mark()
         await self._apply(self.live)
         self._checked_at = 0.0
-        problem = await waiting.unusable(self.acting, self._mark)
+        problem = await waiting.unusable(self.acting)
         if problem:
             raise PostgresError(f"PostgreSQL does not take all of its parameters: {problem}")
         applied = await waiting.look(self.acting, self._effective().values)
@@ -451,14 +450,15 @@ class PostgresServer:
     async def _apply(self, wanted: dict[str, str]) -> None:
         async with self.conf_lock:
             self.live = wanted
-            values = self._effective().values
-            await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)
-            self._signal_reload()
-            problem = await live.verified(self.acting, values, alert=conf.AUTO_CONF)
-            if conf.AUTO_CONF in problem:
-                await self._reset_alter_system(parameters.RELOADABLE & set(values))
+            for alert in (conf.AUTO_CONF, ""):
+                self._mark = live.new_mark()
+                values = self._effective().values
+                await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)
                 self._signal_reload()
-                problem = await live.verified(self.acting, values)
+                problem = await live.verified(self.acting, values, alert=alert)
+                if not alert or alert not in problem:
+                    break
+                await self._reset_alter_system(parameters.RELOADABLE & set(values))
             if problem:
                 raise PostgresError(f"reload did not take effect: {problem}")
 

@@ -184,17 +184,34 @@ def test_a_reload_ends_when_the_server_has_read_its_files(lab, play):
         server = await lab.primary("a")
         wishes = {"work_mem": "8MB", "shared_buffers": "20MB"}
         new = msgspec.structs.replace(server.settings, parameters=wishes)
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            asyncio.get_running_loop().call_later(0.5, os.kill, server.pid, signal.SIGCONT)
+        await server.set_names('ANY 1 ("b.b00001@1")', "local")
+        async with late(server):
             assert await server.reconfigure(new) == ("shared_buffers",)
             assert (await server.acting.row("SHOW work_mem")) == ("8MB",)
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
         await server.reading.close()
         assert (await server.reading.row("SHOW work_mem")) == ("8MB",)
         hidden = await server.acting.rows("SELECT 1 FROM pg_settings WHERE name LIKE 'pgherd%'")
         assert hidden == [], "operators see their own parameters only"
+        async with late(server) as woken:
+            await server.set_names('ANY 1 ("b.b00001@1")')
+            assert woken, "no commit is weaker from here on"
+
+    @contextlib.asynccontextmanager
+    async def late(server):
+        """Its postmaster stands still for a while; what is yielded is true from then on."""
+        woken = []
+
+        def wake():
+            os.kill(server.pid, signal.SIGCONT)
+            woken.append(True)
+
+        os.kill(server.pid, signal.SIGSTOP)
+        waking = asyncio.get_running_loop().call_later(0.5, wake)
+        try:
+            yield woken
+        finally:
+            waking.cancel()
+            wake()
 
     play(story())
 
