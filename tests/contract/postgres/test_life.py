@@ -125,7 +125,7 @@ def test_slots_and_roles_are_made_once_and_only_ours_are_dropped(lab, play):
     play(story())
 
 
-def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
+def test_alter_system_cannot_take_a_safety_setting_away(lab, play, wait_until):
     """A reload notices and undoes ALTER SYSTEM; a start purges it and says so."""
     server = lab.server("a", parameters={"work_mem": "8MB", "fsync": "off", "wal_level": "logical"})
 
@@ -143,8 +143,11 @@ def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
         assert (await server.look()).names == 'ANY 1 ("b.b00001@2")'
         await session.rows("ALTER SYSTEM SET primary_conninfo = 'host=evil'")
         await session.rows("SELECT pg_reload_conf()")
-        await asyncio.sleep(0.05)
-        assert "postgresql.auto.conf" in await server.check_settings()
+
+        async def is_seen() -> bool:
+            return "postgresql.auto.conf" in await server.check_settings()
+
+        await wait_until("it is seen who set it", is_seen)
         await server.stop()
         again = await server.start()
         assert again.purged == ("primary_conninfo = 'host=evil'",)
