@@ -50,7 +50,7 @@ def asynchronous(herd: LocalHerd) -> Iterator[LocalHerd]:
         herd.wait_stable()
         found = set_mode(herd, "quorum")
     assert (found["replication"], found["in_force"]["num_sync"]) == ("quorum", 1)
-    assert names(herd).startswith("ANY 1 (")
+    herd.wait_for(lambda: names(herd).startswith("ANY 1 ("), "the set's names", deadline_s=10)
 
 
 def names(herd: LocalHerd) -> str:
@@ -59,11 +59,14 @@ def names(herd: LocalHerd) -> str:
 
 
 def receivers(herd: LocalHerd, standbys: list[str]) -> list[int]:
-    """The processes that receive WAL."""
+    """The processes that receive WAL, once each standby has one that does."""
     statement = "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'"
-    found = [herd.query(name, statement) for name in standbys]
-    assert all(found), "a standby does not stream"
-    return [int(str(rows[0][0])) for rows in found]
+
+    def streaming() -> list[int]:
+        found = [herd.query(name, statement) for name in standbys]
+        return [int(str(rows[0][0])) for rows in found] if all(found) else []
+
+    return herd.wait_for(streaming, "standbys that stream", deadline_s=30)
 
 
 def explains(herd: LocalHerd, text: str, standbys: list[str]) -> bool:

@@ -139,7 +139,9 @@ def test_split_brain_seen_is_split_brain_stopped(
                 must_flag(herd, name, f"the server of {victim}")
                 assert led_to(herd, name) == right.postgres
             back_to_normal(herd, victim, said="has written since")
-            assert "split_brain.over" in events(herd, other)
+            herd.wait_for(
+                lambda: "split_brain.over" in events(herd, other), "word of its end", deadline_s=10
+            )
         finally:
             history = writers.stop()
         verdict = judge(herd, history)
@@ -198,13 +200,17 @@ def back_to_normal(herd: LocalHerd, victim: str, *, said: str) -> None:
     herd.wait_for(lambda: said in disowned(herd, victim), "mark", deadline_s=30)
     herd.wait_stable(90)
     for name in herd.nodes:
-        herd.wait_for(
-            lambda name=name: '"split_brain":false' in fetched(herd, name, "/health"),
-            f"no flag on {name}",
-            deadline_s=10,
-        )
+        wait_unflagged(herd, name)
         assert herd.query(name, "SELECT count(*) FROM by_hand") == [(0,)]
     assert list(herd.places[victim].data.parent.glob("data.old-*"))
+
+
+def wait_unflagged(herd: LocalHerd, name: str) -> None:
+    herd.wait_for(
+        lambda: '"split_brain":false' in fetched(herd, name, "/health"),
+        f"no flag on {name}",
+        deadline_s=10,
+    )
 
 
 def disowned(herd: LocalHerd, name: str) -> str:
@@ -224,7 +230,7 @@ def replace_data(herd: LocalHerd, person: Person, victim: str) -> None:
     assert not (person.data / "postmaster.pid").exists()
     shutil.rmtree(person.data)
     herd.wait_stable(90)
-    assert '"split_brain":false' in fetched(herd, victim, "/health")
+    wait_unflagged(herd, victim)
 
 
 def supervisor_of(herd: LocalHerd, name: str) -> int:

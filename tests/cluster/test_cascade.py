@@ -59,7 +59,11 @@ def test_a_replica_streams_from_another_one_while_that_streams(herd: LocalHerd) 
     made(herd, primary, "handed_on")
     tag(herd, below, replicatefrom=above)
     until_fed(herd, below, above)
-    assert (senders(herd, primary), senders(herd, above)) == ({above}, {below})
+    herd.wait_for(
+        lambda: (senders(herd, primary), senders(herd, above)) == ({above}, {below}),
+        "streams from one to the next alone",
+        deadline_s=30,
+    )
     herd.wait_for(
         lambda: (node(herd, above)["is_sync"], node(herd, below)["is_sync"]) == (True, False),
         "a sync set without who cascades",
@@ -73,7 +77,11 @@ def test_a_replica_streams_from_another_one_while_that_streams(herd: LocalHerd) 
     until_fed(herd, below, primary)
     assert node(herd, below)["upstream_reason"] == f"{above} is silent"
     herd.query(primary, "INSERT INTO handed_on VALUES (1000)", timeout_ms=20_000)
-    assert node(herd, below)["is_sync"], "it is the copy that this commit waited for"
+    herd.wait_for(
+        lambda: node(herd, below)["is_sync"],
+        "word of the copy that this commit waited for",
+        deadline_s=30,
+    )
     herd.restart_node(above)
     herd.silent.discard(above)
     until_fed(herd, below, above)
@@ -88,7 +96,9 @@ def test_a_replica_streams_from_another_one_while_that_streams(herd: LocalHerd) 
     until_holds(herd, below, 1002, "handed_on")
     assert senders(herd, above) >= {below}
     slots = "SELECT slot_name FROM pg_replication_slots WHERE starts_with(slot_name, 'pgherd__')"
-    assert herd.query(above, slots) == [], "who leads feeds nobody of another term"
+    herd.wait_for(
+        lambda: herd.query(above, slots) == [], "the end of slots of another term", deadline_s=30
+    )
     herd.restart_node(primary)
     herd.silent.discard(primary)
     tag(herd, below)
@@ -108,8 +118,13 @@ def test_a_replica_replays_late_and_takes_no_part(herd: LocalHerd) -> None:
         lambda: herd.query(late, WAITS) == [("RecoveryApplyDelay",)], "a wait", deadline_s=60
     )
     assert herd.query(late, "SELECT count(*) FROM shown_later") == [(1,)]
+
+    def takes_no_part() -> bool:
+        seen = node(herd, late)
+        return (seen["is_healthy"], seen["is_sync"], seen["problem"]) == (True, False, "")
+
+    herd.wait_for(takes_no_part, "a replica that is well and in no set", deadline_s=60)
     seen = node(herd, late)
-    assert (seen["is_healthy"], seen["is_sync"], seen["problem"]) == (True, False, "")
     assert (seen["tags"]["delay_ms"], seen["tags"]["noloadbalance"]) == (3_600_000, True)
     with pytest.raises(NoAnswer, match=f"{late} is a delayed replica"):
         herd.ask("/cluster/switchover", method="POST", body={"candidate": late}, timeout_s=15)

@@ -98,6 +98,9 @@ def test_reads_go_where_the_operator_wants_them(herd: LocalHerd, reads: Reads) -
     """Counts or turns; the own zone; a tag; maintenance; the lag; the primary or nobody."""
     primary, near = herd.wait_primary(), reads.name
     (far,) = set(herd.data) - {primary, near}
+    herd.wait_for(
+        lambda: primary not in reads.one_by_one(2), "reads at replicas alone", deadline_s=DEADLINE_S
+    )
     with reads.connect() as held:
         (other,) = {near, far} - {reads.server_of(held)}
         reads.until({other: 6})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.history import History, Outcome
@@ -60,6 +61,7 @@ def test_parameters_reach_every_server(herd: LocalHerd) -> None:
     """A change is checked by the primary, kept with author and reason, and taken up by all."""
     primary = herd.wait_primary()
     asked = next(name for name in herd.nodes if name != primary)
+    file = layout.read_settings(herd.places[asked])
     before = herd.ask("/config")["version"]
 
     for wrong, words in (
@@ -98,7 +100,13 @@ def test_parameters_reach_every_server(herd: LocalHerd) -> None:
         deadline_s=SOON_S,
     )
     assert shown(herd, primary, "maintenance_work_mem") == "70MB"
-    herd.reload_node(asked, {"postgresql": {"parameters": {"maintenance_work_mem": "70MB"}}})
+    layout.write_settings(herd.places[asked], file)
+    herd.reload_node(asked, {})
+    herd.wait_for(
+        lambda: shown(herd, asked, "maintenance_work_mem") == "70MB",
+        "the cluster's value again",
+        deadline_s=SOON_S,
+    )
 
     body = {"version": before}
     herd.ask("/config/rollback?wait=20", name=asked, method="POST", body=body, timeout_s=30)

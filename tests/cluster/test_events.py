@@ -8,7 +8,8 @@ import http.client
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from pgherd.proof.herd import LocalHerd
 
 KEY = "k3y"
 CALLBACKS = ("on_role_change", "on_switchover")
+ALL_CALLBACKS = (
+    *("on_start", "on_stop", "on_restart", "on_reload"),
+    *("on_role_change", "on_switchover", "on_failover"),
+)
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -113,6 +118,33 @@ def have(herd: LocalHerd, name: str, hooks: dict[str, Any]) -> None:
     herd.wait_for(lambda: log.read_text().count("key=hooks.") > before, "the reload", deadline_s=20)
 
 
+@contextmanager
+def hooked(herd: LocalHerd) -> Iterator[None]:
+    """In the end no node has hooks, running or not."""
+    nothing = {"hooks": {"pre_promote": None, "webhook": [], **dict.fromkeys(ALL_CALLBACKS)}}
+    try:
+        yield
+    finally:
+        for name, place in herd.places.items():
+            if name in herd._running:
+                herd.reload_node(name, nothing)
+            else:
+                layout.write_settings(place, layout.merge(layout.read_settings(place), nothing))
+        herd.start()
+
+
+def wait_events(
+    herd: LocalHerd, name: str, query: str, wanted: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """The events of a question that are wanted, once a node knows of one."""
+
+    def found() -> list[dict[str, Any]]:
+        events = herd.ask(f"/events?follow=0&{query}", name=name)["events"]
+        return [one for one in events if wanted(one)]
+
+    return herd.wait_for(found, f"events of {query} at {name}", deadline_s=20)
+
+
 @pytest.mark.parametrize("stable", ["debian-15"], indirect=True)  # nothing of it is a version's
 def test_a_switchover_is_seen_from_everywhere(
     herd: LocalHerd, receiver: Receiving, tmp_path: Path
@@ -122,7 +154,6 @@ def test_a_switchover_is_seen_from_everywhere(
     The first candidate's pre_promote refuses: nobody is promoted there, and another one leads.
     """
     tmp_path.chmod(0o755)
-    first = str(herd.primary())
     refusing, other = replicas(herd)
     log = tmp_path / "log"
     told = script(tmp_path / "told", f'echo "$PGHERD_NODE $@ $PGHERD_TERM" >> {log}')
@@ -136,29 +167,40 @@ def test_a_switchover_is_seen_from_everywhere(
         }
     ]
     refuse = script(tmp_path / "refuse", "echo the rack is on fire; exit 1")
-    epoch = herd.status()["epoch"]
-    for name in herd.nodes:
-        have(herd, name, {**hooks, "pre_promote": refuse} if name == refusing else hooks)
+    with hooked(herd):
+        for name in herd.nodes:
+            have(herd, name, {**hooks, "pre_promote": refuse} if name == refusing else hooks)
+        leader = vetoed(herd, refusing)
+        # From whoever leads now to whoever may: everybody is told the same, in the same order.
+        first = next(name for name in herd.nodes if name not in (refusing, other))
+        to = other if leader == first else first
+        wanted = streamed(herd, leader, to)
+        programs_told(herd, log, leader, to)
+        receiver_told(herd, receiver, wanted, refusing)
+    text = "".join(place.log.read_text() for place in herd.places.values())
+    assert f"secret={KEY}" not in text
+
+
+def vetoed(herd: LocalHerd, refusing: str) -> str:
+    """A switchover to who refuses ends with another leader, and every node knows why."""
+    first, epoch = str(herd.primary()), herd.status()["epoch"]
+    body = {"candidate": refusing}
+    herd.ask("/cluster/switchover?wait=0", method="POST", body=body, timeout_s=15.0)
+    herd.wait_for(lambda: herd.status()["epoch"] > epoch + 1, "a second term", deadline_s=60)
+    herd.wait_stable(60)
+    leader = str(herd.primary())
+    assert leader != refusing
+    kind = "kind=promotion.vetoed&since=5m"
+    *_, last = wait_events(herd, first, kind, lambda one: one["epoch"] == epoch + 1)
+    assert last["node"] == refusing
+    assert "the rack is on fire" in last["text"]
+    return leader
+
+
+def streamed(herd: LocalHerd, leader: str, to: str) -> str:
+    """Every node streams the same of one switchover; the id of its last event."""
     streams = {name: Stream(herd, name) for name in herd.nodes}
     try:
-        herd.ask(
-            "/cluster/switchover?wait=0",
-            method="POST",
-            body={"candidate": refusing},
-            timeout_s=15.0,
-        )
-        herd.wait_for(lambda: herd.status()["epoch"] > epoch + 1, "a second term", deadline_s=60)
-        herd.wait_stable(60)
-        leader = str(herd.primary())
-        assert leader != refusing
-        vetoed = herd.ask("/events?follow=0&kind=promotion.vetoed&since=5m", name=first)["events"]
-        assert (vetoed[-1]["node"], vetoed[-1]["epoch"]) == (refusing, epoch + 1)
-        assert "the rack is on fire" in vetoed[-1]["text"]
-        # From whoever leads now to whoever may: everybody is told the same, in the same order.
-        to = other if leader == first else first
-        for stream in streams.values():
-            stream.close()
-        streams = {name: Stream(herd, name) for name in herd.nodes}
         herd.switchover(to)
         seen = {name: stream.until("primary.changed") for name, stream in streams.items()}
     finally:
@@ -177,6 +219,12 @@ def test_a_switchover_is_seen_from_everywhere(
         assert events[-1]["duration_ms"] > 0
     ids = [[one["id"] for one in events] for events in seen.values()]
     assert ids[0] == ids[1] == ids[2]
+    return str(ids[0][-1])
+
+
+def programs_told(herd: LocalHerd, log: Path, leader: str, to: str) -> None:
+    """Each node's programs, of the switchover; of their roles, those whose role changed."""
+    epoch = herd.status()["epoch"]
 
     def all_told() -> bool:
         lines = set(log.read_text().splitlines())
@@ -188,23 +236,42 @@ def test_a_switchover_is_seen_from_everywhere(
         return "primary" if name == to else "replica"
 
     herd.wait_for(all_told, "what the programs were told", deadline_s=20)
-    wanted = ids[0][-1]
+
+
+def receiver_told(herd: LocalHerd, receiver: Receiving, wanted: str, refusing: str) -> None:
+    """Once of each, by who sends it: of its own veto, the node that refused."""
     herd.wait_for(
-        lambda: any(one["id"] == wanted for one in receiver.of("primary.changed")),
+        lambda: (
+            any(one["id"] == wanted for one in receiver.of("primary.changed"))
+            and receiver.of("promotion.vetoed")
+        ),
         "what the receiver was told",
         deadline_s=30,
     )
     assert [one["id"] for one in receiver.of("primary.changed")].count(wanted) == 1
     assert [one["sender"] for one in receiver.of("promotion.vetoed")] == [refusing]
-    text = "".join(place.log.read_text() for place in herd.places.values())
-    assert f"secret={KEY}" not in text
-    for name in herd.nodes:
-        nothing = {"pre_promote": None, "webhook": [], **dict.fromkeys(CALLBACKS)}
-        herd.reload_node(name, {"hooks": nothing})
 
 
 def raft_leader(herd: LocalHerd) -> str:
     return str(herd.status()["raft_leader"])
+
+
+class Told:
+    """What the programs of nodes were told, by the lines that they write."""
+
+    def __init__(self, herd: LocalHerd, log: Path) -> None:
+        self._herd, self._log = herd, log
+        log.touch()
+
+    def lines(self, name: str) -> list[str]:
+        found = self._log.read_text().splitlines()
+        return [line.partition(" ")[2] for line in found if line.startswith(f"{name} ")]
+
+    def wait(self, name: str, line: str) -> None:
+        self._herd.wait_for(lambda: line in self.lines(name), f"{line} at {name}", deadline_s=30)
+
+    def forget(self) -> None:
+        self._log.write_text("")
 
 
 @pytest.mark.full
@@ -220,8 +287,8 @@ def test_hooks_of_servers_that_come_and_go(
     receiver.refused = 0
     log = tmp_path / "log"
     told = script(tmp_path / "told", f'echo "$PGHERD_NODE $1 $2" >> {log}')
-    names = ("on_start", "on_stop", "on_restart", "on_reload", "on_role_change", "on_failover")
-    hooks: dict[str, Any] = dict.fromkeys(names, told)
+    hooks: dict[str, Any] = dict.fromkeys(ALL_CALLBACKS, told)
+    hooks["on_switchover"] = None
     hooks["webhook"] = {
         "name": "pager",
         "url": f"http://127.0.0.1:{receiver.server_port}/",
@@ -229,35 +296,40 @@ def test_hooks_of_servers_that_come_and_go(
         "events": ["primary.*", "term.*", "leader.*", "work.*"],
         "level": "debug",
     }
-    for name in herd.nodes:
-        have(herd, name, hooks)
+    programs = Told(herd, log)
+    with hooked(herd):
+        for name in herd.nodes:
+            have(herd, name, hooks)
+        for name in herd.nodes:  # the file was read
+            assert set(programs.lines(name)) <= {"on_reload replica", "on_reload primary"}
+        restarted_and_reloaded(herd, programs)
+        loses_machines(herd, programs, receiver)
+        stopped_and_started(herd, programs)
 
-    def lines(name: str) -> list[str]:
-        found = log.read_text().splitlines() if log.exists() else []
-        return [line.partition(" ")[2] for line in found if line.startswith(f"{name} ")]
 
-    def wait(name: str, line: str) -> None:
-        herd.wait_for(lambda: line in lines(name), f"{line} at {name}", deadline_s=30)
-
-    first = str(herd.primary())
-    one, _ = replicas(herd)
-    for name in herd.nodes:
-        log.touch()
-        assert set(lines(name)) <= {"on_reload replica", "on_reload primary"}  # the file was read
-    log.write_text("")
+def restarted_and_reloaded(herd: LocalHerd, programs: Told) -> None:
+    """Each once; an agent that dies alone has nothing to tell of its server."""
+    first, (one, _) = str(herd.primary()), replicas(herd)
+    programs.forget()
     done(herd, f"/nodes/{one}/restart")
-    wait(one, "on_restart replica")
+    programs.wait(one, "on_restart replica")
     done(herd, f"/nodes/{one}/reload")
-    wait(one, "on_reload replica")
+    programs.wait(one, "on_reload replica")
     herd.wait_stable(60)
-    assert lines(one) == ["on_restart replica", "on_reload replica"]
-    # The agent alone dies: its server is as it was.
-    log.write_text("")
+    assert programs.lines(one) == ["on_restart replica", "on_reload replica"]
+    programs.forget()
     herd.kill_agent(first)
     herd.wait_for(lambda: herd.ask("/health", name=first), "its next agent", deadline_s=30)
     herd.wait_stable(60)
-    assert lines(first) == []
-    # Who sends dies with its whole machine, the primary too where that is another node.
+    assert programs.lines(first) == []
+
+
+def loses_machines(herd: LocalHerd, programs: Told, receiver: Receiving) -> None:
+    """Who sends dies with its whole machine, the primary too where that is another node.
+
+    What every node knows of the new epochs arrives, whoever was to send it.
+    """
+    first = str(herd.primary())
     sender, epoch = raft_leader(herd), herd.status()["epoch"]
     herd.kill_node(sender)
     if sender != first:
@@ -267,13 +339,12 @@ def test_hooks_of_servers_that_come_and_go(
         sender = first
         herd.kill_node(first)
     new = herd.wait_primary(other_than=first)
-    wait(new, "on_failover primary")
-    wait(new, "on_role_change primary")
+    programs.wait(new, "on_failover primary")
+    programs.wait(new, "on_role_change primary")
     herd.restart_node(sender)
     herd.wait_stable(60)
-    wait(first, "on_start replica")
-    wait(first, "on_role_change replica")
-    # What every node knows of the new epochs has arrived, whoever was to send it.
+    programs.wait(first, "on_start replica")
+    programs.wait(first, "on_role_change replica")
     kinds = "&".join(f"kind={kind}" for kind in ("primary.*", "term.*", "leader.*"))
     known = herd.ask(f"/events?follow=0&limit=2000&level=debug&{kinds}", name=new)["events"]
     wanted = {event["id"] for event in known if event["epoch"] > epoch}
@@ -283,16 +354,17 @@ def test_hooks_of_servers_that_come_and_go(
         "the events of the failover at the receiver",
         deadline_s=60,
     )
-    # A node that is stopped tells it before it ends.
-    other = next(name for name in herd.nodes if name != herd.primary())
-    log.write_text("")
+
+
+def stopped_and_started(herd: LocalHerd, programs: Told) -> None:
+    """A node that is stopped tells it before it ends."""
+    other = replicas(herd)[0]
+    programs.forget()
     herd.terminate_node(other)
-    assert "on_stop replica" in lines(other)
+    assert "on_stop replica" in programs.lines(other)
     herd.start_node(other)
-    wait(other, "on_start replica")
+    programs.wait(other, "on_start replica")
     herd.wait_stable(60)
-    for name in herd.nodes:
-        herd.reload_node(name, {"hooks": {**dict.fromkeys(names), "webhook": []}})
 
 
 @pytest.mark.full
@@ -308,26 +380,35 @@ def test_a_hook_delays_a_promotion_and_no_longer_than_it_may(
     slow = script(tmp_path / "slow", "exec sleep 12")
     endless = script(tmp_path / "endless", "exec sleep 600")
     refuse = script(tmp_path / "refuse", "echo not today; exit 1")
-    for command, deadline, kind in (
-        (slow, "30s", "hook.done"),
-        (endless, "2s", "hook.failed"),
-    ):
+    with hooked(herd):
+        for command, deadline, kind in (
+            (slow, "30s", "hook.done"),
+            (endless, "2s", "hook.failed"),
+        ):
+            promoted_after(herd, command, deadline, kind)
         for name in herd.nodes:
-            have(herd, name, {"pre_promote": {"command": [command], "deadline": deadline}})
-        first, epoch = str(herd.primary()), herd.status()["epoch"]
-        herd.kill_node(first)
-        new = herd.wait_primary(other_than=first)
-        assert herd.status()["epoch"] == epoch + 1
-        [told] = [
-            one
-            for one in herd.ask(f"/events?follow=0&since=1m&kind={kind}&node={new}")["events"]
-            if one["epoch"] == epoch + 1
-        ]
-        assert told["fields"]["hook"] == "pre_promote"
-        herd.restart_node(first)
-        herd.wait_stable(60)
+            have(herd, name, {"pre_promote": {"command": [refuse], "deadline": "2s"}})
+        refused_by_all(herd)
+    herd.wait_stable(60)
+
+
+def promoted_after(herd: LocalHerd, command: str, deadline: str, kind: str) -> None:
+    """The primary dies; the winner is promoted when its hook has ended, and nobody else before."""
     for name in herd.nodes:
-        have(herd, name, {"pre_promote": {"command": [refuse], "deadline": "2s"}})
+        have(herd, name, {"pre_promote": {"command": [command], "deadline": deadline}})
+    first, epoch = str(herd.primary()), herd.status()["epoch"]
+    herd.kill_node(first)
+    new = herd.wait_primary(other_than=first)
+    assert herd.status()["epoch"] == epoch + 1
+    query = f"since=1m&kind={kind}&node={new}"
+    [told] = wait_events(herd, new, query, lambda one: one["epoch"] == epoch + 1)
+    assert told["fields"]["hook"] == "pre_promote"
+    herd.restart_node(first)
+    herd.wait_stable(60)
+
+
+def refused_by_all(herd: LocalHerd) -> None:
+    """Nobody leads until the hook is taken away."""
     first, epoch = str(herd.primary()), herd.status()["epoch"]
     herd.kill_node(first)
     left = [name for name in herd.nodes if name != first]
@@ -343,9 +424,3 @@ def test_a_hook_delays_a_promotion_and_no_longer_than_it_may(
     for name in left:
         herd.reload_node(name, {"hooks": {"pre_promote": None}})
     herd.wait_primary(other_than=first)
-    settings = layout.read_settings(herd.places[first])
-    layout.write_settings(
-        herd.places[first], layout.merge(settings, {"hooks": {"pre_promote": None}})
-    )
-    herd.restart_node(first)
-    herd.wait_stable(60)

@@ -82,7 +82,7 @@ def test_nobody_is_promoted_before_a_required_command_succeeds(stable: Any, tmp_
             "another attempt after the agent's restart",
             deadline_s=30,
         )
-        assert refusals()
+        herd.wait_for(refusals, "the reason again", deadline_s=30)
         assert herd.status()["primary_node_id"] is None
         for name in left:
             assert herd.query(name, "SELECT pg_is_in_recovery()") == [(True,)]
@@ -91,7 +91,13 @@ def test_nobody_is_promoted_before_a_required_command_succeeds(stable: Any, tmp_
         [line] = ran.read_text().splitlines()
         now = herd.status()["epoch"]
         assert line in {f"off {old} 127.0.0.1 {one} local" for one in range(term, now + 1)}
-        notes = {note["kind"]: note["text"] for note in herd.ask("/history")["notes"]}
+
+        def fenced() -> dict[str, str] | None:
+            notes = {note["kind"]: note["text"] for note in herd.ask("/history")["notes"]}
+            return notes if "fence.done" in notes else None
+
+        notes = herd.wait_for(fenced, "word of the fence", deadline_s=10)
+        assert notes is not None
         assert "the power is off" in notes["fence.done"]
         assert "no power switch" in notes["fence.failed"]
         assert herd.query(herd.wait_primary(), "SELECT n FROM kept") == [(1,)]

@@ -82,10 +82,20 @@ def test_a_proxy_node_leads_clients_across_a_failover(stable: Any) -> None:
             deadline_s=DEADLINE_S,
         )
         assert proxy not in herd.status()["raft_voters"]
-        node = herd.ask(f"/nodes/{proxy}")
-        assert (node["role"], node["state"], node["is_healthy"]) == ("proxy", "running", True)
-        assert leads(herd, ports.proxy_primary, to=old, write=True)
-        assert leads(herd, ports.proxy_replica, to=other, write=False)
+
+        def is_well() -> bool:
+            node = herd.ask(f"/nodes/{proxy}")
+            return (node["role"], node["state"], node["is_healthy"]) == ("proxy", "running", True)
+
+        herd.wait_for(is_well, "a proxy node that is well", deadline_s=DEADLINE_S)
+        herd.wait_for(
+            lambda: (
+                leads(herd, ports.proxy_primary, to=old, write=True)
+                and leads(herd, ports.proxy_replica, to=other, write=False)
+            ),
+            "both ways through the proxy node",
+            deadline_s=DEADLINE_S,
+        )
 
         herd.query(old, "CREATE ROLE ann LOGIN PASSWORD 'first'")
         near, root = herd.places[old].ports, herd.secrets.superuser

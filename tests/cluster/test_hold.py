@@ -144,8 +144,10 @@ def test_a_killed_primary_is_noticed_by_those_that_run_something(held: LocalHerd
         writers.start()
         sleeping = threading.Thread(target=lambda: told.append(outcome(busy, SLEEP)))
         sleeping.start()
-        time.sleep(1)
-        held.kill_postmaster(held.wait_primary())
+        primary = held.wait_primary()
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        held.wait_for(lambda: held.query(primary, asleep), "a running statement", deadline_s=20)
+        held.kill_postmaster(primary)
         sleeping.join(60)
         assert told == ["08007"]
         time.sleep(1)

@@ -81,9 +81,14 @@ def acknowledges(writers: Writers) -> bool:
     return writers.acknowledged() > before
 
 
+def wait_writes(herd: LocalHerd, writers: Writers, what: str) -> None:
+    """Whatever it waits for stays as it is meanwhile."""
+    herd.wait_for(lambda: acknowledges(writers), what, deadline_s=10)
+
+
 def waits_alone(herd: LocalHerd, writers: Writers, primary: str, witness: str) -> None:
     """Consensus is lost: nothing is acknowledged past the deadline, and soon again afterwards."""
-    assert acknowledges(writers), "a primary with its lease goes on alone"
+    wait_writes(herd, writers, "write by a primary alone, which has its lease")
     term = herd.status()["epoch"]
     with stopped_agents(herd, witness):
         [said] = runs_out(herd, primary)
@@ -121,7 +126,7 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         with stopped_agents(herd, standby, witness):
             [said] = runs_out(herd, primary)
             assert "that stops no write" in said
-            assert acknowledges(writers), "the end of a lease stopped writes that a standby has"
+            wait_writes(herd, writers, "write that a standby has, without a lease")
         wait_lease(herd, primary)
         herd.kill_node(standby)
         herd.wait_for(
@@ -131,7 +136,9 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         herd.ask(PATH, method="POST", body={"replication": "async"}, timeout_s=70.0)
         wait_lease(herd, primary)
         waits_alone(herd, writers, primary, witness)
-        assert "lease.regained" in herd.places[primary].log.read_text()
+        herd.wait_for(
+            lambda: "lease.regained" in herd.places[primary].log.read_text(), "word", deadline_s=10
+        )
     finally:
         writers.stop()
     verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))
@@ -172,7 +179,7 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
         herd.wait_for(
             lambda: herd.status()["synchronous"]["num_sync"] == 0, "no voter", deadline_s=30
         )
-        assert acknowledges(writers), "a primary with its lease goes on alone"
+        wait_writes(herd, writers, "write by a primary alone, which has its lease")
         postmaster = herd.postmaster_pid(primary)
         with stopped_agents(herd, witness):
             since = lose_store(herd, primary)
@@ -205,7 +212,7 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
         )
         with stopped_agents(herd, standby, witness):
             lose_store(herd, primary)
-            assert acknowledges(writers), f"what a voter has is not acknowledged {herd.tell()}"
+            wait_writes(herd, writers, "write that a voter has, without a memory")
     finally:
         writers.stop()
     verdict = check(writers.history(), read_rows(herd.dsn_node(primary)))

@@ -50,10 +50,14 @@ def writing(herd: LocalHerd) -> Writers:
 def finish(herd: LocalHerd, writers: Writers) -> None:
     """Writes go on, and every acknowledged row is on every member that is left."""
     herd.wait_stable(60)
-    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    wait_writes(herd, writers)
     report = conclude(herd, writers, [])
     writers.stop()
     assert report.verdict.clean, str(report.verdict)
+
+
+def wait_writes(herd: LocalHerd, writers: Writers) -> None:
+    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
 
 
 def refusal(herd: LocalHerd, name: str) -> str:
@@ -92,7 +96,7 @@ def test_replicas_leave_one_by_one(make: Make) -> None:
     assert answer["status"] == "done"
     assert lead not in answer["members"]
     herd.wait_for(lambda: knows_it_is_gone(herd, lead), "word of the removal", deadline_s=15)
-    assert writers.idle_s() < WRITES_BACK_S
+    wait_writes(herd, writers)
     slots = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pgherd_{lead}'"
     herd.wait_for(lambda: herd.query(primary, slots) == [(0,)], "dropped slot", deadline_s=15)
     peers = herd.ask("/cluster/status", name=primary)
@@ -104,8 +108,12 @@ def test_replicas_leave_one_by_one(make: Make) -> None:
         "degraded primary",
         deadline_s=15,
     )
-    status = herd.ask("/cluster/status", name=primary)
-    assert (status["status"], status["has_quorum"]) == ("operational", True)
+
+    def is_whole() -> bool:
+        status = herd.ask("/cluster/status", name=primary)
+        return (status["status"], status["has_quorum"]) == ("operational", True)
+
+    herd.wait_for(is_whole, "an operational cluster of one", deadline_s=15)
     finish(herd, writers)
     herd.terminate_node(lead, within_s=30)
     herd.start_node(lead)
@@ -166,7 +174,7 @@ def test_a_witness_decides(make: Make) -> None:
     writers.mark("primary killed")
     herd.kill_node(primary)
     assert herd.wait_primary(other_than=primary) == other
-    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    wait_writes(herd, writers)
     herd.restart_node(primary)
     finish(herd, writers)
 
@@ -194,11 +202,15 @@ def test_a_member_that_stands_by_votes_when_a_voter_is_lost(make: Make) -> None:
     herd.wait_for(lambda: len(herd.status()["raft_voters"]) == 3, "three voters", deadline_s=15)
     voters = herd.status()["raft_voters"]
     [fourth] = set(herd.data) - set(voters)
-    told = peers_of(herd, fourth)[fourth]
-    assert told["suffrage"] == "non-voter"
-    assert told["why"] == "stands by: raft.max_voters is 3, and that many vote"
+    stands_by = ("non-voter", "stands by: raft.max_voters is 3, and that many vote")
+
+    def told() -> tuple[str, str]:
+        peer = peers_of(herd, fourth)[fourth]
+        return peer["suffrage"], peer["why"]
+
+    herd.wait_for(lambda: told() == stands_by, f"why {fourth} has no vote", deadline_s=15)
     herd.switchover(fourth)
-    assert herd.wait_primary() == fourth
+    herd.wait_for(lambda: herd.primary() == fourth, f"{fourth} as primary", deadline_s=30)
     writers = writing(herd)
     lost = next(name for name in voters if name != herd.status()["raft_leader"])
     herd.kill_node(lost)
@@ -209,11 +221,11 @@ def test_a_member_that_stands_by_votes_when_a_voter_is_lost(make: Make) -> None:
         "vote in place of the lost one",
         deadline_s=20,
     )
-    assert writers.idle_s() < WRITES_BACK_S
+    wait_writes(herd, writers)
     writers.mark("primary killed")
     herd.kill_node(fourth)
     herd.wait_primary(other_than=fourth)
-    herd.wait_for(lambda: writers.idle_s() < WRITES_BACK_S, "write", deadline_s=20)
+    wait_writes(herd, writers)
     herd.restart_node(lost)
     herd.restart_node(fourth)
     finish(herd, writers)

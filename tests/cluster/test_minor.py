@@ -93,7 +93,11 @@ def test_a_newer_minor_version_is_rolled_out(stable: Any, open_dir: Path) -> Non
             history = writers.stop()
         for name in herd.nodes:
             assert runs(herd, name) == (new, str(installed.bin / "postgres"))
-            assert told(herd, name) == (new, new)
+        herd.wait_for(
+            lambda: all(told(herd, name) == (new, new) for name in herd.nodes),
+            "the new version of every server",
+            deadline_s=30,
+        )
         assert herd.primary() != first
         assert herd.ask("/actions")["actions"][-1]["finished"][-1] == first
         verdict = judge(herd, history)

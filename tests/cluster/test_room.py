@@ -57,8 +57,11 @@ def test_a_disk_fills(stable: Any) -> None:
             herd.wait_for(lambda: not ballast.exists(), "the ballast is given away", deadline_s=40)
             herd.wait_stable(60)
             assert herd.query(SMALL, "SELECT pg_is_in_recovery()") == [(True,)]
-            told = herd.status()["warnings"]
-            assert any("no ballast is kept" in warning for warning in told), told
+            herd.wait_for(
+                lambda: any("no ballast is kept" in one for one in herd.status()["warnings"]),
+                "word of the ballast that is lacking",
+                deadline_s=20,
+            )
             filling.unlink()
             herd.wait_for(ballast.exists, "a new ballast", deadline_s=30)
         verdict = check(writers.history(), read_rows(herd.dsn_node(other)))

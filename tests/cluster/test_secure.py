@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,11 @@ def test_a_certificate_is_renewed_under_everybodys_connections(herd: LocalHerd) 
             said = pgherd(herd, name, "pki", "renew", *soon)
             assert "is good until" in said
         for name in herd.nodes:
-            assert shown(herd, name, herd.directory) != old[name]
+            herd.wait_for(
+                lambda name=name: shown(herd, name, herd.directory) != old[name],  # type: ignore[misc] # binds it
+                f"the new certificate of {name}",
+                deadline_s=SOON_S,
+            )
         assert session.execute("SELECT pg_backend_pid()").fetchall() == [(pid,)]
 
     def warned(text: str) -> bool:
@@ -160,15 +165,23 @@ def test_a_certificate_is_renewed_under_everybodys_connections(herd: LocalHerd) 
     herd.wait_stable(60)
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as this process may have, for as long as the test is."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
 @wheel
 @pytest.mark.full
+@pytest.mark.usefixtures("many_files")
 def test_a_crowd_at_the_api_does_not_hold_the_agent_up(herd: LocalHerd) -> None:
     """1,000 idle and 200 slow connections: the loop wakes in time, and health checks get through.
 
     The bound is generous; `./dev bench api` has the figures.
     """
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     name = herd.wait_primary()
     place = herd.places[name]
     before, term = loop_lags(place.host, place.ports.api), herd.status()["epoch"]
@@ -272,11 +285,18 @@ def test_no_secret_is_told(herd: LocalHerd) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("stable", ["debian-15"], indirect=True)
-def test_tls_comes_to_servers_that_run(herd: LocalHerd) -> None:
+def test_tls_comes_to_servers_that_run(stable: Any) -> None:
     """In two steps, each by a reload: offered, then required. No stream and no session ends.
 
     A switchover then has members check each other; a certificate made anew is shown by all.
     """
+    with LocalHerd(3, postgres_bin=stable.postgres_bin) as herd:
+        herd.start()
+        herd.wait_stable(90)
+        comes_to_servers_that_run(herd)
+
+
+def comes_to_servers_that_run(herd: LocalHerd) -> None:
     primary = herd.wait_primary()
     streams = "SELECT pid, ssl FROM pg_stat_replication JOIN pg_stat_ssl USING (pid) ORDER BY 1"
     before = herd.query(primary, streams)
@@ -299,7 +319,11 @@ def test_tls_comes_to_servers_that_run(herd: LocalHerd) -> None:
     herd.switchover(to=other)
     herd.wait_primary(other_than=primary)
     herd.wait_stable(60)
-    assert [ssl for _, ssl in herd.query(other, streams)] == [True, True]
+    herd.wait_for(
+        lambda: [ssl for _, ssl in herd.query(other, streams)] == [True, True],
+        "streams by TLS",
+        deadline_s=SOON_S,
+    )
     hba = (herd.places[other].data / "pgherd_hba.conf").read_text()
     assert "hostssl replication" in hba
     pgherd(herd, other, "pki", "renew")
@@ -328,6 +352,8 @@ def test_who_lacks_the_authoritys_key_has_its_request_signed_by_a_member(herd: L
     key = (place / "node.key").read_bytes()
     assert "is good until" in pgherd(herd, name, "pki", "renew", "--ttl", "365d")
     assert (place / "node.key").read_bytes() != key
-    assert shown(herd, name, herd.directory) != old
+    herd.wait_for(
+        lambda: shown(herd, name, herd.directory) != old, "its certificate", deadline_s=SOON_S
+    )
     herd.reload_node(name, {"raft": {"tls": {"ca": str(herd.directory / "ca.crt")}}})
     herd.wait_stable(60)

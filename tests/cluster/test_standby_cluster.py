@@ -156,29 +156,38 @@ def test_it_follows_refuses_writes_and_is_promoted() -> None:
         wait_rows(away, away.data, written + 2)
 
 
+CODES = {
+    "/standby-leader": (200, 503),
+    "/standby_leader": (200, 503),
+    "/primary": (503, 503),
+    "/replica": (503, 200),
+    "/read-only": (200, 200),
+}
+"""Of the standby leader and of its replica."""
+
+
 def looks_right(away: LocalHerd, first: str, second: str) -> None:
-    codes = {
-        path: (check(away, first, path), check(away, second, path))
-        for path in ("/standby-leader", "/standby_leader", "/primary", "/replica", "/read-only")
-    }
-    assert codes == {
-        "/standby-leader": (200, 503),
-        "/standby_leader": (200, 503),
-        "/primary": (503, 503),
-        "/replica": (503, 200),
-        "/read-only": (200, 200),
-    }
-    status = away.status()
-    assert (status["status"], status["primary_node_id"]) == ("operational", None), status
-    roles = {node["name"]: node["role"] for node in away.node_states()}
-    assert (roles[first], roles[second]) == ("standby_leader", "replica")
+    def are_told() -> bool:
+        roles = {node["name"]: node["role"] for node in away.node_states()}
+        return (
+            {path: (check(away, first, path), check(away, second, path)) for path in CODES} == CODES
+            and away.status()["status"] == "operational"
+            and (roles[first], roles[second]) == ("standby_leader", "replica")
+        )
+
+    away.wait_for(are_told, "its checks, status and roles", deadline_s=DEADLINE_S)
+    assert away.status()["primary_node_id"] is None
     assert "remote primary" in away.ask("/explain")["why_primary"]
     assert check(away, second, "/metrics") == 200
     with pytest.raises(psycopg.OperationalError, match="standby cluster, which takes no writes"):
         psycopg.connect(away.dsn_proxies()[0])
     place = away.places[second]
-    with psycopg.connect(away.dsn_node(second), port=place.ports.proxy_replica) as reads:
-        assert reads.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+
+    def reads() -> bool:
+        with psycopg.connect(away.dsn_node(second), port=place.ports.proxy_replica) as session:
+            return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+
+    away.wait_for(reads, "reads through a proxy", deadline_s=DEADLINE_S)
 
 
 @pytest.mark.full

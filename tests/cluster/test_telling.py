@@ -82,14 +82,20 @@ def test_every_node_reaches_every_other_by_every_channel(herd: LocalHerd) -> Non
     vitals = herd.ask(f"/nodes/{primary}/vitals", name=via)
     assert 0 < vitals["memory"]["available_bytes"] < vitals["memory"]["size_bytes"]
     assert all(one["rtt_ms"] < 5000 for one in vitals["peers"])
-    found = metrics(herd, primary)
+
+    def worked() -> dict[str, float] | None:
+        found = metrics(herd, primary)
+        steps = [v for k, v in found.items() if "plan_steps_total" in k and "done" in k]
+        return found if sum(steps) >= 1 else None
+
+    found = herd.wait_for(worked, "the reload in the metrics", deadline_s=WAIT_S)
+    assert found is not None
     for one in others(herd, primary):
         assert found[f"pgherd_peer_up{{channel=postgresql,peer={one}}}"] == 1
         assert found[f"pgherd_peer_rtt_seconds{{channel=raft,peer={one}}}"] >= 0
     assert found["pgherd_memory_bytes{process=agent}"] > 1 << 20
     assert found["pgherd_health_probes_total{result=alive}"] >= 1
     assert found["pgherd_raft_members{suffrage=voter}"] == 3
-    assert sum(v for k, v in found.items() if "plan_steps_total" in k and "done" in k) >= 1
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
@@ -124,9 +130,14 @@ def test_logs_come_from_any_node_and_hide_secrets(herd: LocalHerd) -> None:
     level = {"level": "debug", "for": "1s"}
     herd.ask(f"/nodes/{primary}/log-level", name=via, method="PUT", body=level)
     path = f"/nodes/{primary}/logs?cursor={first['cursor']}"
-    news = herd.ask(path, name=via)
-    assert any("log.level-changed" in one for one in news["lines"])
-    assert not news["skipped"]
+
+    def news() -> dict[str, Any] | None:
+        found: dict[str, Any] = herd.ask(path, name=via)
+        return found if any("log.level-changed" in one for one in found["lines"]) else None
+
+    told = herd.wait_for(news, "what came after the cursor", deadline_s=WAIT_S)
+    assert told is not None
+    assert not told["skipped"]
     herd.wait_for(
         lambda: herd.ask(f"/nodes/{primary}/log-level", name=via)["level"] == "info",
         "the file's level again",

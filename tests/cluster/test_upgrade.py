@@ -68,9 +68,13 @@ def test_two_builds_are_one_cluster(stable: Any, tmp_path: Path) -> None:
         with Writers(herd.dsn_direct()) as writers:
             writers.start()
             herd.install(replica, newer)
-            assert herd.versions()[replica] == NEXT_VERSION
+            herd.wait_for(
+                lambda: herd.versions()[replica] == NEXT_VERSION, "its version", deadline_s=20
+            )
             herd.install(replica, ours)
-            assert NEXT_VERSION not in herd.versions().values()
+            herd.wait_for(
+                lambda: NEXT_VERSION not in herd.versions().values(), "one version", deadline_s=20
+            )
             herd.install(witness, newer)
             herd.install(replica, newer)
             herd.switchover(replica)
@@ -80,7 +84,7 @@ def test_two_builds_are_one_cluster(stable: Any, tmp_path: Path) -> None:
             assert (herd.levels(), set(herd.praises().values())) == ({LEVEL}, {False})
             herd.install(primary, newer)
             herd.wait_for(lambda: all(herd.praises().values()), "the command", deadline_s=30)
-            assert herd.levels() == {NEXT_LEVEL}
+            herd.wait_for(lambda: herd.levels() == {NEXT_LEVEL}, "the next level", deadline_s=20)
             herd.terminate_node(witness, within_s=30)
             herd._python, since = ours, herd.places[witness].log.stat().st_size
             herd.start_node(witness)

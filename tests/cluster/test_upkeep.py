@@ -36,9 +36,9 @@ def readers(herd: LocalHerd) -> set[str]:
     return {server for name in herd.nodes for server in Reads(herd, name).one_by_one(3)}
 
 
-def all_wait(herd: LocalHerd) -> bool:
-    """Whether every server has a parameter that waits for a restart."""
-    return all(node(herd, name)["pending_restart"] for name in herd.nodes)
+def who_waits(herd: LocalHerd) -> set[str]:
+    """The servers that have a parameter which waits for a restart, by their last reports."""
+    return {name for name in herd.nodes if node(herd, name)["pending_restart"]}
 
 
 def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
@@ -48,7 +48,7 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     third = next(name for name in herd.nodes if name not in (first, other))
     size = {"postgresql": {"parameters": {"track_activity_query_size": 2048}}}
     herd.ask("/config", method="PATCH", body=size, timeout_s=20.0)
-    herd.wait_for(lambda: all_wait(herd), "pending restarts", deadline_s=30)
+    herd.wait_for(lambda: who_waits(herd) == set(herd.nodes), "pending restarts", deadline_s=30)
     pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
 
     # A replica restarts, alone, and nobody else does.
@@ -66,6 +66,7 @@ def test_work_on_one_node_after_the_other(herd: LocalHerd) -> None:
     herd.wait_stable(60)
 
     # Of those that wait for a restart only the third is left, and it is the only one restarted.
+    herd.wait_for(lambda: who_waits(herd) == {third}, "one that waits", deadline_s=30)
     pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
     assert done(herd, "/cluster/restart", {"pending": True})["nodes"] == [third]
     now = {name: herd.postmaster_pid(name) for name in herd.nodes}
@@ -143,7 +144,7 @@ def test_the_whole_herd_is_restarted_and_paused(
     asked = herd.ask(path, method="POST", body={"enabled": True}, timeout_s=15.0)
     assert ended(herd, {"id": asked["action"], "action": "maintenance"})["state"] == "done"
     assert not node(herd, other)["is_sync"]
-    assert other not in readers(herd)
+    herd.wait_for(lambda: other not in readers(herd), "reads elsewhere", deadline_s=30)
     herd.ask(path, method="POST", body={"enabled": True, "until": "1s"}, timeout_s=15.0)
     herd.wait_for(lambda: node(herd, other)["maintenance"] is None, "its end", deadline_s=30)
     herd.wait_stable(60)
@@ -153,6 +154,7 @@ def test_the_whole_herd_is_restarted_and_paused(
     herd.ask("/cluster/pause", method="POST", body={}, timeout_s=15.0)
     herd.kill_postmaster(lead)
     herd.kill_agent(other)
+    herd.wait_for(lambda: herd.status()["status"] == "down", "word of its death", deadline_s=30)
     time.sleep(4)
     now = herd.status()
     assert (now["epoch"], now["phase"], now["status"]) == (epoch, "stable", "down")

@@ -145,7 +145,12 @@ def test_a_reload_moves_adds_and_drops_addresses(whole: OnEthernet) -> None:
     assert whole.on(PRIMARY) == [first]
     said = whole.places[first].log.read_text()[since:].splitlines()
     assert not [line for line in said if "vip.left" in line and PRIMARY in line]
-    assert {vip["address"] for vip in whole.ask("/vip")["vips"]} == {PRIMARY, PROXY, another}
+    wanted = {PRIMARY, PROXY, another}
+    until(
+        lambda: {vip["address"] for vip in whole.ask("/vip")["vips"]} == wanted,
+        "word of the addresses there are",
+        within_s=20,
+    )
     for name, listed in kept.items():
         whole.reload_node(name, {"vip": listed})
     until(lambda: not whole.on(another), "the end of the new address", within_s=30)
@@ -160,13 +165,17 @@ def test_every_address_leads_to_what_it_follows(whole: OnEthernet) -> None:
     assert whole.recovering(REPLICA)
     assert not whole.recovering(PROXY, via_proxy=True), "every proxy leads to the primary"
     assert whole.segment.neighbour(PRIMARY) == whole.segment.link(first)
-    status = whole.status()
-    [warning] = [text for text in status["warnings"] if PRIMARY in text]
+    until(lambda: warnings_of(whole, PRIMARY), "a warning", within_s=20)
+    [warning] = warnings_of(whole, PRIMARY)
     assert warning.startswith(f"{POOR}: it cannot have the address {PRIMARY}: pgherd lacks CAP_NET")
     assert "systemctl edit pgherd" in warning
-    assert [vip["vip_owner"] for vip in status["vips"]][:1] == [first]
+    assert [vip["vip_owner"] for vip in whole.status()["vips"]][:1] == [first]
     assert whole.measured(first)[f'vip_owned{{address="{PRIMARY}"}}'] == 1
     assert whole.measured(second)[f'vip_owned{{address="{PRIMARY}"}}'] == 0
+
+
+def warnings_of(herd: OnEthernet, address: str) -> list[str]:
+    return [text for text in herd.status()["warnings"] if address in text]
 
 
 def test_an_agent_that_dies_finds_its_addresses_again(whole: OnEthernet) -> None:
@@ -205,8 +214,8 @@ def test_addresses_follow_when_a_node_dies(whole: OnEthernet) -> None:
     until(lambda: not whole.on(REPLICA), "no replica may have it", within_s=20)
     assert not whole.recovering(PRIMARY)
     assert whole.segment.neighbour(PRIMARY) == whole.segment.link(second)
-    problems = whole.status()["problems"]
-    assert f"nobody has the address {REPLICA} (follows the replica)" in problems
+    words = f"nobody has the address {REPLICA} (follows the replica)"
+    until(lambda: words in whole.status()["problems"], "word of it", within_s=20)
     until(lambda: whole.settled(PROXY, on=second), "the proxy's follows", within_s=40)
     whole.restart_node(first)
     until(lambda: whole.settled(REPLICA, on=first), "the new replica takes it", within_s=60)

@@ -47,8 +47,8 @@ def renew(common: Common, ttl: TtlOption = None) -> None:
     days = days_of(ttl, RENEW_DAYS)
     address, name = places.address_of(settings), settings.node.name
     request = make_request(NodeId(name), hosts(address))
-    ca = Path(tls.ca).read_bytes()
-    authority = own_authority(tls)
+    ca = authority_pem(tls)
+    authority = own_authority(tls, ca)
     if authority is not None:
         certificate = signed_here(authority, request.csr_pem, name, hosts(address), days)
     else:
@@ -79,14 +79,29 @@ def files(common: Common) -> tuple[Settings, Tls]:
     return settings, settings.raft.tls
 
 
-def own_authority(tls: Tls) -> Authority | None:
+def authority_pem(tls: Tls) -> bytes:
+    """The authority's certificate. Raises OperatorError."""
+    from pgherd.pki.authority import fingerprint
+
+    try:
+        found = Path(tls.ca).read_bytes()
+        fingerprint(found)
+    except (OSError, ValueError) as error:
+        raise OperatorError(
+            f"cannot read the authority {tls.ca}: {error}",
+            "put ca.crt of another node there (raft.tls.ca), or run this as the daemon's user",
+        ) from error
+    return found
+
+
+def own_authority(tls: Tls, certificate: bytes) -> Authority | None:
     """The authority, if its key is here."""
     from pgherd.api.joining import ca_key_of
     from pgherd.pki.authority import Authority
 
     key = ca_key_of(Path(tls.ca))
     try:
-        return Authority(Path(tls.ca).read_bytes(), key.read_bytes())
+        return Authority(certificate, key.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -160,22 +175,40 @@ def issue(
             f"pgherd pki issue --name ann --role operator (roles: {', '.join(ROLES)})",
         )
     settings, tls = files(common)
-    authority = own_authority(tls)
+    authority = own_authority(tls, authority_pem(tls))
     if authority is None:
         raise OperatorError("this node has no key of the authority", "run this on a data member")
-    directory = Path(out)
-    paths = [directory / f"{name}.crt", directory / f"{name}.key"]
-    for path in paths:
-        if path.exists():
-            raise OperatorError(f"{path} exists", "name another place with --out DIR")
-    directory.mkdir(parents=True, exist_ok=True)
+    paths = places_for(Path(out), name)
     made = make_client_certificate(authority, name, role, days=days_of(ttl, CLIENT_DAYS))
-    write_private(paths[0], made.certificate_pem, mode=0o644)
-    write_private(paths[1], made.key_pem)
+    try:
+        write_private(paths[1], made.key_pem)
+        write_private(paths[0], made.certificate_pem, mode=0o644)
+    except OSError as error:
+        raise unwritable(out, error) from error
     line(f"made {paths[0]} and {paths[1]}")
     if settings.api.tls is None or settings.api.tls.ca is None:
         say(f"  next: have the API take it: api.tls.ca: {tls.ca}, on every node")
     say(f"  next: PGHERD_CERT={paths[0]} PGHERD_KEY={paths[1]} pgherd status")
+
+
+def places_for(directory: Path, name: str) -> tuple[Path, Path]:
+    """Where a client's certificate and key will be; the directory is made. Raises OperatorError."""
+    paths = directory / f"{name}.crt", directory / f"{name}.key"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        taken = [path for path in paths if path.exists()]
+    except OSError as error:
+        raise unwritable(str(directory), error) from error
+    if taken:
+        raise OperatorError(f"{taken[0]} exists", "name another place with --out DIR")
+    return paths
+
+
+def unwritable(directory: str, error: OSError) -> OperatorError:
+    return OperatorError(
+        f"cannot write to {directory}: {error.strerror}",
+        "name a directory that you may write to: --out DIR",
+    )
 
 
 @asking

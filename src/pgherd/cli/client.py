@@ -65,42 +65,53 @@ class Target(msgspec.Struct, frozen=True):
 def find_target(*, api_url: str | None, config: str | None, context: str | None = None) -> Target:
     """From the option, the context, PGHERD_API_URL, the configuration, or the last login.
 
-    A token and a CA of the environment come before those that are kept somewhere.
+    What the environment says of token, CA and certificate comes before what is kept somewhere.
     """
-    context = context or (os.environ.get("PGHERD_CONTEXT") if api_url is None else None)
-    if context is not None and api_url is None:
-        return from_context(context)
-    token = os.environ.get("PGHERD_TOKEN", "")
-    ca = os.environ.get("PGHERD_CA", "")
+    if api_url and context:
+        raise OperatorError(
+            "--api-url and --context name two places to ask", "leave one of them out"
+        )
+    context = context or (os.environ.get("PGHERD_CONTEXT") if not api_url else None)
+    if context:
+        return with_environment(from_context(context))
     named = api_url or os.environ.get("PGHERD_API_URL")
     found = find_config(config)
     if config is not None and not Path(config).exists():
         raise OperatorError(f"there is no configuration at {config}", "name another with --config")
     settings = read_settings(found) if found is not None and readable(found) else None
-    if settings is not None and found is not None:
-        token = token or local_token(Path(found))
-        ca = ca or (str(settings.raft.tls.ca) if settings.raft.tls is not None else "")
     if not named and settings is None and (kept := from_context(None)).urls:
-        return kept
+        return with_environment(kept)
     if named:
         urls = tuple(url.strip().rstrip("/") for url in named.split(",") if url.strip())
     else:
         urls = (url_of(settings),) if settings is not None else (URL_DEFAULT,)
+    token = ca = ""
+    if settings is not None and found is not None:
+        token = local_token(Path(found))
+        ca = str(settings.raft.tls.ca) if settings.raft.tls is not None else ""
+    return with_environment(Target(urls=urls, token=token, ca=ca))
+
+
+def with_environment(kept: Target) -> Target:
+    """What to show and whom to trust: a certificate of the environment goes before a kept token."""
     cert, key = os.environ.get("PGHERD_CERT", ""), os.environ.get("PGHERD_KEY", "")
-    own = "PGHERD_TOKEN" in os.environ or not cert
-    return Target(urls=urls, token=token if own else "", ca=ca, cert=cert, key=key)
+    token = os.environ.get("PGHERD_TOKEN") or ("" if cert else kept.token)
+    ca = os.environ.get("PGHERD_CA") or kept.ca
+    return Target(urls=kept.urls, token=token, ca=ca, cert=cert, key=key)
+
+
+def is_sent_elsewhere(*, api_url: str | None, context: str | None) -> bool:
+    """Whether an address was named: what answers there need not be this node's cluster."""
+    return bool(
+        api_url or context or os.environ.get("PGHERD_CONTEXT") or os.environ.get("PGHERD_API_URL")
+    )
 
 
 def from_context(name: str | None) -> Target:
     """Where a login led, the last one unless it is named; without urls where there was none."""
     from pgherd.cli.contexts import target_of
 
-    found = target_of(name) or Target(urls=())
-    return msgspec.structs.replace(
-        found,
-        token=os.environ.get("PGHERD_TOKEN") or found.token,
-        ca=os.environ.get("PGHERD_CA") or found.ca,
-    )
+    return target_of(name) or Target(urls=())
 
 
 def own_file(given: str | None) -> str:
@@ -199,9 +210,8 @@ class Api:
     def _client(self, timeout_s: float) -> httpx2.Client:
         import httpx2
 
-        token = self._target.token
         return httpx2.Client(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=bearer(self._target.token),
             timeout=httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             verify=trust(self._target.ca, cert=self._target.cert, key=self._target.key),
             trust_env=False,
@@ -224,6 +234,16 @@ class Api:
         raise unreachable(self._target.urls, trouble) from trouble
 
 
+def bearer(token: str) -> dict[str, str]:
+    """The header that shows a token; none without one."""
+    if not (token.isascii() and token.isprintable()):
+        raise OperatorError(
+            "the token has characters that no token has",
+            "copy it anew: PGHERD_TOKEN, or pgherd login",
+        )
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def trust(ca: str, *, cert: str = "", key: str = "") -> ssl.SSLContext | bool:
     """Whom to believe, and what to show."""
     if not ca and not cert:
@@ -237,7 +257,11 @@ def trust(ca: str, *, cert: str = "", key: str = "") -> ssl.SSLContext | bool:
         elif ca:
             context.load_verify_locations(ca)
     except OSError as error:
-        raise OperatorError(f"cannot read the CA certificate {ca}: {error}") from error
+        raise OperatorError(
+            f"cannot use the CA certificate {ca if not ca.startswith(PEM) else 'of the context'}:"
+            f" {error}",
+            "name ca.crt of any node: PGHERD_CA, or pgherd login URL --ca FILE",
+        ) from error
     try:
         if cert:
             context.load_cert_chain(cert, key or None)

@@ -2,7 +2,7 @@
 
 Owns the connection string: every node's address in it, so that it works while nodes are away. The
 password is libpq's business (PGPASSWORD, ~/.pgpass, a prompt); on a node psql gets that of its
-configuration, in the environment and nowhere else.
+configuration, in the environment and nowhere else, and only where it asked that node's own cluster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.client import read_settings, readable
+from pgherd.cli.client import is_sent_elsewhere, read_settings, readable
 from pgherd.cli.output import Format, emit, line
 from pgherd.cli.start import find_config
 from pgherd.model.errors import OperatorError, PgherdError
@@ -115,7 +115,12 @@ def as_uri(found: dict[str, Any]) -> str:
 
 
 def own_password(common: Common, user: str) -> str:
-    """The password that this node's configuration has for a role; "" where it has none for us."""
+    """The password that this node's configuration has for a role; "" where it has none for us.
+
+    Another cluster's servers are never shown it: they could keep what a client sends in clear text.
+    """
+    if is_sent_elsewhere(api_url=common.api_url, context=common.context):
+        return ""
     path = find_config(common.config)
     if path is None or not readable(path):
         return ""

@@ -2,7 +2,8 @@
 
 Owns the file with addresses, tokens and authorities, which only its owner reads, and the commands
 that change it. A token is typed at a prompt or comes from a file, never from the command line,
-where every process of the machine could read it.
+where every process of the machine could read it. Client certificates are not kept: PGHERD_CERT and
+PGHERD_KEY name them each time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.client import Api, Target
+from pgherd.cli.client import Api, Target, with_environment
 from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.model.errors import OperatorError
 
@@ -63,8 +64,10 @@ def read() -> Known:
     except FileNotFoundError:
         return Known()
     except OSError as error:
-        raise OperatorError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise OperatorError(
+            f"cannot read {path}: {error.strerror}", "make it yours, or ask with --api-url URL"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise OperatorError(
             f"{path} is broken: {error}", "remove it, then: pgherd login"
         ) from error
@@ -82,7 +85,9 @@ def write(known: Known) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, text.encode())
     except OSError as error:
-        raise OperatorError(f"cannot write {path}: {error.strerror}") from error
+        raise OperatorError(
+            f"cannot write {path}: {error.strerror}", "set XDG_CONFIG_HOME to a directory of yours"
+        ) from error
 
 
 def target_of(name: str | None) -> Target | None:
@@ -123,8 +128,10 @@ def login(
     urls = tuple(one.strip().rstrip("/") for one in url.split(",") if one.strip())
     if not urls or not all(one.startswith(("https://", "http://")) for one in urls):
         raise OperatorError(f"{url} is not an address of an API", "as in https://10.0.1.1:8008")
-    made = Context(urls=urls, token=given_token(token_file), ca=pem_of(ca))
-    target = Target(urls=made.urls, token=made.token, ca=made.ca)
+    authority = pem_of(ca or os.environ.get("PGHERD_CA"))
+    made = Context(urls=urls, token=given_token(token_file), ca=authority)
+    given = with_environment(Target(urls=made.urls))
+    target = msgspec.structs.replace(given, token=made.token, ca=made.ca)
     found = Api(target, timeout_s=common.timeout_s).get("/api/v1/cluster/status")
     chosen = name or str(found["cluster_name"])
     if len(chosen) > NAME_MAX:
@@ -135,22 +142,28 @@ def login(
         emit({"context": chosen, "cluster": found["cluster_name"]}, common.output)
         return
     line(f"context {chosen}: cluster {found['cluster_name']}, {found['status']}")
-    if not made.token:
+    if target.cert and not made.token:
+        say("it has no token, and keeps no certificate: set PGHERD_CERT and PGHERD_KEY each time")
+    elif not made.token:
         say("it has no token: what needs one will be refused (PGHERD_TOKEN, or login again)")
 
 
 def given_token(file: str | None) -> str:
-    """From a file, the environment, or a person; "" where nobody can be asked."""
-    if file == "-":
-        return sys.stdin.readline().strip()
+    """From a file, the environment, or a person; "" where nobody can be asked, or needs to be."""
     if file is not None:
         try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise OperatorError(f"cannot read {file}: {error.strerror}") from error
+            source = sys.stdin.buffer.readline() if file == "-" else Path(file).read_bytes()
+            return source.decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatorError(
+                f"cannot read a token from {file}: {error}",
+                "it is a text file with the token alone; or set PGHERD_TOKEN",
+            ) from error
     if token := os.environ.get("PGHERD_TOKEN", ""):
         return token
-    return getpass.getpass("token: ").strip() if sys.stdin.isatty() else ""
+    if os.environ.get("PGHERD_CERT") or not sys.stdin.isatty():
+        return ""
+    return getpass.getpass("token: ").strip()
 
 
 def pem_of(file: str | None) -> str:
@@ -160,9 +173,11 @@ def pem_of(file: str | None) -> str:
     try:
         text = Path(file).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise OperatorError(f"cannot read the CA certificate {file}: {error}") from error
+        raise OperatorError(
+            f"cannot read the CA certificate {file}: {error}", "it is pki/ca.crt of any node"
+        ) from error
     if "-----BEGIN CERTIFICATE-----" not in text:
-        raise OperatorError(f"{file} is no certificate", "it is ca.crt beside a node's secrets")
+        raise OperatorError(f"{file} is no certificate", "it is pki/ca.crt of any node")
     return text
 
 

@@ -6,28 +6,30 @@ A live parameter counts only after it was read back from the server, with the fi
 from __future__ import annotations
 
 import asyncio
+import secrets
 from pathlib import Path
 from typing import LiteralString
 
-from pgherd.model.errors import PostgresError
 from pgherd.postgres import conf, failoverslots
 from pgherd.postgres import settings as parameters
+from pgherd.postgres.pending import unusable
 from pgherd.postgres.session import Session
 
 VERIFY_POLL_S = 0.003
 VERIFY_TIMEOUT_S = 2.0
-RELOAD_TIMEOUT_S = 10.0
+MARK = "pgherd.told"
+"""A parameter of ours without any effect: its value says which writing of the files was read."""
 SETTINGS_SQL: LiteralString = """
 SELECT name, setting, source, coalesce(sourcefile, ''), context
 FROM pg_settings WHERE name = ANY($1)
 """
 
+MARK_SQL: LiteralString = "SELECT coalesce(current_setting($1, true), '')"
+
 COMMIT_SQL: LiteralString = """
 SELECT sourcefile FROM pg_file_settings WHERE lower(name) = 'synchronous_commit'
  ORDER BY seqno DESC LIMIT 1
 """
-
-LOADED_SQL: LiteralString = "SELECT pg_conf_load_time()::text"
 
 
 def parameters_of(
@@ -94,9 +96,17 @@ async def commit_elsewhere(session: Session) -> list[str]:
     return [f"{parameters.COMMIT} is set in {file}" for file in files if file != conf.CONF]
 
 
+def new_mark() -> dict[str, str]:
+    """The mark of the next writing of the files."""
+    return {MARK: secrets.token_hex(4)}
+
+
 async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") -> str:
     """Read the live parameters back until they are as wanted; else say what is wrong.
 
+    The mark stands for all that cannot be compared. The postmaster reads before it tells its
+    children, and takes no connection in between: when a session of ours shows the mark, whoever
+    connects later meets new parameters and access lines.
     alert: a word in what is wrong for which waiting longer is no use.
     """
     names = sorted(parameters.RELOADABLE & set(wanted))
@@ -105,27 +115,18 @@ async def verified(acting: Session, wanted: dict[str, str], *, alert: str = "") 
         rows = await acting.rows(SETTINGS_SQL, [names])
         found = [text for text in (wrong(row, wanted) for row in rows) if text]
         if not found:
-            found = await commit_elsewhere(acting)
+            found = await commit_elsewhere(acting) or await unread(acting, wanted)
         late = asyncio.get_running_loop().time() > deadline
-        if not found or late or (alert and any(alert in text for text in found)):
+        if not found or (alert and any(alert in text for text in found)):
             return "; ".join(found)
+        if late:
+            return "; ".join([*found, await unusable(acting)]).removesuffix("; ")
         await asyncio.sleep(VERIFY_POLL_S)
 
 
-async def loaded_at(acting: Session) -> str:
-    """When this session read the server's files last, in the server's words.
-
-    The server's own process reads them first and then tells its sessions (PostgreSQL docs, Table
-    9.67), so once this changes every new session begins with what the files say.
-    """
-    (when,) = await acting.row(LOADED_SQL)
-    return str(when)
-
-
-async def reloaded(acting: Session, before: str) -> None:
-    """Wait until the files were read again; before: as of `loaded_at`. Raises PostgresError."""
-    deadline = asyncio.get_running_loop().time() + RELOAD_TIMEOUT_S
-    while await loaded_at(acting) == before:
-        if asyncio.get_running_loop().time() > deadline:
-            raise PostgresError("the server does not read its files again, though it was told to")
-        await asyncio.sleep(VERIFY_POLL_S)
+async def unread(acting: Session, wanted: dict[str, str]) -> list[str]:
+    """Whether the files are not those that were read last, where they have a mark."""
+    mark = wanted.get(MARK, "")
+    if not mark or await acting.row(MARK_SQL, [MARK]) == (mark,):
+        return []
+    return ["its files were not read again"]

@@ -101,8 +101,8 @@ class PostgresServer:
         self.control: ControlData | None = None
         """What pg_control said before the running server was started, or taken over."""
         self.live: dict[str, str] = live.parameters_of(CLOSED_NAMES, None, None)
-        login = Login(str(socket_dir), port, settings.superuser, settings.database)
-        self.login = login
+        self._mark: dict[str, str] = {}
+        self.login = login = Login(str(socket_dir), port, settings.superuser, settings.database)
         self.watching = Session(login)
         self.acting = Session(login, statement_timeout_ms=60_000)
         self.reading = Session(login, statement_timeout_ms=2_000)
@@ -273,13 +273,12 @@ class PostgresServer:
     async def reconfigure(self, settings: ServerSettings) -> tuple[str, ...]:
         """Use new settings as far as a reload can; return the parameters that wait for a restart.
 
-        Sessions that begin afterwards have all the rest, as access lines and passfile count."""
+        It returns when whoever connects meets them, access lines and passfile included.
+        """
         await accesscheck.take_up(self, settings)
         self.settings = settings
         await asyncio.to_thread(conf.write_passfile, settings, user=self.user)
-        before = await live.loaded_at(self.acting)
         await self._apply(self.live)
-        await live.reloaded(self.acting, before)
         self._checked_at = 0.0
         problem = await waiting.unusable(self.acting)
         if problem:
@@ -401,8 +400,8 @@ class PostgresServer:
 
     def _effective(self) -> parameters.Effective:
         place = Place(str(self.data_dir), self.port, str(self.socket_dir))
-        major = self.binaries.major
-        return parameters.effective(self.settings, place, self.live, self._demanded, major)
+        now = self.live | self._mark
+        return parameters.effective(self.settings, place, now, self._demanded, self.binaries.major)
 
     async def _must_be_startable(self) -> ControlData:
         state = await self.state()
@@ -451,14 +450,15 @@ class PostgresServer:
     async def _apply(self, wanted: dict[str, str]) -> None:
         async with self.conf_lock:
             self.live = wanted
-            values = self._effective().values
-            await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)
-            self._signal_reload()
-            problem = await live.verified(self.acting, values, alert=conf.AUTO_CONF)
-            if conf.AUTO_CONF in problem:
-                await self._reset_alter_system(parameters.RELOADABLE & set(values))
+            for alert in (conf.AUTO_CONF, ""):
+                self._mark = live.new_mark()
+                values = self._effective().values
+                await asyncio.to_thread(conf.write_values, self.data_dir, values, user=self.user)
                 self._signal_reload()
-                problem = await live.verified(self.acting, values)
+                problem = await live.verified(self.acting, values, alert=alert)
+                if not alert or alert not in problem:
+                    break
+                await self._reset_alter_system(parameters.RELOADABLE & set(values))
             if problem:
                 raise PostgresError(f"reload did not take effect: {problem}")
 

@@ -292,6 +292,15 @@ class Way:
 
         await until(what, seen)
 
+    async def says(self, *words: str) -> None:
+        """Wait until its log has all of these; a line is written a moment after what it tells."""
+
+        async def said() -> bool:
+            log = self.log
+            return all(word in log for word in words)
+
+        await until(f"{words} in the proxy's log", said)
+
     async def stop(self) -> None:
         """End the proxy; it must have nothing to complain of."""
         await self.control.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -124,7 +125,7 @@ def test_slots_and_roles_are_made_once_and_only_ours_are_dropped(lab, play):
     play(story())
 
 
-def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
+def test_alter_system_cannot_take_a_safety_setting_away(lab, play, wait_until):
     """A reload notices and undoes ALTER SYSTEM; a start purges it and says so."""
     server = lab.server("a", parameters={"work_mem": "8MB", "fsync": "off", "wal_level": "logical"})
 
@@ -142,8 +143,11 @@ def test_alter_system_cannot_take_a_safety_setting_away(lab, play):
         assert (await server.look()).names == 'ANY 1 ("b.b00001@2")'
         await session.rows("ALTER SYSTEM SET primary_conninfo = 'host=evil'")
         await session.rows("SELECT pg_reload_conf()")
-        await asyncio.sleep(0.05)
-        assert "postgresql.auto.conf" in await server.check_settings()
+
+        async def is_seen() -> bool:
+            return "postgresql.auto.conf" in await server.check_settings()
+
+        await wait_until("it is seen who set it", is_seen)
         await server.stop()
         again = await server.start()
         assert again.purged == ("primary_conninfo = 'host=evil'",)
@@ -176,26 +180,41 @@ def test_new_settings_count_at_once_or_are_named_as_waiting(lab, play):
     play(story())
 
 
-def test_a_parameter_that_left_is_gone_for_who_comes_next(lab, play):
-    """What is no longer set cannot be read back: new settings count once the files were read."""
+def test_a_reload_ends_when_the_server_has_read_its_files(lab, play):
+    """However late that is: what waits for a restart is named, and who connects meets the rest."""
 
     async def story():
         server = await lab.primary("a")
-        with_it = msgspec.structs.replace(server.settings, parameters={"work_mem": "8MB"})
-        await server.reconfigure(with_it)
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            changing = asyncio.create_task(
-                server.reconfigure(msgspec.structs.replace(server.settings, parameters={}))
-            )
-            done, _ = await asyncio.wait([changing], timeout=0.3)
-            assert not done
-        finally:
+        wishes = {"work_mem": "8MB", "shared_buffers": "20MB"}
+        new = msgspec.structs.replace(server.settings, parameters=wishes)
+        await server.set_names('ANY 1 ("b.b00001@1")', "local")
+        async with late(server):
+            assert await server.reconfigure(new) == ("shared_buffers",)
+            assert (await server.acting.row("SHOW work_mem")) == ("8MB",)
+        await server.reading.close()
+        assert (await server.reading.row("SHOW work_mem")) == ("8MB",)
+        hidden = await server.acting.rows("SELECT 1 FROM pg_settings WHERE name LIKE 'pgherd%'")
+        assert hidden == [], "operators see their own parameters only"
+        async with late(server) as woken:
+            await server.set_names('ANY 1 ("b.b00001@1")')
+            assert woken, "no commit is weaker from here on"
+
+    @contextlib.asynccontextmanager
+    async def late(server):
+        """Its postmaster stands still for a while; what is yielded is true from then on."""
+        woken = []
+
+        def wake():
             os.kill(server.pid, signal.SIGCONT)
-        await changing
-        comer = Session(server.login)
-        assert (await comer.row("SHOW work_mem")) == ("4MB",)
-        await comer.close()
+            woken.append(True)
+
+        os.kill(server.pid, signal.SIGSTOP)
+        waking = asyncio.get_running_loop().call_later(0.5, wake)
+        try:
+            yield woken
+        finally:
+            waking.cancel()
+            wake()
 
     play(story())
 
@@ -240,21 +259,28 @@ def test_an_agent_that_comes_back_adopts_the_running_server(lab, play):
 
 
 @pytest.mark.fault(16)
-def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play):
+def test_a_hung_server_is_told_from_a_busy_and_a_dead_one(lab, play, wait_until):
     """SIGSTOP: the probe says hung in its time; no free connection: full, which is alive."""
 
     async def story():
         server = await lab.primary("a", parameters={"max_connections": "8"})
-        guests = [Session(server.login) for _ in range(8)]
-        for guest in guests[:-2]:
-            await guest.rows("SELECT 1")
-        with pytest.raises(PostgresError):
-            await asyncio.gather(*(guest.rows("SELECT 1") for guest in guests[-2:]))
-        assert await server.probe() is Probe.FULL
+        guests = [Session(server.login) for _ in range(9)]
+
+        async def is_full():
+            for guest in guests:
+                with contextlib.suppress(PostgresError):
+                    await guest.rows("SELECT 1")
+            return await server.probe() is Probe.FULL
+
+        async def has_room():
+            with contextlib.suppress(PostgresError):
+                return await server.look()
+
+        await wait_until("every seat is taken", is_full)
         assert Probe.FULL.is_alive
         for guest in guests:
             await guest.close()
-        await server.look()
+        await wait_until("the guests have left", has_room)
         backend = server.watching.backend_pid
         assert processes.belongs(backend, server.data_dir)
         os.kill(server.pid, signal.SIGSTOP)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 HOLD_MS = 1500
+ASLEEP = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
 NAMES = "SELECT name FROM pg_prepared_statements ORDER BY name"
 
 
@@ -36,6 +37,12 @@ async def value(session, statement: str, *given, **more) -> object:
 
 async def pid(session) -> object:
     return await value(session, "SELECT pg_backend_pid()")
+
+
+async def asleep(server, *, besides: frozenset[int] = frozenset()) -> frozenset[int]:
+    """The server processes that sleep in a statement."""
+    rows = await server.watching.rows(ASLEEP)
+    return frozenset(pid for (pid,) in rows) - besides
 
 
 async def code(waits) -> str | None:
@@ -92,7 +99,7 @@ def test_what_has_begun_goes_on_and_nothing_else_begins(lab, play, way, wait_unt
     play(story())
 
 
-def test_state_goes_along_and_what_cannot_is_told_so(lab, play, way):
+def test_state_goes_along_and_what_cannot_is_told_so(lab, play, way, wait_until):
     """Settings, prepared statements, the client's key; 57P01 or 08007 for the others at once."""
 
     async def story():
@@ -112,7 +119,7 @@ def test_state_goes_along_and_what_cannot_is_told_so(lab, play, way):
             await temporary.execute("CREATE TEMP TABLE mine (i int)")
             await open_one.execute("BEGIN")
             sleeping = asyncio.create_task(code(busy.execute("SELECT pg_sleep(60)")))
-            await asyncio.sleep(0.3)
+            await wait_until("it sleeps", lambda: asleep(server))
 
             await it.told(term=2, away=True)
             assert await code(temporary.execute("SELECT 1")) == "57P01"
@@ -127,8 +134,9 @@ def test_state_goes_along_and_what_cannot_is_told_so(lab, play, way):
             assert await value(moved, "SHOW application_name") == "it's \\ me"
             assert await (await moved.execute(NAMES)).fetchall() == names[:-1]
             assert await value(moved, "SELECT %s::int + 1", 4, prepare=True) == 5
+            slept = await asleep(server)
             sleeping = asyncio.create_task(code(moved.execute("SELECT pg_sleep(60)")))
-            await asyncio.sleep(0.3)
+            await wait_until("it sleeps", lambda: asleep(server, besides=slept))
             await moved.cancel_safe()
             assert await sleeping == "57014"
             await it.counted("it is counted", lambda seen: seen.moved_total == 1)

@@ -98,7 +98,7 @@ def serving() -> type[Served]:
 @pytest.fixture
 def pgherd(capsys, monkeypatch) -> Callable[..., Result]:
     """Call the command line; nothing of this machine's own configuration is seen."""
-    own = ("API_URL", "TOKEN", "CA", "CERT", "KEY", "CONFIG")
+    own = ("API_URL", "TOKEN", "CA", "CERT", "KEY", "CONFIG", "CONTEXT")
     for name in (f"PGHERD_{word}" for word in own):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pgherd.cli.start.CONFIG_DEFAULT", "/nonexistent/pgherd.yaml")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pgherd.api.guard import ApiToken, Role
+from pgherd.api.guard import Access, ApiToken, Role
 from pgherd.api.serve import ServeTls
 from pgherd.model.ids import NodeId
-from pgherd.pki.authority import make_ca, make_node_certificate
+from pgherd.pki.authority import make_ca, make_client_certificate, make_node_certificate
 
 TOKEN = "vera's own"
 
@@ -102,6 +102,27 @@ def test_a_file_that_others_can_read_is_refused(served, pgherd, tmp_path):
     assert (result.code, "chmod 600" in result.err) == (2, True)
 
 
+def test_what_is_no_text_is_a_clear_error(served, pgherd, tmp_path, monkeypatch):
+    """A token's file, a variable, the kept contexts, a CA: each says what to do next."""
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\xff\xfe\x00")
+    for words in (("--token-file", broken), ("--token-file", tmp_path), ("--ca", broken)):
+        refused = pgherd("login", served.url, *words)
+        assert (refused.code, "next: " in refused.err) == (2, True), refused.err
+    with monkeypatch.context() as during:
+        during.setenv("PGHERD_TOKEN", "tök")
+        refused = pgherd("nodes", "--api-url", served.url)
+        assert (refused.code, "PGHERD_TOKEN" in refused.err) == (2, True), refused.err
+    with monkeypatch.context() as during:
+        during.setenv("PGHERD_CA", str(broken))
+        refused = pgherd("nodes", "--api-url", served.url)
+        assert (refused.code, "PGHERD_CA" in refused.err) == (2, True), refused.err
+    assert pgherd("login", served.url).code == 0
+    kept(tmp_path).write_bytes(broken.read_bytes())
+    refused = pgherd("nodes")
+    assert (refused.code, "pgherd login" in refused.err) == (2, True), refused.err
+
+
 def test_the_authority_travels_with_the_context(herd, fakes, serving, pgherd, tmp_path):
     """HTTPS is checked against it, though its file is gone."""
     ca = make_ca("main")
@@ -116,6 +137,55 @@ def test_the_authority_travels_with_the_context(herd, fakes, serving, pgherd, tm
         assert pgherd("login", served.url, "--ca", tmp_path / "ca").code == 0
         (tmp_path / "ca").unlink()
         assert pgherd("nodes").code == 0
+
+
+def test_a_certificate_of_the_environment_is_shown(
+    herd, fakes, serving, pgherd, tmp_path, monkeypatch
+):
+    """At login and with a context, before a token that is kept; PGHERD_TOKEN counts before it."""
+    ca = make_ca("main")
+    node = make_node_certificate(ca, NodeId("n1"), ["127.0.0.1"])
+    bob = make_client_certificate(ca, "bob", "viewer", days=1)
+    for name, issued in (("node", node), ("bob", bob)):
+        (tmp_path / f"{name}.crt").write_bytes(issued.certificate_pem)
+        (tmp_path / f"{name}.key").write_bytes(issued.key_pem)
+    (tmp_path / "ca.crt").write_bytes(ca.certificate_pem)
+    tls = ServeTls(*(tmp_path / name for name in ("node.crt", "node.key", "ca.crt")))
+    vera = ApiToken("vera", Role.VIEWER, hashlib.sha256(TOKEN.encode()).hexdigest())
+    app = fakes.make_app(herd, tokens=(vera,), access=Access(takes_certificates=True))
+    (tmp_path / "token").write_text(TOKEN)
+    with serving(app, tls) as served:
+        login = ("login", served.url, "--ca", tmp_path / "ca.crt")
+        assert pgherd(*login).code == 6
+        monkeypatch.setenv("PGHERD_CERT", str(tmp_path / "bob.crt"))
+        monkeypatch.setenv("PGHERD_KEY", str(tmp_path / "bob.key"))
+        bare = pgherd(*login, "--name", "bare")
+        assert (bare.code, "PGHERD_CERT" in bare.err) == (0, True), bare.err
+        assert pgherd("nodes").code == 0
+        assert pgherd(*login, "--name", "full", "--token-file", tmp_path / "token").code == 0
+        monkeypatch.setenv("PGHERD_CERT", str(tmp_path / "node.crt"))
+        monkeypatch.setenv("PGHERD_KEY", str(tmp_path / "node.key"))
+        assert pgherd("nodes", "--context", "full").code == 6, "a node's has no role"
+        monkeypatch.setenv("PGHERD_TOKEN", TOKEN)
+        assert pgherd("nodes", "--context", "bare").code == 0
+        for name in ("CERT", "KEY", "TOKEN"):
+            monkeypatch.delenv(f"PGHERD_{name}")
+        assert pgherd("nodes", "--context", "full").code == 0
+        assert pgherd("nodes", "--context", "bare").code == 6
+
+
+def test_two_places_to_ask_are_refused(served, pgherd, monkeypatch):
+    """--context beside --api-url; where one of them is a variable the option counts."""
+    assert pgherd("login", served.url).code == 0
+    both = pgherd("nodes", "--context", "main", "--api-url", served.url)
+    assert (both.code, "leave one of them out" in both.err) == (2, True)
+    for variable, value, words in (
+        ("PGHERD_CONTEXT", "nowhere", ("--api-url", served.url)),
+        ("PGHERD_API_URL", "http://127.0.0.1:1", ("--context", "main")),
+    ):
+        with monkeypatch.context() as during:
+            during.setenv(variable, value)
+            assert pgherd("nodes", *words).code == 0
 
 
 def test_connection_strings(served, pgherd):
@@ -150,6 +220,69 @@ def test_psql_is_run_with_it(served, pgherd, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     missing = pgherd("psql", "--api-url", served.url)
     assert (missing.code, "pgherd dsn" in missing.err) == (2, True)
+
+
+PSQL = """#!/bin/sh
+echo "password=${PGPASSWORD-none}"
+"""
+
+
+@pytest.fixture
+def node(herd, fakes, serving, tmp_path):
+    """A node whose configuration has the superuser's password, and its API."""
+    with serving(fakes.make_app(herd)) as served:
+        (tmp_path / "superuser").write_text("the node's own")
+        values = {
+            "version": 1,
+            "cluster": {"name": "main"},
+            "node": {"name": "n1", "address": "127.0.0.1"},
+            "api": {"port": served.port},
+            "raft": {"data_dir": "/srv/n1/raft", "members": ["n1=127.0.0.1:8300"]},
+            "postgresql": {
+                "data_dir": "/srv/n1/pgdata",
+                "superuser": {"password": f"file:{tmp_path / 'superuser'}"},
+            },
+        }
+        config = tmp_path / "pgherd.yaml"
+        config.write_text(yaml.safe_dump(values))
+        yield config, served.url
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "has"),
+    [
+        ((), {}, True),
+        (("--user", "ann"), {}, False),
+        (("--api-url", "URL"), {}, False),
+        ((), {"PGHERD_API_URL": "URL"}, False),
+        (("--context", "far"), {}, False),
+        ((), {"PGHERD_CONTEXT": "far"}, False),
+    ],
+)
+def test_the_nodes_password_stays_with_its_own_cluster(
+    node, pgherd, tmp_path, argv, environment, has
+):
+    """psql has it where the node's own API was asked, and nowhere else."""
+    config, url = node
+    assert pgherd("login", url, "--name", "far").code == 0
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "psql"
+    program.write_text(PSQL)
+    program.chmod(0o755)
+    own = {"PATH": f"{program.parent}:/usr/bin:/bin", "PGHERD_CONFIG": str(config)}
+    more = {name: value.replace("URL", url) for name, value in environment.items()}
+    words = [word.replace("URL", url) for word in argv]
+    env = {name: value for name, value in os.environ.items() if name != "PGPASSWORD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pgherd.cli.main", "psql", *words],
+        env={**env, **own, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    wanted = "the node's own" if has else "none"
+    assert (done.returncode, done.stdout) == (0, f"password={wanted}\n"), done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -165,6 +165,26 @@ def test_a_clients_certificate_is_made_once(pgherd, node, tmp_path):
     assert "data member" in pgherd("pki", "issue", *more, "--config", config).err
 
 
+def test_files_that_cannot_be_read_or_written_are_named(pgherd, node, tmp_path):
+    """With what to do next: the authority's certificate, and the directory for a client's."""
+    config, ca = node / "pgherd.yaml", node / "pki/ca.crt"
+    issue = ("pki", "issue", "--name", "ann", "--role", "viewer", "--config", config, "--out")
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):
+        refused = pgherd(*issue, out)
+        assert (refused.code, str(out) in refused.err, "--out DIR" in refused.err) == (
+            2,
+            True,
+            True,
+        )
+    for spoil in (lambda: ca.write_text("no certificate"), ca.unlink, ca.mkdir):
+        spoil()
+        for argv in ((*issue, tmp_path), ("pki", "renew", "--config", config)):
+            refused = pgherd(*argv)
+            told = (str(ca) in refused.err, "raft.tls.ca" in refused.err)
+            assert (refused.code, told) == (2, (True, True)), refused.err
+
+
 def test_a_clients_certificate_is_shown(node, tmp_path):
     """By PGHERD_CERT and PGHERD_KEY; one that does not fit is a clear error."""
     pki, settings = node / "pki", load(node / "pgherd.yaml")

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from pgherd.config.describe import keys_under, walk
-from pgherd.config.foreign import COMES_LATER
 from pgherd.config.load import load_text
 from pgherd.config.others import SAME, products
 from pgherd.config.problems import ConfigError, Problem
@@ -87,7 +86,7 @@ def places(text: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_what_takes_a_keys_place_exists(name: str) -> None:
-    """It begins with a key of ours, one that comes later, a command, or with why there is none."""
+    """It begins with a key that may be written, a command, or with why there is none."""
     sections = {described.path[0] for described in walk()}
     for key in (*PRODUCTS[name].keys, *PRODUCTS[name].sections):
         place = PRODUCTS[name].place(key)
@@ -96,18 +95,25 @@ def test_what_takes_a_keys_place_exists(name: str) -> None:
         word = re.match(r"[a-z_.]+", place)
         assert word is not None, (key, place)
         ours = word[0].rstrip(".")
-        known = ours in OURS or ours in sections or later(ours) or inner(ours)
+        known = ours in OURS or ours in sections or inner(ours)
         assert known, (key, place)
-
-
-def later(key: str) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in COMES_LATER)
 
 
 def inner(key: str) -> bool:
     """A key within an entry of a list, or of a map that may be missing."""
     above, _, last = key.rpartition(".")
     return bool(last) and last in keys_under(tuple(above.split(".")))
+
+
+def test_patronis_tls_keys_lead_to_ours() -> None:
+    """Those of the command line to its variables, those of the members' roles to their section."""
+    patroni = PRODUCTS["Patroni"]
+    assert patroni.place("ctl.certfile").startswith("PGHERD_CERT;")
+    assert patroni.place("ctl.keyfile").startswith("PGHERD_KEY;")
+    for role in ("superuser", "replication", "rewind"):
+        for key in ("sslmode", "sslcert", "sslkey", "sslrootcert"):
+            place = patroni.place(f"postgresql.authentication.{role}.{key}")
+            assert place.startswith("postgresql.tls:"), (role, key)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)

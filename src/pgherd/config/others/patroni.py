@@ -5,10 +5,8 @@ from __future__ import annotations
 from pgherd.config.others import SAME, Product
 
 BUILT_IN = "nothing: consensus is built in, see raft"
-CONNECTION = (
-    "nothing: nodes connect with passwords, by TLS where PostgreSQL has it (postgresql.parameters:"
-    " ssl), and check who answers by term and node"
-)
+CONNECTION = "postgresql.tls: members encrypt, and check certificate and host name"
+OTHER_CONNECTION = "nothing: members connect with passwords, encrypted by postgresql.tls"
 NAMES = "nothing: the binaries of postgresql.bin_dir have their usual names"
 ONE_FOR_ALL = "postgresql.parameters or pgherd config set: one value for every role"
 HBA_FOR_ALL = "postgresql.hba or pgherd config hba edit: the same lines for every role"
@@ -81,9 +79,8 @@ SSL_KEYS = (
     "sslcrl",
     "sslcrldir",
     "sslnegotiation",
-    "gssencmode",
-    "channel_binding",
 )
+OTHER_KEYS = ("gssencmode", "channel_binding")
 ROLES = {
     "superuser": "postgresql.superuser",
     "replication": "postgresql.replication",
@@ -137,6 +134,11 @@ KEYS: dict[str, str] = {
         for key in ("username", "password")
     },
     **{f"postgresql.authentication.{role}.{key}": CONNECTION for role in ROLES for key in SSL_KEYS},
+    **{
+        f"postgresql.authentication.{role}.{key}": OTHER_CONNECTION
+        for role in ROLES
+        for key in OTHER_KEYS
+    },
     "postgresql.callbacks": "hooks",
     **{
         f"postgresql.callbacks.{key}": f"hooks.{key}"
@@ -183,12 +185,12 @@ KEYS: dict[str, str] = {
     "restapi.https_extra_headers": "nothing: answers have no headers of yours",
     "restapi.request_queue_size": "nothing: 128 connections may wait",
     "restapi.server_tokens": "nothing: there is no Server header",
-    "ctl": "nothing: the command line reads this file, or --api-url and PGHERD_TOKEN",
+    "ctl": "nothing: the command line reads this file, or takes --api-url and a token",
     "ctl.insecure": "nothing: certificates are always checked",
     "ctl.cacert": "raft.tls.ca; elsewhere PGHERD_CA",
-    "ctl.certfile": "nothing: the command line has a token, PGHERD_TOKEN",
-    "ctl.keyfile": "nothing: the command line has a token, PGHERD_TOKEN",
-    "ctl.keyfile_password": "nothing: the command line has a token, PGHERD_TOKEN",
+    "ctl.certfile": "PGHERD_CERT; pgherd pki issue makes one",
+    "ctl.keyfile": "PGHERD_KEY; pgherd pki issue makes one",
+    "ctl.keyfile_password": "nothing: the key's file is readable by its owner only",
     "ctl.authentication": "PGHERD_TOKEN",
     "ctl.authentication.username": "PGHERD_TOKEN",
     "ctl.authentication.password": "PGHERD_TOKEN",

@@ -12,7 +12,7 @@ NO_CACHE = "nothing: queries are not cached"
 NO_ALERTS = "nothing: alerts are Prometheus' rules, examples/prometheus/alerts.yaml"
 NO_DAEMON = "nothing: the service manager runs it, examples/pgherd.service"
 AUTH = "postgresql.hba, or pgherd config hba edit"
-BACKUP = "backup"
+BACKUP = "nothing yet: keep the backup tool that you have, and archive for its WAL"
 NODES = "pgherd join on each node; raft.members for the first ones"
 
 KEYS: dict[str, str] = {
