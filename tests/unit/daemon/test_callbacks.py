@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
+from waiting import until
 
 from pgherd.config.hooks import BeforePromotion, Hooks, Program
 from pgherd.daemon.callbacks import Callbacks
@@ -62,12 +63,6 @@ def event(what: str, /, *, index: int = 0, **fields: str) -> Event:
         fields=fields,
         index=index,
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a file of another process
-            await asyncio.sleep(0.01)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

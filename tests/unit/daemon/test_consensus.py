@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from waiting import until
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
@@ -135,13 +136,6 @@ class Herd:
         lead = leader.replica.node.id
         await until(lambda: all(node.replica.node.lead == lead for node in self.nodes.values()))
         return leader
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 def play(story: Callable[[Herd], Coroutine[Any, Any, None]]) -> None:
