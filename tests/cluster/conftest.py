@@ -50,6 +50,7 @@ class Stable:
         if self._herd is not None:
             try:
                 self._herd.start()
+                wait_agents(self._herd)
                 self._herd.wait_stable(WHOLE_DEADLINE_S)
                 return self._herd
             except HerdError as error:
@@ -65,6 +66,19 @@ class Stable:
         if self._herd is not None:
             self._herd.stop(graceful=False)
             self._herd.remove()
+
+
+def wait_agents(herd: LocalHerd) -> None:
+    """Until every agent answers: one that the last test killed may be away, its server streams on.
+
+    On a busy machine its node is taken for lost meanwhile, which the next test shall not meet.
+    """
+    for name in herd.nodes:
+        herd.wait_for(
+            lambda name=name: herd.ask("/cluster/status", name=name),  # type: ignore[misc] # binds it
+            f"agent of {name}",
+            deadline_s=WHOLE_DEADLINE_S,
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

@@ -1,7 +1,10 @@
-"""Asking a running herd for work on its nodes, and waiting for its end."""
+"""Asking a running herd for work on its nodes, by its API or as a person types it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 from pgherd.proof.herd import LocalHerd
@@ -34,3 +37,17 @@ def node(herd: LocalHerd, name: str) -> dict[str, Any]:
     """A node as the API shows it."""
     found: dict[str, Any] = herd.ask(f"/nodes/{name}")
     return found
+
+
+def typed(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command line on a node, with an admin's token, where nobody answers questions."""
+    config = str(herd.places[name].config)
+    return subprocess.run(
+        [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config],
+        env={**os.environ, "PGHERD_TOKEN": herd.secrets.token},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

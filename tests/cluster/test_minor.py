@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 from minorbuild import Installation
-from tending import ended
+from tending import ended, typed
 
 from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
@@ -33,10 +31,7 @@ def open_dir() -> Iterator[Path]:
 
 def pgherd(herd: LocalHerd, *words: str, code: int = 0) -> str:
     """What a command says."""
-    config = str(herd.places[herd.nodes[0]].config)
-    command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config]
-    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
-    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    found = typed(herd, herd.nodes[0], *words)
     assert found.returncode == code, found
     return found.stdout + found.stderr
 

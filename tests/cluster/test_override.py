@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from typing import Any
 
 import pytest
+from tending import typed
 
 from pgherd.model.ids import parse_lsn
 from pgherd.proof.herd import LocalHerd
@@ -17,16 +16,7 @@ pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 
 def failover(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """`pgherd failover` as a person types it on a node."""
-    config = str(herd.places[name].config)
-    return subprocess.run(
-        [sys.executable, "-m", "pgherd.cli.main", "failover", *words, "--config", config],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        env={**os.environ, "PGHERD_TOKEN": herd.secrets.token},
-    )
+    return typed(herd, name, "failover", *words)
 
 
 def told_of(herd: LocalHerd, name: str, by: str) -> int:

@@ -4,15 +4,14 @@ ledger takes their place. The dead do not rise again, and what was acknowledged 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tending import typed
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
@@ -39,15 +38,7 @@ def recover(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProc
 
 def pgherd_raft(herd: LocalHerd, name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of `pgherd raft` on a node."""
-    config = str(herd.places[name].config)
-    return subprocess.run(
-        [sys.executable, "-m", "pgherd.cli.main", "raft", *words, "--config", config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PGHERD_TOKEN": herd.secrets.token},
-    )
+    return typed(herd, name, "raft", *words)
 
 
 @pytest.mark.fault(54)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import resource
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from tending import typed
 
 from pgherd.api.connections import CONNECTIONS_MAX
 from pgherd.proof.client import NoAnswer, ask
@@ -45,14 +43,7 @@ def status_of(herd: LocalHerd, name: str, path: str, token: str, **more: Any) ->
 
 def pgherd(herd: LocalHerd, name: str, *words: str) -> str:
     """A command line at a node."""
-    command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config"]
-    done = subprocess.run(
-        [*command, str(herd.places[name].config)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PGHERD_TOKEN": herd.secrets.token},
-    )
+    done = typed(herd, name, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -267,6 +258,7 @@ def test_no_secret_is_told(herd: LocalHerd) -> None:
         psycopg.connect(make_conninfo(herd.dsn_node(name), password=wrong))
     pgherd(herd, other, "pki", "renew")
     herd.kill_agent(other)
+    herd.wait_for(lambda: herd.ask("/health", name=other), "its next agent", deadline_s=SOON_S)
     herd.ask("/tokens/told", method="DELETE", timeout_s=10)
 
     def ended() -> bool:

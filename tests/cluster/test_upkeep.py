@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
-from tending import done, ended, node
+from tending import done, ended, node, typed
 from test_choice import Reads
 
 from pgherd.proof.herd import LocalHerd
@@ -24,10 +21,8 @@ def replica(herd: LocalHerd) -> str:
 
 def shown(herd: LocalHerd, *words: str) -> str:
     """What a command prints."""
-    config = str(herd.places[herd.nodes[0]].config)
-    command = [sys.executable, "-m", "pgherd.cli.main", *words, "--config", config]
-    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
-    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    found = typed(herd, herd.nodes[0], *words)
+    assert found.returncode == 0, found.stderr
     return found.stdout
 
 

@@ -1,8 +1,9 @@
 """`pgherd adopt`: take over a PostgreSQL server that is there already, with all that is in it.
 
-Owns the checks, what is shown before it is asked, and the order of the steps; the server's own side
-is in `postgres.strangers` and `postgres.takeover`. Nothing is written before everything that can be
-refused was. Every step may be the last one that was done: the same command then goes on.
+Owns the checks of what will be, what is shown before it is asked, and the order of the steps; what
+there is, is looked at in `appraising`, and the server's own side is in `postgres.takeover`. Nothing
+is written before everything that can be refused was. Every step may be the last one that was done:
+the same command then goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pgherd.api.adoption import ADOPTION_FILE, Adoption, read_adoption
 from pgherd.api.joining import ADMISSION_FILE
 from pgherd.cli import founding
 from pgherd.cli import place as places
+from pgherd.cli.appraising import Found, Wish, look
 from pgherd.cli.entering import Entering, enter
 from pgherd.cli.output import line, say
 from pgherd.cli.place import Place
@@ -27,9 +29,6 @@ from pgherd.model.errors import OperatorError
 
 if TYPE_CHECKING:
     from pgherd.config.settings import Settings
-    from pgherd.postgres.binaries import Binaries
-    from pgherd.postgres.pgcontrol import ControlData
-    from pgherd.postgres.strangers import Answers, Stranger
 
 KEPT = "before-pgherd"
 """Below the node's directory: the files of the server that were changed, as they were."""
@@ -38,100 +37,6 @@ WAL_SENDERS_LEAST = 5
 SLOTS_LEAST = 4
 ROOM_LEAST = 64 << 20
 DEFAULT_PORT = 5432
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What was asked for. token: of a cluster to join, "" to found one."""
-
-    data_dir: Path
-    name: str
-    address: str
-    cluster: str = "main"
-    token: str = ""
-    target: str = ""
-    superuser: str = "postgres"
-    config: Path | None = None
-    port: int | None = None
-    base_port: int | None = None
-    restart: bool = False
-    no_archiving: bool = False
-    values: dict[str, Any] = {}
-
-    @property
-    def founds(self) -> bool:
-        return not self.token
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What there is, and what will become of it. answers: None of a server that does not run."""
-
-    stranger: Stranger
-    control: ControlData
-    binaries: Binaries
-    answers: Answers | None
-    explicit: dict[str, str]
-
-    @property
-    def standby(self) -> bool:
-        """Whether it is a copy of another server."""
-        if self.answers is not None:
-            return self.answers.in_recovery
-        return self.stranger.standby or self.control.state.endswith("recovery")
-
-    def setting(self, name: str) -> str:
-        """A parameter as it runs, or as its files say; "" where they leave the default."""
-        known = self.answers.settings if self.answers is not None else self.explicit
-        return known.get(name, "")
-
-
-def look(wish: Wish) -> Found:
-    """Look at the server and refuse what cannot be adopted. Changes nothing."""
-    from pgherd.postgres import binaries, identity, pgcontrol, strangers
-
-    stranger = strangers.look(wish.data_dir, config=wish.config)
-    if os.geteuid() not in (0, wish.data_dir.stat().st_uid):
-        raise OperatorError(
-            f"{wish.data_dir} belongs to {stranger.owner}", f"sudo -u {stranger.owner}, or as root"
-        )
-    manager = strangers.manager_of(wish.data_dir)
-    if manager:
-        raise OperatorError(
-            f"{manager} minds this server and would fight with pgherd over it",
-            f"end it for good first, on every node: systemctl disable --now {manager.split()[0]}",
-        )
-    user = identity.resolve(stranger.owner)
-    known = strangers.programs_of(stranger.pid) if stranger.pid else "auto"
-    wanted = str(wish.values.get("postgresql.bin_dir", known))
-    program = binaries.find(wanted, user=user, major=stranger.major)
-    if program.major != stranger.major:
-        raise OperatorError(
-            f"{wish.data_dir} is of PostgreSQL {stranger.major}, {program.bin_dir} of "
-            f"{program.major}",
-            f"--set postgresql.bin_dir=DIR of PostgreSQL {stranger.major}",
-        )
-    strangers.check_config(stranger, program, user)
-    control = asyncio.run(pgcontrol.read(program.bin_dir, wish.data_dir, user=user))
-    answers = None
-    if stranger.pid:
-        answers = strangers.ask(stranger, superuser=wish.superuser, database="postgres")
-    found = Found(stranger, control, program, answers, stranger.explicit())
-    check_role(wish, found)
-    return found
-
-
-def check_role(wish: Wish, found: Found) -> None:
-    """A cluster is founded on what writes, and joined by what is a copy."""
-    if wish.founds and found.standby:
-        raise OperatorError(
-            f"{wish.data_dir} is a standby: it may lack what its primary has",
-            "adopt the primary first, then this one with --token "
-            "(pgherd token create --join, there)",
-        )
-    if not wish.founds and not found.standby:
-        raise OperatorError(
-            f"{wish.data_dir} is, or was, a primary: what it wrote alone may be of no other node",
-            "have it copied anew, and kept aside: pgherd join --move-aside",
-        )
 
 
 def archiving(wish: Wish, found: Found) -> dict[str, str]:

@@ -7,16 +7,15 @@ or not; another one asks the cluster. Who uses the files reads them again by its
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.client import own_file, read_settings
+from pgherd.cli.client import here, own_file, read_settings
 from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.cli.tokens import ROLES
 from pgherd.model.errors import OperatorError
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 RENEW_DAYS = 3650
 CLIENT_DAYS = 90
 SEEN_S = 10.0
+LOOK_S = 2.0
 DAY_MS = 86_400_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
@@ -38,19 +38,22 @@ TtlOption = Annotated[str | None, typer.Option("--ttl", help="How long it is goo
 @asking
 def renew(common: Common, ttl: TtlOption = None) -> None:
     """Make this node a new key and certificate; nothing is restarted and no session ends."""
+    from pgherd.api.joining import hosts_of
     from pgherd.cli import place as places
     from pgherd.model.ids import NodeId
-    from pgherd.pki.authority import expires_at, fingerprint, make_request
+    from pgherd.pki.authority import expires_at, fingerprint, make_request, sign_request
     from pgherd.pki.files import replace_pair
 
     settings, tls = files(common)
     days = days_of(ttl, RENEW_DAYS)
     address, name = places.address_of(settings), settings.node.name
-    request = make_request(NodeId(name), hosts(address))
+    request = make_request(NodeId(name), hosts_of(address))
     ca = authority_pem(tls)
     authority = own_authority(tls, ca)
     if authority is not None:
-        certificate = signed_here(authority, request.csr_pem, name, hosts(address), days)
+        certificate = sign_request(
+            authority, request.csr_pem, node=NodeId(name), hosts=hosts_of(address), days=days
+        )
     else:
         body = {"node": name, "csr": request.csr_pem.decode(), "days": days}
         found = common.api().post("/api/v1/pki/sign", body, timeout_s=30.0)
@@ -63,12 +66,6 @@ def renew(common: Common, ttl: TtlOption = None) -> None:
     tell_the_others(settings, tls)
     if not is_shown(settings, tls, fingerprint(certificate)):
         say("  next: pgherd start; no daemon shows the new certificate yet")
-
-
-def hosts(address: Any) -> tuple[str, ...]:
-    from pgherd.api.joining import hosts_of
-
-    return hosts_of(address)
 
 
 def files(common: Common) -> tuple[Settings, Tls]:
@@ -110,13 +107,6 @@ def own_authority(tls: Tls, certificate: bytes) -> Authority | None:
         ) from error
 
 
-def signed_here(ca: Authority, csr: bytes, node: str, names: tuple[str, ...], days: int) -> bytes:
-    from pgherd.model.ids import NodeId
-    from pgherd.pki.authority import sign_request
-
-    return sign_request(ca, csr, node=NodeId(node), hosts=names, days=days)
-
-
 def tell_the_others(settings: Settings, tls: Tls) -> None:
     """What was not renewed, because it is other files."""
     places = (
@@ -131,24 +121,17 @@ def tell_the_others(settings: Settings, tls: Tls) -> None:
 
 def is_shown(settings: Settings, tls: Tls, wanted: str) -> bool:
     """Whether the daemon's API shows the certificate within moments; true where it cannot tell."""
+    from pgherd.pki.authority import fingerprint
+
     if settings.api.tls is None or settings.api.tls.cert != tls.cert:
         return True
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    where = "127.0.0.1" if settings.api_bind() == "0.0.0.0" else settings.api_bind()
+    where = (here(settings.api_bind()), settings.api.port)
     until = time.monotonic() + SEEN_S
     while time.monotonic() < until:
         try:
-            with (
-                socket.create_connection((where, settings.api.port), timeout=2) as plain,
-                context.wrap_socket(plain) as shown,
-            ):
-                from pgherd.pki.authority import fingerprint
-
-                der = shown.getpeercert(binary_form=True) or b""
-                if fingerprint(ssl.DER_cert_to_PEM_cert(der).encode()) == wanted:
-                    return True
+            shown = ssl.get_server_certificate(where, timeout=LOOK_S)
+            if fingerprint(shown.encode()) == wanted:
+                return True
         except ConnectionRefusedError:
             return False
         except OSError:

@@ -134,10 +134,14 @@ def read_settings(path: str) -> Settings:
 
 def url_of(settings: Settings) -> str:
     """The address of the API that a configuration describes, as reached from this machine."""
-    host = settings.api_bind()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = here(settings.api_bind())
     scheme = "https" if settings.api.tls is not None else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.api.port}"
+
+
+def here(host: str) -> str:
+    """An address that something of this machine is bound to, as one to connect to from here."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def local_token(config: Path) -> str:

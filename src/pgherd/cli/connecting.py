@@ -15,8 +15,8 @@ from urllib.parse import quote
 import typer
 
 from pgherd.cli.app import Command, Common, asking
+from pgherd.cli.changing import tell
 from pgherd.cli.client import is_sent_elsewhere, read_settings, readable
-from pgherd.cli.output import Format, emit, line
 from pgherd.cli.start import find_config
 from pgherd.model.errors import OperatorError, PgherdError
 
@@ -40,10 +40,7 @@ def dsn(
     """The connection string for applications, with every node in it."""
     found = target(common, replica=replica, direct=direct, user=user, dbname=dbname)
     text = as_uri(found) if uri else as_words(found)
-    if common.output is not Format.TABLE:
-        emit({"dsn": text, **found}, common.output)
-    else:
-        line(text)
+    tell(common, {"dsn": text, **found}, text)
 
 
 @asking

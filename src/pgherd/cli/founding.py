@@ -6,7 +6,6 @@ Owns the order: everything is thought through and checked first, then all files 
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +16,7 @@ from pgherd.cli.output import say
 from pgherd.cli.place import File, Place
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import NodeId, name_is_valid
+from pgherd.peer.resolve import is_address
 
 if TYPE_CHECKING:
     from pgherd.config.settings import Settings
@@ -113,14 +113,6 @@ def speaks_tls(settings: Settings) -> bool:
 
     user = identity.resolve(settings.postgresql.user)
     return binaries.find(str(settings.postgresql.bin_dir), user=user).has_tls
-
-
-def is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def check_name(name: str) -> None:

@@ -216,13 +216,13 @@ def adopt(
     timeout: Annotated[float, typer.Option("--timeout")] = JOIN_TIMEOUT_S,
 ) -> None:
     """Make a PostgreSQL server that is there already a node, with all its data."""
-    from pgherd.cli import adopting
+    from pgherd.cli import adopting, appraising
 
     token = given_token(token)
     if not data_dir:
         raise OperatorError("--data-dir is missing", "pgherd adopt --data-dir DIR")
     place = choose_place(directory=directory, config=config)
-    wish = adopting.Wish(
+    wish = appraising.Wish(
         data_dir=Path(data_dir).absolute(),
         name=name,
         address=chosen_address(address),

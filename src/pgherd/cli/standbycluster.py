@@ -11,11 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.changing import CHANGE_TIMEOUT_S, YesOption, agree
-from pgherd.cli.output import Format, emit, line, say
+from pgherd.cli.changing import CHANGE_TIMEOUT_S, YesOption, agree, tell
+from pgherd.cli.output import Format, say
 from pgherd.model.errors import OperatorError
-
-POSTGRES_PORT = 5432
 
 ToOption = Annotated[
     str, typer.Option("--to", help="The remote primary: host=A,B port=5432, or A:5432,B:5432.")
@@ -90,7 +88,13 @@ def promote(
         say("      what one of them took is lost when it follows the other")
     agree(yes)
     body = {"force": force}
-    told(common, ask(common, "/api/v1/cluster/promote", body), promoted)
+    found = ask(common, "/api/v1/cluster/promote", body)
+    text = (
+        f"{found['new_primary']} is the primary of epoch {found['epoch']}, from {found['lsn']} on"
+    )
+    tell(common, found, text)
+    if common.output is Format.TABLE and found["left_out"]:
+        say(f"not waited for: {', '.join(found['left_out'])}")
 
 
 @asking
@@ -112,7 +116,11 @@ def demote(
         say(f"plan: the standby cluster follows {', '.join(hosts)} from now on")
     agree(yes)
     body = {"hosts": hosts, "primary_slot_name": slot, "sslmode": sslmode}
-    told(common, ask(common, "/api/v1/cluster/demote", body), demoted)
+    found = ask(common, "/api/v1/cluster/demote", body)
+    end = f"; the last of its own WAL is {found['lsn']}" if found["lsn"] else ""
+    tell(common, found, f"{found['standby_leader']} follows {', '.join(found['hosts'])}{end}")
+    if common.output is Format.TABLE:
+        say("  next, where the other site does not take writes yet: pgherd cluster promote, there")
 
 
 def hosts_of(text: str) -> list[str]:
@@ -135,13 +143,16 @@ def hosts_of(text: str) -> list[str]:
 
 def joined(name: str, port: str) -> str:
     """One `host:port`, with PostgreSQL's own where none is said."""
-    if not name or (port and not port.isdigit()):
-        raise OperatorError(f"{name}:{port} is not host:port", "as in --to a:5432,b:5432")
-    has_port = name.count(":") == 1 or (name.startswith("[") and not name.endswith("]"))
-    if not port and has_port:
-        return name
-    host = f"[{name}]" if ":" in name and not name.startswith("[") else name
-    return f"{host}:{port or POSTGRES_PORT}"
+    from pgherd.config.problems import Wrong
+    from pgherd.config.standbycluster import parse_host
+
+    host = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+    try:
+        return parse_host(f"{host}:{port}" if port else host)
+    except Wrong as error:
+        raise OperatorError(
+            f"{name}:{port} is not host:port: {error}", "as in --to a:5432,b:5432"
+        ) from error
 
 
 def ask(common: Common, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -149,25 +160,6 @@ def ask(common: Common, path: str, body: dict[str, Any]) -> dict[str, Any]:
         path, body, timeout_s=max(common.timeout_s, CHANGE_TIMEOUT_S)
     )
     return found
-
-
-def told(common: Common, found: dict[str, Any], text: Any) -> None:
-    if common.output is not Format.TABLE:
-        emit(found, common.output)
-        return
-    text(found)
-
-
-def promoted(found: dict[str, Any]) -> None:
-    line(f"{found['new_primary']} is the primary of epoch {found['epoch']}, from {found['lsn']} on")
-    if found["left_out"]:
-        say(f"not waited for: {', '.join(found['left_out'])}")
-
-
-def demoted(found: dict[str, Any]) -> None:
-    end = f"; the last of its own WAL is {found['lsn']}" if found["lsn"] else ""
-    line(f"{found['standby_leader']} follows {', '.join(found['hosts'])}{end}")
-    say("  next, where the other site does not take writes yet: pgherd cluster promote, there")
 
 
 COMMANDS: dict[str, Command] = {"promote": promote, "demote": demote}

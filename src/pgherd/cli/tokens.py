@@ -11,7 +11,7 @@ from urllib.parse import quote
 import typer
 
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.changing import YesOption, agree
+from pgherd.cli.changing import YesOption, agree, tell
 from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.model.errors import OperatorError
 
@@ -100,10 +100,7 @@ def revoke(
     say(f"plan: {token} is refused from now on, on every node")
     agree(yes)
     found = common.api().call("DELETE", f"{PATH}/{quote(token, safe='')}")
-    if common.output is not Format.TABLE:
-        emit(found, common.output)
-        return
-    line(f"{found['name']} ({found['role']}) is revoked")
+    tell(common, found, f"{found['name']} ({found['role']}) is revoked")
 
 
 @asking

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pgherd.cli.client import Api, find_target
+from pgherd.cli.client import Api, find_target, here
 from pgherd.cli.output import say
 from pgherd.cli.place import Place
 from pgherd.model.errors import PgherdError
@@ -277,8 +277,7 @@ def connect(settings: Settings, *, port: int | None = None) -> psycopg.Connectio
         "client_encoding": "UTF8",
     }
     if port is not None:
-        bound = settings.node.address.bound("proxy")
-        target |= {"host": {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound), "port": port}
+        target |= {"host": here(settings.node.address.bound("proxy")), "port": port}
         secret = postgresql.superuser.password
         if secret is not None:
             target["password"] = secret.reveal(os.environ)

@@ -134,18 +134,9 @@ class Archive(Section):
 
 
 def problems(
-    archive: Archive, parameters: Mapping[str, object], *, nostream: bool, streams: bool = False
+    archive: Archive, parameters: Mapping[str, object], *, nostream: bool
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """What its keys mean together, and with the parameters and tags of this node.
-
-    streams: a tag says how it is to stream.
-    """
-    if nostream and streams:
-        yield (
-            ("node", "tags", "nostream"),
-            "does not go with replicatefrom or delay",
-            "keep one of them",
-        )
+    """What its keys mean together, and with the parameters and a tag of this node."""
     if archive.directory is not None and (archive.command or archive.restore_command):
         yield (
             ("archive", "directory"),

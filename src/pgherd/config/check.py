@@ -42,12 +42,8 @@ def joint_problems(settings: Settings) -> Found:
     yield from _upstream(settings)
     yield from _places(settings)
     yield from _parameters(settings)
-    tags = settings.node.tags
     yield from archive.problems(
-        settings.archive,
-        settings.postgresql.parameters,
-        nostream=tags.nostream,
-        streams=bool(tags.replicatefrom or tags.delay_ms),
+        settings.archive, settings.postgresql.parameters, nostream=settings.node.tags.nostream
     )
     if settings.vip and not any(True for _ in _addresses(settings)):
         yield from vip.problems(settings)
@@ -297,9 +293,16 @@ def _places(settings: Settings) -> Found:
 
 
 def _upstream(settings: Settings) -> Found:
-    if settings.node.tags.replicatefrom == settings.node.name:
+    tags = settings.node.tags
+    if tags.replicatefrom == settings.node.name:
         hint = "name another member, or remove it; circles of several nodes are told in status"
         yield ("node", "tags", "replicatefrom"), "a node cannot stream from itself", hint
+    if tags.nostream and (tags.replicatefrom or tags.delay_ms):
+        yield (
+            ("node", "tags", "nostream"),
+            "does not go with replicatefrom or delay",
+            "keep one of them",
+        )
 
 
 def _parameters(settings: Settings) -> Found:

@@ -19,6 +19,7 @@ from typing import Any
 from pgherd.act import rights
 from pgherd.config.load import load
 from pgherd.config.problems import ConfigError
+from pgherd.config.settings import Settings
 from pgherd.daemon.build import Node, build
 from pgherd.daemon.supervise import CONTROL, LIFELINE, PROXY_WANTED, UNWANTED, WANTED
 from pgherd.daemon.threads import have_threads
@@ -43,16 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     rights.keep_to_itself()
-    writer = logs.set_up(
-        level=options.log_level or settings.log.level,
-        form=settings.log.format,
-        file=settings.log.file,
-        node=settings.node.name,
-        syslog=str(settings.log.syslog or ""),
-        journal=str(settings.log.journal or ""),
-        file_bytes_max=settings.log.file_size_bytes,
-        files_kept=settings.log.file_keep,
-    )
+    writer = open_logs(settings, level=options.log_level or settings.log.level)
     control = Path(os.environ.get(CONTROL, f"/tmp/pgherd-{os.getpid()}.sock"))
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -65,6 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         writer.close()
+
+
+def open_logs(settings: Settings, *, level: str) -> logs.Outputs:
+    """Send lines where the file says."""
+    return logs.set_up(
+        level=level,
+        form=settings.log.format,
+        file=settings.log.file,
+        node=settings.node.name,
+        syslog=str(settings.log.syslog or ""),
+        journal=str(settings.log.journal or ""),
+        file_bytes_max=settings.log.file_size_bytes,
+        files_kept=settings.log.file_keep,
+    )
 
 
 async def run(make: Callable[[], Node]) -> int:

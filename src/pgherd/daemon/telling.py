@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from pgherd.api.serve import serve
+from pgherd.api.serve import ApiServer, serve
 from pgherd.daemon import nodelogs, reloading, vitals
 from pgherd.daemon.clusterreport import ClusterReport
 from pgherd.daemon.nodelogs import LOG_LEVEL, LOGS, Level, LogLevel, Logs
@@ -25,6 +25,7 @@ from pgherd.telemetry.boottime import LoopLag
 from pgherd.telemetry.nodemetrics import Known
 
 if TYPE_CHECKING:
+    from pgherd.config.settings import Settings
     from pgherd.daemon.build import Node
 
 log = logs.get("daemon")
@@ -61,11 +62,8 @@ class Telling:
         node = self._node
         node.agent.vitals = self.vitals
         found = [LoopLag(node.metrics.loop_lagged).run(), self.vitals.run(), self.report.run()]
-        port = node.settings.metrics.port
-        if port is not None:
-            app = OnlyMetrics(node.api.app)
-            found.append(serve(app, node.settings.metrics_bind(), port, keys="metrics").run())
-        return found
+        own = metrics_server(node.settings, node.api.app)
+        return found if own is None else [*found, own.run()]
 
     def reload(self) -> None:
         """SIGHUP."""
@@ -108,6 +106,14 @@ class Telling:
             probes=dict(watch.probes.counts) if watch is not None else {},
             dropped={"log": logs.outputs().dropped, "journal": self._node.journal.dropped},
         )
+
+
+def metrics_server(settings: Settings, app: Any) -> ApiServer | None:
+    """The server of metrics.port; None where there is none. Raises OperatorError."""
+    if settings.metrics.port is None:
+        return None
+    host = settings.metrics_bind()
+    return serve(OnlyMetrics(app), host, settings.metrics.port, keys="metrics")
 
 
 class OnlyMetrics:

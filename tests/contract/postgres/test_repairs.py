@@ -91,6 +91,23 @@ class Hospital:
         assert newest is not None
         return newest.ending
 
+    async def fails(
+        self, wanted: act.Rewind, why: str, *, dirty: bool = False, dead_end: bool = False
+    ) -> None:
+        """A rewind ends so, and what is known of it outlives the agent; then it is forgiven."""
+        server = self.hands.server
+        if not server.is_running():
+            await server.start()  # as a standby without upstream, as rule 53 does
+        assert await self.do(wanted) is Ending.FAILED
+        newest = self.executor.book.newest
+        assert newest is not None
+        assert why in newest.why, newest.why
+        assert self.promises.dirty_rewind is dirty, why
+        assert self.executor.dead_end is dead_end, why
+        assert self.promises.floor is not None, "what it had is not forgotten"
+        assert (Book(self.path).dead_end == "a00001") is dead_end, "an agent that starts anew"
+        self.forgive()
+
     def forgive(self) -> None:
         """As if nothing had been tried."""
         self.promises = msgspec.structs.replace(self.promises, dirty_rewind=False)
@@ -160,6 +177,81 @@ def reigns(fork: Position) -> tuple[Reign, ...]:
     return first, Reign(Term(2), LEADER, fork, True, 305, "", timeline=Timeline(3))
 
 
+async def fails_before_the_tool(lab, agent: Hospital, good: act.Rewind, monkeypatch) -> None:
+    """The marker is set, and says no more than that it may have been begun; nothing was touched."""
+    a = agent.hands.server
+    with monkeypatch.context() as instead:
+        instead.setattr(failpoints, "POINTS", Failpoints("rewind.marked=error"))
+        await agent.fails(good, "failpoint rewind.marked", dirty=True)
+    # Nobody there, a wrong password, another fork than the ledger's.
+    nobody = msgspec.structs.replace(good, port=a.port)
+    await agent.fails(nobody, "pg_rewind: failed", dead_end=True)
+    settings = a.settings
+    a.settings = msgspec.structs.replace(settings, rewind_role="postgres_nobody")
+    await agent.fails(good, "postgres_nobody", dead_end=True)
+    a.settings = settings
+    elsewhere = msgspec.structs.replace(good, fork_lsn=Lsn(good.fork_lsn - 8))
+    await agent.fails(elsewhere, "the ledger at", dead_end=True)
+
+
+async def fails_while_it_copies(lab, agent: Hospital, good: act.Rewind, monkeypatch) -> None:
+    """The source is lost; or the tool is not asked: no stop in order, no knowing what changed."""
+    a = agent.hands.server
+    whole, a.binaries = a.binaries, half_way(a.binaries, lab.base / "half")
+    await agent.fails(good, "connection to server was lost", dirty=True, dead_end=True)
+    a.binaries = whole
+    with monkeypatch.context() as instead:
+        instead.setattr(a, "stop", crashing(a))
+        await agent.fails(good, "it was not shut down in order", dead_end=True)
+    whole, a.binaries = a.binaries, blind(a.binaries, lab.base / "blind")
+    await agent.fails(good, "neither checksums nor wal_log_hints", dead_end=True)
+    a.binaries = whole
+
+
+async def fails_when_it_is_rewound(lab, agent: Hospital, good: act.Rewind, monkeypatch) -> None:
+    """The disk refuses what was copied; the agent goes no further; or the WAL that makes it whole
+    is not had."""
+    a = agent.hands.server
+
+    def refuses(place: Path) -> int:
+        assert place == a.data_dir
+        raise PostgresError(f"{place} cannot be flushed")
+
+    await a.start()
+    await a.stop()
+    copied(a.data_dir, lab.base / "before")
+    with monkeypatch.context() as instead:
+        instead.setattr(rewind.syncing, "is_there", lambda: True)
+        instead.setattr(rewind.syncing, "sync_tree", refuses)
+        await agent.fails(good, "cannot be flushed", dirty=True)
+    copied(lab.base / "before", a.data_dir)
+    with monkeypatch.context() as instead:
+        instead.setattr(failpoints, "POINTS", Failpoints("rewind.rewound=error"))
+        await agent.fails(good, "failpoint rewind.rewound", dirty=True)
+    copied(lab.base / "before", a.data_dir)
+    agent.hands.rewound_start_s = 0.0
+    await agent.fails(good, "did not become consistent in time", dirty=True)
+
+
+async def is_copied_anew(lab, agent: Hospital, b: PostgresServer) -> None:
+    """The marker goes with the directory, which is kept aside."""
+    a = agent.hands.server
+    copy = act.Rebuild(
+        term=Term(2), leader=LEADER, host="127.0.0.1", port=b.port, source=NodeId("b")
+    )
+    assert await agent.do(copy) is Ending.DONE
+    assert agent.promises.incarnation == "a00002"
+    assert not agent.promises.dirty_rewind
+    assert agent.promises.floor is None
+    [kept] = clone.kept_copies(a.data_dir)
+    assert (kept / "global" / "pg_control").exists()
+    await lab.follow(a, b, 2)
+    assert await a.acting.rows("SELECT i FROM public.rows") == []
+    newest = Book(agent.path).newest
+    assert newest is not None
+    assert newest.step is Step.COPY
+
+
 @pytest.mark.fault(67)
 def test_a_rewind_that_fails_at_any_step_leaves_nothing_that_could_be_started(
     lab, play, monkeypatch
@@ -178,80 +270,11 @@ def test_a_rewind_that_fails_at_any_step_leaves_nothing_that_could_be_started(
             fork_lsn=fork.lsn,
         )
 
-        async def fails(wanted: act.Rewind, why: str, *, dirty: bool, dead_end: bool) -> None:
-            if not a.is_running():
-                await a.start()  # as a standby without upstream, as rule 53 does
-            assert await agent.do(wanted) is Ending.FAILED
-            newest = agent.executor.book.newest
-            assert newest is not None
-            assert why in newest.why, newest.why
-            assert agent.promises.dirty_rewind is dirty, why
-            assert agent.executor.dead_end is dead_end, why
-            assert agent.promises.floor is not None, "what it had is not forgotten"
-            assert (Book(agent.path).dead_end == "a00001") is dead_end, "an agent that starts anew"
-            agent.forgive()
-
-        # Before the tool: the marker is set, and says no more than that it may have been begun.
-        monkeypatch.setattr(failpoints, "POINTS", Failpoints("rewind.marked=error"))
-        await fails(good, "failpoint rewind.marked", dirty=True, dead_end=False)
-        monkeypatch.setattr(failpoints, "POINTS", Failpoints(""))
-        # Nobody there, a wrong password, another fork than the ledger's: nothing was touched.
-        nobody = msgspec.structs.replace(good, port=a.port)
-        await fails(nobody, "pg_rewind: failed", dirty=False, dead_end=True)
-        settings = a.settings
-        a.settings = msgspec.structs.replace(settings, rewind_role="postgres_nobody")
-        await fails(good, "postgres_nobody", dirty=False, dead_end=True)
-        a.settings = settings
-        elsewhere = msgspec.structs.replace(good, fork_lsn=Lsn(fork.lsn - 8))
-        await fails(elsewhere, "the ledger at", dirty=False, dead_end=True)
-        # The source is lost while files are copied; then all are there, and the disk refuses.
-        whole, a.binaries = a.binaries, half_way(a.binaries, lab.base / "half")
-        await fails(good, "connection to server was lost", dirty=True, dead_end=True)
-        a.binaries = whole
-
-        def refuses(place: Path) -> int:
-            assert place == a.data_dir
-            raise PostgresError(f"{place} cannot be flushed")
-
-        # It did not stop in order, or nothing tells which pages changed: the tool is not asked.
-        with monkeypatch.context() as instead:
-            instead.setattr(a, "stop", crashing(a))
-            await fails(good, "it was not shut down in order", dirty=False, dead_end=True)
-        whole, a.binaries = a.binaries, blind(a.binaries, lab.base / "blind")
-        await fails(good, "neither checksums nor wal_log_hints", dirty=False, dead_end=True)
-        a.binaries = whole
-        await a.start()
-        await a.stop()
-        copied(a.data_dir, lab.base / "before")
-        monkeypatch.setattr(rewind.syncing, "is_there", lambda: True)
-        monkeypatch.setattr(rewind.syncing, "sync_tree", refuses)
-        await fails(good, "cannot be flushed", dirty=True, dead_end=False)
-        monkeypatch.undo()
-        # It is rewound, and its agent goes no further; or the WAL that makes it whole is not had.
-        copied(lab.base / "before", a.data_dir)
-        monkeypatch.setattr(failpoints, "POINTS", Failpoints("rewind.rewound=error"))
-        await fails(good, "failpoint rewind.rewound", dirty=True, dead_end=False)
-        monkeypatch.undo()
-        copied(lab.base / "before", a.data_dir)
-        agent.hands.rewound_start_s = 0.0
-        await fails(good, "did not become consistent in time", dirty=True, dead_end=False)
+        await fails_before_the_tool(lab, agent, good, monkeypatch)
+        await fails_while_it_copies(lab, agent, good, monkeypatch)
+        await fails_when_it_is_rewound(lab, agent, good, monkeypatch)
         agent.executor.book.is_over()
-
-        # It is copied anew then: the marker goes with the directory, which is kept aside.
-        copy = act.Rebuild(
-            term=Term(2), leader=LEADER, host="127.0.0.1", port=b.port, source=NodeId("b")
-        )
-        assert await agent.do(copy) is Ending.DONE
-        assert agent.promises.incarnation == "a00002"
-        assert not agent.promises.dirty_rewind
-        assert agent.promises.floor is None
-        [kept] = clone.kept_copies(a.data_dir)
-        assert (kept / "global" / "pg_control").exists()
-        await lab.follow(a, b, 2)
-        assert await a.acting.rows("SELECT i FROM public.rows") == []
-        newest = Book(agent.path).newest
-        assert newest is not None
-        assert newest.step is Step.COPY
+        await is_copied_anew(lab, agent, b)
 
     play(story())
 

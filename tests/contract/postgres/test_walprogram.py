@@ -40,6 +40,7 @@ class TestAgent:
         self.answers: list[str] = ["go"]
         self.to_failed, self.to_fetched = "ok", "ok"
         self.begins, self.timeout_s, self.closes = "", 30.0, False
+        self.tries = 1
         self.heard: list[list[str]] = []
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
@@ -69,7 +70,7 @@ class TestAgent:
             word = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if word != "go":
                 return [word, "for the test"]
-            order = [self.kind, self.place, "1", str(self.timeout_s), str(SYSTEM), "n1"]
+            order = [self.kind, self.place, str(self.tries), str(self.timeout_s), str(SYSTEM), "n1"]
             return ["go", *order, self.begins]
         said = {"failed": self.to_failed, "fetched": self.to_fetched}
         return [said.get(words[0], "ok")]
@@ -410,6 +411,22 @@ def test_a_command_that_fails_or_hangs_is_told(agent: TestAgent, tmp_path: Path)
         time.sleep(0.01)
     else:
         assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_command_is_tried_as_often_as_is_wanted(
+    agent: TestAgent, archive: Path, tmp_path: Path
+) -> None:
+    """A failure is told after the last try only; a success ends them."""
+    path, begun = segment(tmp_path), tmp_path / "begun"
+    agent.kind = "command"
+    agent.place = f"echo x >> {begun}; [ $(wc -l < {begun}) -ge 3 ] && cp %p {archive}/%f"
+    agent.tries = 2
+    assert push(agent, path).returncode == 1
+    assert begun.read_text() == "x\nx\n"
+    assert len(agent.told("failed")) == 1
+    assert push(agent, path).returncode == 0
+    assert begun.read_text() == "x\nx\nx\n"
+    assert names(archive) == [NAME]
 
 
 def test_it_is_there_by_hand_too(agent: TestAgent, archive: Path, tmp_path: Path) -> None:

@@ -175,6 +175,14 @@ def test_what_was(client):
     ]
 
 
+def test_who_would_be_asked_in_failsafe_mode(client):
+    """Every data member, and where it answers."""
+    assert client.get("/failsafe").json() == {
+        name: f"http://127.0.0.1:{8008 + number}/patroni"
+        for number, name in enumerate(("n1", "n2", "n3"), start=1)
+    }
+
+
 def test_documents_need_no_token_and_changes_do(herd, make_client):
     """Patroni's tools carry none to look."""
     from pgherd.api.guard import ApiToken, Role

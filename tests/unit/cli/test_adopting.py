@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from pgherd.api.adoption import ADOPTION_FILE, Adoption
-from pgherd.cli import adopting, place
-from pgherd.cli.adopting import Found, Wish
+from pgherd.cli import adopting, appraising, place
+from pgherd.cli.appraising import Found, Wish
 from pgherd.cli.place import Place
 from pgherd.model.errors import OperatorError
 from pgherd.model.ids import Lsn, Timeline
@@ -153,13 +153,13 @@ def test_a_standby_founds_nothing_and_a_primary_joins_nothing(data_dir, found) -
     stopped = msgspec.structs.replace(found, answers=None, control=control("shut down in recovery"))
     joins = wish(data_dir, token="t")
     for copy in (standby, stopped):
-        adopting.check_role(joins, copy)
+        appraising.check_role(joins, copy)
         with pytest.raises(OperatorError, match="is a standby") as refused:
-            adopting.check_role(wish(data_dir), copy)
+            appraising.check_role(wish(data_dir), copy)
         assert "adopt the primary first" in str(refused.value.hint)
-    adopting.check_role(wish(data_dir), found)
+    appraising.check_role(wish(data_dir), found)
     with pytest.raises(OperatorError, match="was, a primary") as refused:
-        adopting.check_role(joins, found)
+        appraising.check_role(joins, found)
     assert "--move-aside" in str(refused.value.hint)
 
 

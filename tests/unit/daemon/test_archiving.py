@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from waiting import until
 
 from pgherd.config.load import load_text
 from pgherd.daemon.archiving import Archiving
@@ -118,14 +119,6 @@ class Caller:
         self.writer.write("\t".join(words).encode() + b"\n")
         answer = await asyncio.wait_for(self.reader.readline(), 10)
         return answer.decode().rstrip("\n").split("\t")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, within a generous deadline."""
-    deadline = asyncio.get_running_loop().time() + 10
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.01)
 
 
 def play(place: Place, story: Callable[[Caller], Awaitable[None]]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from waiting import until
 
 from pgherd.api.gate import Asked
 from pgherd.api.guard import Caller, Role
@@ -51,13 +51,6 @@ def made(ledger, clock=lambda: 0.0):
 
 def asked(number: int = 1, *, caller=ANN, status: int = 200, code: str = "") -> Asked:
     return Asked(f"r{number}", caller, "10.0.0.9", "POST /switchover", status, code)
-
-
-async def until(condition):
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 def test_changes_of_a_moment_are_one_command(ledger):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
+from waiting import until
 
 from pgherd.config.hooks import BeforePromotion, Hooks, Program
 from pgherd.daemon.callbacks import Callbacks
@@ -19,7 +20,7 @@ from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.observation import Server, ServerSeen
 from pgherd.model.standbycluster import Following, Remote
 from pgherd.model.upkeep import Upkeep, Verb, Work, WorkState
-from pgherd.telemetry.metrics import Metrics
+from pgherd.telemetry.metrics import Metrics, RaftSeen
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 
@@ -64,12 +65,6 @@ def event(what: str, /, *, index: int = 0, **fields: str) -> Event:
     )
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a file of another process
-            await asyncio.sleep(0.01)
-
-
 def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(test())
 
@@ -100,6 +95,26 @@ def test_a_program_is_told_all_of_it(tmp_path: Path) -> None:
         assert group == pid
         assert told.kinds == ["hook.done"]
         assert told.texts == ["on_role_change primary: exit code 0: on_role_change=why"]
+
+    run(test)
+
+
+def test_runs_are_counted_by_how_they_ended(tmp_path: Path) -> None:
+    """`pgherd_hook_runs_total`, of each hook."""
+    good, bad = script(tmp_path / "good", "exit 0"), script(tmp_path / "bad", "exit 3")
+
+    async def test() -> None:
+        told, metrics = Told(), Metrics(node=N1, version="1")
+        programs = {"on_start": program(good), "on_stop": program(bad)}
+        hooks = Hooks.model_construct(**{**dict.fromkeys(Hooks.model_fields), **programs})
+        made = Callbacks(N1, hooks, kind=Kind.DATA, cluster="main", happened=told, metrics=metrics)
+        for kind in ("server.started", "server.stopped", "server.started"):
+            made.heed(event(kind), role=REPLICA)
+        await until(lambda: len(told.events) == 3)
+        raft = RaftSeen(1, "leader", 1, 1, has_quorum=True)
+        page = metrics.render(facts=Facts(cluster="main"), reports={}, raft=raft).decode()
+        assert 'pgherd_hook_runs_total{hook="on_start",result="done"} 2.0' in page
+        assert 'pgherd_hook_runs_total{hook="on_stop",result="failed"} 1.0' in page
 
     run(test)
 

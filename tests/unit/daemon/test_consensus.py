@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from waiting import until
 
 from pgherd.daemon import consensus as module
 from pgherd.daemon.consensus import Consensus, NotLeader, TooManyWait
@@ -37,6 +38,8 @@ from pgherd.store.base import Identity, StoreFailed
 from pgherd.store.memory import MemoryDisk, MemoryStore
 from pgherd.store.replica import PROPOSAL_BYTES_MAX, ProposalTooLarge, Replica, give_birth
 from pgherd.telemetry.boottime import now_ms
+from pgherd.telemetry.durations import RAFT_SNAPSHOT
+from pgherd.telemetry.metrics import Metrics, RaftSeen
 
 TICK_MS = 50
 ELECTION_TICKS = 10
@@ -75,6 +78,7 @@ class Herd:
         self.failures: list[PgherdError] = []
         self.cut_off: set[int] = set()
         self.snapshots_to_lose = 0
+        self.metrics = Metrics(node=names[0], version="1")
         self.nodes: dict[int, Consensus] = {}
         self.stores: dict[int, SlowStore] = {}
         for name, member in members.items():
@@ -99,6 +103,7 @@ class Herd:
             send=self._send,
             changed=lambda applied: None,
             failed=self.failures.append,
+            compacted=partial(self.metrics.durations.took, RAFT_SNAPSHOT),
         )
 
     def _send(self, message: Msg) -> None:
@@ -135,13 +140,6 @@ class Herd:
         lead = leader.replica.node.id
         await until(lambda: all(node.replica.node.lead == lead for node in self.nodes.values()))
         return leader
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 def play(story: Callable[[Herd], Coroutine[Any, Any, None]]) -> None:
@@ -313,8 +311,15 @@ def test_a_snapshot_that_fails_is_sent_again(monkeypatch: pytest.MonkeyPatch) ->
         await until(lambda: away.replica.facts == leader.replica.facts)
         assert herd.snapshots_to_lose == 0
         assert away.store.snapshot().index > 0
-        state = leader.replica.status().progress[away.replica.node.id].state
-        assert state == "replicate"
+
+        def is_fed_again() -> bool:
+            return leader.replica.status().progress[away.replica.node.id].state == "replicate"
+
+        await until(is_fed_again, "the leader's word that it is fed again")
+        raft = RaftSeen(1, "leader", 1, 1, has_quorum=True)
+        page = herd.metrics.render(facts=leader.replica.facts, reports={}, raft=raft)
+        assert b"pgherd_raft_snapshot_seconds_count " in page
+        assert b"pgherd_raft_snapshot_seconds_count 0.0" not in page
 
     play(story)
 

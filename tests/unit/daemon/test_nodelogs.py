@@ -4,13 +4,13 @@ level of the log comes back by itself."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
+from waiting import until
 
 from pgherd.config.load import load_text
 from pgherd.daemon.clusterreport import REPORT, ClusterReport, grown
@@ -108,12 +108,6 @@ def test_of_a_long_file_only_the_end_is_read(tmp_path: Path) -> None:
     assert found.lines[-1] == f"{9999:099d}"
     assert sum(len(line) + 1 for line in found.lines) <= BYTES_MAX
     assert all(len(line) == 99 for line in found.lines)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.005)
 
 
 def node_of(text: str = SMALLEST, **more: Any) -> Any:

@@ -9,7 +9,6 @@ and has a command of the ledger that only it understands.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from waiting import until
 
 from pgherd.daemon.consensus import Consensus
 from pgherd.daemon.port import PROPOSE, Requests
@@ -173,13 +173,6 @@ class Node:
     def says(self, level: int) -> cmd.UpdateMember:
         mine = self.facts.members[self.name]
         return cmd.UpdateMember(self.name, mine.kind, mine.address, mine.tags, level)
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"did not happen: {what}"
-        await asyncio.sleep(0.01)
 
 
 def play(

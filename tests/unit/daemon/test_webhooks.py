@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from pgherd.config.fields import Secret
 from pgherd.config.hooks import Webhook
@@ -143,12 +144,6 @@ def webhook(receiver: Receiver, **more: Any) -> Webhook:
     url = Secret("text", f"{values.pop('scheme')}://127.0.0.1:{receiver.port}/hook?t=T0K3N")
     known = {name: field.default for name, field in Webhook.model_fields.items() if name != "url"}
     return Webhook.model_construct(**{**known, **values}, url=url)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - a count, of which nobody is told
-            await asyncio.sleep(0.01)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
