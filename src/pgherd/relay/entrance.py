@@ -163,6 +163,7 @@ async def admit(gate: Gate, session: Terminated) -> None:
     try:
         known = await _authenticate(gate, session)
         if known is not None and gate.session_named(session, known.startup):
+            known = _as_servers_know(gate, known)
             await enter(gate, session, known, _Newcomer(gate, session, known))
     except ProtocolViolation as why:
         gate.session_violated(session, why)
@@ -186,6 +187,13 @@ async def admit(gate: Gate, session: Terminated) -> None:
     finally:
         if session.in_handshake:
             _give_up(session)
+
+
+def _as_servers_know(gate: Gate, proved: Authenticated) -> Authenticated:
+    """What a client proved, with what a server is to be told in place of what it said."""
+    parameters = gate.settings.pools.at_startup(proved.startup.parameters)
+    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
+    return msgspec.structs.replace(proved, startup=startup)
 
 
 # The client
