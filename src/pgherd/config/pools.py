@@ -22,11 +22,9 @@ from pgherd.config.fields import (
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
 from pgherd.config.source import Path
+from pgherd.route.poolrules import ADMIN_DATABASE
 
 LIVE = Change.LIVE
-ADMIN_DATABASE = "pgherd"
-"""What clients connect to who want to see and stop the pools, not a server."""
-
 NEVER_IGNORED = ("user", "database", "replication")
 _FOREVER = "0ms is never"
 

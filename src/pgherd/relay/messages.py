@@ -23,10 +23,13 @@ _LENGTH_BYTES = 4
 
 
 class Pool(StrEnum):
-    """What the proxy does with a session. NONE: bytes pass · SESSION: it ends TLS and SCRAM."""
+    """What the proxy does with a session. NONE: bytes pass · SESSION: it ends TLS and SCRAM ·
+    TRANSACTION: and lends it a server for each transaction.
+    """
 
     NONE = "none"
     SESSION = "session"
+    TRANSACTION = "transaction"
 
 
 class Engine(StrEnum):

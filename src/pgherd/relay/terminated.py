@@ -15,6 +15,8 @@ answers what came before and leaves, with TLS on its side as without.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 from pgherd.relay.hold import Hold
@@ -190,6 +192,14 @@ class Terminated(Session):
         resume(self.client)
         return said
 
+    @contextlib.contextmanager
+    def aimed_at(self) -> Iterator[None]:
+        """While a cancel is on its way to its server."""
+        yield
+
+    def verified(self, user: str, stored: str) -> None:
+        """What the client's password is checked with was found out."""
+
     def join(self, server: asyncio.Transport, *, greeting: bytes, begin: bytes) -> None:
         """The login is over on both sides: from here on bytes pass.
 
@@ -339,8 +349,13 @@ class TerminatedClient(ClientSide):
 
     __slots__ = ("_terminated",)
 
-    def __init__(self, host: TerminatedHost, listener: ListenerSettings) -> None:
-        self._terminated = Terminated(host, listener)
+    def __init__(
+        self,
+        host: TerminatedHost,
+        listener: ListenerSettings,
+        session: Terminated | None = None,
+    ) -> None:
+        self._terminated = session or Terminated(host, listener)
         super().__init__(host, listener, self._terminated)
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -17,6 +17,9 @@ from pgherd.route.poolsteps import PoolLimits
 
 Parameters = tuple[tuple[str, str], ...]
 
+ADMIN_DATABASE = "pgherd"
+"""What clients connect to who want to see and stop the pools, not a server."""
+
 
 class Sizes(msgspec.Struct, frozen=True):
     """What is otherwise for one user or database; None: nothing. servers: of all its pools."""
@@ -77,9 +80,8 @@ class PoolRules(msgspec.Struct, frozen=True):
 
         A client that names a parameter itself is heard before the database's own settings.
         """
-        known = dict(parameters)
-        database = known.get("database") or known.get("user", "")
-        rule = self.databases.get(database, _SAME)
+        rule = self.databases.get(database_of(parameters), _SAME)
+        known = {name for name, _ in parameters}
         said = {name.lower() for name in known}
         passed = tuple(
             (name, rule.dbname if name == "database" and rule.dbname else value)
@@ -100,6 +102,12 @@ class PoolRules(msgspec.Struct, frozen=True):
                 self.database_servers if own_database is None else own_database
             ),
         }
+
+
+def database_of(parameters: Parameters) -> str:
+    """What a client calls its database; one that is not said has its user's name."""
+    known = dict(parameters)
+    return known.get("database") or known.get("user", "")
 
 
 class Share:

@@ -51,6 +51,11 @@ class Guard:
         """Whether the client said something that did not pass yet."""
         return bool(self._held)
 
+    def take(self) -> bytes:
+        """Hand out what did not pass yet: it will come again."""
+        held, self._held = self._held, b""
+        return held
+
     def client(self, data: bytes) -> bytes:
         """Take bytes of the client; what the server shall get. Raises ProtocolViolation."""
         at = 0

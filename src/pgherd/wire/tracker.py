@@ -340,7 +340,8 @@ class Tracker:
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
-        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+        found = {sys.intern(name): sys.intern(value.rstrip("\0"))}
+        self.settings = {**self.settings, **found}  # who has the last ones may keep them
 
     def _notice(self, body: bytes) -> None:
         if _WAIT_CANCELLED.match(body):
