@@ -21,6 +21,7 @@ from pgherd.relay.terminated import Inbox
 from pgherd.relay.transports import close, pause, prepared, resume
 from pgherd.wire.frames import Frames
 from pgherd.wire.query import TERMINATE, simple
+from pgherd.wire.shelf import Shelf
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 
 RESET_S = 5.0
@@ -84,6 +85,7 @@ class PoolServer(Side):
         "number",
         "owner",
         "settings",
+        "shelf",
     )
 
     def __init__(self, totals: Totals) -> None:
@@ -95,6 +97,7 @@ class PoolServer(Side):
         self.holder: Holder | None = None
         self.key: CancelKey | None = None
         self.settings: dict[str, str] = {}
+        self.shelf = Shelf()
         self.cancels = 0
         self._is_due = False
         self._is_fit = True
@@ -123,6 +126,7 @@ class PoolServer(Side):
             self._over()
             return
         self._frames = _frames()
+        self.shelf.doubt_all()
         transport.write(_DISCARD)
         self._reset = asyncio.get_running_loop().call_later(RESET_S, transport.abort)
 

@@ -27,10 +27,11 @@ from pgherd.relay.terminated import Terminated, TerminatedClient, TerminatedHost
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal
+from pgherd.wire.lane import Lane, Moments
 from pgherd.wire.query import HEADER_BYTES, TERMINATE
 from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import Tracker
+from pgherd.wire.tracker import STATEMENT_BYTES_MAX, Tracker
 
 _NEEDLESS = frozenset(b"Hcdf")
 """Flush and what belongs to no COPY: PostgreSQL answers nothing to them either."""
@@ -40,6 +41,8 @@ _HINT_LOST = "Connect again."
 
 class Lender(Protocol):
     """Where servers come from."""
+
+    moments: Moments
 
     def want(self, session: Pooled) -> None:
         """Lend it a server as soon as there is one."""
@@ -126,11 +129,14 @@ class Pooled(Terminated):
 
     # Its turns
 
+    def _keep(self, data: bytes) -> None:
+        self.kept += data
+        if len(self.kept) > PENDING_BYTES_MAX and _is_enough(self.kept):
+            pause(self.client)
+
     def begin(self, settings: dict[str, str], *, begin: bytes) -> None:
         """The login is over. settings: what the client is told · begin: in these messages."""
-        tracker = Tracker()
-        tracker.settings = settings
-        self.tracker = tracker
+        self.tracker = Lane(settings, self._lender.moments)
         self.say(begin)
         if early := self.inbox.take():
             self.client_said(early)
@@ -142,6 +148,9 @@ class Pooled(Terminated):
         elif self.server is None or self.kept or self._renewal is not None:
             self._keep(data)
             self.ask()
+        elif data == TERMINATE and self.is_idle:
+            self._part()
+            self.close(linger_s=0, flush_s=LINGER_S)
         elif self.held and not self.tracker.goes_on:
             self._keep(data)
         else:
@@ -168,7 +177,8 @@ class Pooled(Terminated):
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
         tracker = self.tracker
-        assert tracker is not None
+        assert isinstance(tracker, Lane)
+        tracker.borrow(server.shelf)
         self.is_waiting = False
         self.lent, self.server, self.bound, self.key = server, server.transport, bound, server.key
         if self.is_full:
@@ -206,15 +216,19 @@ class Pooled(Terminated):
     def _pass(self, data: bytes) -> None:
         """Let the server hear it."""
         tracker, server = self.tracker, self.server
-        assert tracker is not None
         assert server is not None
+        assert isinstance(tracker, Lane)
         try:
-            data = self.guard.client(data)
-            tracker.client(data)
+            data = tracker.speak(self.guard.client(data))
         except ProtocolViolation as why:
             self._violated(why)
             return
         server.write(data)
+
+    def _tracked(self, tracker: Tracker, data: bytes) -> bytes:
+        if isinstance(tracker, Lane):
+            return tracker.hear(data)
+        return super()._tracked(tracker, data)
 
     def server_said(self, data: bytes) -> None:
         renewal, tracker = self._renewal, self.tracker
@@ -351,4 +365,4 @@ def _message_bytes(kept: bytearray) -> int:
 def _is_enough(kept: bytearray) -> bool:
     """Whether there is a whole message, or more than is kept of one."""
     length = _message_bytes(kept)
-    return bool(length) and (len(kept) >= length or len(kept) > PENDING_BYTES_MAX)
+    return bool(length) and (len(kept) >= length or len(kept) > STATEMENT_BYTES_MAX)
