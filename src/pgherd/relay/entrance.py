@@ -39,6 +39,7 @@ from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Inbox, Terminated
 from pgherd.relay.transports import is_local, prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
+from pgherd.route.poolrules import database_of
 from pgherd.wire import scram
 from pgherd.wire.answer import (
     ADMIN_SHUTDOWN,
@@ -201,11 +202,20 @@ async def admit(gate: Gate, session: Terminated) -> None:
             _give_up(session)
 
 
+def _as_servers_know(gate: Gate, proved: Authenticated) -> Authenticated:
+    """What a client proved, with what a server is to be told in place of what it said."""
+    parameters = gate.settings.pools.at_startup(proved.startup.parameters)
+    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
+    return msgspec.structs.replace(proved, startup=startup)
+
+
 async def _let_in(gate: Gate, session: Terminated, known: Authenticated) -> None:
+    database = database_of(known.startup.parameters)
+    known = _as_servers_know(gate, known)
     if session.listener.pool is Pool.TRANSACTION and is_poolable(known.startup.parameters):
         from pgherd.relay.greeting import greet  # a proxy without pools stays lean
 
-        await greet(gate, session, known)
+        await greet(gate, session, known, database=database)
     else:
         await enter(gate, session, known, _Newcomer(gate, session, known))
 

@@ -105,8 +105,8 @@ def _refused(why: Exception) -> Refusal:
     return Refusal(ADMIN_SHUTDOWN, f"pgherd: {why}")
 
 
-async def greet(gate: Gate, session: Terminated, proved: Authenticated) -> None:
-    """Let a client in that has proved itself. Raises Refused."""
+async def greet(gate: Gate, session: Terminated, proved: Authenticated, *, database: str) -> None:
+    """Let a client in that has proved itself. database: as it calls it. Raises Refused."""
     assert isinstance(session, Pooled)
     parameters = proved.startup.parameters
     asked = asked_at_startup(parameters)
@@ -115,7 +115,7 @@ async def greet(gate: Gate, session: Terminated, proved: Authenticated) -> None:
     if asked.get(MESSAGES) in HIDING:
         parameters = made_loud(parameters)
     user = dict(parameters)["user"]
-    session.family = Family(user, common(parameters), session.by_socket)
+    session.family = Family(user, database, common(parameters), session.by_socket)
     session.number = gate.pools.number()
     gate.pools.proved(user, proved.keys)
     wished = wishes(parameters)

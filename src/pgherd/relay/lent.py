@@ -35,11 +35,12 @@ Parameters = tuple[tuple[str, str], ...]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """Sessions that can share servers. parameters: what a server of theirs is started with, its
-    user and database among it.
+    """Sessions that can share servers. database: as its clients call it · parameters: what a server
+    of theirs is started with, its user and database among it.
     """
 
     user: str
+    database: str
     parameters: Parameters
     by_socket: bool = False
 
