@@ -70,7 +70,7 @@ class Owner(Protocol):
 class PoolServer(Side):
     """See the module's theory of operation.
 
-    settings: what it reported, as its last client was told it · cancels: requests under way.
+    settings: what its parameters are now · base: as it was started · cancels: requests under way.
     """
 
     __slots__ = (
@@ -79,6 +79,7 @@ class PoolServer(Side):
         "_is_fit",
         "_reset",
         "_totals",
+        "base",
         "cancels",
         "holder",
         "inbox",
@@ -98,6 +99,7 @@ class PoolServer(Side):
         self.holder: Holder | None = None
         self.key: CancelKey | None = None
         self.settings: dict[str, str] = {}
+        self.base: dict[str, str] = {}
         self.shelf = Shelf()
         self.cancels = 0
         self._is_due = False

@@ -17,7 +17,7 @@ Owns one client's turns. Leaves the choice of a server to `pools`, and the serve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from pgherd.relay.lent import Family, PoolServer
@@ -134,9 +134,9 @@ class Pooled(Terminated):
         if len(self.kept) > PENDING_BYTES_MAX and _is_enough(self.kept):
             pause(self.client)
 
-    def begin(self, settings: dict[str, str], *, begin: bytes) -> None:
+    def begin(self, settings: dict[str, str], *, wished: Iterable[str], begin: bytes) -> None:
         """The login is over. settings: what the client is told · begin: in these messages."""
-        self.tracker = Lane(settings, self._lender.moments)
+        self.tracker = Lane(settings, self._lender.moments, wished)
         self.say(begin)
         if early := self.inbox.take():
             self.client_said(early)
@@ -178,7 +178,7 @@ class Pooled(Terminated):
         """A server was lent."""
         tracker = self.tracker
         assert isinstance(tracker, Lane)
-        tracker.borrow(server.shelf)
+        tracker.borrow(server.shelf, server.base)
         self.is_waiting = False
         self.lent, self.server, self.bound, self.key = server, server.transport, bound, server.key
         if self.is_full:
@@ -187,6 +187,14 @@ class Pooled(Terminated):
             self._say_kept()
         else:
             self._renew(server, tracker)
+
+    def _grant(self, tracker: Lane) -> None:
+        """The server keeps this client, and has to have again what the client asked for."""
+        lent = self.lent
+        if lent is None or tracker.status == ord("E") or self._renewal is not None:
+            return
+        lent.settings, tracker.owed = tracker.settings_there, {}
+        self._renew(lent, tracker)
 
     def _renew(self, server: PoolServer, tracker: Tracker) -> None:
         renewal = Renewal(tracker.settings, ())
@@ -258,6 +266,8 @@ class Pooled(Terminated):
             return
         if tracker.is_idle and tracker.is_clean:
             self.give_back()
+        elif isinstance(tracker, Lane) and tracker.owed and tracker.awaits_client:
+            self._grant(tracker)
         elif self.client_ended and tracker.awaits_client:
             self.client_finished()
 
@@ -270,9 +280,14 @@ class Pooled(Terminated):
         self.lent = self.server = self.key = self.bound = None
         if self.held:
             self._owner.hold.settled(self)
-        self._lender.back(self, lent, tracker.settings, clean=tracker.is_clean)
+        self._return(lent, tracker)
         if self.kept or self.client_ended:
             self.ask()
+
+    def _return(self, lent: PoolServer, tracker: Tracker) -> None:
+        assert isinstance(tracker, Lane)
+        settings, tracker.owed = tracker.settings_there, {}
+        self._lender.back(self, lent, settings, clean=tracker.is_clean)
 
     def go_on(self) -> None:
         self.held = False
@@ -330,7 +345,7 @@ class Pooled(Terminated):
             return
         self.lent = self.server = self.key = self.bound = None
         if tracker.is_idle and not self.guard.holds and self._renewal is None:
-            self._lender.back(self, lent, tracker.settings, clean=tracker.is_clean)
+            self._return(lent, tracker)
             return
         if tracker.client_at_boundary and lent.transport is not None:
             lent.transport.write(TERMINATE)

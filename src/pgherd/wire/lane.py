@@ -14,6 +14,9 @@ server was sent, in order, with what the client gets in place of the answer.
  - An error makes the server skip what follows, up to Sync: at ReadyForQuery every entry of that
    cycle that is still awaited was skipped, and is undone.
 
+RESET leads where the client's startup packet would have led: the server, which was started without
+its wishes, is made to grant them again.
+
 Messages that are read are passed on once they are whole; of a longer one the beginning is enough.
 Pure. Costs a step per message in both directions.
 """
@@ -22,11 +25,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from pgherd.wire.frames import LENGTH_MAX, Frame
 from pgherd.wire.query import HEADER_BYTES, SYNC
+from pgherd.wire.renewal import status
 from pgherd.wire.shelf import NOBODYS, PREFIX, Named, Shelf, Statement, salt_of, statement
 from pgherd.wire.startup import ProtocolViolation
 from pgherd.wire.tracker import SERVER_BYTES_MAX, STATEMENT_BYTES_MAX, Tracker
@@ -47,6 +51,8 @@ _GONE = PREFIX + b"gone"
 
 _LIMIT_EXCEEDED = "54000"
 
+_RESETS = (b"RESET\0", b"DISCARD ALL\0")
+
 Undo = Callable[[], object]
 Instead = tuple[bytes, int]
 """What a server gets for the beginning of a message, and how many bytes of its body that are."""
@@ -60,11 +66,17 @@ class Moments:
 
 
 class Lane(Tracker):
-    """See the module's theory of operation. settings: what the client was told of parameters."""
+    """See the module's theory of operation.
+
+    settings: what the client was told of parameters · wished: those of them that it asked for when
+    it came · owed: where the server of now has something else, since they were reset there.
+    """
 
     __slots__ = (
         "_awaited",
+        "_base",
         "_cut",
+        "_is_reset",
         "_left_client",
         "_left_server",
         "_moments",
@@ -73,11 +85,19 @@ class Lane(Tracker):
         "_salt",
         "_salted",
         "_shelf",
+        "_wished",
+        "owed",
     )
 
-    def __init__(self, settings: dict[str, str], moments: Moments) -> None:
+    def __init__(
+        self, settings: dict[str, str], moments: Moments, wished: Iterable[str] = ()
+    ) -> None:
         super().__init__()
         self.settings = settings
+        self.owed: dict[str, str] = {}
+        self._wished = {name: settings[name] for name in wished if name in settings}
+        self._base: Mapping[str, str] = {}
+        self._is_reset = False
         self._moments = moments
         self._shelf = Shelf()
         self._names: dict[bytes, Named] = {}
@@ -88,10 +108,15 @@ class Lane(Tracker):
         self._salted: dict[str, str] | None = None
         self._salt = b""
 
-    def borrow(self, shelf: Shelf) -> None:
-        """Another server, with this on its shelf."""
+    def borrow(self, shelf: Shelf, base: Mapping[str, str]) -> None:
+        """Another server, with this on its shelf. base: what it goes back to with RESET."""
         assert not self._awaited
-        self._shelf = shelf
+        self._shelf, self._base = shelf, base
+
+    @property
+    def settings_there(self) -> dict[str, str]:
+        """What the server of now has."""
+        return {**self.settings, **self.owed} if self.owed else self.settings
 
     @property
     def at_boundary(self) -> bool:
@@ -322,13 +347,10 @@ class Lane(Tracker):
                 kept = min(after, start + SERVER_BYTES_MAX)
                 if kept > end:
                     break
-                if kind in b"13":
-                    other = self._confirmed_now()
-                    if other is not None:
-                        passed += [data[begun:at], other]
-                        begun = after
-                else:
-                    self.server_frame(kind, data[start:kept])
+                other = self._told(kind, data[start:kept])
+                if other is not None:
+                    passed += [data[begun:at], other]
+                    begun = after
             at = after
         self._left_server += max(0, at - end)
         at = min(at, end)
@@ -336,6 +358,33 @@ class Lane(Tracker):
         if not passed:
             return data[:at] if self._cut else data
         return b"".join((*passed, data[begun:at]))
+
+    def _told(self, kind: int, body: bytes) -> bytes | None:
+        """Take one message. What the client gets in its place; None: itself."""
+        if kind in b"13":
+            return self._confirmed_now()
+        if kind == ord("S") and (self._is_reset or self.owed):
+            return self._reported(body)
+        self.server_frame(kind, body)
+        return None
+
+    def _reported(self, body: bytes) -> bytes | None:
+        """A parameter that was reset goes back to what the client had asked for when it came."""
+        name, _, value = body.decode("utf-8", "replace").rstrip("\0").partition("\0")
+        wish = self._wished.get(name, value)
+        if not self._is_reset or wish == value or self._base.get(name) != value:
+            self.owed.pop(name, None)
+            self.server_frame(ord("S"), body)
+            return None
+        self.owed[name] = value
+        if self.settings.get(name) == wish:
+            return b""
+        self.settings = {**self.settings, name: wish}
+        return status(name, wish)
+
+    def _completed(self, body: bytes) -> None:
+        self._is_reset = self._is_reset or body in _RESETS
+        super()._completed(body)
 
     def _confirmed_now(self) -> bytes | None:
         """ParseComplete or CloseComplete: what the client gets in its place."""
@@ -346,6 +395,7 @@ class Lane(Tracker):
 
     def _ready(self, body: bytes) -> None:
         super()._ready(body)
+        self._is_reset = False
         skipped = []
         while self._awaited and self._awaited[0][0] <= self._done:
             skipped.append(self._awaited.popleft()[2])
