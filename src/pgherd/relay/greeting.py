@@ -127,9 +127,11 @@ async def greet(gate: Gate, session: Terminated, proved: Authenticated, *, datab
     session.own_key = own_key(proved.startup.minor)
     gate.tally.note(session.listener, Result.OPENED)
     gate.session_joined(session)
-    session.guard = Guard(has_floor=gate.settings.sync_floor)
+    session.guard = Guard(has_floor=gate.settings.sync_floor, is_whole=True)
     told = b"".join(status(name, value) for name, value in settings.items())
-    session.begin(settings, begin=authentication(0) + told + key_data(session.own_key) + _READY)
+    session.begin(
+        settings, wished=wished, begin=authentication(0) + told + key_data(session.own_key) + _READY
+    )
 
 
 async def _asked(gate: Gate, session: Pooled, wished: dict[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from pgherd.relay.terminated import Inbox
 from pgherd.relay.transports import close, pause, prepared, resume
 from pgherd.wire.frames import Frames
 from pgherd.wire.query import TERMINATE, simple
+from pgherd.wire.shelf import Shelf
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 
 RESET_S = 5.0
@@ -69,7 +70,7 @@ class Owner(Protocol):
 class PoolServer(Side):
     """See the module's theory of operation.
 
-    settings: what it reported, as its last client was told it · cancels: requests under way.
+    settings: what its parameters are now · base: as it was started · cancels: requests under way.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class PoolServer(Side):
         "_is_fit",
         "_reset",
         "_totals",
+        "base",
         "cancels",
         "holder",
         "inbox",
@@ -85,6 +87,7 @@ class PoolServer(Side):
         "number",
         "owner",
         "settings",
+        "shelf",
     )
 
     def __init__(self, totals: Totals) -> None:
@@ -96,6 +99,8 @@ class PoolServer(Side):
         self.holder: Holder | None = None
         self.key: CancelKey | None = None
         self.settings: dict[str, str] = {}
+        self.base: dict[str, str] = {}
+        self.shelf = Shelf()
         self.cancels = 0
         self._is_due = False
         self._is_fit = True
@@ -124,6 +129,7 @@ class PoolServer(Side):
             self._over()
             return
         self._frames = _frames()
+        self.shelf.doubt_all()
         transport.write(_DISCARD)
         self._reset = asyncio.get_running_loop().call_later(RESET_S, transport.abort)
 

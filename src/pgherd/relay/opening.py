@@ -60,7 +60,7 @@ class Opener:
         told = Renewal({}, ())
         told.feed(entered.entry.greeting)
         self.server.key = entered.entry.key
-        self.server.settings = told.settings
+        self.server.settings = self.server.base = told.settings
         self._gate.count(bound.backend, -1)  # it counts while somebody has it
 
 

@@ -17,7 +17,7 @@ Owns one client's turns. Leaves the choice of a server to `pools`, and the serve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from pgherd.relay.lent import Family, PoolServer
@@ -27,10 +27,11 @@ from pgherd.relay.terminated import Terminated, TerminatedClient, TerminatedHost
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal
+from pgherd.wire.lane import Lane, Moments
 from pgherd.wire.query import HEADER_BYTES, TERMINATE
 from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import Tracker
+from pgherd.wire.tracker import STATEMENT_BYTES_MAX, Tracker
 
 _NEEDLESS = frozenset(b"Hcdf")
 """Flush and what belongs to no COPY: PostgreSQL answers nothing to them either."""
@@ -40,6 +41,8 @@ _HINT_LOST = "Connect again."
 
 class Lender(Protocol):
     """Where servers come from."""
+
+    moments: Moments
 
     def want(self, session: Pooled) -> None:
         """Lend it a server as soon as there is one."""
@@ -126,11 +129,14 @@ class Pooled(Terminated):
 
     # Its turns
 
-    def begin(self, settings: dict[str, str], *, begin: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
+        self.kept += data
+        if len(self.kept) > PENDING_BYTES_MAX and _is_enough(self.kept):
+            pause(self.client)
+
+    def begin(self, settings: dict[str, str], *, wished: Iterable[str], begin: bytes) -> None:
         """The login is over. settings: what the client is told · begin: in these messages."""
-        tracker = Tracker()
-        tracker.settings = settings
-        self.tracker = tracker
+        self.tracker = Lane(settings, self._lender.moments, wished)
         self.say(begin)
         if early := self.inbox.take():
             self.client_said(early)
@@ -142,6 +148,9 @@ class Pooled(Terminated):
         elif self.server is None or self.kept or self._renewal is not None:
             self._keep(data)
             self.ask()
+        elif data == TERMINATE and self.is_idle:
+            self._part()
+            self.close(linger_s=0, flush_s=LINGER_S)
         elif self.held and not self.tracker.goes_on:
             self._keep(data)
         else:
@@ -168,7 +177,8 @@ class Pooled(Terminated):
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
         tracker = self.tracker
-        assert tracker is not None
+        assert isinstance(tracker, Lane)
+        tracker.borrow(server.shelf, server.base)
         self.is_waiting = False
         self.lent, self.server, self.bound, self.key = server, server.transport, bound, server.key
         if self.is_full:
@@ -177,6 +187,14 @@ class Pooled(Terminated):
             self._say_kept()
         else:
             self._renew(server, tracker)
+
+    def _grant(self, tracker: Lane) -> None:
+        """The server keeps this client, and has to have again what the client asked for."""
+        lent = self.lent
+        if lent is None or tracker.status == ord("E") or self._renewal is not None:
+            return
+        lent.settings, tracker.owed = tracker.settings_there, {}
+        self._renew(lent, tracker)
 
     def _renew(self, server: PoolServer, tracker: Tracker) -> None:
         renewal = Renewal(tracker.settings, ())
@@ -206,15 +224,19 @@ class Pooled(Terminated):
     def _pass(self, data: bytes) -> None:
         """Let the server hear it."""
         tracker, server = self.tracker, self.server
-        assert tracker is not None
         assert server is not None
+        assert isinstance(tracker, Lane)
         try:
-            data = self.guard.client(data)
-            tracker.client(data)
+            data = tracker.speak(self.guard.client(data))
         except ProtocolViolation as why:
             self._violated(why)
             return
         server.write(data)
+
+    def _tracked(self, tracker: Tracker, data: bytes) -> bytes:
+        if isinstance(tracker, Lane):
+            return tracker.hear(data)
+        return super()._tracked(tracker, data)
 
     def server_said(self, data: bytes) -> None:
         renewal, tracker = self._renewal, self.tracker
@@ -244,6 +266,8 @@ class Pooled(Terminated):
             return
         if tracker.is_idle and tracker.is_clean:
             self.give_back()
+        elif isinstance(tracker, Lane) and tracker.owed and tracker.awaits_client:
+            self._grant(tracker)
         elif self.client_ended and tracker.awaits_client:
             self.client_finished()
 
@@ -256,9 +280,14 @@ class Pooled(Terminated):
         self.lent = self.server = self.key = self.bound = None
         if self.held:
             self._owner.hold.settled(self)
-        self._lender.back(self, lent, tracker.settings, clean=tracker.is_clean)
+        self._return(lent, tracker)
         if self.kept or self.client_ended:
             self.ask()
+
+    def _return(self, lent: PoolServer, tracker: Tracker) -> None:
+        assert isinstance(tracker, Lane)
+        settings, tracker.owed = tracker.settings_there, {}
+        self._lender.back(self, lent, settings, clean=tracker.is_clean)
 
     def go_on(self) -> None:
         self.held = False
@@ -316,7 +345,7 @@ class Pooled(Terminated):
             return
         self.lent = self.server = self.key = self.bound = None
         if tracker.is_idle and not self.guard.holds and self._renewal is None:
-            self._lender.back(self, lent, tracker.settings, clean=tracker.is_clean)
+            self._return(lent, tracker)
             return
         if tracker.client_at_boundary and lent.transport is not None:
             lent.transport.write(TERMINATE)
@@ -351,4 +380,4 @@ def _message_bytes(kept: bytearray) -> int:
 def _is_enough(kept: bytearray) -> bool:
     """Whether there is a whole message, or more than is kept of one."""
     length = _message_bytes(kept)
-    return bool(length) and (len(kept) >= length or len(kept) > PENDING_BYTES_MAX)
+    return bool(length) and (len(kept) >= length or len(kept) > STATEMENT_BYTES_MAX)

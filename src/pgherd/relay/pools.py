@@ -39,6 +39,7 @@ from pgherd.route.poolrules import Share
 from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import Refusal
+from pgherd.wire.lane import Moments
 from pgherd.wire.login import Authenticated
 from pgherd.wire.scram import Keys
 from pgherd.wire.startup import StartupMessage
@@ -103,6 +104,7 @@ class Pools:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self.greetings = Greetings()
+        self.moments = Moments()
         self._lendings: dict[tuple[object, ...], Lending] = {}
         self._ended: set[Lending] = set()
         self._waiting: dict[int, _Waiting] = {}

@@ -266,7 +266,7 @@ class Terminated(Session):
         if is_farewell(data) and tracker.is_idle and self._owner.hold.adrift(self, data):
             return
         try:
-            tracker.server(data)
+            data = self._tracked(tracker, data)
         except ProtocolViolation as why:
             self._violated(why)
             return
@@ -276,6 +276,11 @@ class Terminated(Session):
         self.say(data)
         if self.held:
             self._look_held(tracker)
+
+    def _tracked(self, tracker: Tracker, data: bytes) -> bytes:
+        """What the client gets of a server's bytes. Raises ProtocolViolation."""
+        tracker.server(data)
+        return data
 
     def _unconfirmed(self, data: bytes, at: int) -> None:
         """A commit is in the server's own log and perhaps nowhere else: that is no success.
