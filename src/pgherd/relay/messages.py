@@ -17,6 +17,7 @@ from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
 from pgherd.route.poolrules import PoolRules
+from pgherd.route.poolsteps import Seen
 
 FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
@@ -197,6 +198,38 @@ class ProxyQuiet(msgspec.Struct, frozen=True, tag=True):
     hold: str
 
 
+class PoolReport(msgspec.Struct, frozen=True):
+    """One user's servers at one database (as clients call it) of one node, by `seen` alone in how
+    many states. size, reserve: what there may be of one pool; sessions with other startup
+    parameters have pools of their own, and `pools` says how many these are.
+    """
+
+    database: str
+    user: str
+    server: str
+    size: int
+    reserve: int
+    seen: Seen
+    pools: int = 1
+
+    def with_another(self, seen: Seen) -> PoolReport:
+        """The same with one pool more."""
+        return msgspec.structs.replace(
+            self, seen=self.seen.with_another(seen), pools=self.pools + 1
+        )
+
+
+class PoolCounters(msgspec.Struct, frozen=True):
+    """What the pools did so far and hold now. done: what -> how often (`relay.pooltally`) ·
+    wait_counts: waits that ended with a server, by class (`relay.tally.HOLD_BUCKETS_S`).
+    """
+
+    pools: tuple[PoolReport, ...] = ()
+    done: dict[str, int] = {}
+    wait_counts: tuple[int, ...] = ()
+    waited_ms: int = 0
+
+
 class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     """What the proxy did so far and holds now.
 
@@ -206,7 +239,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report · engine: who carries new sessions' bytes ·
     hold_counts: waits that ended, by the classes of `relay.tally.HOLD_BUCKETS_S` · queries:
-    what sessions whose protocol ends here asked and were answered, by route and kind.
+    what sessions whose protocol ends here asked and were answered, by route and kind · pools: of
+    pool: transaction, None where nobody has used one.
     """
 
     pid: int
@@ -230,6 +264,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     engine: str = ""
     hold_counts: tuple[int, ...] = ()
     queries: dict[str, dict[str, int]] = {}
+    pools: PoolCounters | None = None
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold
