@@ -16,8 +16,8 @@ import msgspec
 from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
+from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import PoolRules
-from pgherd.route.poolsteps import Seen
 
 FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
@@ -196,38 +196,6 @@ class ProxyQuiet(msgspec.Struct, frozen=True, tag=True):
     """No transaction runs any more that this proxy could hold. hold: as the snapshot calls it."""
 
     hold: str
-
-
-class PoolReport(msgspec.Struct, frozen=True):
-    """One user's servers at one database (as clients call it) of one node, by `seen` alone in how
-    many states. size, reserve: what there may be of one pool; sessions with other startup
-    parameters have pools of their own, and `pools` says how many these are.
-    """
-
-    database: str
-    user: str
-    server: str
-    size: int
-    reserve: int
-    seen: Seen
-    pools: int = 1
-
-    def with_another(self, seen: Seen) -> PoolReport:
-        """The same with one pool more."""
-        return msgspec.structs.replace(
-            self, seen=self.seen.with_another(seen), pools=self.pools + 1
-        )
-
-
-class PoolCounters(msgspec.Struct, frozen=True):
-    """What the pools did so far and hold now. done: what -> how often (`relay.pooltally`) ·
-    wait_counts: waits that ended with a server, by class (`relay.tally.HOLD_BUCKETS_S`).
-    """
-
-    pools: tuple[PoolReport, ...] = ()
-    done: dict[str, int] = {}
-    wait_counts: tuple[int, ...] = ()
-    waited_ms: int = 0
 
 
 class ProxyCounters(msgspec.Struct, frozen=True, tag=True):

@@ -29,7 +29,7 @@ from pgherd.relay.entrance import Gate
 from pgherd.relay.greetings import Greetings
 from pgherd.relay.journal import say
 from pgherd.relay.lent import Family, Holder, PoolServer
-from pgherd.relay.messages import ListenerSettings, PoolCounters
+from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.opening import NotOpened, Opener, opened
 from pgherd.relay.pausing import Pausing
 from pgherd.relay.pooltally import PoolTally
@@ -37,6 +37,7 @@ from pgherd.relay.poolview import reported
 from pgherd.relay.shares import Shares
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
 from pgherd.route.pooling import Pool
+from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import Share
 from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
 from pgherd.telemetry.boottime import now_ms

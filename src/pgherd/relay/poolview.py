@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from pgherd import __version__
 from pgherd.config.units import format_duration
-from pgherd.relay.messages import PoolCounters, PoolReport
 from pgherd.relay.pooltally import COUNTED, LENT, QUERIES, WAITED_MS
 from pgherd.route.orders import MEANINGS, View
+from pgherd.route.poolreport import PoolCounters, PoolReport
 from pgherd.route.poolrules import PoolRules
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.table import Cell
