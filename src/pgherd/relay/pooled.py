@@ -17,7 +17,7 @@ Owns one client's turns. Leaves the choice of a server to `pools`, and the serve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from pgherd.relay.lent import Family, PoolServer
@@ -68,7 +68,16 @@ class Pooled(Terminated):
     lent: the server that it has · is_waiting: it wants one · family: whose servers it may have.
     """
 
-    __slots__ = ("_lender", "_renewal", "family", "is_full", "is_waiting", "lent", "number")
+    __slots__ = (
+        "_lender",
+        "_renewal",
+        "family",
+        "is_full",
+        "is_waiting",
+        "lent",
+        "number",
+        "on_cancel",
+    )
 
     def __init__(self, host: TerminatedHost, lender: Lender, listener: ListenerSettings) -> None:
         super().__init__(host, listener)
@@ -78,6 +87,8 @@ class Pooled(Terminated):
         self.is_waiting = False
         self.is_full = False
         self.number = 0
+        self.on_cancel: Callable[[], None] | None = None
+        """What a cancel is for that is of no server's (`admin`)."""
         self.family: Family | None = None
 
     # What is asked of it
@@ -119,6 +130,8 @@ class Pooled(Terminated):
     def aimed_at(self) -> Iterator[PoolServer | None]:
         lent = self.lent
         if lent is None:
+            if self.on_cancel is not None:
+                self.on_cancel()
             yield None
             return
         lent.cancel_begins()
