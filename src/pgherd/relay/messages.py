@@ -16,6 +16,7 @@ import msgspec
 from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
+from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import PoolRules
 
 FRAME_BYTES_MAX = 1024 * 1024
@@ -206,7 +207,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report · engine: who carries new sessions' bytes ·
     hold_counts: waits that ended, by the classes of `relay.tally.HOLD_BUCKETS_S` · queries:
-    what sessions whose protocol ends here asked and were answered, by route and kind.
+    what sessions whose protocol ends here asked and were answered, by route and kind · pools: of
+    pool: transaction, None where nobody has used one.
     """
 
     pid: int
@@ -230,6 +232,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     engine: str = ""
     hold_counts: tuple[int, ...] = ()
     queries: dict[str, dict[str, int]] = {}
+    pools: PoolCounters | None = None
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold
