@@ -33,7 +33,10 @@ from pgherd.wire.query import HEADER_BYTES, SYNC
 from pgherd.wire.renewal import status
 from pgherd.wire.shelf import NOBODYS, PREFIX, Named, Shelf, Statement, salt_of, statement
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import SERVER_BYTES_MAX, STATEMENT_BYTES_MAX, Tracker
+from pgherd.wire.tracker import SERVER_BYTES_MAX, Tracker
+
+TEXT_BYTES_MAX = 1024 * 1024
+"""A longer statement cannot be prepared on another server, and is taken for unclean."""
 
 NAMES_MAX = 5000
 NAMES_BYTES_MAX = 16 * 1024 * 1024
@@ -129,7 +132,7 @@ class Lane(Tracker):
     # The client's half
 
     def speak(self, data: bytes) -> bytes:
-        """Take bytes of the client, as `Guard` with `is_whole` has them; what the server gets.
+        """Take bytes of the client, as `Guard` with `whole_bytes` has them; what the server gets.
 
         Raises ProtocolViolation.
         """
@@ -143,7 +146,7 @@ class Lane(Tracker):
                 raise ProtocolViolation(f"a message of {length} bytes")
             start, after = at + HEADER_BYTES, at + 1 + length
             if kind != _DATA:
-                body = data[start : min(after, start + STATEMENT_BYTES_MAX)]
+                body = data[start : min(after, start + TEXT_BYTES_MAX)]
                 other = self._said(kind, body, length - 4)
                 if other is not None:
                     passed += [data[begun:at], other[0]]
