@@ -21,9 +21,14 @@ DESCRIBED = message(b"t", b"\0\0") + message(b"n", b"")
 
 
 class Server:
-    """Statements of one server process, as the protocol has them. Texts with `bad` fail."""
+    """Statements of one server process, as the protocol has them. Texts with `bad` fail.
 
-    def __init__(self) -> None:
+    is_own: as a lane has it. A statement without a name that was to be replaced or closed in a
+    batch after an error is gone: PostgreSQL skips that, but who uses it finds none, not another.
+    """
+
+    def __init__(self, *, is_own: bool = False) -> None:
+        self._is_own = is_own
         self.known: dict[bytes, bytes] = {}
         self.portal: bytes | None = None
         self.skips = False
@@ -42,6 +47,9 @@ class Server:
         if kind == b"S":
             self.skips, self.portal = False, None
             return READY
+        is_unnamed = (kind == b"P" and body[:1] == b"\0") or (kind == b"C" and body == b"S\0")
+        if is_unnamed and (self._is_own or not self.skips):
+            self.known.pop(b"", None)
         if self.skips:
             return b""
         try:
@@ -102,7 +110,7 @@ class Client:
     def __init__(self, moments: Moments) -> None:
         self.lane = Lane({"TimeZone": "UTC"}, moments)
         self.guard = Guard(has_floor=False, whole_bytes=TEXT_BYTES_MAX)
-        self.own = Server()
+        self.own = Server(is_own=True)
         self.at: Server | None = None
 
     def say(self, words: bytes, servers: list[Server], sizes: list[int]) -> None:
