@@ -197,6 +197,9 @@ def test_settings_are_each_clients_own(lab, play, way):
                 await two.execute("RESET DateStyle")
                 assert await value(two, "SHOW DateStyle") == "ISO, MDY"
             assert await pid(one) == await pid(two) == same
+            for level in ("SERIALIZABLE", "REPEATABLE READ"):
+                await one.execute(f"BEGIN; SET TRANSACTION ISOLATION LEVEL {level}; COMMIT")
+                assert await pid(two) == same, "that ends with the transaction"
             geqo = await connect(it, options="-c geqo=off")
             assert await value(geqo, "SHOW geqo") == "off"
             assert await value(one, "SHOW geqo") == "on"
@@ -252,12 +255,20 @@ def test_a_cancel_hits_nobody_else(lab, play, way, wait_until):
                 await one.cancel_safe()
                 await asyncio.gather(running, return_exceptions=True)
                 await other
+            await one.execute("BEGIN")
+            waiting = asyncio.create_task(code(two.execute("SELECT 1")))
+            await it.counted("it waits", lambda seen: seen.held == 1)
+            await two.cancel_safe()
+            assert await waiting == "57014"
+            await one.execute("COMMIT")
+            assert await value(two, "SELECT 1") == 1
             await one.close()
             await two.close()
 
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
 def test_who_waits_is_served_and_a_killed_server_is_replaced(lab, play, way, wait_until):
     """An idle server's end is nobody's business; one in a transaction is its client's."""
 
@@ -285,6 +296,7 @@ def test_who_waits_is_served_and_a_killed_server_is_replaced(lab, play, way, wai
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
 def test_a_hold_and_a_new_reign_cost_nothing_but_time(lab, play, way, wait_until):
     """What runs may finish; what begins waits, for the end of the hold or another primary."""
 

@@ -117,6 +117,7 @@ def test_syncs_that_copy_swallows_are_not_waited_for() -> None:
         ("set session timezone = 'UTC'", "SET"),
         ("SET TIME ZONE 'UTC'", "SET"),
         ("SET LOCAL work_mem = '1GB'", "SET"),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET"),
         ("DECLARE c CURSOR FOR SELECT 1", "DECLARE CURSOR"),
         ("NOTIFY news", "NOTIFY"),
         ("RESET ALL", "RESET"),
