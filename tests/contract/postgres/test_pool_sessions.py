@@ -17,6 +17,8 @@ CREATE ROLE ann LOGIN PASSWORD 'right';
 CREATE TABLE public.tally (id int PRIMARY KEY, n int);
 INSERT INTO public.tally VALUES (1, 0), (2, 0);
 ALTER TABLE public.tally OWNER TO ann;
+CREATE SEQUENCE public.drawn;
+ALTER SEQUENCE public.drawn OWNER TO ann;
 """
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann'"
 LOCKS = """SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -168,6 +170,35 @@ def test_what_a_session_keeps_keeps_its_server_and_nobody_else_sees_it(lab, play
             assert found == (0, 0, 0, 0, 0, "4MB")
             for one in both:
                 await one.close()
+
+    play(story())
+
+
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
+def test_a_sequence_tells_nobody_what_another_one_drew(lab, play, way):
+    """The first question of a session is refused, unless it draws itself; then its server stays."""
+    current = "SELECT currval('drawn')"
+
+    async def story():
+        server = await prepared(lab)
+        async with way(server, pool="transaction", pools=sized(3)) as it:
+            one, two = await connect(it), await connect(it)
+            assert await value(two, "SELECT nextval('drawn')") == 1
+            assert await pid(one) == await pid(two)
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="pgherd"):
+                await one.execute(current)
+            assert await value(one, "SELECT nextval('drawn')") == 2
+            assert await value(two, "SELECT nextval('drawn')") == 3
+            assert await value(one, current) == 2
+            prepared_one = await code(two.execute(current, prepare=True))
+            assert prepared_one == "55000"
+            three = await connect(it)
+            await three.execute("BEGIN")
+            assert await value(three, "SELECT nextval('drawn')") == 4
+            assert await value(three, current) == 4
+            await three.execute("COMMIT")
+            for session in (one, two, three):
+                await session.close()
 
     play(story())
 
