@@ -393,3 +393,38 @@ def test_no_server_is_told_in_time_and_old_keys_open_nothing(lab, play, way):
                 await new.close()
 
     play(story())
+
+
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
+def test_transactions_are_spread_over_replicas_and_leave_one_in_maintenance(lab, play, way):
+    """Each goes where the fewest are; one that does not end has until drain_timeout."""
+
+    async def story():
+        server = await prepared(lab)
+        options = {"pool": "transaction", "route": "replica", "drain_ms": 1500}
+        async with way(server, pools=sized(4), **options) as it:
+
+            def there(**expected: int):
+                return lambda seen: seen.sessions.get(f"replica:{it.port}", {}) == expected
+
+            await it.told(tended="")
+            both = [await connect(it) for _ in range(2)]
+            for one in both:
+                await one.execute("BEGIN")
+            await it.counted("one at each", there(b=1, c=1))
+            await it.told(tended="b")
+            for one in both:
+                await one.execute("COMMIT")
+                await one.execute("BEGIN")
+            await it.counted("both at c", there(c=2))
+            await it.told(tended="c")
+            await both[0].execute("COMMIT")
+            await both[0].execute("BEGIN")
+            await it.counted("the one that ended is at b", there(b=1, c=1))
+            await it.counted("the other one had its time", there(b=1))
+            assert await code(both[1].execute("SELECT 1")) == "57P01"
+            await both[0].execute("COMMIT")
+            assert await value(both[0], "SELECT 1") == 1
+            await both[0].close()
+
+    play(story())
