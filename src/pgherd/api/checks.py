@@ -218,6 +218,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             queries_total=flat(proxy.queries),
             hold_counts=proxy.hold_counts,
             hold_s=proxy.held_ms / 1000,
+            pools=proxy.pools,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

@@ -25,6 +25,7 @@ from pgherd.model.probed import Probed
 from pgherd.model.standbycluster import Remote, RemoteSeen
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
+from pgherd.route.poolreport import PoolCounters
 from pgherd.telemetry.journal import Journal
 
 
@@ -62,7 +63,8 @@ class ProxySeen(msgspec.Struct, frozen=True):
     held: clients that wait · moved: sessions that went on at another server, so far ·
     backends: nodes that it may route to now, by route (`primary`, `replica`) ·
     engine: who carries the bytes of its new sessions · queries: answered, by route and kind ·
-    hold_counts, held_ms: waits that ended, by class, and their time together.
+    hold_counts, held_ms: waits that ended, by class, and their time together · pools: of
+    pool: transaction; None where nobody has used one.
     """
 
     healthy: bool
@@ -78,6 +80,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     queries: dict[str, dict[str, int]] = {}
     hold_counts: tuple[int, ...] = ()
     held_ms: int = 0
+    pools: PoolCounters | None = None
 
 
 class NoQuorum(PgherdError):

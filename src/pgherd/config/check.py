@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from pgherd.config import archive, detection, vip
+from pgherd.config import archive, detection, pools, vip
 from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
 from pgherd.config.parameters import CHOICES, INSTEAD
@@ -222,12 +222,13 @@ def _data_left(settings: Settings) -> Found:
 
 
 def _pools(settings: Settings) -> Found:
-    ends_tls = any(listener.pool == "session" for listener in settings.proxy.listeners)
+    ends_tls = any(listener.pool != "none" for listener in settings.proxy.listeners)
     if settings.proxy.tls is not None and not ends_tls:
         yield (
             ("proxy", "tls"),
             "has no effect: with pool: none TLS is between client and PostgreSQL",
-            "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
+            "give a listener pool: session or transaction, or remove proxy.tls and set"
+            " PostgreSQL's ssl",
         )
 
     for index, listener in enumerate(settings.proxy.listeners):
@@ -238,6 +239,8 @@ def _pools(settings: Settings) -> Found:
                 "remove it, or write route: replica",
             )
 
+    lends = any(listener.pool == "transaction" for listener in settings.proxy.listeners)
+    yield from pools.problems(settings.proxy.pools, lends=lends)
     yield from _limits(settings)
     yield from _local_socket(settings)
 

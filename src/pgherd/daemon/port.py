@@ -221,6 +221,7 @@ class Port(Herd):
             queries=counters.queries,
             hold_counts=counters.hold_counts,
             held_ms=counters.held_ms_total,
+            pools=counters.pools,
         )
 
     def _routes(self) -> dict[str, tuple[NodeId, ...]]:

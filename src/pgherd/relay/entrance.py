@@ -23,21 +23,21 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from base64 import b64encode
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from pgherd.relay.asking import Asker
-from pgherd.relay.certificates import Certificates, server_end_point
+from pgherd.relay.certificates import Certificates
 from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, woken
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
+from pgherd.relay.logging_in import Entered, log_in, nonce
 from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
-from pgherd.relay.terminated import Terminated, TerminatedServer
-from pgherd.relay.transports import is_local, prepared
+from pgherd.relay.terminated import Terminated
+from pgherd.relay.transports import prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
 from pgherd.wire import scram
 from pgherd.wire.answer import (
@@ -47,7 +47,7 @@ from pgherd.wire.answer import (
     Refusal,
 )
 from pgherd.wire.entry import EntryImpossible, ServerEntry
-from pgherd.wire.guard import ASK_SETTINGS, Guard, TooQuiet, check_settings, startup_refusal
+from pgherd.wire.guard import Guard, TooQuiet, startup_refusal
 from pgherd.wire.login import (
     ACCEPT_TLS,
     AskVerifier,
@@ -62,9 +62,14 @@ from pgherd.wire.login import (
     key_data,
 )
 from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
-from pgherd.wire.query import Answers, Row, ServerError
 from pgherd.wire.renewal import Renewal, RenewalImpossible
-from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
+from pgherd.wire.startup import CancelKey, ProtocolViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgherd.relay.pooled import Pooled
+    from pgherd.relay.pools import Pools
 
 ENTRY_S_MIN = 1.0
 """What a login at a server is given at least, however late it begins."""
@@ -91,6 +96,13 @@ class Gate(Router, Protocol):
     hold: Hold
     snapshot: Snapshot | None
 
+    @property
+    def pools(self) -> Pools:
+        """Servers that are lent."""
+
+    def pooled(self) -> Iterable[Pooled]:
+        """Sessions that have one now and then."""
+
     def session_joined(self, session: Terminated) -> None:
         """A session got its server and its key."""
 
@@ -112,20 +124,6 @@ class RefusedByServer(Exception):
         self.said = said
 
 
-class Entered:
-    """A session at a server, before the client hears of it. renewal: of one that was elsewhere."""
-
-    __slots__ = ("entry", "refusal", "renewal", "transport")
-
-    def __init__(
-        self, entry: ServerEntry, transport: asyncio.Transport, renewal: Renewal | None
-    ) -> None:
-        self.entry = entry
-        self.transport = transport
-        self.renewal = renewal
-        self.refusal: Refusal | None = None
-
-
 class Comer(Protocol):
     """A session on its way into a server: a client that is new, or one that moves."""
 
@@ -136,7 +134,9 @@ class Comer(Protocol):
         """The login is over. May raise Refused and RefusedByServer."""
 
 
-class _Newcomer:
+class Newcomer:
+    """A client that comes to a server of its own."""
+
     def __init__(self, gate: Gate, session: Terminated, proved: Authenticated) -> None:
         self._gate = gate
         self._session = session
@@ -147,9 +147,7 @@ class _Newcomer:
 
     def joined(self, bound: Bound, entered: Entered) -> None:
         session, entry, proved = self._session, entered.entry, self._proved
-        size = KEY_BYTES_NEW if proved.startup.minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
-        pid = int.from_bytes(os.urandom(4), "big") >> 1
-        session.own_key = CancelKey(pid, os.urandom(size))
+        session.own_key = own_key(proved.startup.minor)
         session.key, session.bound, session.proved = entry.key, bound, proved
         self._gate.tally.note(session.listener, Result.OPENED)
         self._gate.session_joined(session)
@@ -163,7 +161,9 @@ async def admit(gate: Gate, session: Terminated) -> None:
     try:
         known = await _authenticate(gate, session)
         if known is not None and gate.session_named(session, known.startup):
-            await enter(gate, session, known, _Newcomer(gate, session, known))
+            from pgherd.relay.passage import let_in  # which needs all of this
+
+            await let_in(gate, session, known)
     except ProtocolViolation as why:
         gate.session_violated(session, why)
     except Refused as why:
@@ -195,7 +195,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
     """Let the client prove itself; None for a CancelRequest."""
     certificate = gate.certificates.current()
     login = ClientLogin(
-        nonce=_nonce(),
+        nonce=nonce(),
         offers_tls=certificate is not None,
         needs_tls=gate.certificates.is_needed,
     )
@@ -223,6 +223,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
                     stored = answer.stored.get(user)
                     known = scram.parse(stored) if stored else None
+                    session.verified(user, stored or "")
                     session.say(login.give(known, mock_nonce=answer.mock_nonce).data)
                 case Authenticated() as proved:
                     session.inbox.put(login.rest())
@@ -308,7 +309,7 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
     if gate.settings.sync_floor and (refusal := startup_refusal(asked)) is not None:
         raise Refused(refusal, Result.DENIED)
     if asked.get(MESSAGES) in HIDING:
-        proved = _loud(proved)
+        proved = loud(proved)
     gate.tally.held += 1
     try:
         await gate.hold.unheld(session)
@@ -319,9 +320,9 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
             outcome: Bound | NoBackend | None
             if isinstance(found, Dialled):
                 try:
-                    outcome = await _try(gate, proved, comer, found, deadline_s)
+                    outcome = await log_in_at(gate, proved, comer, found, deadline_s)
                 except TooQuiet:
-                    proved, outcome = _loud(proved), None
+                    proved, outcome = loud(proved), None
             else:
                 outcome = found
             if isinstance(outcome, Bound):
@@ -337,17 +338,17 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
         gate.tally.held_s += loop.time() - began_s
 
 
-async def _try(
+async def log_in_at(
     gate: Gate, proved: Authenticated, comer: Comer, dialled: Dialled, deadline_s: float
 ) -> Bound | NoBackend | None:
     """Log in at one server and join it. None: the choice did not hold; NoBackend: it is not ready.
 
-    Raises Refused with the server's own words.
+    Raises Refused, RefusedByServer with the server's own words, and TooQuiet.
     """
     loop = asyncio.get_running_loop()
     bound = dialled.bound
     name = bound.backend.name
-    login = loop.create_task(_log_in(gate, proved, dialled, comer.renewal()))
+    login = loop.create_task(log_in(gate, proved, dialled, comer.renewal()))
     gate.attempts[login] = bound
     is_joined = False
     try:
@@ -395,77 +396,14 @@ def _refused_by(entry: ServerEntry, name: str) -> NoBackend:
     raise RefusedByServer(entry.refusal)
 
 
-async def _log_in(
-    gate: Gate, proved: Authenticated, dialled: Dialled, renewal: Renewal | None
-) -> Entered:
-    """TLS where the server offers it, then the exchange, then what the process is to be given.
-
-    Raises OSError, ProtocolViolation, RenewalImpossible.
-    """
-    transport = dialled.transport
-    side = cast(TerminatedServer, transport.get_protocol())
-    if not is_local(transport):
-        transport = await _server_tls(gate, side, transport)
-    entry = ServerEntry(
-        proved.startup.parameters,
-        proved.keys,
-        nonce=_nonce(),
-        end_point=server_end_point(transport.get_extra_info("ssl_object")),
-    )
-    transport.write(entry.start())
-    while not entry.is_over:
-        if said := entry.feed(await side.inbox.more()):
-            transport.write(said)
-    entered = Entered(entry, transport, renewal)
-    if entry.error is None:
-        has_floor = gate.settings.sync_floor and dialled.bound.to_primary
-        rows = await _settings(side, transport)
-        entered.refusal = check_settings(rows, has_floor=has_floor)
-    if renewal is not None and entry.error is None:
-        transport.write(renewal.start(entry.greeting))
-        while not renewal.is_over:
-            renewal.feed(await side.inbox.more())
-    return entered
-
-
-async def _settings(side: TerminatedServer, transport: asyncio.Transport) -> list[Row]:
-    """What the session begins with. Raises OSError, ProtocolViolation."""
-    answers = Answers()
-    rows: list[Row] = []
-    transport.write(b"".join(ASK_SETTINGS))
-    try:
-        for _ in ASK_SETTINGS:
-            while not answers.feed(b""):
-                answers.feed(await side.inbox.more())
-            rows += answers.take()
-    except ServerError as error:
-        raise ProtocolViolation(str(error)) from error
-    return rows
-
-
-def _loud(proved: Authenticated) -> Authenticated:
+def loud(proved: Authenticated) -> Authenticated:
+    """The same client, who hears warnings."""
     parameters = made_loud(proved.startup.parameters)
     startup = msgspec.structs.replace(proved.startup, parameters=parameters)
     return msgspec.structs.replace(proved, startup=startup)
 
 
-async def _server_tls(
-    gate: Gate, side: TerminatedServer, plain: asyncio.Transport
-) -> asyncio.Transport:
-    plain.write(SSL_REQUEST)
-    answer = await side.inbox.more()
-    if answer == b"N":
-        return plain
-    if answer != ACCEPT_TLS:
-        raise ProtocolViolation("no answer to a request for TLS")
-    encrypted = await asyncio.get_running_loop().start_tls(
-        plain, side, gate.certificates.for_servers(), server_side=False
-    )
-    if encrypted is None:
-        raise ConnectionResetError("left during the handshake")
-    side.transport = prepared(encrypted)
-    return side.transport
-
-
-def _nonce() -> str:
-    return b64encode(os.urandom(scram.NONCE_BYTES)).decode()
+def own_key(minor: int) -> CancelKey:
+    """A key of ours for a client of this minor version of the protocol."""
+    size = KEY_BYTES_NEW if minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
+    return CancelKey(int.from_bytes(os.urandom(4), "big") >> 1, os.urandom(size))

@@ -66,7 +66,12 @@ class Hold:
 
     def adrift(self, session: Session, farewell: bytes = b"") -> bool:
         """Its server left it, or leads no more; whether another one is looked for."""
-        if not _ends_here(session) or not session.can_move:
+        if not _ends_here(session):
+            return False
+        if session.abandon():
+            self.forget(session)
+            return True
+        if not session.can_move:
             return False
         from pgherd.relay.moving import begin  # a proxy without such sessions stays lean
 
@@ -75,7 +80,7 @@ class Hold:
         return True
 
     def forget(self, session: Session) -> None:
-        """A session is over."""
+        """A session is over, or has no server any more."""
         if _ends_here(session):
             self._held.discard(session)
         self.settled(session)

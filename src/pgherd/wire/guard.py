@@ -32,17 +32,26 @@ from pgherd.wire.tracker import STATEMENT_BYTES_MAX
 
 NOT_ALLOWED = "42501"
 _READ = frozenset(b"QP")
+_COPY_DATA = ord("d")
+NAMES_BYTES = 4096
+"""The beginning of a message that has all names in it."""
+
 _HINT_FLOOR = "proxy.sync_floor of this node keeps it at on or remote_apply."
 _HINT_SEEN = "Write the value out: the proxy has to see it."
 
 
 class Guard:
-    """One client's statements. has_floor: whether synchronous_commit must not be lowered."""
+    """One client's statements. has_floor: whether synchronous_commit must not be lowered ·
+    whole_bytes: every message up to this length but COPY data passes once it is whole, a longer one
+    once its names are there; 0: only those that are read.
+    """
 
-    __slots__ = ("_has_floor", "_held", "_left")
+    __slots__ = ("_has_floor", "_held", "_left", "_most", "_whole_bytes")
 
-    def __init__(self, *, has_floor: bool) -> None:
+    def __init__(self, *, has_floor: bool, whole_bytes: int = 0) -> None:
         self._has_floor = has_floor
+        self._whole_bytes = whole_bytes
+        self._most = whole_bytes or STATEMENT_BYTES_MAX
         self._held = b""  # the beginning of a message that is not whole
         self._left = 0  # bytes of one that passes unread
 
@@ -50,6 +59,11 @@ class Guard:
     def holds(self) -> bool:
         """Whether the client said something that did not pass yet."""
         return bool(self._held)
+
+    def take(self) -> bytes:
+        """Hand out what did not pass yet: it will come again."""
+        held, self._held = self._held, b""
+        return held
 
     def client(self, data: bytes) -> bytes:
         """Take bytes of the client; what the server shall get. Raises ProtocolViolation."""
@@ -70,8 +84,8 @@ class Guard:
             if not 4 <= length <= LENGTH_MAX:
                 raise ProtocolViolation(f"a message of {length} bytes")
             after = at + 1 + length
-            is_read = data[at] in _READ and length <= STATEMENT_BYTES_MAX
-            if after > end and is_read:
+            is_read = data[at] in _READ and length <= self._most
+            if after > end and (is_read or self._waits(data[at], length, end - at)):
                 break
             if after > end:
                 self._left, at = after - end, end
@@ -85,6 +99,11 @@ class Guard:
             return data[:at] if self._held else data
         return b"".join((*passed, data[begun:at]))
 
+    def _waits(self, kind: int, length: int, there: int) -> bool:
+        if not self._whole_bytes or kind == _COPY_DATA:
+            return False
+        return length <= self._whole_bytes or there < NAMES_BYTES
+
     def _instead(self, data: bytes, at: int, after: int) -> bytes | None:
         """What to send in place of a message; None: it is fine."""
         start = at + HEADER_BYTES
@@ -97,7 +116,7 @@ class Guard:
             return None
         refusal = self._refusal(found)
         if refusal is not None:
-            text = _failing(refusal, has_parameters=data[at] == ord("P") and b"$1" in text)
+            text = failing(refusal, has_parameters=data[at] == ord("P") and b"$1" in text)
         else:
             louder = _louder(text, found)
             if louder == text:
@@ -159,7 +178,7 @@ def _louder(text: bytes, found: list[Found]) -> bytes:
     return text
 
 
-def _failing(refusal: Refusal, *, has_parameters: bool) -> bytes:
+def failing(refusal: Refusal, *, has_parameters: bool) -> bytes:
     """A statement that fails with these words, in a transaction as outside.
 
     has_parameters: the client will send values with it, so it has to fail as it is parsed (22P02).

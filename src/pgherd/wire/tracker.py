@@ -24,6 +24,7 @@ import sys
 from collections import deque
 
 from pgherd.wire.frames import Frame, Frames
+from pgherd.wire.marks import kept_by
 from pgherd.wire.query import error_of
 
 STATEMENT_BYTES_MAX = 64 * 1024
@@ -67,16 +68,12 @@ HARMLESS = frozenset(
 """Command tags after which the server process keeps nothing, unless a word of the statement says
 so."""
 
-_MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+"
-    rb"|currval|lastval)\b"
-)
-"""What a statement keeps beyond its transaction, in small letters."""
-
-_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
+_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(\w+)")
 _DEALLOCATES = re.compile(rb'\bdeallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
 _ALIASES = {"names": "client_encoding", "time": "timezone"}
-_LOCAL = "local"
+_LOCAL = {"local", "transaction"}
+"""What stands where else a name does: it ends with the transaction."""
+
 _NOT_SET_AGAIN = {"session_authorization"}
 _COUNT = re.compile(r"[ \d]+$")
 
@@ -140,7 +137,7 @@ class Tracker:
     @property
     def is_busy(self) -> bool:
         """Whether the client said something that the server has not answered to the end."""
-        return bool(self._cycles) or self._is_outside or not self._client.at_boundary
+        return bool(self._cycles) or self._is_outside or not self.client_at_boundary
 
     @property
     def is_idle(self) -> bool:
@@ -180,7 +177,7 @@ class Tracker:
         That is a batch without its Sync, COPY data, a message that is cut, a transaction, or what a
         receiver of WAL confirms.
         """
-        if self._is_outside or self._copies_in or not self._client.at_boundary:
+        if self._is_outside or self._copies_in or not self.client_at_boundary:
             return True
         if self.takes_wal:
             return True
@@ -208,45 +205,53 @@ class Tracker:
     def client(self, data: bytes) -> None:
         """Take bytes of the client. Raises ProtocolViolation for what is no message."""
         for frame in self._client.feed(data):
-            kind = frame.kind
-            if kind in _TEXTS:
-                self._statement(frame)
-            elif kind == ord("C"):
-                self._close(frame.body)
-            elif kind in b"cf":
-                self._copy_ended()
-            elif kind == ord("X"):
-                self.is_over = True
-            elif kind == ord("F"):
-                self._blame("a function call", self._cycle())
-            if kind in OPENS_CYCLE:
-                self._cycles.append(kind)
-                self._is_outside = False
-            elif kind in _OUTSIDE:
-                self._is_outside = True
+            self.client_frame(frame)
+
+    def client_frame(self, frame: Frame) -> None:
+        """Take a message of the client."""
+        kind = frame.kind
+        if kind in _TEXTS:
+            self._statement(frame)
+        elif kind == ord("C"):
+            self._close(frame.body)
+        elif kind in b"cf":
+            self._copy_ended()
+        elif kind == ord("X"):
+            self.is_over = True
+        elif kind == ord("F"):
+            self._blame("a function call", self._cycle())
+        if kind in OPENS_CYCLE:
+            self._cycles.append(kind)
+            self._is_outside = False
+        elif kind in _OUTSIDE:
+            self._is_outside = True
 
     def server(self, data: bytes) -> None:
         """Take bytes of the server. Raises ProtocolViolation for what is no message."""
         for frame in self._server.feed(data):
-            match frame.kind:
-                case 0x5A:  # Z
-                    self._ready(frame.body)
-                case 0x43:  # C
-                    self._completed(frame.body)
-                case 0x53:  # S
-                    self._parameter(frame.body)
-                case 0x47:  # G
-                    self._copies_in = True
-                case 0x31 | 0x33:  # 1, 3
-                    self._confirmed()
-                case 0x45:  # E
-                    self._failed(frame.body)
-                case 0x4E:  # N
-                    self._notice(frame.body)
-                case 0x57:  # W
-                    self._blame("replication", self._done + 1)
-                case _:
-                    pass  # key data, NoData, suspended portals: nothing that stays
+            self.server_frame(frame.kind, frame.body)
+
+    def server_frame(self, kind: int, body: bytes) -> None:
+        """Take a message of the server."""
+        match kind:
+            case 0x5A:  # Z
+                self._ready(body)
+            case 0x43:  # C
+                self._completed(body)
+            case 0x53:  # S
+                self._parameter(body)
+            case 0x47:  # G
+                self._copies_in = True
+            case 0x31 | 0x33:  # 1, 3
+                self._confirmed()
+            case 0x45:  # E
+                self._failed(body)
+            case 0x4E:  # N
+                self._notice(body)
+            case 0x57:  # W
+                self._blame("replication", self._done + 1)
+            case _:
+                pass  # key data, NoData, suspended portals: nothing that stays
 
     def _cycle(self) -> int:
         """The number of the cycle that the client's next ending message belongs to."""
@@ -262,15 +267,11 @@ class Tracker:
             self._parse(name, body if frame.is_whole else None, cycle)
             body = text
         if not frame.is_whole:
-            self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
+            self._blame(f"a statement of more than {len(body)} bytes", cycle)
             return
         lower = body.lower()
-        if (
-            b"temp" in lower or b"hold" in lower or b"set_config" in lower
-            or b"advisory_lock" in lower or b"dblink" in lower
-            or b"currval" in lower or b"lastval" in lower
-        ) and (mark := _MARKS.search(lower)):  # fmt: skip
-            self._blame(mark[1].decode("ascii"), cycle)
+        if (mark := kept_by(lower)) is not None:
+            self._blame(mark, cycle)
         if b"deallocate" in lower:
             self._deallocates.setdefault(cycle, []).extend(_DEALLOCATES.findall(body))
         if b"set" in lower and (names := _SETS.findall(lower)):
@@ -340,7 +341,8 @@ class Tracker:
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
-        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+        found = {sys.intern(name): sys.intern(value.rstrip("\0"))}
+        self.settings = {**self.settings, **found}  # who has the last ones may keep them
 
     def _notice(self, body: bytes) -> None:
         if _WAIT_CANCELLED.match(body):
@@ -382,7 +384,7 @@ class Tracker:
             self._blame("an answer to nothing", self._done)
 
     def _judge_sets(self, names: list[str]) -> None:
-        tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | {_LOCAL}
+        tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | _LOCAL
         unknown = [name for name in names if _ALIASES.get(name, name) not in tracked]
         if unknown or len(names) != self._sets:
             self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)

@@ -183,7 +183,7 @@ class Lab:
 
 
 class Way:
-    """A proxy process with one listener of `pool: session` in front of one server."""
+    """A proxy process with one listener, of `pool: session` unless said, before one server."""
 
     def __init__(self, server: PostgresServer, folder: Path, options: dict[str, object]) -> None:
         self.server = server
@@ -192,12 +192,16 @@ class Way:
         self.problem = ""
         self._published = 0
         route = Route(str(options.pop("route", Route.PRIMARY)))
-        listener = ListenerSettings("127.0.0.1", self.port, route, Pool.SESSION)
+        pool = Pool(str(options.pop("pool", Pool.SESSION)))
+        listener = ListenerSettings("127.0.0.1", self.port, route, pool)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
         self.agent_cancels = True
-        self.control = ProxyControl(self._path, self.settings, self._verifiers, self._cancel)
+        self.cancel = self.cancelled
+        self.control = ProxyControl(
+            self._path, self.settings, self._verifiers, lambda asked: self.cancel(asked)
+        )
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -317,7 +321,8 @@ class Way:
         found = await read_passwords(self.server, users)
         return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
 
-    async def _cancel(self, asked: CancelAsked) -> CancelTold:
+    async def cancelled(self, asked: CancelAsked) -> CancelTold:
+        """What the agent does with a cancel."""
         if not self.agent_cancels:
             return CancelTold(asked.number, Cancelled.UNKNOWN, "not today")
         seen = await cancel_unless_waiting(self.server, asked.pid)

@@ -73,6 +73,11 @@ OTHER: dict[str, Any] = {
     "proxy.allow": ["10.0.0.0/8"],
     "proxy.limits.users": {"app": 3},
     "proxy.limits.databases": {"app": 3},
+    "proxy.pools.users": {"app": {"size": 3}},
+    "proxy.pools.databases": {"app": {"dbname": "shop"}},
+    "proxy.pools.ignore_startup_parameters": ["extra_float_digits"],
+    "proxy.pools.admins": ["ann"],
+    "proxy.pools.viewers": ["ann"],
     "proxy.read_timeout": "7s",
     "proxy.write_timeout": "7s",
     **{
@@ -99,6 +104,10 @@ OTHER: dict[str, Any] = {
 """key -> another value, where none can be made from its default."""
 BESIDE: dict[str, tuple[tuple[str, Any], ...]] = {
     "node.tags.nostream": (("archive.directory", "/mnt/archive"),),
+    **{
+        f"proxy.pools.{name}": (("proxy.listeners", [FIRST | {"pool": "transaction"}, SECOND]),)
+        for name in ("admins", "viewers")
+    },
     "archive.command": (("archive.command", "old %p"), ("archive.restore_command", "old %p %f")),
     "archive.restore_command": (
         ("archive.command", "old %p"),
