@@ -85,8 +85,10 @@ def give_password(port: int, password: str, programs: Path) -> str:
         "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'",
     ):
         said = subprocess.run(
-            [programs / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-Atqc"]
-            + [statement, "postgres"],
+            [
+                *(programs / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres"),
+                *("-Atqc", statement, "postgres"),
+            ],
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
     return said.strip()

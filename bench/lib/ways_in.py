@@ -1,8 +1,8 @@
 """What a bench of proxies measures: ways to one PostgreSQL, each a process of its own.
 
-Owns starting and stopping them (our proxy with each of its engines or as a pool, HAProxy, PgBouncer),
-what they cost by the kernel's account, and a PostgreSQL to lead to. Leaves loads and figures to
-`bench/proxy`.
+Owns starting and stopping them (our proxy with each of its engines or as a pool, HAProxy and
+PgBouncer), what they cost by the kernel's account, and a PostgreSQL to lead to. Leaves loads and
+figures to `bench/proxy` and `bench/pool`.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ async def pgherd_pool(folder: Path, server_port: int, stored: str, size: int) ->
     )
 
     async def verifiers(users: tuple[str, ...]) -> Verifiers:
-        return Verifiers(users, {user: stored for user in users}, b"0" * 32)
+        return Verifiers(users, dict.fromkeys(users, stored), b"0" * 32)
 
     control = ProxyControl(path, settings, verifiers)
     await control.start()
