@@ -75,16 +75,16 @@ class Load:
     def __init__(self, programs: Path, folder: Path, chosen: argparse.Namespace) -> None:
         self._pgbench = programs / "pgbench"
         self._folder = folder
-        self._chosen = chosen
+        self.chosen = chosen
 
     def fill(self, port: int) -> None:
         """Make pgbench's tables."""
-        self._run(port, "-i", "-q", "-s", "1")
+        self.run(port, "-i", "-q", "-s", "1")
 
     def turn(self, way: Way, clients: int) -> Turn:
         """As fast as it goes."""
         before = way.cpu_ns()
-        said = self._run(way.port, *self._usual(clients))
+        said = self.run(way.port, *self._usual(clients))
         cpu_ns = way.cpu_ns() - before
         count = re.search(r"actually processed: (\d+)", said)
         tps = re.search(r"tps = ([\d.]+)", said)
@@ -95,8 +95,8 @@ class Load:
     def latencies_us(self, way: Way, clients: int) -> list[float]:
         """At the fixed rate: every transaction's, from the moment it was due."""
         prefix = self._folder / "latency"
-        self._run(
-            way.port, *self._usual(clients), "-R", str(self._chosen.rate),
+        self.run(
+            way.port, *self._usual(clients), "-R", str(self.chosen.rate),
             "-l", f"--log-prefix={prefix}",
         )  # fmt: skip
         found: list[float] = []
@@ -106,14 +106,15 @@ class Load:
         return found
 
     def _usual(self, clients: int) -> list[str]:
-        chosen = self._chosen
+        chosen = self.chosen
         threads = min(clients, len(os.sched_getaffinity(0)))
         return [
             "-n", "-S", "-M", chosen.mode, "-c", str(clients), "-j", str(threads),
             "-t", str(max(1, chosen.count // clients)),
         ]  # fmt: skip
 
-    def _run(self, port: int, *words: str) -> str:
+    def run(self, port: int, *words: str) -> str:
+        """What pgbench says at the end."""
         command = [str(self._pgbench), "-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
         done = subprocess.run(
             [*command, *words, "postgres"], capture_output=True, text=True, cwd=self._folder

@@ -1,8 +1,8 @@
 """What a bench of proxies measures: ways to one PostgreSQL, each a process of its own.
 
-Owns starting and stopping them (our proxy with each of its engines, HAProxy where it is installed),
-what they cost by the kernel's account, and a PostgreSQL to lead to. Leaves loads and figures to
-`bench/proxy`.
+Owns starting and stopping them (our proxy with each of its engines or as a pool, HAProxy and
+PgBouncer), what they cost by the kernel's account, and a PostgreSQL to lead to. Leaves loads and
+figures to `bench/proxy` and `bench/pool`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,18 @@ from pathlib import Path
 
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.relay.control import ProxyControl
-from pgherd.relay.messages import Engine, ListenerSettings, LocalServer, ProxySettings
+from pgherd.relay.messages import (
+    Engine,
+    ListenerSettings,
+    LocalServer,
+    Pool,
+    ProxySettings,
+    Verifiers,
+)
 from pgherd.relay.pump import threads_for
 from pgherd.route.choose import Backend, Route, Snapshot
+from pgherd.route.poolrules import PoolRules
+from pgherd.route.poolsteps import PoolLimits
 from pgherd.telemetry.boottime import now_ms
 
 READY_S = 30.0
@@ -128,6 +137,72 @@ listen pg
     try:
         until_open(port)
         yield Way("haproxy", port, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.asynccontextmanager
+async def pgherd_pool(folder: Path, server_port: int, stored: str, size: int) -> AsyncIterator[Way]:
+    """Our proxy with `pool: transaction`. stored: what PostgreSQL keeps of the user's password."""
+    port, path = free_port(), folder / "pool.sock"
+    listener = ListenerSettings("127.0.0.1", port, Route.PRIMARY, Pool.TRANSACTION)
+    pools = PoolRules(limits=PoolLimits(size=size))
+    settings = ProxySettings(
+        listeners=(listener,), sessions_max=SESSIONS_MAX, engine=Engine.UVLOOP, pools=pools
+    )
+
+    async def verifiers(users: tuple[str, ...]) -> Verifiers:
+        return Verifiers(users, dict.fromkeys(users, stored), b"0" * 32)
+
+    control = ProxyControl(path, settings, verifiers)
+    await control.start()
+    backend = Backend(NodeId("n1"), "127.0.0.1", server_port)
+    forever = Instant(now_ms() + 24 * 3600 * 1000)
+    control.publish(Snapshot(1, Term(1), forever, backend, ()))
+    command = [sys.executable, "-m", "pgherd.relay.main", "--control", str(path)]
+    with (folder / "pool.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+    try:
+        await until_engine(control, Engine.UVLOOP)
+        yield Way("pgherd", port, process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+        await control.stop()
+
+
+@contextlib.contextmanager
+def pgbouncer(folder: Path, server_port: int, stored: str, size: int) -> Iterator[Way]:
+    """PgBouncer, pooling transactions. stored: what PostgreSQL keeps of the user's password."""
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    if not Path(program).exists():
+        raise SystemExit("bench: no pgbouncer here: apt-get install pgbouncer")
+    port = free_port()
+    users, file = folder / "users.txt", folder / "pgbouncer.ini"
+    users.write_text(f'"postgres" "{stored}"\n')
+    file.write_text(f"""[databases]
+postgres = host=127.0.0.1 port={server_port} dbname=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = {size}
+max_client_conn = {SESSIONS_MAX}
+log_connections = 0
+log_disconnections = 0
+""")
+    who = "postgres" if os.geteuid() == 0 else None
+    if who:
+        shutil.chown(users, who)
+    with (folder / "pgbouncer.log").open("wb") as log:
+        process = subprocess.Popen([program, str(file)], user=who, stdout=log, stderr=log)
+    try:
+        until_open(port)
+        yield Way("pgbouncer", port, process.pid)
     finally:
         process.terminate()
         process.wait()
