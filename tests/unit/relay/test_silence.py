@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-SHORT_MS = 1_000
-LONG_S = 3.5
+SHORT_MS = 2_000
+LONG_S = 5.0
 """Longer than the limit, the pause between two looks, and then some."""
 
 

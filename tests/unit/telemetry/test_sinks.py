@@ -3,6 +3,7 @@ lines, never time; and no secret leaves in them."""
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import socket
@@ -103,8 +104,12 @@ def test_the_newest_lines_stay_in_memory() -> None:
 
 def test_lines_of_a_request_carry_its_trace(tmp_path: Path) -> None:
     out = logs.set_up(form="json", file=tmp_path / "log")
-    trace.enter(trace.begin("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
-    logs.get("api").info("a.b")
+
+    def request() -> None:
+        trace.enter(trace.begin("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))
+        logs.get("api").info("a.b")
+
+    contextvars.copy_context().run(request)
     assert out.close()
     assert '"trace":"4bf92f3577b34da6a3ce929d0e0e4736"' in (tmp_path / "log").read_text()
 
