@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 
-from pgherd.config import archive, detection, vip
+from pgherd.config import archive, detection, pools, vip
 from pgherd.config.addresses import Channel
 from pgherd.config.fields import Secret, is_loopback, is_wildcard
 from pgherd.config.parameters import CHOICES, INSTEAD
@@ -242,6 +242,7 @@ def _pools(settings: Settings) -> Found:
                 "remove it, or write route: replica",
             )
 
+    yield from pools.problems(settings.proxy.pools)
     yield from _limits(settings)
     yield from _local_socket(settings)
 

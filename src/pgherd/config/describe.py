@@ -6,7 +6,7 @@ difference of two settings and the hints of `load` stand. Leaves their form to t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -68,12 +68,19 @@ def value_of(settings: Settings, described: Described) -> Any:
 def keys_under(path: tuple[str | int, ...]) -> tuple[str, ...]:
     """The names that may stand in the map at a path, lists and optional maps included."""
     section: type[Section] | None = Settings
+    is_named = False
     for step in path:
         if isinstance(step, int):
+            continue
+        if is_named:
+            is_named = False  # a name of the operator's own
             continue
         fields = section.model_fields if section is not None else {}
         found = next((f for name, f in fields.items() if (f.alias or name) == step), None)
         section = _section_in(found.annotation) if found is not None else None
+        is_named = found is not None and section is not None and _is_map(found.annotation)
+    if is_named:
+        return ()
     fields = section.model_fields if section is not None else {}
     return tuple(field.alias or name for name, field in fields.items())
 
@@ -97,7 +104,7 @@ def change_of(described: Described) -> Change:
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
-    """The model inside `X`, `X | None`, `Annotated[X, ...]` or `tuple[X, ...]`."""
+    """The model inside `X`, `X | None`, `Annotated[X, ...]`, `tuple[X, ...]` or a map to X."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     for inner in get_args(annotation):
@@ -105,6 +112,11 @@ def _section_in(annotation: Any) -> type[Section] | None:
         if found is not None:
             return found
     return None
+
+
+def _is_map(annotation: Any) -> bool:
+    """Whether it is a map of names to something."""
+    return get_origin(annotation) is Mapping or any(_is_map(one) for one in get_args(annotation))
 
 
 def _words(annotation: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, field_validator
 
 from pgherd.config.fields import Bytes, Change, Flag, Key, Millis, NetworkRef, Port
+from pgherd.config.pools import Pools
 from pgherd.config.problems import Wrong
 from pgherd.config.section import Section
 from pgherd.config.tls import ProxyTls
@@ -147,6 +148,7 @@ class Proxy(Section):
         ),
     ] = True
     limits: Limits = Limits()
+    pools: Pools = Pools()
     allow: Annotated[
         tuple[NetworkRef, ...],
         Key("Networks whose clients may come in, as [10.0.1.0/24, 'fd00::/8']; []: all.", LIVE),

@@ -16,6 +16,7 @@ from pgherd.api.herd import Herd, Shared, SharedToken
 from pgherd.api.joining import Joiner, Submit
 from pgherd.api.serve import ApiServer, ServeTls, serve
 from pgherd.config.fields import Secret
+from pgherd.config.pools import Pools, UserPools
 from pgherd.config.proxy import Listener
 from pgherd.config.settings import Settings
 from pgherd.daemon import localrun
@@ -35,6 +36,8 @@ from pgherd.relay.messages import (
 )
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
+from pgherd.route.poolrules import Database, PoolRules, Sizes
+from pgherd.route.poolsteps import PoolLimits
 from pgherd.telemetry import logs
 from pgherd.telemetry.metrics import Metrics
 
@@ -187,6 +190,45 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
         sync_floor=proxy.sync_floor,
         engine=Engine(proxy.engine),
+        pools=_pools(proxy.pools),
+    )
+
+
+def _pools(pools: Pools) -> PoolRules:
+    return PoolRules(
+        limits=PoolLimits(
+            size=pools.size,
+            min_size=pools.min_size,
+            reserve=pools.reserve,
+            reserve_after_ms=pools.reserve_timeout_ms,
+            queue=pools.queue,
+            wait_ms=pools.query_wait_timeout_ms,
+            idle_ms=pools.idle_timeout_ms,
+            lifetime_ms=pools.lifetime_ms,
+        ),
+        users={name: _sizes(own) for name, own in pools.users.items()},
+        databases={
+            name: Database(_sizes(own), own.dbname or "", dict(own.settings))
+            for name, own in pools.databases.items()
+        },
+        user_servers=pools.user_servers,
+        database_servers=pools.database_servers,
+        ignored=pools.ignore_startup_parameters,
+        admins=pools.admins,
+        viewers=pools.viewers,
+    )
+
+
+def _sizes(own: UserPools) -> Sizes:
+    return Sizes(
+        size=own.size,
+        min_size=own.min_size,
+        reserve=own.reserve,
+        queue=own.queue,
+        wait_ms=own.query_wait_timeout_ms,
+        idle_ms=own.idle_timeout_ms,
+        lifetime_ms=own.lifetime_ms,
+        servers=own.servers,
     )
 
 

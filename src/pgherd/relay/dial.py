@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pgherd.model.ids import NodeId
 from pgherd.relay.messages import ListenerSettings, LocalServer, ProxySettings
-from pgherd.relay.session import Host, ServerSide, Session
+from pgherd.relay.session import Host, Side
 from pgherd.relay.sockets import connect
 from pgherd.route.choose import Backend, Bound, NoBackend
 
@@ -22,9 +22,19 @@ RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.4
 HINT_REFUSED = "Try again shortly; `pgherd status` and `pgherd explain` say what is going on."
 
-Connecting = asyncio.Task[tuple[asyncio.Transport, ServerSide]]
+Connecting = asyncio.Task[tuple[asyncio.Transport, Side]]
 Attempt = asyncio.Task[Any]
 """A connection under way, or a login on it."""
+
+
+class Caller(Protocol):
+    """Who wants a server: a session, or whoever opens servers for several."""
+
+    listener: ListenerSettings
+    by_socket: bool
+
+    def server_side(self) -> Side:
+        """What listens to the server that is connected to."""
 
 
 class Router(Host, Protocol):
@@ -62,7 +72,7 @@ class Dialled:
 
 
 async def dial(
-    router: Router, session: Session, *, deadline_s: float | None = None
+    router: Router, session: Caller, *, deadline_s: float | None = None
 ) -> Dialled | NoBackend:
     """Wait for a server and connect to it; the last reason when the time is over.
 
@@ -77,7 +87,7 @@ async def dial(
         news, left_s = router.news, deadline - loop.time()
         choice = router.choose(session.listener, refused)
         if isinstance(choice, Bound) and left_s > 0:
-            outcome = await _attempt(router, session, bound=choice, left_s=left_s)
+            outcome = await attempt(router, session, bound=choice, left_s=left_s)
             if isinstance(outcome, Dialled):
                 return outcome
             if outcome is not None:
@@ -97,8 +107,8 @@ async def dial(
             refused.clear()
 
 
-async def _attempt(
-    router: Router, session: Session, *, bound: Bound, left_s: float
+async def attempt(
+    router: Router, session: Caller, *, bound: Bound, left_s: float
 ) -> Dialled | NoBackend | None:
     """Connect once. None: the choice did not hold, choose again."""
     backend = bound.backend
@@ -127,7 +137,7 @@ async def _attempt(
             connecting.add_done_callback(_discard)
 
 
-def _connect(router: Router, session: Session, backend: Backend) -> Connecting:
+def _connect(router: Router, session: Caller, backend: Backend) -> Connecting:
     host, port = way(backend, router.settings.local if session.by_socket else None)
     reaching = connect(session.server_side, host, port)
     return asyncio.get_running_loop().create_task(reaching)

@@ -24,7 +24,7 @@ import asyncio
 import os
 import ssl
 from base64 import b64encode
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -33,12 +33,13 @@ from pgherd.relay.certificates import Certificates, server_end_point
 from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, woken
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
-from pgherd.relay.messages import Verifiers
+from pgherd.relay.messages import Pool, Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
-from pgherd.relay.terminated import Terminated, TerminatedServer
+from pgherd.relay.terminated import Inbox, Terminated
 from pgherd.relay.transports import is_local, prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
+from pgherd.route.poolrules import database_of
 from pgherd.wire import scram
 from pgherd.wire.answer import (
     ADMIN_SHUTDOWN,
@@ -64,7 +65,11 @@ from pgherd.wire.login import (
 from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
 from pgherd.wire.query import Answers, Row, ServerError
 from pgherd.wire.renewal import Renewal, RenewalImpossible
+from pgherd.wire.shared import is_poolable
 from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
+
+if TYPE_CHECKING:
+    from pgherd.relay.pools import Pools
 
 ENTRY_S_MIN = 1.0
 """What a login at a server is given at least, however late it begins."""
@@ -91,8 +96,19 @@ class Gate(Router, Protocol):
     hold: Hold
     snapshot: Snapshot | None
 
+    @property
+    def pools(self) -> Pools:
+        """Servers that are lent."""
+
     def session_joined(self, session: Terminated) -> None:
         """A session got its server and its key."""
+
+
+class LoginSide(Protocol):
+    """A socket towards a server, while somebody logs in there."""
+
+    inbox: Inbox
+    transport: asyncio.Transport | None
 
 
 class Refused(Exception):
@@ -147,9 +163,7 @@ class _Newcomer:
 
     def joined(self, bound: Bound, entered: Entered) -> None:
         session, entry, proved = self._session, entered.entry, self._proved
-        size = KEY_BYTES_NEW if proved.startup.minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
-        pid = int.from_bytes(os.urandom(4), "big") >> 1
-        session.own_key = CancelKey(pid, os.urandom(size))
+        session.own_key = own_key(proved.startup.minor)
         session.key, session.bound, session.proved = entry.key, bound, proved
         self._gate.tally.note(session.listener, Result.OPENED)
         self._gate.session_joined(session)
@@ -163,7 +177,7 @@ async def admit(gate: Gate, session: Terminated) -> None:
     try:
         known = await _authenticate(gate, session)
         if known is not None and gate.session_named(session, known.startup):
-            await enter(gate, session, known, _Newcomer(gate, session, known))
+            await _let_in(gate, session, known)
     except ProtocolViolation as why:
         gate.session_violated(session, why)
     except Refused as why:
@@ -186,6 +200,24 @@ async def admit(gate: Gate, session: Terminated) -> None:
     finally:
         if session.in_handshake:
             _give_up(session)
+
+
+def _as_servers_know(gate: Gate, proved: Authenticated) -> Authenticated:
+    """What a client proved, with what a server is to be told in place of what it said."""
+    parameters = gate.settings.pools.at_startup(proved.startup.parameters)
+    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
+    return msgspec.structs.replace(proved, startup=startup)
+
+
+async def _let_in(gate: Gate, session: Terminated, known: Authenticated) -> None:
+    database = database_of(known.startup.parameters)
+    known = _as_servers_know(gate, known)
+    if session.listener.pool is Pool.TRANSACTION and is_poolable(known.startup.parameters):
+        from pgherd.relay.greeting import greet  # a proxy without pools stays lean
+
+        await greet(gate, session, known, database=database)
+    else:
+        await enter(gate, session, known, _Newcomer(gate, session, known))
 
 
 # The client
@@ -223,6 +255,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
                     deadline.reschedule(asyncio.get_running_loop().time() + limit_s)
                     stored = answer.stored.get(user)
                     known = scram.parse(stored) if stored else None
+                    session.verified(user, stored or "")
                     session.say(login.give(known, mock_nonce=answer.mock_nonce).data)
                 case Authenticated() as proved:
                     session.inbox.put(login.rest())
@@ -308,7 +341,7 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
     if gate.settings.sync_floor and (refusal := startup_refusal(asked)) is not None:
         raise Refused(refusal, Result.DENIED)
     if asked.get(MESSAGES) in HIDING:
-        proved = _loud(proved)
+        proved = loud(proved)
     gate.tally.held += 1
     try:
         await gate.hold.unheld(session)
@@ -319,9 +352,9 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
             outcome: Bound | NoBackend | None
             if isinstance(found, Dialled):
                 try:
-                    outcome = await _try(gate, proved, comer, found, deadline_s)
+                    outcome = await log_in_at(gate, proved, comer, found, deadline_s)
                 except TooQuiet:
-                    proved, outcome = _loud(proved), None
+                    proved, outcome = loud(proved), None
             else:
                 outcome = found
             if isinstance(outcome, Bound):
@@ -337,12 +370,12 @@ async def enter(gate: Gate, session: Terminated, proved: Authenticated, comer: C
         gate.tally.held_s += loop.time() - began_s
 
 
-async def _try(
+async def log_in_at(
     gate: Gate, proved: Authenticated, comer: Comer, dialled: Dialled, deadline_s: float
 ) -> Bound | NoBackend | None:
     """Log in at one server and join it. None: the choice did not hold; NoBackend: it is not ready.
 
-    Raises Refused with the server's own words.
+    Raises Refused, RefusedByServer with the server's own words, and TooQuiet.
     """
     loop = asyncio.get_running_loop()
     bound = dialled.bound
@@ -403,7 +436,7 @@ async def _log_in(
     Raises OSError, ProtocolViolation, RenewalImpossible.
     """
     transport = dialled.transport
-    side = cast(TerminatedServer, transport.get_protocol())
+    side = cast(LoginSide, transport.get_protocol())
     if not is_local(transport):
         transport = await _server_tls(gate, side, transport)
     entry = ServerEntry(
@@ -428,7 +461,7 @@ async def _log_in(
     return entered
 
 
-async def _settings(side: TerminatedServer, transport: asyncio.Transport) -> list[Row]:
+async def _settings(side: LoginSide, transport: asyncio.Transport) -> list[Row]:
     """What the session begins with. Raises OSError, ProtocolViolation."""
     answers = Answers()
     rows: list[Row] = []
@@ -443,15 +476,14 @@ async def _settings(side: TerminatedServer, transport: asyncio.Transport) -> lis
     return rows
 
 
-def _loud(proved: Authenticated) -> Authenticated:
+def loud(proved: Authenticated) -> Authenticated:
+    """The same client, who hears warnings."""
     parameters = made_loud(proved.startup.parameters)
     startup = msgspec.structs.replace(proved.startup, parameters=parameters)
     return msgspec.structs.replace(proved, startup=startup)
 
 
-async def _server_tls(
-    gate: Gate, side: TerminatedServer, plain: asyncio.Transport
-) -> asyncio.Transport:
+async def _server_tls(gate: Gate, side: LoginSide, plain: asyncio.Transport) -> asyncio.Transport:
     plain.write(SSL_REQUEST)
     answer = await side.inbox.more()
     if answer == b"N":
@@ -459,12 +491,18 @@ async def _server_tls(
     if answer != ACCEPT_TLS:
         raise ProtocolViolation("no answer to a request for TLS")
     encrypted = await asyncio.get_running_loop().start_tls(
-        plain, side, gate.certificates.for_servers(), server_side=False
+        plain, plain.get_protocol(), gate.certificates.for_servers(), server_side=False
     )
     if encrypted is None:
         raise ConnectionResetError("left during the handshake")
     side.transport = prepared(encrypted)
     return side.transport
+
+
+def own_key(minor: int) -> CancelKey:
+    """A key of ours for a client of this minor version of the protocol."""
+    size = KEY_BYTES_NEW if minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
+    return CancelKey(int.from_bytes(os.urandom(4), "big") >> 1, os.urandom(size))
 
 
 def _nonce() -> str:

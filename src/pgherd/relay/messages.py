@@ -16,16 +16,20 @@ import msgspec
 from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
+from pgherd.route.poolrules import PoolRules
 
 FRAME_BYTES_MAX = 1024 * 1024
 _LENGTH_BYTES = 4
 
 
 class Pool(StrEnum):
-    """What the proxy does with a session. NONE: bytes pass · SESSION: it ends TLS and SCRAM."""
+    """What the proxy does with a session. NONE: bytes pass · SESSION: it ends TLS and SCRAM ·
+    TRANSACTION: and lends it a server for each transaction.
+    """
 
     NONE = "none"
     SESSION = "session"
+    TRANSACTION = "transaction"
 
 
 class Engine(StrEnum):
@@ -104,7 +108,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     it, 0 = for ever · allow: whose addresses may come in, () = everybody's · local:
     this node's server, where its Unix socket is to be used · sync_floor: whether a session that
     ends here may not lower synchronous_commit · engine: who carries the bytes of sessions that
-    begin from now on.
+    begin from now on · pools: of pool: transaction, and other names of databases.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -122,6 +126,7 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     local: LocalServer | None = None
     sync_floor: bool = False
     engine: Engine = Engine.AUTO
+    pools: PoolRules = PoolRules()
 
 
 class VerifiersAsked(msgspec.Struct, frozen=True, tag=True):

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, TypeGuard
 
 from pgherd.model.ids import NodeId
 from pgherd.relay import counting
 from pgherd.relay.asking import Asker
 from pgherd.relay.barred import misspoken
-from pgherd.relay.cancel import cancel_on
+from pgherd.relay.cancels import Cancels
 from pgherd.relay.certificates import CertificateError, Certificates
 from pgherd.relay.dial import HINT_REFUSED, Attempt, Dialled, dial
 from pgherd.relay.door import Door
@@ -65,12 +65,12 @@ from pgherd.wire.startup import (
 )
 
 if TYPE_CHECKING:
+    from pgherd.relay.pools import Pools
     from pgherd.relay.terminated import Terminated
 
 LAST_WORD_S = 2.0
 """How long a refused client has for its next packet after a refusal of encryption."""
 
-CANCELS_AT_ONCE_MAX = 64
 SWEEP_PARTS = 10
 """Every second one part of the sessions is asked for dead peers."""
 
@@ -96,9 +96,8 @@ class Proxy:
         self.listeners = Listeners(self._accepting)
         self._sessions: set[Session] = set()
         self._counts: Counter[NodeId] = Counter()
-        self._keys: dict[CancelKey, Backend] = {}
-        self._own_keys: dict[CancelKey, Terminated] = {}
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._cancels = Cancels(self)
+        self._pools: Pools | None = None
         self._offers_tls: bool | None = None
         self._turn = turn
         self._silences = Silences()
@@ -117,9 +116,20 @@ class Proxy:
     def _client_side(self, listener: ListenerSettings) -> ClientSide:
         if listener.pool is Pool.NONE:
             return ClientSide(self, listener)
-        from pgherd.relay.terminated import TerminatedClient  # a proxy without them stays lean
+        from pgherd.relay.pooled import PooledClient  # a proxy without them stays lean
+        from pgherd.relay.terminated import TerminatedClient
 
+        if listener.pool is Pool.TRANSACTION:
+            return PooledClient(self, self.pools, listener)
         return TerminatedClient(self, listener)
+
+    @property
+    def pools(self) -> Pools:
+        """Servers for sessions that have one now and then."""
+        from pgherd.relay.pools import Pools
+
+        self._pools = self._pools or Pools(self)
+        return self._pools
 
     # What the agent says
 
@@ -151,6 +161,8 @@ class Proxy:
         if is_change:
             self._follow(snapshot)
         self.hold.follow(snapshot, self._sessions)
+        if self._pools is not None:
+            self._pools.follow(snapshot)
         for connecting, bound in list(self.attempts.items()):
             if not self.holds(bound):
                 connecting.cancel()
@@ -250,30 +262,24 @@ class Proxy:
     def session_joined(self, session: Terminated) -> None:
         """Remember whose a cancel key of ours is."""
         assert session.own_key is not None
-        self._own_keys[session.own_key] = session
+        self._cancels.joined(session.own_key, session)
 
     def session_learned(self, session: Session, opening: Opening) -> None:
         """Remember which server knows a cancel key."""
         if opening.offers_tls is not None:
             self._offers_tls = opening.offers_tls
         if session.key is not None and session.bound is not None:
-            self._keys[session.key] = session.bound.backend
+            self._cancels.learned(session.key, session.bound.backend)
         self.engines.take(session)
 
     def session_cancels(self, session: Session, key: CancelKey) -> None:
-        """Pass a CancelRequest on, to the one server that knows its key or else to all."""
+        """This is no session but a CancelRequest."""
         self.tally.note(session.listener, Result.CANCELLED)
         self.tally.cancels += 1
         if session.task is not None and session.task is not asyncio.current_task():
             session.task.cancel()
         session.leave_server()
-        if len(self._cancels) >= CANCELS_AT_ONCE_MAX:
-            self.note_error("too_many_cancels")
-            session.close(linger_s=0, flush_s=LINGER_S)
-            return
-        task = asyncio.get_running_loop().create_task(self._cancel(session, key))
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
+        self._cancels.begin(session, key)
 
     def session_violated(self, session: Session, why: ProtocolViolation) -> None:
         """Tell a client that does not speak the protocol, and close."""
@@ -292,10 +298,9 @@ class Proxy:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):
             counting.note(self.tally.queries, session)
-            if session.own_key is not None:
-                self._own_keys.pop(session.own_key, None)
-        elif session.key is not None:
-            self._keys.pop(session.key, None)
+            self._cancels.ended_here(session)
+        else:
+            self._cancels.ended(session)
 
     # How a session opens
 
@@ -378,25 +383,9 @@ class Proxy:
             except TimeoutError:
                 session.close(linger_s=0, flush_s=LINGER_S)
 
-    async def _cancel(self, session: Session, key: CancelKey) -> None:
-        own = self._own_keys.get(key)
-        try:
-            if own is not None:
-                await self.waits.cancel(own)
-            elif not _is_terminated(session):
-                await cancel_on(self._may_know(key), key)
-        finally:
-            session.close(linger_s=0, flush_s=LINGER_S)
-
-    def _may_know(self, key: CancelKey) -> list[Backend]:
-        known = self._keys.get(key)
-        if known is not None:
-            return [known]
-        servers = [one.bound.backend for one in self._sessions if one.bound is not None]
-        if self.snapshot is not None:
-            servers += self.snapshot.replicas
-            servers += [self.snapshot.primary] if self.snapshot.primary is not None else []
-        return list(dict.fromkeys(servers))
+    def bound_to(self) -> Iterable[Backend]:
+        """The servers of open sessions."""
+        return (one.bound.backend for one in self._sessions if one.bound is not None)
 
     # Upkeep and end
 
@@ -441,7 +430,7 @@ class Proxy:
             for session in list(self._sessions):
                 if stays and not is_late:
                     continue
-                if session.bound is None and not session.closing:
+                if session.is_new and not session.closing:
                     session.refuse(Refusal(CANNOT_CONNECT_NOW, "pgherd: this proxy is stopping"))
                 elif is_late or session.halt_if_idle():
                     session.cut("pgherd: this proxy is stopping", HINT_DRAIN[stays])

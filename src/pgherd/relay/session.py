@@ -169,6 +169,11 @@ class Session:
         return self.closing or self.client is None
 
     @property
+    def is_new(self) -> bool:
+        """Whether it has not had a server yet."""
+        return self.bound is None
+
+    @property
     def is_running(self) -> bool:
         """Whether bytes pass, the login being over as far as a relay can see."""
         return self.bound is not None and self.opening is None and not self.closing
@@ -426,16 +431,25 @@ class ClientSide(asyncio.BufferedProtocol):
         self._session.client_lost()
 
 
-class ServerSide(asyncio.BufferedProtocol):
-    """The socket towards PostgreSQL."""
+class Side(asyncio.BufferedProtocol):
+    """A socket towards PostgreSQL. lost_early: it was closed before it was anybody's."""
 
-    __slots__ = ("_session", "_totals", "lost_early", "transport")
+    __slots__ = ("lost_early", "transport")
 
-    def __init__(self, host: Host, session: Session) -> None:
-        self._session = session
-        self._totals = host.totals
+    def __init__(self) -> None:
         self.lost_early = False
         self.transport: asyncio.Transport | None = None
+
+
+class ServerSide(Side):
+    """The socket towards PostgreSQL of one session."""
+
+    __slots__ = ("_session", "_totals")
+
+    def __init__(self, host: Host, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._totals = host.totals
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = prepared(transport)

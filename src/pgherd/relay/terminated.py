@@ -15,6 +15,8 @@ answers what came before and leaves, with TLS on its side as without.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 from pgherd.relay.hold import Hold
@@ -190,6 +192,14 @@ class Terminated(Session):
         resume(self.client)
         return said
 
+    @contextlib.contextmanager
+    def aimed_at(self) -> Iterator[None]:
+        """While a cancel is on its way to its server."""
+        yield
+
+    def verified(self, user: str, stored: str) -> None:
+        """What the client's password is checked with was found out."""
+
     def join(self, server: asyncio.Transport, *, greeting: bytes, begin: bytes) -> None:
         """The login is over on both sides: from here on bytes pass.
 
@@ -256,7 +266,7 @@ class Terminated(Session):
         if is_farewell(data) and tracker.is_idle and self._owner.hold.adrift(self, data):
             return
         try:
-            tracker.server(data)
+            data = self._tracked(tracker, data)
         except ProtocolViolation as why:
             self._violated(why)
             return
@@ -266,6 +276,11 @@ class Terminated(Session):
         self.say(data)
         if self.held:
             self._look_held(tracker)
+
+    def _tracked(self, tracker: Tracker, data: bytes) -> bytes:
+        """What the client gets of a server's bytes. Raises ProtocolViolation."""
+        tracker.server(data)
+        return data
 
     def _unconfirmed(self, data: bytes, at: int) -> None:
         """A commit is in the server's own log and perhaps nowhere else: that is no success.
@@ -339,8 +354,13 @@ class TerminatedClient(ClientSide):
 
     __slots__ = ("_terminated",)
 
-    def __init__(self, host: TerminatedHost, listener: ListenerSettings) -> None:
-        self._terminated = Terminated(host, listener)
+    def __init__(
+        self,
+        host: TerminatedHost,
+        listener: ListenerSettings,
+        session: Terminated | None = None,
+    ) -> None:
+        self._terminated = session or Terminated(host, listener)
         super().__init__(host, listener, self._terminated)
 
     def buffer_updated(self, nbytes: int) -> None:

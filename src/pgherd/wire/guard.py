@@ -32,17 +32,24 @@ from pgherd.wire.tracker import STATEMENT_BYTES_MAX
 
 NOT_ALLOWED = "42501"
 _READ = frozenset(b"QP")
+_COPY_DATA = ord("d")
+NAMES_BYTES = 4096
+"""The beginning of a message that has all names in it."""
+
 _HINT_FLOOR = "proxy.sync_floor of this node keeps it at on or remote_apply."
 _HINT_SEEN = "Write the value out: the proxy has to see it."
 
 
 class Guard:
-    """One client's statements. has_floor: whether synchronous_commit must not be lowered."""
+    """One client's statements. has_floor: whether synchronous_commit must not be lowered ·
+    is_whole: every message but COPY data passes once it is whole, or its names at least.
+    """
 
-    __slots__ = ("_has_floor", "_held", "_left")
+    __slots__ = ("_has_floor", "_held", "_is_whole", "_left")
 
-    def __init__(self, *, has_floor: bool) -> None:
+    def __init__(self, *, has_floor: bool, is_whole: bool = False) -> None:
         self._has_floor = has_floor
+        self._is_whole = is_whole
         self._held = b""  # the beginning of a message that is not whole
         self._left = 0  # bytes of one that passes unread
 
@@ -50,6 +57,11 @@ class Guard:
     def holds(self) -> bool:
         """Whether the client said something that did not pass yet."""
         return bool(self._held)
+
+    def take(self) -> bytes:
+        """Hand out what did not pass yet: it will come again."""
+        held, self._held = self._held, b""
+        return held
 
     def client(self, data: bytes) -> bytes:
         """Take bytes of the client; what the server shall get. Raises ProtocolViolation."""
@@ -71,7 +83,7 @@ class Guard:
                 raise ProtocolViolation(f"a message of {length} bytes")
             after = at + 1 + length
             is_read = data[at] in _READ and length <= STATEMENT_BYTES_MAX
-            if after > end and is_read:
+            if after > end and (is_read or self._waits(data[at], length, end - at)):
                 break
             if after > end:
                 self._left, at = after - end, end
@@ -84,6 +96,11 @@ class Guard:
         if not passed:
             return data[:at] if self._held else data
         return b"".join((*passed, data[begun:at]))
+
+    def _waits(self, kind: int, length: int, there: int) -> bool:
+        if not self._is_whole or kind == _COPY_DATA:
+            return False
+        return length <= STATEMENT_BYTES_MAX or there < NAMES_BYTES
 
     def _instead(self, data: bytes, at: int, after: int) -> bytes | None:
         """What to send in place of a message; None: it is fine."""

@@ -48,8 +48,10 @@ class Renewal:
         """Whether nothing more is to come."""
         return not self._left
 
-    def start(self, greeting: bytes) -> bytes:
-        """What to say after a login; greeting: the messages of it. Raises RenewalImpossible."""
+    def start(self, greeting: bytes = b"") -> bytes:
+        """What to say after a login; greeting: the messages of it, unless `settings` has what they
+        say. Raises RenewalImpossible.
+        """
         self.feed(greeting)
         wrong = {
             name: value
@@ -79,12 +81,13 @@ class Renewal:
             elif frame.kind == ord("Z"):
                 self._left -= 1
             elif frame.kind == ord("E"):
-                raise RenewalImpossible(str(error_of(frame.body)))
+                error = error_of(frame.body)
+                raise RenewalImpossible(str(error)) from error
 
     def news(self) -> bytes:
         """ParameterStatus messages for what the client knows otherwise."""
         return b"".join(
-            _status(name, value)
+            status(name, value)
             for name, value in self.settings.items()
             if self._told.get(name) != value
         )
@@ -99,6 +102,7 @@ def _literal(text: str) -> str:
     return "E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _status(name: str, value: str) -> bytes:
+def status(name: str, value: str) -> bytes:
+    """A ParameterStatus message."""
     body = name.encode() + b"\0" + value.encode("utf-8", "replace") + b"\0"
     return b"S" + (4 + len(body)).to_bytes(4, "big") + body

@@ -140,7 +140,7 @@ class Tracker:
     @property
     def is_busy(self) -> bool:
         """Whether the client said something that the server has not answered to the end."""
-        return bool(self._cycles) or self._is_outside or not self._client.at_boundary
+        return bool(self._cycles) or self._is_outside or not self.client_at_boundary
 
     @property
     def is_idle(self) -> bool:
@@ -180,7 +180,7 @@ class Tracker:
         That is a batch without its Sync, COPY data, a message that is cut, a transaction, or what a
         receiver of WAL confirms.
         """
-        if self._is_outside or self._copies_in or not self._client.at_boundary:
+        if self._is_outside or self._copies_in or not self.client_at_boundary:
             return True
         if self.takes_wal:
             return True
@@ -208,45 +208,53 @@ class Tracker:
     def client(self, data: bytes) -> None:
         """Take bytes of the client. Raises ProtocolViolation for what is no message."""
         for frame in self._client.feed(data):
-            kind = frame.kind
-            if kind in _TEXTS:
-                self._statement(frame)
-            elif kind == ord("C"):
-                self._close(frame.body)
-            elif kind in b"cf":
-                self._copy_ended()
-            elif kind == ord("X"):
-                self.is_over = True
-            elif kind == ord("F"):
-                self._blame("a function call", self._cycle())
-            if kind in OPENS_CYCLE:
-                self._cycles.append(kind)
-                self._is_outside = False
-            elif kind in _OUTSIDE:
-                self._is_outside = True
+            self.client_frame(frame)
+
+    def client_frame(self, frame: Frame) -> None:
+        """Take a message of the client."""
+        kind = frame.kind
+        if kind in _TEXTS:
+            self._statement(frame)
+        elif kind == ord("C"):
+            self._close(frame.body)
+        elif kind in b"cf":
+            self._copy_ended()
+        elif kind == ord("X"):
+            self.is_over = True
+        elif kind == ord("F"):
+            self._blame("a function call", self._cycle())
+        if kind in OPENS_CYCLE:
+            self._cycles.append(kind)
+            self._is_outside = False
+        elif kind in _OUTSIDE:
+            self._is_outside = True
 
     def server(self, data: bytes) -> None:
         """Take bytes of the server. Raises ProtocolViolation for what is no message."""
         for frame in self._server.feed(data):
-            match frame.kind:
-                case 0x5A:  # Z
-                    self._ready(frame.body)
-                case 0x43:  # C
-                    self._completed(frame.body)
-                case 0x53:  # S
-                    self._parameter(frame.body)
-                case 0x47:  # G
-                    self._copies_in = True
-                case 0x31 | 0x33:  # 1, 3
-                    self._confirmed()
-                case 0x45:  # E
-                    self._failed(frame.body)
-                case 0x4E:  # N
-                    self._notice(frame.body)
-                case 0x57:  # W
-                    self._blame("replication", self._done + 1)
-                case _:
-                    pass  # key data, NoData, suspended portals: nothing that stays
+            self.server_frame(frame.kind, frame.body)
+
+    def server_frame(self, kind: int, body: bytes) -> None:
+        """Take a message of the server."""
+        match kind:
+            case 0x5A:  # Z
+                self._ready(body)
+            case 0x43:  # C
+                self._completed(body)
+            case 0x53:  # S
+                self._parameter(body)
+            case 0x47:  # G
+                self._copies_in = True
+            case 0x31 | 0x33:  # 1, 3
+                self._confirmed()
+            case 0x45:  # E
+                self._failed(body)
+            case 0x4E:  # N
+                self._notice(body)
+            case 0x57:  # W
+                self._blame("replication", self._done + 1)
+            case _:
+                pass  # key data, NoData, suspended portals: nothing that stays
 
     def _cycle(self) -> int:
         """The number of the cycle that the client's next ending message belongs to."""
@@ -340,7 +348,8 @@ class Tracker:
 
     def _parameter(self, body: bytes) -> None:
         name, _, value = body.decode("utf-8", "replace").partition("\0")
-        self.settings[sys.intern(name)] = sys.intern(value.rstrip("\0"))
+        found = {sys.intern(name): sys.intern(value.rstrip("\0"))}
+        self.settings = {**self.settings, **found}  # who has the last ones may keep them
 
     def _notice(self, body: bytes) -> None:
         if _WAIT_CANCELLED.match(body):

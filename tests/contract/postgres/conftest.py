@@ -183,7 +183,7 @@ class Lab:
 
 
 class Way:
-    """A proxy process with one listener of `pool: session` in front of one server."""
+    """A proxy process with one listener, of `pool: session` unless said, before one server."""
 
     def __init__(self, server: PostgresServer, folder: Path, options: dict[str, object]) -> None:
         self.server = server
@@ -192,7 +192,8 @@ class Way:
         self.problem = ""
         self._published = 0
         route = Route(str(options.pop("route", Route.PRIMARY)))
-        listener = ListenerSettings("127.0.0.1", self.port, route, Pool.SESSION)
+        pool = Pool(str(options.pop("pool", Pool.SESSION)))
+        listener = ListenerSettings("127.0.0.1", self.port, route, pool)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"

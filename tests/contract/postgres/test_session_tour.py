@@ -123,12 +123,18 @@ async def tour(dsn: str) -> list[object]:
     return seen
 
 
-def test_a_tour_ends_as_with_a_direct_connection(lab, play, way, certificate):
+@pytest.fixture(params=["session", "transaction"])
+def pool(request: pytest.FixtureRequest) -> str:
+    """Who ends the protocol: a session with a server of its own, or one that borrows."""
+    return request.param
+
+
+def test_a_tour_ends_as_with_a_direct_connection(lab, play, way, certificate, pool):
     """Results, errors, notices, parameters, cursors, large objects, pipelines, COPY: all alike."""
 
     async def story():
         server = await prepared(lab, certificate)
-        async with way(server, tls=certificate("proxy").tls) as it:
+        async with way(server, tls=certificate("proxy").tls, pool=pool) as it:
             direct = await tour(it.dsn("ann", "right", direct=True))
             assert await tour(it.dsn("ann", "right", sslmode="disable")) == direct
             assert await tour(it.dsn("ann", "right", sslmode="require")) == direct
@@ -149,12 +155,12 @@ async def copied(dsn: str, *, pause) -> str:
     return digest.hexdigest()
 
 
-def test_a_reader_that_pauses_costs_no_memory(lab, play, way, certificate):
+def test_a_reader_that_pauses_costs_no_memory(lab, play, way, certificate, pool):
     """40 MB of COPY, plain and in TLS: nothing is lost, and the proxy holds none of it."""
 
     async def story():
         server = await prepared(lab, certificate)
-        async with way(server, tls=certificate("proxy").tls) as it:
+        async with way(server, tls=certificate("proxy").tls, pool=pool) as it:
             await (await connect(it.dsn("ann", "right", sslmode="require"))).close()
             before = it.control.counters().rss_bytes
             most = before
@@ -175,13 +181,13 @@ def test_a_reader_that_pauses_costs_no_memory(lab, play, way, certificate):
 
 
 def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(
-    lab, play, way, certificate, wait_until
+    lab, play, way, certificate, wait_until, pool
 ):
     """Keys are the proxy's own, of both lengths; an unknown one hits nobody."""
 
     async def story():
         server = await prepared(lab, certificate)
-        async with way(server, tls=certificate("proxy").tls) as it:
+        async with way(server, tls=certificate("proxy").tls, pool=pool) as it:
             sleeping = partial(until_asleep, lab, server, wait_until)
             for more in ({}, {"sslmode": "disable"}, {"max_protocol_version": "latest"}):
                 dsn = it.dsn("ann", "right", **more)
@@ -217,7 +223,7 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait
 
     async def story():
         server = await prepared(lab, certificate)
-        async with way(server, tls=certificate("proxy").tls) as it:
+        async with way(server, tls=certificate("proxy").tls, pool=pool) as it:
             dsn = it.dsn("ann", "right", sslmode="require")
             idle, clean, busy = [await connect(dsn) for _ in range(3)]
             await idle.execute("CREATE TEMP TABLE mine (n int)")
@@ -247,7 +253,7 @@ def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait
 
 
 @pytest.mark.parametrize("lab", ["15"], indirect=True)
-def test_pgbench_and_psql_notice_nothing(lab, play, way, certificate):
+def test_pgbench_and_psql_notice_nothing(lab, play, way, certificate, pool):
     """Programs nobody here wrote, each with TLS on the way in."""
     programs = Path("/usr/lib/postgresql/15/bin")
     if not (programs / "pgbench").exists():
@@ -268,7 +274,7 @@ def test_pgbench_and_psql_notice_nothing(lab, play, way, certificate):
 
     async def story():
         server = await prepared(lab, certificate)
-        async with way(server, tls=certificate("proxy").tls) as it:
+        async with way(server, tls=certificate("proxy").tls, pool=pool) as it:
             await run(it, "pgbench", "-i", "-q", "postgres")
             for words in (["-C"], ["-M", "extended"], ["-M", "prepared", "-S"]):
                 said = await run(it, "pgbench", "-n", "-c", "4", "-t", "10", *words, "postgres")

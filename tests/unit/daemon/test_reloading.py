@@ -73,6 +73,11 @@ OTHER: dict[str, Any] = {
     "proxy.allow": ["10.0.0.0/8"],
     "proxy.limits.users": {"app": 3},
     "proxy.limits.databases": {"app": 3},
+    "proxy.pools.users": {"app": {"size": 3}},
+    "proxy.pools.databases": {"app": {"dbname": "shop"}},
+    "proxy.pools.ignore_startup_parameters": ["extra_float_digits"],
+    "proxy.pools.admins": ["ann"],
+    "proxy.pools.viewers": ["ann"],
     "proxy.read_timeout": "7s",
     "proxy.write_timeout": "7s",
     **{

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pgherd.config.others import SAME, Product
 
-POOL = "nothing yet: proxy.listeners with pool: session gives each client a server session"
 HEALTH = "failover.probe"
 
 KEYS: dict[str, str] = {
@@ -31,13 +30,13 @@ KEYS: dict[str, str] = {
     "proxy.drain_timeout": SAME,
     "proxy.connect_timeout": SAME,
     "proxy.pool": "proxy.listeners: pool",
-    "proxy.pool.enabled": "proxy.listeners: pool: session or none",
-    "proxy.pool.max_pool_size": "proxy.limits.total",
-    "proxy.pool.min_idle_conns": POOL,
-    "proxy.pool.idle_timeout": "proxy.read_timeout",
-    "proxy.pool.max_conn_lifetime": POOL,
-    "proxy.pool.health_check_period": POOL,
-    "proxy.pool.acquire_timeout": "proxy.connect_timeout",
+    "proxy.pool.enabled": "proxy.listeners: pool: transaction, session or none",
+    "proxy.pool.max_pool_size": "proxy.pools.size",
+    "proxy.pool.min_idle_conns": "proxy.pools.min_size",
+    "proxy.pool.idle_timeout": "proxy.pools.idle_timeout",
+    "proxy.pool.max_conn_lifetime": "proxy.pools.lifetime",
+    "proxy.pool.health_check_period": "nothing: the end of a server is seen when it comes",
+    "proxy.pool.acquire_timeout": "proxy.pools.query_wait_timeout",
     "vip.address": "vip: [{address: 10.0.1.100/24, interface: eth0, follow: primary}]",
     "vip.interface": "vip: [{address: 10.0.1.100/24, interface: eth0, follow: primary}]",
     "vip.renew_interval": "nothing: the address is lent by the kernel for a time, and renewed",

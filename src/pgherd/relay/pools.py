@@ -1,0 +1,356 @@
+"""Servers for sessions of `pool: transaction`: whose pool, which server, since when one waits.
+
+Theory of operation. A session that needs a server asks `choose` where it may go now; there is a
+pool of servers for each place and each family of sessions: those of one user and one database that
+began with the same startup parameters, as far as a server cannot be made to forget them. The pool
+(`route.pooling`) says which server is lent, opened or closed; here it is done. A pool whose server
+leads no more is ended, and who waited in it waits elsewhere, from the moment when its wait began.
+
+A client that waits while no server can be had at all, because there is none or none takes sessions,
+is told so after `connect_timeout_ms`, a hold not counted. How long it waits for one of those that
+others have is the pool's. Servers are opened with the keys of whoever proved itself last as that
+user, kept in memory alone; they are forgotten when the role's verifier is another one.
+
+Owns pools, who waits, and the servers' keys. Leaves a client's turns to `pooled`, and the exchange
+with a server that is opened to `opening`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol, assert_never
+
+import msgspec
+
+from pgherd.model.ids import Instant, NodeId
+from pgherd.relay.dial import HINT_REFUSED
+from pgherd.relay.entrance import Gate
+from pgherd.relay.greetings import Greetings
+from pgherd.relay.journal import say
+from pgherd.relay.lent import Family, Holder, PoolServer
+from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.opening import NotOpened, Opener, opened
+from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
+from pgherd.route.pooling import Pool
+from pgherd.route.poolsteps import Close, Lend, Open, PoolLimits, Refuse, Step
+from pgherd.telemetry.boottime import now_ms
+from pgherd.wire.answer import Refusal
+from pgherd.wire.lane import Moments
+from pgherd.wire.login import Authenticated
+from pgherd.wire.scram import Keys
+from pgherd.wire.startup import StartupMessage
+
+TICK_S = 0.1
+SHUN_MS = 500
+"""How long a server that took no session is passed over."""
+
+_BAD_PASSWORD = "28P01"
+
+
+class Borrower(Holder, Protocol):
+    """A session that wants a server, or somebody who has to see one."""
+
+    number: int
+    listener: ListenerSettings
+    family: Family | None
+
+    def has(self, server: PoolServer, bound: Bound) -> None:
+        """A server was lent."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """There will be none."""
+
+
+class _Waiting(msgspec.Struct):
+    borrower: Borrower
+    since: Instant
+    counted_from: Instant
+    at: Lending | None = None
+    why: str = ""
+
+
+class Lending:
+    """One pool's servers. bound: where they lead."""
+
+    def __init__(self, pools: Pools, family: Family, bound: Bound, limits: PoolLimits) -> None:
+        self._pools = pools
+        self.family = family
+        self.kind = family, bound.to_primary
+        self.bound = bound
+        self.pool = Pool(limits, now=now_ms())
+        self.servers: dict[int, PoolServer] = {}
+        self.openings: set[asyncio.Task[None]] = set()
+
+    def due(self, server: PoolServer, *, fit: bool) -> None:
+        """A server was given back and can be lent again."""
+        self._pools.run(self, self.pool.gave_back(server.number, now_ms(), fit=fit))
+
+    def gone(self, server: PoolServer) -> None:
+        """A server's socket is gone."""
+        self.servers.pop(server.number, None)
+        self._pools.run(self, self.pool.lost(server.number, now_ms()))
+
+
+class Pools:
+    """One proxy's."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.greetings = Greetings()
+        self.moments = Moments()
+        self._lendings: dict[tuple[object, ...], Lending] = {}
+        self._ended: set[Lending] = set()
+        self._waiting: dict[int, _Waiting] = {}
+        self._keys: dict[str, tuple[Keys, str]] = {}
+        self._verifiers: dict[str, str] = {}
+        self._shunned: dict[NodeId, tuple[Instant, str]] = {}
+        self._numbers = 0
+        self._ticking: asyncio.TimerHandle | None = None
+
+    # Who may have servers
+
+    def number(self) -> int:
+        """One that nobody had before."""
+        self._numbers += 1
+        return self._numbers
+
+    def verified(self, user: str, stored: str) -> None:
+        """What the role's password is checked with now."""
+        known = self._keys.get(user)
+        if known is not None and known[1] != stored:
+            del self._keys[user]
+        self._verifiers[user] = stored
+
+    def proved(self, user: str, keys: Keys) -> None:
+        """A client has shown that it knows the password."""
+        self._keys[user] = keys, self._verifiers.pop(user, "")
+
+    # What sessions want
+
+    def want(self, borrower: Borrower) -> None:
+        """Lend it a server as soon as there is one."""
+        now = now_ms()
+        waiting = self._waiting[borrower.number] = _Waiting(borrower, now, now)
+        self._gate.tally.held += 1
+        self._route(waiting, now)
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def leave(self, borrower: Borrower) -> None:
+        """It wants none any more."""
+        waiting = self._over(borrower.number)
+        if waiting is not None and waiting.at is not None:
+            self.run(waiting.at, waiting.at.pool.leave(borrower.number, now_ms()))
+
+    def back(
+        self, borrower: Borrower, server: PoolServer, settings: dict[str, str], *, clean: bool
+    ) -> None:
+        """A server's client has done with it. settings: as it was left."""
+        self._part(borrower, server, soon=clean and not server.cancels)
+        server.is_back(settings, clean=clean)
+
+    def left(self, borrower: Borrower, server: PoolServer) -> None:
+        """A server's client went away in the middle."""
+        self._part(borrower, server, soon=False)
+        server.is_left()
+
+    def _part(self, borrower: Borrower, server: PoolServer, *, soon: bool) -> None:
+        """soon: the server is the pool's again at once; else it is nobody's for a while."""
+        lending = server.owner
+        assert isinstance(lending, Lending)
+        self._gate.count(lending.bound.backend, -1)
+        if not soon:
+            self.run(lending, lending.pool.leave(borrower.number, now_ms()))
+
+    def _over(self, number: int) -> _Waiting | None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            self._gate.tally.held -= 1
+            self._gate.tally.waited((now_ms() - waiting.since) / 1000)
+        return waiting
+
+    # Where they go
+
+    def _route(self, waiting: _Waiting, now: Instant) -> None:
+        """Find the pool for one that waits, or let it wait for news."""
+        borrower = waiting.borrower
+        assert borrower.family is not None
+        choice = self._gate.choose(borrower.listener, self._shunned_now(now))
+        if isinstance(choice, NoBackend):
+            waiting.at, waiting.why = None, choice.message
+            if choice.final:
+                self._refuse(borrower.number, Refusal(choice.sqlstate, f"pgherd: {choice.message}"))
+            return
+        lending = waiting.at = self._lending(borrower.family, choice)
+        since = waiting.since if waiting.since != now else None
+        self.run(lending, lending.pool.want(borrower.number, now, since=since))
+
+    def _shunned_now(self, now: Instant) -> list[NodeId]:
+        if not self._shunned:
+            return []
+        self._shunned = {name: one for name, one in self._shunned.items() if one[0] > now}
+        return list(self._shunned)
+
+    def _lending(self, family: Family, bound: Bound) -> Lending:
+        backend = bound.backend
+        reign = bound.term if bound.to_primary else None
+        key = family, reign, backend.name, backend.host, backend.port
+        lending = self._lendings.get(key)
+        if lending is None:
+            limits = PoolLimits()
+            lending = self._lendings[key] = Lending(self, family, bound, limits)
+        lending.bound = bound
+        return lending
+
+    # What is done for them
+
+    def run(self, lending: Lending, steps: Iterable[Step]) -> None:
+        """Carry steps out."""
+        for step in steps:
+            match step:
+                case Lend():
+                    self._lend(lending, step)
+                case Open():
+                    self._open(lending, step.ticket)
+                case Close():
+                    lending.servers.pop(step.server).end()
+                case Refuse():
+                    self._refuse(step.client, step.refusal)
+                case _:
+                    assert_never(step)
+
+    def _lend(self, lending: Lending, step: Lend) -> None:
+        waiting = self._over(step.client)
+        assert waiting is not None
+        server = lending.servers[step.server]
+        server.is_lent(waiting.borrower)
+        self._gate.count(lending.bound.backend, 1)
+        waiting.borrower.has(server, lending.bound)
+
+    def _refuse(self, number: int, refusal: Refusal) -> None:
+        waiting = self._over(number)
+        if waiting is not None:
+            waiting.borrower.refuse(refusal)
+
+    def _open(self, lending: Lending, ticket: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._opening(lending, ticket))
+        lending.openings.add(task)
+        task.add_done_callback(lending.openings.discard)
+
+    async def _opening(self, lending: Lending, ticket: int) -> None:
+        family = lending.family
+        known = self._keys.get(family.user)
+        outcome: PoolServer | NotOpened
+        if known is None:
+            text = f'pgherd: the password of "{family.user}" has changed: log in again'
+            outcome = NotOpened("its keys are not known", Refusal(_BAD_PASSWORD, text))
+        else:
+            outcome = await opened(
+                self._gate, Opener(self._gate, by_socket=family.by_socket), lending.bound,
+                Authenticated(known[0], StartupMessage(0, 0, family.parameters), b""),
+            )  # fmt: skip
+        if isinstance(outcome, PoolServer):
+            number = self.number()
+            outcome.adopted(lending, number=number)
+            lending.servers[number] = outcome
+            self.greetings.opened(lending.kind, outcome.settings)
+            self.run(lending, lending.pool.opened(ticket, number, now_ms()))
+        else:
+            self._not_opened(lending, ticket, outcome)
+
+    def _not_opened(self, lending: Lending, ticket: int, outcome: NotOpened) -> None:
+        refusal, now = outcome.refusal, now_ms()
+        if refusal is not None and refusal.sqlstate == _BAD_PASSWORD:
+            self._keys.pop(lending.family.user, None)
+        self.run(lending, lending.pool.not_opened(ticket, now, refusal=refusal))
+        if refusal is None and not lending.servers:
+            name = lending.bound.backend.name
+            self._shunned[name] = Instant(now + SHUN_MS), outcome.why
+            self._elsewhere(lending, now)
+
+    # What time and news do
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Take a snapshot: end the pools of reigns that are over, and look again for all others."""
+        now = now_ms()
+        for key, lending in list(self._lendings.items()):
+            if _is_over(lending.bound, snapshot):
+                del self._lendings[key]
+                self._ended.add(lending)
+                self.run(lending, lending.pool.end(now))
+                self._elsewhere(lending, now)
+        self._hold(now)
+        self._look_again(now)
+
+    def _elsewhere(self, lending: Lending, now: Instant) -> None:
+        """Let those that wait in a pool wait for another one."""
+        for number, _ in list(lending.pool.waiting):
+            waiting = self._waiting.get(number)
+            self.run(lending, lending.pool.leave(number, now))
+            if waiting is not None:
+                self._route(waiting, now)
+
+    def _hold(self, now: Instant) -> None:
+        """While clients of the primary are held nobody gets a server of it."""
+        snapshot = self._gate.snapshot
+        is_held = snapshot is not None and snapshot.holds(now)
+        for lending in list(self._lendings.values()):
+            if lending.bound.to_primary and lending.pool.is_held != is_held:
+                pool = lending.pool
+                self.run(lending, pool.hold(now) if is_held else pool.unhold(now))
+
+    def _look_again(self, now: Instant) -> None:
+        for waiting in list(self._waiting.values()):
+            if waiting.at is None:
+                self._route(waiting, now)
+
+    def _tick(self) -> None:
+        now = now_ms()
+        self._hold(now)
+        for lending in [*self._lendings.values(), *self._ended]:
+            self.run(lending, lending.pool.tick(now))
+        self._look_again(now)
+        self._end_waits(now)
+        self._lendings = {key: one for key, one in self._lendings.items() if not one.pool.is_unused}
+        self._ended = {one for one in self._ended if not one.pool.is_quiet}
+        self._ticking = None
+        if self._lendings or self._waiting or self._ended:
+            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _end_waits(self, now: Instant) -> None:
+        """Tell those that wait in vain: there is no server that could be lent to them."""
+        snapshot = self._gate.snapshot
+        is_held = snapshot is not None and snapshot.holds(now)
+        limit = self._gate.settings.connect_timeout_ms
+        for number, waiting in list(self._waiting.items()):
+            if is_held and waiting.borrower.listener.route is Route.PRIMARY:
+                waiting.counted_from = now
+            at = waiting.at
+            if now - waiting.counted_from < limit or (at is not None and at.servers):
+                continue
+            if at is not None:
+                self.run(at, at.pool.leave(number, now))
+            why = waiting.why or "no server could be reached in time"
+            shunned = [text for _, text in self._shunned.values()]
+            text = f"pgherd: {'; '.join(shunned) or why}; nothing was sent to a server since"
+            self._refuse(number, Refusal("57P03", text, HINT_REFUSED))
+
+    def close(self) -> None:
+        """End every server that nobody has: this proxy leaves."""
+        now = now_ms()
+        for lending in self._lendings.values():
+            self._ended.add(lending)
+            self.run(lending, lending.pool.end(now))
+        self._lendings.clear()
+        say("pools.closed")
+
+
+def _is_over(bound: Bound, snapshot: Snapshot) -> bool:
+    """Whether a pool's servers must go: by the rule for sessions; a replica's in maintenance too,
+    and when it became the primary."""
+    if bound.to_primary:
+        return superseded(bound, snapshot)
+    name = bound.backend.name
+    is_primary = snapshot.primary is not None and snapshot.primary.name == name
+    return is_primary or any(one.name == name and one.tended for one in snapshot.replicas)
