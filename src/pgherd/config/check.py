@@ -226,12 +226,13 @@ def _data_left(settings: Settings) -> Found:
 
 
 def _pools(settings: Settings) -> Found:
-    ends_tls = any(listener.pool == "session" for listener in settings.proxy.listeners)
+    ends_tls = any(listener.pool != "none" for listener in settings.proxy.listeners)
     if settings.proxy.tls is not None and not ends_tls:
         yield (
             ("proxy", "tls"),
             "has no effect: with pool: none TLS is between client and PostgreSQL",
-            "give a listener pool: session, or remove proxy.tls and set PostgreSQL's ssl",
+            "give a listener pool: session or transaction, or remove proxy.tls and set"
+            " PostgreSQL's ssl",
         )
 
     for index, listener in enumerate(settings.proxy.listeners):

@@ -38,12 +38,12 @@ class Listener(Section):
         Key("Where its connections go.", later=("auto",)),
     ]
     pool: Annotated[
-        Literal["none", "session"],
+        Literal["none", "session", "transaction"],
         Key(
             "none: bytes pass from client to server untouched; session: TLS and SCRAM end at the"
-            " proxy, which logs in to the server with the client's own keys. init and join write"
-            " session for the primary port.",
-            later=("transaction",),
+            " proxy, which logs in to the server with the client's own keys; transaction: besides,"
+            " clients share server connections, and have one for each transaction (proxy.pools)."
+            " init and join write session for the primary port.",
         ),
     ] = "none"
     fallback: Annotated[
@@ -118,7 +118,9 @@ class Proxy(Section):
     ] = 10_000
     tls: Annotated[
         ProxyTls | None,
-        Key("What listeners with pool: session offer: {cert, key, required}.", RELOAD),
+        Key(
+            "What listeners with pool: session or transaction offer: {cert, key, required}.", RELOAD
+        ),
     ] = None
     max_replica_lag_bytes: Annotated[
         Bytes,

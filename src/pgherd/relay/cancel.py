@@ -18,16 +18,19 @@ CANCEL_LIMIT_S = 3.0
 SERVERS_MAX = 16
 
 
-async def cancel_on(backends: Iterable[Backend], key: CancelKey) -> None:
-    """Send a key to these servers at once and wait until each has closed, within a limit."""
+async def cancel_on(backends: Iterable[Backend], key: CancelKey) -> bool:
+    """Send a key to these servers at once and wait until each has closed, within a limit; whether
+    all have.
+    """
     loop = asyncio.get_running_loop()
     request = encode_cancel(key)
     ways = {(one.host, one.port) for one in list(backends)[:SERVERS_MAX]}
     tasks = [loop.create_task(_cancel(host, port, request)) for host, port in ways]
     if not tasks:
-        return
+        return True
     try:
-        await asyncio.wait(tasks, timeout=CANCEL_LIMIT_S)
+        _, late = await asyncio.wait(tasks, timeout=CANCEL_LIMIT_S)
+        return not late
     finally:
         for task in tasks:
             task.cancel()

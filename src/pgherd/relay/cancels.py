@@ -80,8 +80,10 @@ class Cancels:
         own = self._own_keys.get(key)
         try:
             if own is not None:
-                with own.aimed_at():
-                    await self._proxy.waits.cancel(own)
+                with own.aimed_at() as server:
+                    has_arrived = await self._proxy.waits.cancel(own)
+                    if server is not None and not has_arrived:
+                        server.spoil()
             elif not session.ends_here:
                 await cancel_on(self._may_know(key), key)
         finally:

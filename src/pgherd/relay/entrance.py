@@ -23,21 +23,21 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from base64 import b64encode
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from pgherd.relay.asking import Asker
-from pgherd.relay.certificates import Certificates, server_end_point
+from pgherd.relay.certificates import Certificates
 from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, woken
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
+from pgherd.relay.logging_in import Entered, log_in, nonce
 from pgherd.relay.messages import Pool, Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
-from pgherd.relay.terminated import Inbox, Terminated
-from pgherd.relay.transports import is_local, prepared
+from pgherd.relay.terminated import Terminated
+from pgherd.relay.transports import prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
 from pgherd.route.poolrules import database_of
 from pgherd.wire import scram
@@ -48,7 +48,7 @@ from pgherd.wire.answer import (
     Refusal,
 )
 from pgherd.wire.entry import EntryImpossible, ServerEntry
-from pgherd.wire.guard import ASK_SETTINGS, Guard, TooQuiet, check_settings, startup_refusal
+from pgherd.wire.guard import Guard, TooQuiet, startup_refusal
 from pgherd.wire.login import (
     ACCEPT_TLS,
     AskVerifier,
@@ -63,10 +63,9 @@ from pgherd.wire.login import (
     key_data,
 )
 from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
-from pgherd.wire.query import Answers, Row, ServerError
 from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.shared import is_poolable
-from pgherd.wire.startup import SSL_REQUEST, CancelKey, ProtocolViolation
+from pgherd.wire.startup import CancelKey, ProtocolViolation
 
 if TYPE_CHECKING:
     from pgherd.relay.pools import Pools
@@ -104,13 +103,6 @@ class Gate(Router, Protocol):
         """A session got its server and its key."""
 
 
-class LoginSide(Protocol):
-    """A socket towards a server, while somebody logs in there."""
-
-    inbox: Inbox
-    transport: asyncio.Transport | None
-
-
 class Refused(Exception):
     """The client is told this, and that is all."""
 
@@ -126,20 +118,6 @@ class RefusedByServer(Exception):
     def __init__(self, said: bytes) -> None:
         super().__init__("the server refused")
         self.said = said
-
-
-class Entered:
-    """A session at a server, before the client hears of it. renewal: of one that was elsewhere."""
-
-    __slots__ = ("entry", "refusal", "renewal", "transport")
-
-    def __init__(
-        self, entry: ServerEntry, transport: asyncio.Transport, renewal: Renewal | None
-    ) -> None:
-        self.entry = entry
-        self.transport = transport
-        self.renewal = renewal
-        self.refusal: Refusal | None = None
 
 
 class Comer(Protocol):
@@ -227,7 +205,7 @@ async def _authenticate(gate: Gate, session: Terminated) -> Authenticated | None
     """Let the client prove itself; None for a CancelRequest."""
     certificate = gate.certificates.current()
     login = ClientLogin(
-        nonce=_nonce(),
+        nonce=nonce(),
         offers_tls=certificate is not None,
         needs_tls=gate.certificates.is_needed,
     )
@@ -380,7 +358,7 @@ async def log_in_at(
     loop = asyncio.get_running_loop()
     bound = dialled.bound
     name = bound.backend.name
-    login = loop.create_task(_log_in(gate, proved, dialled, comer.renewal()))
+    login = loop.create_task(log_in(gate, proved, dialled, comer.renewal()))
     gate.attempts[login] = bound
     is_joined = False
     try:
@@ -428,54 +406,6 @@ def _refused_by(entry: ServerEntry, name: str) -> NoBackend:
     raise RefusedByServer(entry.refusal)
 
 
-async def _log_in(
-    gate: Gate, proved: Authenticated, dialled: Dialled, renewal: Renewal | None
-) -> Entered:
-    """TLS where the server offers it, then the exchange, then what the process is to be given.
-
-    Raises OSError, ProtocolViolation, RenewalImpossible.
-    """
-    transport = dialled.transport
-    side = cast(LoginSide, transport.get_protocol())
-    if not is_local(transport):
-        transport = await _server_tls(gate, side, transport)
-    entry = ServerEntry(
-        proved.startup.parameters,
-        proved.keys,
-        nonce=_nonce(),
-        end_point=server_end_point(transport.get_extra_info("ssl_object")),
-    )
-    transport.write(entry.start())
-    while not entry.is_over:
-        if said := entry.feed(await side.inbox.more()):
-            transport.write(said)
-    entered = Entered(entry, transport, renewal)
-    if entry.error is None:
-        has_floor = gate.settings.sync_floor and dialled.bound.to_primary
-        rows = await _settings(side, transport)
-        entered.refusal = check_settings(rows, has_floor=has_floor)
-    if renewal is not None and entry.error is None:
-        transport.write(renewal.start(entry.greeting))
-        while not renewal.is_over:
-            renewal.feed(await side.inbox.more())
-    return entered
-
-
-async def _settings(side: LoginSide, transport: asyncio.Transport) -> list[Row]:
-    """What the session begins with. Raises OSError, ProtocolViolation."""
-    answers = Answers()
-    rows: list[Row] = []
-    transport.write(b"".join(ASK_SETTINGS))
-    try:
-        for _ in ASK_SETTINGS:
-            while not answers.feed(b""):
-                answers.feed(await side.inbox.more())
-            rows += answers.take()
-    except ServerError as error:
-        raise ProtocolViolation(str(error)) from error
-    return rows
-
-
 def loud(proved: Authenticated) -> Authenticated:
     """The same client, who hears warnings."""
     parameters = made_loud(proved.startup.parameters)
@@ -483,27 +413,7 @@ def loud(proved: Authenticated) -> Authenticated:
     return msgspec.structs.replace(proved, startup=startup)
 
 
-async def _server_tls(gate: Gate, side: LoginSide, plain: asyncio.Transport) -> asyncio.Transport:
-    plain.write(SSL_REQUEST)
-    answer = await side.inbox.more()
-    if answer == b"N":
-        return plain
-    if answer != ACCEPT_TLS:
-        raise ProtocolViolation("no answer to a request for TLS")
-    encrypted = await asyncio.get_running_loop().start_tls(
-        plain, plain.get_protocol(), gate.certificates.for_servers(), server_side=False
-    )
-    if encrypted is None:
-        raise ConnectionResetError("left during the handshake")
-    side.transport = prepared(encrypted)
-    return side.transport
-
-
 def own_key(minor: int) -> CancelKey:
     """A key of ours for a client of this minor version of the protocol."""
     size = KEY_BYTES_NEW if minor >= MINOR_OF_LONG_KEYS else KEY_BYTES_OLD
     return CancelKey(int.from_bytes(os.urandom(4), "big") >> 1, os.urandom(size))
-
-
-def _nonce() -> str:
-    return b64encode(os.urandom(scram.NONCE_BYTES)).decode()

@@ -66,7 +66,12 @@ class Hold:
 
     def adrift(self, session: Session, farewell: bytes = b"") -> bool:
         """Its server left it, or leads no more; whether another one is looked for."""
-        if not _ends_here(session) or not session.can_move:
+        if not _ends_here(session):
+            return False
+        if session.abandon():
+            self.settled(session)
+            return True
+        if not session.can_move:
             return False
         from pgherd.relay.moving import begin  # a proxy without such sessions stays lean
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import asyncio
 
 from pgherd.relay.dial import HINT_REFUSED
-from pgherd.relay.entrance import Entered, Gate, Refused, RefusedByServer, enter
+from pgherd.relay.entrance import Gate, Refused, RefusedByServer, enter
+from pgherd.relay.logging_in import Entered
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.terminated import Terminated
 from pgherd.route.choose import Bound

@@ -11,7 +11,6 @@ import asyncio
 from pgherd.relay.dial import Dialled, attempt
 from pgherd.relay.entrance import (
     ENTRY_S_MIN,
-    Entered,
     Gate,
     Refused,
     RefusedByServer,
@@ -19,6 +18,7 @@ from pgherd.relay.entrance import (
     loud,
 )
 from pgherd.relay.lent import PoolServer
+from pgherd.relay.logging_in import Entered
 from pgherd.relay.messages import ListenerSettings
 from pgherd.route.choose import Bound, NoBackend, Route
 from pgherd.wire.answer import Refusal

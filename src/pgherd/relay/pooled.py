@@ -116,14 +116,14 @@ class Pooled(Terminated):
         self._lender.verified(user, stored)
 
     @contextlib.contextmanager
-    def aimed_at(self) -> Iterator[None]:
+    def aimed_at(self) -> Iterator[PoolServer | None]:
         lent = self.lent
         if lent is None:
-            yield
+            yield None
             return
         lent.cancel_begins()
         try:
-            yield
+            yield lent
         finally:
             lent.cancel_ended()
 
@@ -153,6 +153,8 @@ class Pooled(Terminated):
             self.close(linger_s=0, flush_s=LINGER_S)
         elif self.held and not self.tracker.goes_on:
             self._keep(data)
+            if self.tracker.is_idle and self.tracker.is_clean:
+                self.give_back()
         else:
             self._pass(data)
 
@@ -324,9 +326,22 @@ class Pooled(Terminated):
         super().cut(message, hint, code=code)
 
     def server_lost(self) -> None:
-        self.lent = None
-        self._renewal = None
-        super().server_lost()
+        if not self.abandon():
+            self.lent = self._renewal = None
+            super().server_lost()
+
+    def abandon(self) -> bool:
+        """Part with a server that leads no more, and ask for another one, if nothing of this client
+        has reached it."""
+        lent, tracker = self.lent, self.tracker
+        if lent is None or tracker is None or not (tracker.is_idle and tracker.is_clean):
+            return False
+        if self.closing or self.guard.holds or tracker.is_over:
+            return False
+        self.lent = self.server = self.key = self.bound = self._renewal = None
+        self._lender.left(self, lent)
+        self.ask()
+        return True
 
     def refuse(self, refusal: Refusal) -> None:
         self._leave()

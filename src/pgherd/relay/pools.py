@@ -31,9 +31,12 @@ from pgherd.relay.journal import say
 from pgherd.relay.lent import Family, Holder, PoolServer
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.opening import NotOpened, Opener, opened
+from pgherd.relay.pausing import Pausing
+from pgherd.relay.shares import Shares
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
 from pgherd.route.pooling import Pool
-from pgherd.route.poolsteps import Close, Lend, Open, PoolLimits, Refuse, Step
+from pgherd.route.poolrules import Share
+from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import Refusal
 from pgherd.wire.lane import Moments
@@ -71,14 +74,17 @@ class _Waiting(msgspec.Struct):
 
 
 class Lending:
-    """One pool's servers. bound: where they lead."""
+    """One pool's servers. bound: where they lead · share: its room."""
 
-    def __init__(self, pools: Pools, family: Family, bound: Bound, limits: PoolLimits) -> None:
+    def __init__(
+        self, pools: Pools, family: Family, bound: Bound, pool: Pool, share: Share
+    ) -> None:
         self._pools = pools
         self.family = family
         self.kind = family, bound.to_primary
         self.bound = bound
-        self.pool = Pool(limits, now=now_ms())
+        self.pool = pool
+        self.share = share
         self.servers: dict[int, PoolServer] = {}
         self.openings: set[asyncio.Task[None]] = set()
 
@@ -106,6 +112,8 @@ class Pools:
         self._verifiers: dict[str, str] = {}
         self._shunned: dict[NodeId, tuple[Instant, str]] = {}
         self._numbers = 0
+        self._shares = Shares(lambda: gate.settings.pools, self.run)
+        self.pausing = Pausing(self.lendings, self.run)
         self._ticking: asyncio.TimerHandle | None = None
 
     # Who may have servers
@@ -125,6 +133,16 @@ class Pools:
     def proved(self, user: str, keys: Keys) -> None:
         """A client has shown that it knows the password."""
         self._keys[user] = keys, self._verifiers.pop(user, "")
+
+    # What operators want
+
+    def lendings(self) -> list[Lending]:
+        """All pools, those that are over included."""
+        return [*self._lendings.values(), *self._ended]
+
+    def configured(self) -> None:
+        """The settings have changed."""
+        self._shares.limit(self.lendings(), now_ms())
 
     # What sessions want
 
@@ -185,6 +203,7 @@ class Pools:
         lending = waiting.at = self._lending(borrower.family, choice)
         since = waiting.since if waiting.since != now else None
         self.run(lending, lending.pool.want(borrower.number, now, since=since))
+        self._shares.make_room(lending, self._lendings.values(), now)
 
     def _shunned_now(self, now: Instant) -> list[NodeId]:
         if not self._shunned:
@@ -198,8 +217,10 @@ class Pools:
         key = family, reign, backend.name, backend.host, backend.port
         lending = self._lendings.get(key)
         if lending is None:
-            limits = PoolLimits()
-            lending = self._lendings[key] = Lending(self, family, bound, limits)
+            pool, share = self._shares.pool_of(family, now_ms())
+            lending = self._lendings[key] = Lending(self, family, bound, pool, share)
+            if self.pausing.is_paused(family.database):
+                self.run(lending, pool.pause(now_ms()))
         lending.bound = bound
         return lending
 
@@ -308,8 +329,9 @@ class Pools:
     def _tick(self) -> None:
         now = now_ms()
         self._hold(now)
-        for lending in [*self._lendings.values(), *self._ended]:
+        for lending in self.lendings():
             self.run(lending, lending.pool.tick(now))
+            self._shares.make_room(lending, self._lendings.values(), now)
         self._look_again(now)
         self._end_waits(now)
         self._lendings = {key: one for key, one in self._lendings.items() if not one.pool.is_unused}
@@ -324,9 +346,9 @@ class Pools:
         is_held = snapshot is not None and snapshot.holds(now)
         limit = self._gate.settings.connect_timeout_ms
         for number, waiting in list(self._waiting.items()):
-            if is_held and waiting.borrower.listener.route is Route.PRIMARY:
+            borrower, at = waiting.borrower, waiting.at
+            if self._is_patient(borrower, is_held=is_held) and not self._is_late(waiting, now):
                 waiting.counted_from = now
-            at = waiting.at
             if now - waiting.counted_from < limit or (at is not None and at.servers):
                 continue
             if at is not None:
@@ -335,6 +357,19 @@ class Pools:
             shunned = [text for _, text in self._shunned.values()]
             text = f"pgherd: {'; '.join(shunned) or why}; nothing was sent to a server since"
             self._refuse(number, Refusal("57P03", text, HINT_REFUSED))
+
+    def _is_patient(self, borrower: Borrower, *, is_held: bool) -> bool:
+        """Whether that there is no server is as it should be for now."""
+        if is_held and borrower.listener.route is Route.PRIMARY:
+            return True
+        return borrower.family is not None and self.pausing.is_paused(borrower.family.database)
+
+    def _is_late(self, waiting: _Waiting, now: Instant) -> bool:
+        """Whether it has waited for longer than for any server."""
+        family = waiting.borrower.family
+        assert family is not None
+        limit = self._gate.settings.pools.limits_of(family.user, family.database).wait_ms
+        return bool(limit) and waiting.at is None and now - waiting.since >= limit
 
     def close(self) -> None:
         """End every server that nobody has: this proxy leaves."""

@@ -145,6 +145,8 @@ class Proxy:
             raise ListenError(str(error)) from error
         self.settings = settings
         self.engines.configure(settings.engine)
+        if self._pools is not None:
+            self._pools.configured()
         if self.listeners.labels():
             await self.listeners.match(settings.listeners, tries=1)
         else:

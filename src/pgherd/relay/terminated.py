@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pgherd.relay.hold import Hold
 from pgherd.relay.messages import ListenerSettings
@@ -39,6 +39,9 @@ from pgherd.wire.login import Authenticated
 from pgherd.wire.query import TERMINATE
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 from pgherd.wire.tracker import Tracker
+
+if TYPE_CHECKING:
+    from pgherd.relay.lent import PoolServer
 
 _UNCONFIRMED = (
     "pgherd: the wait for a standby was cancelled; the transaction is committed on the primary,"
@@ -193,9 +196,13 @@ class Terminated(Session):
         return said
 
     @contextlib.contextmanager
-    def aimed_at(self) -> Iterator[None]:
-        """While a cancel is on its way to its server."""
-        yield
+    def aimed_at(self) -> Iterator[PoolServer | None]:
+        """While a cancel is on its way to its server; the server, if others may get it."""
+        yield None
+
+    def abandon(self) -> bool:
+        """Part with its server, if another one does as well at once."""
+        return False
 
     def verified(self, user: str, stored: str) -> None:
         """What the client's password is checked with was found out."""

@@ -28,6 +28,9 @@ ASK_LIMIT_S = 2.5
 Send = Callable[[CancelAsked], None]
 
 
+_NOBODY = CancelTold(0, Cancelled.UNKNOWN, "nobody was asked")
+
+
 class Running(Protocol):
     """What is known of a session: its server, and the key that the server gave it."""
 
@@ -43,7 +46,7 @@ class Waits:
 
     def __init__(self, errors: Counter[str]) -> None:
         self._errors = errors
-        self._asked: dict[int, asyncio.Future[CancelTold]] = {}
+        self._asked: dict[int, asyncio.Future[CancelTold | None]] = {}
         self._send: Send | None = None
         self._number = 0
 
@@ -54,27 +57,32 @@ class Waits:
     def lost(self) -> None:
         """It is gone, and nobody will answer."""
         self._send = None
-        for number in list(self._asked):
-            self.told(CancelTold(number, Cancelled.UNKNOWN, "the agent is gone"))
+        for future in self._asked.values():
+            _set(future, None)
 
     def told(self, answer: CancelTold) -> None:
         """Take the agent's answer."""
         future = self._asked.get(answer.number)
-        if future is not None and not future.done():
-            future.set_result(answer)
+        if future is not None:
+            _set(future, answer)
 
-    async def cancel(self, session: Running) -> None:
-        """Cancel what a session runs. On a replica no commit waits: its key is enough."""
+    async def cancel(self, session: Running) -> bool:
+        """Cancel what a session runs; False: something may still be on its way to the server.
+
+        On a replica no commit waits: its key is enough.
+        """
         bound, key = session.bound, session.key
         if bound is None or key is None:
-            return
-        outcome = Cancelled.UNKNOWN
+            return True
+        told: CancelTold | None = _NOBODY
         if bound.to_primary:
-            outcome = await self._ask(bound.backend.name, key.pid)
-        if outcome is Cancelled.WITHHELD:
+            told = await self._ask(bound.backend.name, key.pid)
+        if told is not None and told.outcome is Cancelled.WITHHELD:
             self._errors["cancel_withheld"] += 1
-        elif outcome is Cancelled.UNKNOWN and session.key is key:
-            await cancel_on([bound.backend], key)
+        elif (told is None or told.outcome is Cancelled.UNKNOWN) and session.key is key:
+            has_arrived = await cancel_on([bound.backend], key)
+            return has_arrived and told is not None
+        return told is not None
 
     def unconfirmed(self, bound: Bound | None) -> None:
         """A server acknowledged a commit whose wait was cancelled; it was not passed on."""
@@ -82,9 +90,10 @@ class Waits:
         server = bound.backend.name if bound is not None else "unknown"
         say("commit.unconfirmed", server=server, why="its wait for a standby was cancelled")
 
-    async def _ask(self, node: NodeId, pid: int) -> Cancelled:
+    async def _ask(self, node: NodeId, pid: int) -> CancelTold | None:
+        """The agent's answer; None: there was none, and it may cancel yet."""
         if self._send is None:
-            return Cancelled.UNKNOWN
+            return _NOBODY
         self._number += 1
         number = self._number
         self._asked[number] = asyncio.get_running_loop().create_future()
@@ -93,11 +102,18 @@ class Waits:
             async with asyncio.timeout(ASK_LIMIT_S):
                 answer = await self._asked[number]
         except TimeoutError:
-            answer = CancelTold(number, Cancelled.UNKNOWN, f"no answer within {ASK_LIMIT_S} s")
+            answer = None
         finally:
             del self._asked[number]
-        if answer.outcome is Cancelled.WITHHELD:
+        if answer is None:
+            say("cancel.unguarded", server=node, pid=pid, why=f"no answer within {ASK_LIMIT_S} s")
+        elif answer.outcome is Cancelled.WITHHELD:
             say("cancel.withheld", server=node, pid=pid, why="it waits for a standby to confirm")
         elif answer.outcome is Cancelled.UNKNOWN:
             say("cancel.unguarded", server=node, pid=pid, why=answer.problem)
-        return answer.outcome
+        return answer
+
+
+def _set(future: asyncio.Future[CancelTold | None], answer: CancelTold | None) -> None:
+    if not future.done():
+        future.set_result(answer)

@@ -94,6 +94,10 @@ class Places:
         self._taken.update(wanted.keys())
         return None
 
+    def without_room(self, wanted: Mapping[Key, int]) -> frozenset[Key]:
+        """Of which keys all places are taken, with these limits."""
+        return frozenset(key for key, most in wanted.items() if most and self._taken[key] >= most)
+
     def leave(self, keys: Iterable[Key]) -> None:
         """Give places back."""
         for key in keys:

@@ -14,6 +14,7 @@ import msgspec
 
 from pgherd.route.entry import Key, Kind, Places
 from pgherd.route.poolsteps import PoolLimits
+from pgherd.wire.lowering import options
 
 Parameters = tuple[tuple[str, str], ...]
 
@@ -81,8 +82,8 @@ class PoolRules(msgspec.Struct, frozen=True):
         A client that names a parameter itself is heard before the database's own settings.
         """
         rule = self.databases.get(database_of(parameters), _SAME)
-        known = {name for name, _ in parameters}
-        said = {name.lower() for name in known}
+        known = dict(parameters)
+        said = {name.lower() for name in known} | options(known.get("options", "")).keys()
         passed = tuple(
             (name, rule.dbname if name == "database" and rule.dbname else value)
             for name, value in parameters
@@ -125,6 +126,10 @@ class Share:
     def give(self) -> None:
         """Give one back."""
         self._places.leave(self._keys)
+
+    def lacking(self) -> frozenset[Key]:
+        """Of what there is no place left."""
+        return self._places.without_room(self.wanted)
 
 
 _SAME = Database()

@@ -101,7 +101,8 @@ def asked_at_startup(parameters: tuple[tuple[str, str], ...]) -> dict[str, str]:
     asked: dict[str, str] = {}
     for name, value in parameters:
         if name == "options":
-            asked = {**_options(value), **asked}
+            told = options(value)
+            asked = {**{one: told[one].lower() for one in _NAMES if one in told}, **asked}
     for name, value in parameters:
         if name.lower() in _NAMES:
             asked[name.lower()] = value.lower()
@@ -114,8 +115,8 @@ def made_loud(parameters: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str],
     return (*rest, (MESSAGES, LOUD_ENOUGH))
 
 
-def _options(text: str) -> dict[str, str]:
-    """The two in `-c name=value` and `--name=value` (config-setting, "via the Shell")."""
+def options(text: str) -> dict[str, str]:
+    """The settings in `-c name=value` and `--name=value` (config-setting, "via the Shell")."""
     words = [re.sub(r"\\(.)", r"\1", word) for word in re.findall(r"(?:\\.|[^\s\\])+", text)]
     found: dict[str, str] = {}
     for at, word in enumerate(words):
@@ -123,10 +124,9 @@ def _options(text: str) -> dict[str, str]:
             setting = words[at + 1] if at + 1 < len(words) else ""
         else:
             setting = word[2:] if word.startswith(("-c", "--")) else ""
-        name, _, value = setting.partition("=")
-        name = name.replace("-", "_").lower()
-        if name in _NAMES:
-            found[name] = value.lower()
+        name, equals, value = setting.partition("=")
+        if equals:
+            found[name.replace("-", "_").lower()] = value
     return found
 
 

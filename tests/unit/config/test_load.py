@@ -88,7 +88,6 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
         "backup: {tool: x}",
         "store: {kind: etcd}",
         "limits: {}",
-        "proxy: {listeners: [{port: 1, route: primary, pool: transaction}]}",
         "proxy: {listeners: [{port: 1, route: auto}]}",
     ],
 )

@@ -37,6 +37,15 @@ def test_the_engine_reaches_the_proxy() -> None:
         assert translate.proxy_settings(given).engine == name
 
 
+def test_a_pool_of_any_kind_reaches_the_proxy_and_takes_tls() -> None:
+    for kind in ("none", "session", "transaction"):
+        text = f"listeners: [{{port: 1, route: primary, pool: {kind}}}]"
+        given = translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{{text}}}"))
+        assert given.listeners[0].pool == kind
+    files = ", tls: {cert: /c, key: /k}"
+    assert proxy("listeners: [{port: 1, route: primary, pool: transaction}]" + files).tls
+
+
 def test_limits_and_networks_reach_the_proxy() -> None:
     text = "limits: {total: 50, user: 5, address: 3, users: {ann: 0, 'ümit': 2},"
     text += " databases: {app: 9}},"

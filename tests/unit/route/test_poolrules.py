@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.route.entry import Places
+from pgherd.route.entry import Kind, Places
 from pgherd.route.poolrules import Database, PoolRules, Share, Sizes
 from pgherd.route.poolsteps import PoolLimits
 
@@ -42,6 +42,15 @@ def test_a_server_hears_its_own_name_of_a_database_and_what_it_begins_with() -> 
     assert RULES.dbname_of("other") == "other"
 
 
+def test_what_a_client_says_in_its_options_is_heard_before_the_databases_settings() -> None:
+    said = (
+        ("user", "ann"),
+        ("database", "reports"),
+        ("options", "-c work_mem=1MB --DateStyle=ISO"),
+    )
+    assert RULES.at_startup(said) == (("user", "ann"), ("database", "shop"), said[2])
+
+
 def test_a_database_that_is_not_said_has_its_users_name() -> None:
     """As PostgreSQL has it: an alias of that name counts."""
     assert RULES.at_startup((("user", "reports"),)) == (
@@ -66,6 +75,8 @@ def test_places_are_shared_by_the_pools_of_a_user_and_of_a_database() -> None:
     eve, joe = (Share(places, rules.servers_of(user, "shop")) for user in ("eve", "joe"))
     eves_other = Share(places, rules.servers_of("eve", "other"))
     assert [eve.take(), eve.take(), eve.take()] == [True, True, False]
+    assert eve.lacking() == {(Kind.USER, "eve")}
+    assert joe.lacking() == frozenset()
     assert not eves_other.take()
     assert [joe.take(), joe.take()] == [True, False]
     eve.give()
