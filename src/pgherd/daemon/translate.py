@@ -36,6 +36,7 @@ from pgherd.relay.messages import (
 )
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
+from pgherd.route.mark import ReadYourWrites
 from pgherd.route.poolrules import Database, PoolRules, Sizes
 from pgherd.route.poolsteps import PoolLimits
 from pgherd.telemetry import logs
@@ -190,6 +191,8 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
         sync_floor=proxy.sync_floor,
         engine=Engine(proxy.engine),
+        read_your_writes=ReadYourWrites(proxy.read_your_writes),
+        read_your_writes_wait_ms=proxy.read_your_writes_wait_ms,
         pools=_pools(proxy.pools),
     )
 

@@ -1,10 +1,10 @@
 """What names mean in a database, read from its catalogs for those who split reads from writes.
 
 Owns the questions. A function is as volatile as the worst of its name; an aggregate, whose own
-volatility says nothing, as the functions that it is made of. Of a view there is the definition, of a
-table the conditions of its policies. What is called without being named (casts, comparisons, checks
-of domains) makes the whole database doubtful when it is volatile: see docs/adr/0065. The sessions are
-opened for one question each, and see pg_catalog before anything else.
+volatility says nothing, as the functions that it is made of. Of a view there is the definition, of
+a table the conditions of its policies. What is called without being named (casts, comparisons,
+checks of domains) makes the whole database doubtful when it is volatile: see docs/adr/0065. The
+sessions are opened for one question each, and see pg_catalog before anything else.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from pgherd.relay.door import Door
 from pgherd.relay.engines import Engines
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
+from pgherd.relay.learning import Learnt
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
 from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
@@ -90,7 +91,7 @@ class Proxy:
         self.tally = Tally()
         self.waits = Waits(self.tally.errors)
         self.snapshot: Snapshot | None = None
-        self.asker = Asker()
+        self.asker, self.learnt = Asker(), Learnt()
         self.certificates = Certificates()
         self.engines = Engines()
         self.listeners = Listeners(self._accepting)
@@ -119,6 +120,10 @@ class Proxy:
         from pgherd.relay.pooled import PooledClient  # a proxy without them stays lean
         from pgherd.relay.terminated import TerminatedClient
 
+        if listener.route is Route.AUTO and listener.pool is Pool.TRANSACTION:
+            from pgherd.relay.routed import RoutedClient
+
+            return RoutedClient(self, self.pools, listener)
         if listener.pool is Pool.TRANSACTION:
             return PooledClient(self, self.pools, listener)
         return TerminatedClient(self, listener)
@@ -193,12 +198,15 @@ class Proxy:
 
     # What dialling asks
 
-    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
-        """The server for a new session now."""
-        self._turn += listener.route is Route.REPLICA
+    def choose(
+        self, listener: ListenerSettings, exclude: Collection[NodeId], route: Route | None = None
+    ) -> Bound | NoBackend:
+        """The server for a session now. route: other than the listener's."""
+        route = route or listener.route
+        self._turn += route is Route.REPLICA
         return choose(
             self.snapshot,
-            listener.route,
+            route,
             now=now_ms(),
             counts=self._counts,
             preference=listener.preference,
@@ -467,6 +475,7 @@ class Proxy:
             lag_ms=int(lag_s * 1000),
             hold_counts=tuple(tally.hold_counts),
             queries=counting.total(tally.queries, filter(_is_terminated, self._sessions)),
+            routed=tally.routed_now(),
         )
 
     def _open_now(self) -> dict[str, dict[str, int]]:

@@ -1,8 +1,9 @@
 """Everything that was learnt of statements, for one process: texts to shapes, shapes to verdicts.
 
 Owns what is remembered and how much. A text is parsed when no text that differs in its literals
-alone was parsed before (`lexis`); what it comes to in its database is remembered until what is known
-of that database changes, and for `VERDICT_MS` at most, so that names in use are asked about again.
+alone was parsed before (`lexis`); what it comes to in its database is remembered until what is
+known of that database changes, and for `VERDICT_MS` at most, so that names in use are asked about
+again.
 
 Pure: the parser, the secret of the keys and the time are given.
 """
@@ -31,6 +32,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 VERDICT_MS = REFRESH_MS // 2
+REFUSED_MS = 600_000
 
 LONG = Shape(Kind.DOUBT, f"a text of more than {TEXT_BYTES_MAX} bytes", changes=True)
 FOREIGN = Shape(Kind.DOUBT, "letters that are not UTF-8", changes=True)
@@ -48,7 +50,7 @@ DIALECT = Dialect()
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A text that was looked at. key: what its verdicts are remembered by · hint: of its comments."""
+    """A text that was looked at. key: what its verdicts are remembered by · hint: in a comment."""
 
     key: bytes
     shape: Shape
@@ -65,6 +67,7 @@ class Classifier:
         self._seen: dict[bytes, Seen] = {}
         self._verdicts: dict[tuple[str, bytes], tuple[Verdict, int, Instant]] = {}
         self.vocabularies: dict[str, Vocabulary] = {}
+        self._refused: dict[tuple[str, bytes], Instant] = {}
         self.parsed = 0
 
     def look(self, text: bytes, dialect: Dialect = DIALECT) -> Seen:
@@ -88,6 +91,8 @@ class Classifier:
     def judge(self, seen: Seen, database: str, now: Instant) -> Verdict:
         """What it comes to in a database."""
         vocabulary = self.vocabulary(database)
+        if self._refused and now < self._refused.get((database, seen.key), 0):
+            return Verdict(Kind.DOUBT, "a replica refused it before")
         held = self._verdicts.get((database, seen.key))
         if held is not None and held[1] == vocabulary.generation and now < held[2]:
             return held[0]
@@ -97,6 +102,10 @@ class Classifier:
             kept = verdict, vocabulary.generation, until
             _put(self._verdicts, (database, seen.key), kept, SHAPES_MAX)
         return verdict
+
+    def refused(self, seen: Seen, database: str, now: Instant) -> None:
+        """A replica did not take what was taken for a read: such statements are for the primary."""
+        _put(self._refused, (database, seen.key), Instant(now + REFUSED_MS), TEXTS_MAX)
 
     def vocabulary(self, database: str) -> Vocabulary:
         """What is known of a database's names."""

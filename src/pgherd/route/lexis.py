@@ -5,11 +5,11 @@ one, so that a statement with its values written out is parsed once:
 
     SELECT a FROM t WHERE b = 17 AND c = 'x'   ->   SELECT a FROM t WHERE b = . AND c = .
 
-The key is a keyed hash, so nobody who does not know the secret can make two texts meet. Stripped are
-'strings' and numbers, told apart by what the grammar tells apart. Whatever makes it hard to say where
-a literal ends is known by its whole text: backslashes, dollar quotes, comments, E'' B'' X'' N'' U&'',
-`float(n)`, at whose number the grammar itself looks, and COPY, whose tree does not tell TO '' from TO
-STDOUT.
+The key is a keyed hash, so nobody who does not know the secret can make two texts meet. Stripped
+are 'strings' and numbers, told apart by what the grammar tells apart. Whatever makes it hard to
+say where a literal ends is known by its whole text: backslashes, dollar quotes, comments, E'' B''
+X'' N'' U&'', `float(n)`, at whose number the grammar itself looks, and COPY, whose tree does not
+tell TO '' from TO STDOUT.
 
 Pure. Reads as PostgreSQL does (docs, "Lexical Structure").
 """

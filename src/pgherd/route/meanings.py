@@ -9,7 +9,7 @@ import msgspec
 
 
 class Names(msgspec.Struct, frozen=True):
-    """Names without their schemas, as PostgreSQL keeps them: what is asked about, or was answered."""
+    """Names without their schemas, as PostgreSQL keeps them: what is asked, or was answered."""
 
     functions: frozenset[str] = frozenset()
     operators: frozenset[str] = frozenset()

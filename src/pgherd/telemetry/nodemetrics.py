@@ -33,6 +33,11 @@ NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_http_requests_total": ("Answers of the API.", ("route", "method", "code")),
     "pgherd_proxy_bytes_total": ("Bytes that the proxy carried.", ("direction",)),
     "pgherd_proxy_queries_total": ("Queries that sessions were answered.", ("route", "kind")),
+    "pgherd_proxy_routed_total": (
+        "With route: auto, queries by where they went and what they are (read, doubt, write),"
+        " errors in their answers (failed), and those said again elsewhere (repeated).",
+        ("route", "kind"),
+    ),
 }
 """name -> help, labels."""
 
