@@ -30,6 +30,7 @@ from pgherd.api import (
     passwords,
     patroni,
     patroniacts,
+    pools,
     progress,
     reads,
     replication,
@@ -110,7 +111,7 @@ def build_app(
         *(reads, progress, changes, membership, replication, slots),
         *(configuring, passwords, upkeep, upgrading, checks, joins, standbycluster),
         *(bare, patroni, patroniacts, localcluster, viewer),
-        *(events, connecting),
+        *(events, connecting, pools),
         nodetelling,
         *(tokenroutes, pkiroutes),
     )

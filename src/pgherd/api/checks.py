@@ -219,6 +219,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
             routed_total=flat(proxy.routed),
             hold_counts=proxy.hold_counts,
             hold_s=proxy.held_ms / 1000,
+            pools=proxy.pools,
         )
     fresh = {heard.report.node: heard.report for heard in views.fresh_heard(seen)}
     return metrics.render(

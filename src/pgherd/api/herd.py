@@ -25,6 +25,7 @@ from pgherd.model.probed import Probed
 from pgherd.model.standbycluster import Remote, RemoteSeen
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
+from pgherd.route.poolreport import PoolCounters
 from pgherd.telemetry.journal import Journal
 
 
@@ -63,7 +64,8 @@ class ProxySeen(msgspec.Struct, frozen=True):
     backends: nodes that it may route to now, by route (`primary`, `replica`) ·
     engine: who carries the bytes of its new sessions · queries: answered, by route and kind ·
     routed: with route: auto, where queries went, and what they are ·
-    hold_counts, held_ms: waits that ended, by class, and their time together.
+    hold_counts, held_ms: waits that ended, by class, and their time together · pools: of
+    pool: transaction; None where nobody has used one.
     """
 
     healthy: bool
@@ -80,6 +82,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     routed: dict[str, dict[str, int]] = {}
     hold_counts: tuple[int, ...] = ()
     held_ms: int = 0
+    pools: PoolCounters | None = None
 
 
 class NoQuorum(PgherdError):

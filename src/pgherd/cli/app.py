@@ -110,6 +110,7 @@ def build() -> typer.Typer:
         membership,
         parameters,
         passwords,
+        pools,
         progress,
         promising,
         saving,
@@ -127,7 +128,7 @@ def build() -> typer.Typer:
     app = empty()
     app.command("start")(making.start)
     raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
-    looking = (watching, topology, events, explaining, connections, progress)
+    looking = (watching, topology, events, explaining, connections, pools, progress)
     changes = (changing, upkeep, tending, telling, membership, making)
     for room in (*looking, *changes, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():

@@ -223,6 +223,7 @@ class Port(Herd):
             routed=counters.routed,
             hold_counts=counters.hold_counts,
             held_ms=counters.held_ms_total,
+            pools=counters.pools,
         )
 
     def _routes(self) -> dict[str, tuple[NodeId, ...]]:

@@ -227,15 +227,19 @@ def read_settings(place: Place) -> dict[str, Any]:
 
 
 def end_sessions_at_proxy(
-    place: Place, *, routes: Collection[str] = ("primary", "replica"), **more: Any
+    place: Place,
+    *,
+    routes: Collection[str] = ("primary", "replica"),
+    pool: str = "session",
+    **more: Any,
 ) -> None:
-    """Give a node's listeners, a witness's too, `pool: session`, or only those of some routes.
+    """Give a node's listeners, a witness's too, this `pool`, or only those of some routes.
 
     more: of the section proxy.
     """
     ports = {"primary": place.ports.proxy_primary, "replica": place.ports.proxy_replica}
     listeners = [
-        {"port": port, "route": route, "pool": "session" if route in routes else "none"}
+        {"port": port, "route": route, "pool": pool if route in routes else "none"}
         for route, port in ports.items()
     ]
     changes = {"proxy": {"listeners": listeners, **more}}

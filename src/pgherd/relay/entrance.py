@@ -33,13 +33,12 @@ from pgherd.relay.dial import HINT_REFUSED, RETRY_S_MAX, Dialled, Router, dial, 
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
 from pgherd.relay.logging_in import Entered, log_in, nonce
-from pgherd.relay.messages import Pool, Verifiers
+from pgherd.relay.messages import Verifiers
 from pgherd.relay.session import CUT_LINGER_S, LINGER_S
 from pgherd.relay.tally import Result, Tally
 from pgherd.relay.terminated import Terminated
 from pgherd.relay.transports import prepared
 from pgherd.route.choose import Bound, NoBackend, Snapshot
-from pgherd.route.poolrules import database_of
 from pgherd.wire import scram
 from pgherd.wire.answer import (
     ADMIN_SHUTDOWN,
@@ -64,10 +63,12 @@ from pgherd.wire.login import (
 )
 from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
 from pgherd.wire.renewal import Renewal, RenewalImpossible
-from pgherd.wire.shared import is_poolable
 from pgherd.wire.startup import CancelKey, ProtocolViolation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgherd.relay.pooled import Pooled
     from pgherd.relay.pools import Pools
 
 ENTRY_S_MIN = 1.0
@@ -98,6 +99,9 @@ class Gate(Router, Protocol):
     @property
     def pools(self) -> Pools:
         """Servers that are lent."""
+
+    def pooled(self) -> Iterable[Pooled]:
+        """Sessions that have one now and then."""
 
     def session_joined(self, session: Terminated) -> None:
         """A session got its server and its key."""
@@ -130,7 +134,9 @@ class Comer(Protocol):
         """The login is over. May raise Refused and RefusedByServer."""
 
 
-class _Newcomer:
+class Newcomer:
+    """A client that comes to a server of its own."""
+
     def __init__(self, gate: Gate, session: Terminated, proved: Authenticated) -> None:
         self._gate = gate
         self._session = session
@@ -155,7 +161,9 @@ async def admit(gate: Gate, session: Terminated) -> None:
     try:
         known = await _authenticate(gate, session)
         if known is not None and gate.session_named(session, known.startup):
-            await _let_in(gate, session, known)
+            from pgherd.relay.passage import let_in  # which needs all of this
+
+            await let_in(gate, session, known)
     except ProtocolViolation as why:
         gate.session_violated(session, why)
     except Refused as why:
@@ -178,24 +186,6 @@ async def admit(gate: Gate, session: Terminated) -> None:
     finally:
         if session.in_handshake:
             _give_up(session)
-
-
-def _as_servers_know(gate: Gate, proved: Authenticated) -> Authenticated:
-    """What a client proved, with what a server is to be told in place of what it said."""
-    parameters = gate.settings.pools.at_startup(proved.startup.parameters)
-    startup = msgspec.structs.replace(proved.startup, parameters=parameters)
-    return msgspec.structs.replace(proved, startup=startup)
-
-
-async def _let_in(gate: Gate, session: Terminated, known: Authenticated) -> None:
-    database = database_of(known.startup.parameters)
-    known = _as_servers_know(gate, known)
-    if session.listener.pool is Pool.TRANSACTION and is_poolable(known.startup.parameters):
-        from pgherd.relay.greeting import greet  # a proxy without pools stays lean
-
-        await greet(gate, session, known, database=database)
-    else:
-        await enter(gate, session, known, _Newcomer(gate, session, known))
 
 
 # The client

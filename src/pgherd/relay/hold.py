@@ -69,7 +69,7 @@ class Hold:
         if not _ends_here(session):
             return False
         if session.abandon():
-            self.settled(session)
+            self.forget(session)
             return True
         if not session.can_move:
             return False
@@ -80,7 +80,7 @@ class Hold:
         return True
 
     def forget(self, session: Session) -> None:
-        """A session is over."""
+        """A session is over, or has no server any more."""
         if _ends_here(session):
             self._held.discard(session)
         self.settled(session)

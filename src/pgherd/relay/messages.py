@@ -18,6 +18,7 @@ from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
 from pgherd.route.mark import ReadYourWrites
 from pgherd.route.meanings import Meanings, Names
+from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import PoolRules
 
 FRAME_BYTES_MAX = 1024 * 1024
@@ -230,7 +231,8 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     event loop's worst delay since the last report · engine: who carries new sessions' bytes ·
     hold_counts: waits that ended, by the classes of `relay.tally.HOLD_BUCKETS_S` · queries:
     what sessions whose protocol ends here asked and were answered, by route and kind · routed: of
-    route: auto, where cycles went -> `relay.tally.Routed` -> total.
+    route: auto, where cycles went -> `relay.tally.Routed` -> total · pools: of pool: transaction,
+    None where nobody has used one.
     """
 
     pid: int
@@ -255,6 +257,7 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     hold_counts: tuple[int, ...] = ()
     queries: dict[str, dict[str, int]] = {}
     routed: dict[str, dict[str, int]] = {}
+    pools: PoolCounters | None = None
 
 
 ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold | MeaningsTold

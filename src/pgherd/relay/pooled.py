@@ -298,7 +298,8 @@ class Pooled(Terminated):
         self.kept[:0] = self.guard.take()
         self.lent = self.server = self.key = self.bound = None
         if self.held:
-            self._owner.hold.settled(self)
+            self.held = False
+            self._owner.hold.forget(self)
         self._return(lent, tracker)
         if self.kept or self.client_ended:
             self.ask()
@@ -356,6 +357,7 @@ class Pooled(Terminated):
         if self.closing or self.guard.holds or tracker.is_over:
             return False
         self.lent = self.server = self.key = self.bound = self._renewal = None
+        self.held = False
         self._lender.left(self, lent)
         self.ask()
         return True

@@ -18,7 +18,7 @@ with a server that is opened to `opening`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol, assert_never
 
 import msgspec
@@ -32,9 +32,12 @@ from pgherd.relay.lent import Family, Holder, PoolServer
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.opening import NotOpened, Opener, opened
 from pgherd.relay.pausing import Pausing
+from pgherd.relay.pooltally import PoolTally
+from pgherd.relay.poolview import reported
 from pgherd.relay.shares import Shares
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
 from pgherd.route.pooling import Pool
+from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import Share
 from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
 from pgherd.telemetry.boottime import now_ms
@@ -121,6 +124,7 @@ class Pools:
         self._shunned: dict[NodeId, tuple[Instant, str]] = {}
         self._numbers = 0
         self._shares = Shares(lambda: gate.settings.pools, self.run)
+        self.tally = PoolTally()
         self.pausing = Pausing(self.lendings, self.run)
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -147,6 +151,16 @@ class Pools:
     def lendings(self) -> list[Lending]:
         """All pools, those that are over included."""
         return [*self._lendings.values(), *self._ended]
+
+    def waits(self) -> Iterator[tuple[Family, Borrower, Instant]]:
+        """Who waits for a server, and since when."""
+        for one in self._waiting.values():
+            assert one.borrower.family is not None
+            yield one.borrower.family, one.borrower, one.since
+
+    def reported(self) -> PoolCounters:
+        """For the agent."""
+        return reported(self)
 
     def configured(self) -> None:
         """The settings have changed."""
@@ -259,6 +273,7 @@ class Pools:
         assert waiting is not None
         server = lending.servers[step.server]
         server.is_lent(waiting.borrower)
+        self.tally.lent_after(now_ms() - waiting.since)
         self._gate.count(lending.bound.backend, 1)
         waiting.borrower.has(server, lending.bound)
 
@@ -347,11 +362,20 @@ class Pools:
             self._shares.make_room(lending, self._lendings.values(), now)
         self._look_again(now)
         self._end_waits(now)
-        self._lendings = {key: one for key, one in self._lendings.items() if not one.pool.is_unused}
-        self._ended = {one for one in self._ended if not one.pool.is_quiet}
+        self._forget(now)
         self._ticking = None
         if self._lendings or self._waiting or self._ended:
             self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _forget(self, now: Instant) -> None:
+        """Let pools go that nobody would miss."""
+        for key, lending in list(self._lendings.items()):
+            if lending.pool.is_unused:
+                del self._lendings[key]
+                self.tally.pool_over(lending, now)
+        for lending in [one for one in self._ended if one.pool.is_quiet]:
+            self._ended.discard(lending)
+            self.tally.pool_over(lending, now)
 
     def _end_waits(self, now: Instant) -> None:
         """Tell those that wait in vain: there is no server that could be lent to them."""

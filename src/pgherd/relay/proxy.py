@@ -66,6 +66,7 @@ from pgherd.wire.startup import (
 )
 
 if TYPE_CHECKING:
+    from pgherd.relay.pooled import Pooled
     from pgherd.relay.pools import Pools
     from pgherd.relay.terminated import Terminated
 
@@ -308,6 +309,8 @@ class Proxy:
             self.count(session.bound.backend, -1)
         if _is_terminated(session):
             counting.note(self.tally.queries, session)
+            if _is_pooled(session):
+                self.pools.tally.session_over(session)
             self._cancels.ended_here(session)
         else:
             self._cancels.ended(session)
@@ -393,6 +396,10 @@ class Proxy:
             except TimeoutError:
                 session.close(linger_s=0, flush_s=LINGER_S)
 
+    def pooled(self) -> Iterable[Pooled]:
+        """Sessions of `pool: transaction`."""
+        return [one for one in self._sessions if _is_pooled(one)]
+
     def bound_to(self) -> Iterable[Backend]:
         """The servers of open sessions."""
         return (one.bound.backend for one in self._sessions if one.bound is not None)
@@ -476,6 +483,7 @@ class Proxy:
             hold_counts=tuple(tally.hold_counts),
             queries=counting.total(tally.queries, filter(_is_terminated, self._sessions)),
             routed=tally.routed_now(),
+            pools=self._pools.reported() if self._pools is not None else None,
         )
 
     def _open_now(self) -> dict[str, dict[str, int]]:
@@ -489,6 +497,10 @@ class Proxy:
 
 def _is_terminated(session: Session) -> TypeGuard[Terminated]:
     return session.ends_here
+
+
+def _is_pooled(session: Session) -> TypeGuard[Pooled]:
+    return session.listener.pool is Pool.TRANSACTION
 
 
 def _reign(snapshot: Snapshot) -> tuple[int, str]:

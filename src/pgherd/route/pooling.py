@@ -35,6 +35,7 @@ from pgherd.route.poolsteps import (
     Refuse,
     Room,
     Seen,
+    ServerSeen,
     Step,
 )
 from pgherd.wire.answer import TOO_MANY_CONNECTIONS, Refusal
@@ -226,7 +227,7 @@ class Pool:
 
     def evict(self, now: Instant) -> list[Step]:
         """Give up the server that was idle longest, for another pool has no room."""
-        if not self._idle or len(self._servers) + len(self._opening) <= self.limits.min_size:
+        if not self._idle or self.size <= self.limits.min_size:
             return []
         return [self._end_idle(next(iter(self._idle)), "its place is needed")]
 
@@ -238,9 +239,14 @@ class Pool:
         return self._queue.items()
 
     @property
+    def size(self) -> int:
+        """How many servers it has, those on their way included."""
+        return len(self._servers) + len(self._opening)
+
+    @property
     def is_quiet(self) -> bool:
         """Whether it has no servers, and none is on its way."""
-        return not self._servers and not self._opening
+        return not self.size
 
     @property
     def is_unused(self) -> bool:
@@ -278,6 +284,13 @@ class Pool:
             refused=self._refused,
         )
 
+    def each(self) -> Iterator[ServerSeen]:
+        """Every server that is open."""
+        for number, one in self._servers.items():
+            idle_or_not = "idle" if one.idle_since is not None else "resetting"
+            state = "active" if one.client is not None else idle_or_not
+            yield ServerSeen(number, state, one.client, one.born)
+
     # How it is decided
 
     @property
@@ -305,7 +318,7 @@ class Pool:
             return "paused" if self.is_paused else "pool ended"
         if found.is_stale:
             return "reconnect"
-        if len(self._servers) + len(self._opening) > self._capacity:
+        if self.size > self._capacity:
             return "pool is smaller"
         if self._is_of_age(found, now):
             return self._of_age(now)
@@ -323,7 +336,7 @@ class Pool:
         self.is_cramped = False
         if not self._lends or now < self._retry_at:
             return
-        while (open_now := len(self._servers) + len(self._opening)) < self._capacity:
+        while (open_now := self.size) < self._capacity:
             if self._has_failed and self._opening:
                 return
             if not self._needs(open_now, now):
@@ -400,7 +413,7 @@ class Pool:
             server = next(iter(self._idle))
             since = self._servers[server].idle_since
             assert since is not None
-            count, limits = len(self._servers) + len(self._opening), self.limits
+            count, limits = self.size, self.limits
             if count > limits.size and now - since >= limits.reserve_after_ms:
                 yield self._end_idle(server, "reserve not needed")
             elif limits.idle_ms and count > limits.min_size and now - since >= limits.idle_ms:

@@ -95,14 +95,16 @@ class PoolRules(msgspec.Struct, frozen=True):
 
     def servers_of(self, user: str, database: str) -> dict[Key, int]:
         """What a server connection counts for, with the most there may be; 0 = no limit."""
-        own_user = self.users.get(user, _NONE).servers
-        own_database = self.databases.get(database, _SAME).sizes.servers
+        own = self.users.get(user, _NONE).servers
         return {
-            (Kind.USER, user): self.user_servers if own_user is None else own_user,
-            (Kind.DATABASE, database): (
-                self.database_servers if own_database is None else own_database
-            ),
+            (Kind.USER, user): self.user_servers if own is None else own,
+            (Kind.DATABASE, database): self.most_of(database),
         }
+
+    def most_of(self, database: str) -> int:
+        """Most server connections to one database; 0 = no limit."""
+        own = self.databases.get(database, _SAME).sizes.servers
+        return self.database_servers if own is None else own
 
 
 def database_of(parameters: Parameters) -> str:

@@ -83,6 +83,27 @@ class Seen(msgspec.Struct, frozen=True):
     closed: int
     refused: int
 
+    def with_another(self, other: Seen) -> Seen:
+        """Two pools as one."""
+        mine, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        both = Seen(*(one + another for one, another in zip(mine, others, strict=True)))
+        return msgspec.structs.replace(
+            both,
+            longest_wait_ms=max(self.longest_wait_ms, other.longest_wait_ms),
+            is_paused=self.is_paused and other.is_paused,
+        )
+
+
+class ServerSeen(msgspec.Struct, frozen=True):
+    """One server. state: active, idle or resetting · client: who has it · born: when it was opened
+    (BOOTTIME ms).
+    """
+
+    number: int
+    state: str
+    client: int | None
+    born: int
+
 
 class Room(Protocol):
     """Limits across pools. A place is taken for a server before it is opened."""

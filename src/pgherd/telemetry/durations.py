@@ -26,6 +26,7 @@ FAILOVER = "pgherd_failover_duration_seconds"
 SWITCHOVER = "pgherd_switchover_duration_seconds"
 HTTP_REQUEST = "pgherd_http_request_duration_seconds"
 HOLD = "pgherd_proxy_hold_seconds"
+POOL_WAIT = "pgherd_pool_wait_seconds"
 
 HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
     LOOP_LAG: ("By how much the agent's loop woke late.", (), LAG),
@@ -40,6 +41,8 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
 
 HOLD_HELP = "How long clients waited for a server, or for a hold to end."
 
+POOL_WAIT_HELP = "How long clients waited for a server connection of a pool."
+
 
 class Durations:
     """All of them."""
@@ -51,6 +54,8 @@ class Durations:
         }
         self.hold = Waits(HOLD, HOLD_HELP, limits_s=hold_limits_s)
         registry.register(self.hold)
+        self.pool = Waits(POOL_WAIT, POOL_WAIT_HELP, limits_s=hold_limits_s)
+        registry.register(self.pool)
 
     def took(self, name: str, seconds: float, **labels: str) -> None:
         """One more."""

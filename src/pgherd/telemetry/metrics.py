@@ -21,6 +21,7 @@ from prometheus_client.exposition import generate_latest
 from pgherd.model.facts import Facts, Phase
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Observation, Server
+from pgherd.route.poolreport import PoolCounters
 from pgherd.telemetry import durations
 from pgherd.telemetry.durations import Durations
 from pgherd.telemetry.nodemetrics import NODE_COUNTERS, NODE_GAUGES, Known, NodeMetrics
@@ -50,7 +51,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
     reason, clients that wait, sessions that went on at another server; who carries bytes; bytes by
     direction, queries and routed ones by (route, kind), waits that ended by class and their time
-    together."""
+    together, and what its pools do."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
@@ -63,6 +64,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     routed_total: Mapping[tuple[str, str], int] = {}
     hold_counts: tuple[int, ...] = ()
     hold_s: float = 0.0
+    pools: PoolCounters | None = None
 
 
 class ReplicaSeen(msgspec.Struct, frozen=True):
@@ -288,6 +290,9 @@ class Metrics:
         for (route, kind), count in proxy.routed_total.items():
             self._grow("pgherd_proxy_routed_total", count, route=route, kind=kind)
         self.durations.hold.follow(proxy.hold_counts, proxy.hold_s)
+        pools = proxy.pools or PoolCounters()
+        self.node.set_pools(pools)
+        self.durations.pool.follow(pools.wait_counts, pools.waited_ms / 1000)
 
     def _grow(self, name: str, count: int, **labels: str) -> None:
         """Bring a counter to what the proxy counted; one that counts less was started anew."""

@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from pgherd.model.observation import Observation
 from pgherd.model.vitals import Vitals
+from pgherd.route.poolreport import PoolCounters
 
 NODE_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_peer_up": ("Whether a node is reached from here by a channel.", ("peer", "channel")),
@@ -20,6 +21,8 @@ NODE_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_memory_size_bytes": ("Memory of this node, or of its control group.", ()),
     "pgherd_swap_used_bytes": ("Swap in use on this machine.", ()),
     "pgherd_memory_bytes": ("Resident memory of pgherd's own processes.", ("process",)),
+    "pgherd_pool_servers": ("Server connections of pools.", ("state",)),
+    "pgherd_pool_clients": ("Clients of pools that have a server or wait for one.", ("state",)),
     "pgherd_raft_members": ("Members by what they are in consensus.", ("suffrage",)),
 }
 """name -> help, labels."""
@@ -32,6 +35,10 @@ NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_postgres_wal_bytes_total": ("WAL that this node's server wrote or replayed.", ()),
     "pgherd_http_requests_total": ("Answers of the API.", ("route", "method", "code")),
     "pgherd_proxy_bytes_total": ("Bytes that the proxy carried.", ("direction",)),
+    "pgherd_pool_lent_total": ("How often a server connection was lent.", ()),
+    "pgherd_pool_refused_total": ("Clients that got none, by queue or query_wait_timeout.", ()),
+    "pgherd_pool_servers_opened_total": ("Server connections by how opening went.", ("result",)),
+    "pgherd_pool_servers_closed_total": ("Server connections of pools that ended.", ()),
     "pgherd_proxy_queries_total": ("Queries that sessions were answered.", ("route", "kind")),
     "pgherd_proxy_routed_total": (
         "With route: auto, queries by where they went and what they are (read, doubt, write),"
@@ -111,6 +118,21 @@ class NodeMetrics:
         if self._wal_end is not None and end > self._wal_end:
             self._counters["pgherd_postgres_wal_bytes_total"].inc(end - self._wal_end)
         self._wal_end = end
+
+    def set_pools(self, pools: PoolCounters) -> None:
+        """What the proxy's pools hold and did."""
+        servers, clients = (self._gauges[f"pgherd_pool_{of}"] for of in ("servers", "clients"))
+        for state in ("active", "idle", "opening", "resetting"):
+            count = sum(getattr(pool.seen, f"servers_{state}") for pool in pools.pools)
+            servers.labels(state=state).set(count)
+        for state in ("active", "waiting"):
+            count = sum(getattr(pool.seen, f"clients_{state}") for pool in pools.pools)
+            clients.labels(state=state).set(count)
+        for name, what in (("lent", "lent"), ("refused", "refused"), ("servers_closed", "closed")):
+            self._grow(f"pgherd_pool_{name}_total", pools.done.get(what, 0))
+        for result, what in (("opened", "opened"), ("failed", "not_opened")):
+            count = pools.done.get(what, 0)
+            self._grow("pgherd_pool_servers_opened_total", count, result=result)
 
     def set_members(self, suffrage: Mapping[str, int]) -> None:
         """Who is what in consensus."""

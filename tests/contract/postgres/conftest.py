@@ -198,7 +198,10 @@ class Way:
         self._path = folder / "proxy.sock"
         self._log = folder / "proxy.log"
         self.agent_cancels = True
-        self.control = ProxyControl(self._path, self.settings, self._verifiers, self._cancel)
+        self.cancel = self.cancelled
+        self.control = ProxyControl(
+            self._path, self.settings, self._verifiers, lambda asked: self.cancel(asked)
+        )
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -309,7 +312,8 @@ class Way:
         found = await read_passwords(self.server, users)
         return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
 
-    async def _cancel(self, asked: CancelAsked) -> CancelTold:
+    async def cancelled(self, asked: CancelAsked) -> CancelTold:
+        """What the agent does with a cancel."""
         if not self.agent_cancels:
             return CancelTold(asked.number, Cancelled.UNKNOWN, "not today")
         seen = await cancel_unless_waiting(self.server, asked.pid)

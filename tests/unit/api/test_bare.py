@@ -16,9 +16,12 @@ from pgherd.api.localcluster import Ran
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Handover, Tags
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Server
 from pgherd.model.upkeep import Verb, WorkState
+from pgherd.route.pooling import Pool
+from pgherd.route.poolreport import PoolCounters, PoolReport
+from pgherd.route.poolsteps import PoolLimits
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 DAY_MS = 86_400_000
@@ -96,6 +99,26 @@ def test_connections_are_of_this_node(herd, client):
     herd.proxy_seen = None
     found = client.get("/connections").json()
     assert (found["active_connections"], found["proxy_healthy"]) == (0, None)
+
+
+def test_pools_are_of_this_node(herd, client):
+    """Who has to wait comes first; a node whose proxy lends nothing has none."""
+    path = "/api/v1/proxy/pools"
+    assert client.get(path).json() == {"node": "n1", "proxy_healthy": True, "pools": []}
+    calm, busy = (Pool(PoolLimits(size=1), now=Instant(0)) for _ in range(2))
+    for client_number in (1, 2):
+        busy.want(client_number, Instant(0))
+    reports = tuple(
+        PoolReport(name, "ann", "n1", size=1, reserve=0, seen=pool.seen(Instant(10)))
+        for name, pool in (("calm", calm), ("busy", busy))
+    )
+    herd.proxy_seen = ProxySeen(healthy=True, pools=PoolCounters(reports))
+    found = client.get(path).json()["pools"]
+    assert [one["database"] for one in found] == ["busy", "calm"]
+    waits = [found[0][name] for name in ("clients_waiting", "servers_opening", "longest_wait_ms")]
+    assert waits == [2, 1, 10]
+    herd.proxy_seen = None
+    assert client.get(path).json() == {"node": "n1", "proxy_healthy": None, "pools": []}
 
 
 def test_changes_have_twins_without_a_version(herd, client):

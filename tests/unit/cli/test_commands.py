@@ -13,9 +13,12 @@ import yaml
 
 from pgherd.api.guard import ApiToken, Role
 from pgherd.ledger import commands as cmd
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import Instant, NodeId
 from pgherd.model.observation import Server
 from pgherd.model.vip import Follow, VipSeen
+from pgherd.route.pooling import Pool
+from pgherd.route.poolreport import PoolCounters, PoolReport
+from pgherd.route.poolsteps import PoolLimits
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -276,3 +279,25 @@ def test_connections_of_the_node_that_answers(served, pgherd, herd):
     assert ["n2", "1"] in [row.split() for row in told.splitlines()]
     herd.proxy_seen = None
     assert "has no proxy" in pgherd("connections", "--api-url", served.url).out
+
+
+def test_pools_of_the_node_that_answers(served, pgherd, herd):
+    """A line for each; that nobody uses one; and that there is no proxy."""
+    url = ("--api-url", served.url)
+    assert "no client uses a listener with pool: transaction" in pgherd("pools", *url).out
+    pool = Pool(PoolLimits(size=1, reserve=2), now=Instant(0))
+    pool.want(1, Instant(0))
+    pool.opened(1, 7, Instant(0))
+    pool.want(2, Instant(0))
+    report = PoolReport("shop", "ann", "n1", 1, 2, pool.seen(Instant(1500)))
+    proxy = msgspec.structs.replace(herd.proxy_seen, pools=PoolCounters((report,)))
+    herd.proxy_seen = proxy
+    rows = [row.split() for row in pgherd("pools", *url).out.splitlines()]
+    line = ["shop", "ann", "n1", "1", "1", "1.5", "s", "1", "0", "1", "+", "2", "0", "no"]
+    assert line in rows
+    found = json.loads(pgherd("pools", "-o", "json", *url).out)
+    assert found["node"] == "n1"
+    assert (found["pools"][0]["clients_waiting"], found["pools"][0]["longest_wait_ms"]) == (1, 1500)
+    assert (found["pools"][0]["lent"], found["pools"][0]["is_paused"]) == (1, False)
+    herd.proxy_seen = None
+    assert "has no proxy" in pgherd("pools", *url).out

@@ -10,14 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pgherd.model.archive import ArchiveSeen
 from pgherd.model.facts import Address, Facts, Kind, Member, Phase
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
+from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.observation import Observation, Sender, Server, ServerSeen
 from pgherd.model.promises import Promises
 from pgherd.model.slots import SlotKind, SlotSeen
 from pgherd.model.vip import Follow, VipSeen
 from pgherd.model.vitals import Memory, PeerSeen, Vitals
 from pgherd.relay.tally import HOLD_BUCKETS_S
-from pgherd.telemetry.durations import FAILOVER, HISTOGRAMS, HOLD, RAFT_APPEND
+from pgherd.route.pooling import Pool
+from pgherd.route.poolreport import PoolCounters, PoolReport
+from pgherd.route.poolsteps import PoolLimits
+from pgherd.telemetry.durations import FAILOVER, HISTOGRAMS, HOLD, POOL_WAIT, RAFT_APPEND
 from pgherd.telemetry.metrics import (
     COUNTERS,
     GAUGES,
@@ -329,11 +332,36 @@ def test_waits_at_the_proxy_are_a_histogram_that_never_falls() -> None:
     assert counted == 6
 
 
+def test_pools_are_summed_and_their_counters_never_fall() -> None:
+    """Two pools, then none; and a proxy that begins anew adds to what the last one counted."""
+    metrics = Metrics(node=N1, version="0.1.0")
+    idle = Pool(PoolLimits(size=2), now=Instant(0))
+    idle.want(1, Instant(0))
+    idle.want(2, Instant(0))
+    idle.want(3, Instant(0))
+    idle.opened(1, 7, Instant(0))
+    reports = [PoolReport("shop", user, "n1", 2, 0, idle.seen(Instant(5))) for user in "ab"]
+    waits = (3, *([0] * len(HOLD_BUCKETS_S)))
+    found: dict[str, float] = {}
+    for done, pools in (({"lent": 5, "not_opened": 1}, tuple(reports)), ({"lent": 2}, ())):
+        seen = ProxySeen(pools=PoolCounters(pools, done, wait_counts=waits, waited_ms=2500))
+        before = found
+        found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=seen))
+    states = ("active", "idle", "opening", "resetting")
+    assert [before[f"pgherd_pool_servers{{state={one}}}"] for one in states] == [2, 0, 2, 0]
+    assert before["pgherd_pool_clients{state=waiting}"] == 4
+    assert [found[f"pgherd_pool_servers{{state={one}}}"] for one in states] == [0, 0, 0, 0]
+    assert (before["pgherd_pool_lent_total"], found["pgherd_pool_lent_total"]) == (5, 7)
+    assert found["pgherd_pool_servers_opened_total{result=failed}"] == 1
+    assert found[f"{POOL_WAIT}_sum"] == 2.5
+    assert found[f"{POOL_WAIT}_bucket{{le=0.005}}"] == 3
+
+
 def test_the_page_names_every_metric_and_no_other() -> None:
     page = (Path(__file__).parents[3] / "docs" / "operate" / "metrics.md").read_text()
     told = set(re.findall(r"^\| (`pgherd_.*?) \|", page, flags=re.MULTILINE))
     named = {name for row in told for name in re.findall(r"`(pgherd_[a-z_]+)`", row)}
-    ours = {*GAUGES, *COUNTERS, *NODE_GAUGES, *NODE_COUNTERS, *HISTOGRAMS, HOLD}
+    ours = {*GAUGES, *COUNTERS, *NODE_GAUGES, *NODE_COUNTERS, *HISTOGRAMS, HOLD, POOL_WAIT}
     assert named == ours
 
 

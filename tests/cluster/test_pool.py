@@ -1,0 +1,110 @@
+"""Clients that share servers through a change of primary: real servers, pgbench, sessions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgherd.proof import layout
+from pgherd.proof.herd import LocalHerd
+
+pytestmark = [
+    pytest.mark.parametrize("stable", ["wheel-18"], indirect=True),
+    pytest.mark.xdist_group("pool"),
+]
+
+CLIENTS = 12
+SERVERS = 4
+ROUND_S = 6
+"""What a switchover and the wait for a whole herd take at most, most of the time."""
+
+
+@pytest.fixture(scope="module")
+def pooled(stable: Any) -> Iterator[LocalHerd]:
+    """A herd whose proxies lend a few servers to many clients."""
+    with LocalHerd(3, postgres_bin=stable.postgres_bin) as herd:
+        for place in herd.places.values():
+            layout.end_sessions_at_proxy(
+                place, pool="transaction", connect_timeout="30s", pools={"size": SERVERS}
+            )
+        herd.start()
+        herd.wait_stable(90)
+        yield herd
+
+
+def connect(herd: LocalHerd, node: int) -> psycopg.Connection[Any]:
+    host, port = herd.proxy_of(herd.nodes[node])
+    return psycopg.connect(
+        host=host,
+        port=port,
+        user="postgres",
+        password=herd.secrets.superuser,
+        dbname="postgres",
+        autocommit=True,
+        connect_timeout=40,
+    )
+
+
+def pgbench(herd: LocalHerd, node: int, *words: str) -> subprocess.Popen[str]:
+    host, port = herd.proxy_of(herd.nodes[node])
+    login = {
+        "PGHOST": host,
+        "PGPORT": str(port),
+        "PGUSER": "postgres",
+        "PGPASSWORD": herd.secrets.superuser,
+        "PGDATABASE": "postgres",
+    }
+    program = herd.psql().replace("psql", "pgbench")
+    return subprocess.Popen(
+        [program, "--no-vacuum", *words],
+        env={**os.environ, **login},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def switch_under_load(herd: LocalHerd, rounds: int) -> None:
+    """Nothing of what pgbench runs through two nodes fails, and a client's settings stay."""
+    herd.wait_stable(60)
+    initial = pgbench(herd, 0, "--initialize", "--quiet")
+    assert initial.wait(60) == 0, initial.communicate()[0]
+    words = ["--client", str(CLIENTS), "--jobs", str(CLIENTS), "--rate", "80"]
+    words += ["--time", str(ROUND_S * rounds), "--protocol"]
+    benches = [pgbench(herd, 0, *words, "simple"), pgbench(herd, 1, *words, "prepared")]
+    session = connect(herd, 2)
+    session.execute("SET TimeZone = 'Asia/Tokyo'")
+    ask, ports = "SELECT inet_server_port(), current_setting('TimeZone'), %s::int", set()
+    for number in range(rounds):
+        before = herd.wait_primary()
+        herd.switchover()
+        herd.wait_primary(other_than=before)
+        port, zone, same = session.execute(ask, (number,), prepare=True).fetchone() or ()
+        assert (zone, same) == ("Asia/Tokyo", number)
+        ports.add(port)
+        herd.wait_stable(60)
+    assert len(ports) > 1, "it went along"
+    for bench in benches:
+        said, _ = bench.communicate(timeout=ROUND_S * rounds + 60)
+        assert bench.returncode == 0, said
+        assert "number of failed transactions: 0 " in said, said
+        assert "error" not in said, said
+    count = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    row = session.execute(f"{count} AND usename = 'postgres' AND query ~ 'pgbench'").fetchone()
+    assert row is not None
+    assert row[0] <= SERVERS * len(herd.nodes)
+    session.close()
+
+
+def test_switchovers_fail_no_transaction_of_a_pool(pooled: LocalHerd) -> None:
+    switch_under_load(pooled, 2)
+
+
+@pytest.mark.full
+def test_twenty_switchovers_fail_no_transaction_of_a_pool(pooled: LocalHerd) -> None:
+    switch_under_load(pooled, 20)
