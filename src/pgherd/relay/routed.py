@@ -320,7 +320,7 @@ class RoutedSession(Pooled):
             return
         match trial.feed(data):
             case Outcome.TAKEN:
-                self._trial, self._losses, self.avoid = None, 0, ()
+                self._trial = None
                 self._heard(bytes(trial.heard))
             case Outcome.AGAIN:
                 self._refused(trial)
@@ -345,21 +345,22 @@ class RoutedSession(Pooled):
         self._trial = None
         tracker.hear(bytes(trial.heard))
         _give_names_back(tracker, cycle)
-        if trial.sqlstate in REFUSED:
+        is_refused = trial.sqlstate in REFUSED
+        if is_refused:
             self._home.learnt.refused(self._seen, self.database)
         self._home.tally.route(bound, Routed.REPEATED)
         self.kept[:0] = trial.said
         why = f"{bound.backend.name} refused it ({trial.sqlstate})"
-        self._to_primary(Kind.DOUBT, why)
+        self._to_primary(Kind.DOUBT if is_refused else Kind.READ, why)
 
     def _to_primary(self, kind: Kind, why: str) -> None:
         """What is kept is for the primary, whatever it is."""
         self._decision = None
-        self._forced = Decision(Route.PRIMARY, kind, why, changes=kind is not Kind.READ)
+        self._forced = Decision(Route.PRIMARY, kind, why)
         self.give_back()
 
     def give_back(self) -> None:
-        self._passing, self._trial = False, None
+        self._passing, self._trial, self._losses, self.avoid = False, None, 0, ()
         super().give_back()
 
     # How far servers are

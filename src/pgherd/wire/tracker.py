@@ -38,7 +38,7 @@ PREPARED_BYTES_MAX = 1024 * 1024
 """Of all statements of one session that are kept to be prepared anew."""
 
 OPENS_CYCLE = frozenset(b"QSF")
-_OUTSIDE = frozenset(b"PBEDCH")
+_OUTSIDE = frozenset(b"PBEDC")
 _TEXTS = frozenset(b"QP")
 _BULK = frozenset(b"d")
 _NOT_READ = frozenset(b"DdTt2nsA")
