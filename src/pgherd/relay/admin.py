@@ -3,8 +3,8 @@
 Theory of operation. It is no server: whoever connects to it through a listener with
 `pool: transaction` proves itself like everybody, and is let in if the operator names it. Statements
 of the simple protocol are answered one by one, as long as the session lasts; rights are looked up
-at each. A PAUSE answers when the last server has ended: until then it says whom it waits for, and
-goes on being in force if its client leaves. See docs/adr/0064-pools-seen-and-stopped.md.
+at each. A PAUSE answers when the last server has ended, and stays in force if its client cancels it
+or leaves. See docs/adr/0064-pools-seen-and-stopped.md.
 
 Owns the exchange. Leaves the words to `route.orders`, what is shown to `poolview`, and what is done
 to `pausing`.
@@ -30,13 +30,13 @@ from pgherd.wire.table import EMPTY, READY, completed, notice, table
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pgherd.relay.terminated import Terminated
+    from pgherd.relay.pooled import Pooled
 
 STATEMENT_BYTES_MAX = 8192
 LOOK_S = 0.1
 """How often a PAUSE looks whether servers are left."""
 
-_NOT_ALLOWED, _NOT_SUPPORTED = "42501", "0A000"
+_NOT_ALLOWED, _NOT_SUPPORTED, _CANCELLED = "42501", "0A000", "57014"
 _QUERY, _SYNC, _TERMINATE = ord("Q"), ord("S"), ord("X")
 _EXTENDED = frozenset(b"PBDECF")
 _TOLD = {
@@ -50,7 +50,7 @@ _TOLD = {
 }
 
 
-async def administer(gate: Gate, session: Terminated, proved: Authenticated) -> None:
+async def administer(gate: Gate, session: Pooled, proved: Authenticated) -> None:
     """Answer a client of the database `pgherd` until it leaves. Raises Refused."""
     user = dict(proved.startup.parameters)["user"]
     rules = gate.settings.pools
@@ -72,11 +72,13 @@ async def administer(gate: Gate, session: Terminated, proved: Authenticated) -> 
 class Talk:
     """One client's."""
 
-    def __init__(self, gate: Gate, session: Terminated, user: str) -> None:
+    def __init__(self, gate: Gate, session: Pooled, user: str) -> None:
         self._gate = gate
         self._session = session
         self._user = user
         self._frames = Frames(skip=b"H", keep=b"Q", keep_bytes=STATEMENT_BYTES_MAX)
+        self._cancelled = asyncio.Event()
+        session.on_cancel = self._cancelled.set
         self._skips = False  # what belongs to an extended query that was refused
 
     async def run(self) -> None:
@@ -130,7 +132,7 @@ class Talk:
         match order.verb:
             case Verb.PAUSE:
                 pausing.pause(order.database, who=who)
-                await self._wait_for_quiet(order.database)
+                refusal = await self._wait_for_quiet(order.database)
             case Verb.RESUME:
                 refusal = pausing.resume(order.database, who=who)
             case Verb.RECONNECT:
@@ -140,15 +142,23 @@ class Talk:
             return
         self._session.say(completed(order.verb.upper()))
 
-    async def _wait_for_quiet(self, database: str) -> None:
+    async def _wait_for_quiet(self, database: str) -> Refusal | None:
         """Until no server is left, or somebody has ended the pause."""
         pausing = self._gate.pools.pausing
         left = sum(lending.pool.size for lending in pausing.of(database))
         if left:
             text = f"{left} server connections are in use: SHOW SERVERS. The pause is in force"
             self._session.say(notice(f"{text}, whether you wait for them or not."))
-        while pausing.is_paused(database) and not pausing.is_quiet(database):  # noqa: ASYNC110 -- its session's end cancels it, and nothing else is woken by servers that end
-            await asyncio.sleep(LOOK_S)
+        self._cancelled.clear()
+        while pausing.is_paused(database) and not pausing.is_quiet(database):
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._cancelled.wait()
+            except TimeoutError:
+                continue
+            text = "pgherd: not waited for any longer; the pause is in force"
+            return Refusal(_CANCELLED, text, "RESUME ends it, SHOW SERVERS says who holds it up.")
+        return None
 
     def _views(self) -> Views:
         gate = self._gate

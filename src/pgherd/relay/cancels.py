@@ -79,7 +79,9 @@ class Cancels:
     async def _cancel(self, session: Session, key: CancelKey) -> None:
         own = self._own_keys.get(key)
         try:
-            if own is not None:
+            if own is not None and own.cancel_waiting():
+                pass  # no server has heard of it
+            elif own is not None:
                 with own.aimed_at() as server:
                     has_arrived = await self._proxy.waits.cancel(own)
                     if server is not None and not has_arrived:

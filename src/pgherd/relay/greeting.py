@@ -17,20 +17,19 @@ import asyncio
 from pgherd.model.ids import NodeId
 from pgherd.relay.entrance import Gate, Refused, own_key
 from pgherd.relay.lent import Family, PoolServer
-from pgherd.relay.pooled import Pooled
+from pgherd.relay.pooled import READY, Pooled
 from pgherd.relay.tally import Result
 from pgherd.relay.terminated import Terminated
-from pgherd.route.choose import Bound, Route
+from pgherd.route.choose import Bound, NoBackend, Route
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal
 from pgherd.wire.guard import Guard, startup_refusal
+from pgherd.wire.lane import TEXT_BYTES_MAX
 from pgherd.wire.login import Authenticated, authentication, key_data
 from pgherd.wire.lowering import HIDING, MESSAGES, asked_at_startup, made_loud
 from pgherd.wire.query import ServerError
 from pgherd.wire.renewal import Renewal, RenewalImpossible, status
 from pgherd.wire.shared import common, wishes
 from pgherd.wire.startup import ProtocolViolation
-
-_READY = b"Z\x00\x00\x00\x05I"
 
 
 class _Asker:
@@ -82,7 +81,7 @@ class _Asker:
 
     def server_lost(self) -> None:
         """It left in the middle."""
-        self._server = None
+        self.give_up()
         self._fail(Refusal(ADMIN_SHUTDOWN, "pgherd: the server left", "Connect again."))
 
     def refuse(self, refusal: Refusal) -> None:
@@ -125,10 +124,13 @@ async def greet(gate: Gate, session: Terminated, proved: Authenticated, *, datab
         raise Refused(refusal, Result.DENIED)
     if asked.get(MESSAGES) in HIDING:
         parameters = made_loud(parameters)
+    choice = gate.choose(session.listener, ())
+    if isinstance(choice, NoBackend) and choice.final:
+        raise Refused(Refusal(choice.sqlstate, f"pgherd: {choice.message}"))
     user = dict(parameters)["user"]
     session.family = Family(user, database, common(parameters), session.by_socket)
     session.number = gate.pools.number()
-    gate.pools.proved(user, proved.keys)
+    gate.pools.proved(user, proved.keys, session.stored)
     wished = wishes(parameters)
     kind = session.family, session.listener.route is not Route.REPLICA
     settings = gate.pools.greetings.get(kind, wished)
@@ -138,10 +140,10 @@ async def greet(gate: Gate, session: Terminated, proved: Authenticated, *, datab
     session.own_key = own_key(proved.startup.minor)
     gate.tally.note(session.listener, Result.OPENED)
     gate.session_joined(session)
-    session.guard = Guard(has_floor=gate.settings.sync_floor, is_whole=True)
+    session.guard = Guard(has_floor=gate.settings.sync_floor, whole_bytes=TEXT_BYTES_MAX)
     told = b"".join(status(name, value) for name, value in settings.items())
     session.begin(
-        settings, wished=wished, begin=authentication(0) + told + key_data(session.own_key) + _READY
+        settings, wished=wished, begin=authentication(0) + told + key_data(session.own_key) + READY
     )
 
 

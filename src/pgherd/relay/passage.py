@@ -23,7 +23,9 @@ async def let_in(gate: Gate, session: Terminated, proved: Authenticated) -> None
     lends = session.listener.pool is Pool.TRANSACTION
     if lends and database == ADMIN_DATABASE:
         from pgherd.relay.admin import administer  # few come to look
+        from pgherd.relay.pooled import Pooled
 
+        assert isinstance(session, Pooled)
         await administer(gate, session, proved)
         return
     proved = _as_servers_know(gate, proved)

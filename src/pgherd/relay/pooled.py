@@ -17,7 +17,7 @@ Owns one client's turns. Leaves the choice of a server to `pools`, and the serve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from pgherd.model.ids import NodeId
@@ -27,16 +27,18 @@ from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
 from pgherd.relay.terminated import Terminated, TerminatedClient, TerminatedHost
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound, Route
-from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal
-from pgherd.wire.lane import Lane, Moments
+from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
+from pgherd.wire.lane import TEXT_BYTES_MAX, Lane, Moments
 from pgherd.wire.query import HEADER_BYTES, TERMINATE
 from pgherd.wire.renewal import Renewal, RenewalImpossible
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import STATEMENT_BYTES_MAX, Tracker
+from pgherd.wire.tracker import OPENS_CYCLE, Tracker
 
 _NEEDLESS = frozenset(b"Hcdf")
 """Flush and what belongs to no COPY: PostgreSQL answers nothing to them either."""
 
+READY = b"Z\x00\x00\x00\x05I"
+_CANCELLED = Refusal("57014", "canceling statement due to user request")
 _HINT_LOST = "Connect again."
 
 
@@ -83,6 +85,8 @@ class Pooled(Terminated):
         "is_waiting",
         "lent",
         "number",
+        "on_cancel",
+        "stored",
     )
 
     def __init__(self, host: TerminatedHost, lender: Lender, listener: ListenerSettings) -> None:
@@ -93,6 +97,10 @@ class Pooled(Terminated):
         self.is_waiting = False
         self.is_full = False
         self.number = 0
+        self.on_cancel: Callable[[], None] | None = None
+        """What a cancel does in a session that has no servers (`admin`)."""
+        self.stored = ""
+        """What its password was checked with."""
         self.family: Family | None = None
         self.aim: Route = listener.route
         self.avoid: Collection[NodeId] = ()
@@ -130,7 +138,21 @@ class Pooled(Terminated):
         return super().can_move and not self.is_lending
 
     def verified(self, user: str, stored: str) -> None:
+        self.stored = stored
         self._lender.verified(user, stored)
+
+    def cancel_waiting(self) -> bool:
+        if self.on_cancel is not None:
+            self.on_cancel()
+            return True
+        if not self.is_waiting:
+            return False
+        if length := _cycle_bytes(self.kept):
+            del self.kept[:length]
+            self._leave()
+            self.say(error_response(_CANCELLED, severity="ERROR") + READY)
+            self.ask()
+        return True
 
     @contextlib.contextmanager
     def aimed_at(self) -> Iterator[PoolServer | None]:
@@ -417,7 +439,20 @@ def _message_bytes(kept: bytearray) -> int:
     return 1 + int.from_bytes(kept[1:HEADER_BYTES], "big")
 
 
+def _cycle_bytes(kept: bytearray) -> int:
+    """How much of it is up to what is answered by the first ReadyForQuery; 0: that is not there."""
+    at, end = 0, len(kept)
+    while end - at >= HEADER_BYTES:
+        kind, after = kept[at], at + 1 + int.from_bytes(kept[at + 1 : at + HEADER_BYTES], "big")
+        if after > end or after <= at + 1:
+            break
+        if kind in OPENS_CYCLE:
+            return after
+        at = after
+    return 0
+
+
 def _is_enough(kept: bytearray) -> bool:
     """Whether there is a whole message, or more than is kept of one."""
     length = _message_bytes(kept)
-    return bool(length) and (len(kept) >= length or len(kept) > STATEMENT_BYTES_MAX)
+    return bool(length) and (len(kept) >= length or len(kept) > TEXT_BYTES_MAX)

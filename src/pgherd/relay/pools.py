@@ -27,7 +27,6 @@ from pgherd.model.ids import Instant, NodeId
 from pgherd.relay.dial import HINT_REFUSED
 from pgherd.relay.entrance import Gate
 from pgherd.relay.greetings import Greetings
-from pgherd.relay.journal import say
 from pgherd.relay.lent import Family, Holder, PoolServer
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.opening import NotOpened, Opener, opened
@@ -47,7 +46,9 @@ from pgherd.wire.login import Authenticated
 from pgherd.wire.scram import Keys
 from pgherd.wire.startup import StartupMessage
 
-TICK_S = 0.1
+TICK_S, TICK_IDLE_S = 0.1, 1.0
+"""How often time is looked at while somebody waits, and otherwise."""
+
 SHUN_MS = 500
 """How long a server that took no session is passed over."""
 
@@ -120,7 +121,6 @@ class Pools:
         self._ended: set[Lending] = set()
         self._waiting: dict[int, _Waiting] = {}
         self._keys: dict[str, tuple[Keys, str]] = {}
-        self._verifiers: dict[str, str] = {}
         self._shunned: dict[NodeId, tuple[Instant, str]] = {}
         self._numbers = 0
         self._shares = Shares(lambda: gate.settings.pools, self.run)
@@ -136,15 +136,14 @@ class Pools:
         return self._numbers
 
     def verified(self, user: str, stored: str) -> None:
-        """What the role's password is checked with now."""
+        """What the role's password is checked with now; keys of another one open nothing more."""
         known = self._keys.get(user)
         if known is not None and known[1] != stored:
             del self._keys[user]
-        self._verifiers[user] = stored
 
-    def proved(self, user: str, keys: Keys) -> None:
-        """A client has shown that it knows the password."""
-        self._keys[user] = keys, self._verifiers.pop(user, "")
+    def proved(self, user: str, keys: Keys, stored: str) -> None:
+        """A client has shown that it knows the password that is checked with this."""
+        self._keys[user] = keys, stored
 
     # What operators want
 
@@ -174,8 +173,8 @@ class Pools:
         waiting = self._waiting[borrower.number] = _Waiting(borrower, now, now)
         self._gate.tally.held += 1
         self._route(waiting, now)
-        if self._ticking is None:
-            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if borrower.number in self._waiting or self._ticking is None:
+            self._tick_in(TICK_S)
 
     def leave(self, borrower: Borrower) -> None:
         """It wants none any more."""
@@ -211,7 +210,8 @@ class Pools:
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             self._gate.tally.held -= 1
-            self._gate.tally.waited((now_ms() - waiting.since) / 1000)
+            if (waited_ms := now_ms() - waiting.since) > 0:
+                self._gate.tally.waited(waited_ms / 1000)
         return waiting
 
     # Where they go
@@ -364,8 +364,18 @@ class Pools:
         self._end_waits(now)
         self._forget(now)
         self._ticking = None
-        if self._lendings or self._waiting or self._ended:
-            self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if self._waiting:
+            self._tick_in(TICK_S)
+        elif self._lendings or self._ended:
+            self._tick_in(TICK_IDLE_S)
+
+    def _tick_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._ticking is not None:
+            if self._ticking.when() <= loop.time() + seconds:
+                return
+            self._ticking.cancel()
+        self._ticking = loop.call_later(seconds, self._tick)
 
     def _forget(self, now: Instant) -> None:
         """Let pools go that nobody would miss."""
@@ -407,15 +417,6 @@ class Pools:
         assert family is not None
         limit = self._gate.settings.pools.limits_of(family.user, family.database).wait_ms
         return bool(limit) and waiting.at is None and now - waiting.since >= limit
-
-    def close(self) -> None:
-        """End every server that nobody has: this proxy leaves."""
-        now = now_ms()
-        for lending in self._lendings.values():
-            self._ended.add(lending)
-            self.run(lending, lending.pool.end(now))
-        self._lendings.clear()
-        say("pools.closed")
 
 
 def _is_over(bound: Bound, snapshot: Snapshot) -> bool:

@@ -24,6 +24,11 @@ QUERIES = "queries"
 COUNTED = (LENT, WAITED_MS, REFUSED, OPENED, NOT_OPENED, CLOSED)
 
 
+NAMES_MAX = 1000
+OTHERS = "(others)"
+"""What is counted of databases beyond so many, for a client may name whatever it likes."""
+
+
 class PoolTally:
     """See the module's text. wait_counts: waits that ended with a server, by class."""
 
@@ -39,11 +44,18 @@ class PoolTally:
 
     def pool_over(self, lending: Lending, now: Instant) -> None:
         """A pool is no more."""
-        _add(self._over, lending, now)
+        _add(self._counts(lending.family.database), lending, now)
 
     def session_over(self, session: Pooled) -> None:
         """A client has left."""
-        _add_queries(self._over, session)
+        if session.family is not None:
+            _add_queries(self._counts(session.family.database), session)
+
+    def _counts(self, database: str) -> Counter[str]:
+        """Of a database, or of all others once there are too many."""
+        if database not in self._over and len(self._over) >= NAMES_MAX:
+            database = OTHERS
+        return self._over.setdefault(database, Counter())
 
     def by_database(
         self, lendings: Iterable[Lending], sessions: Iterable[Pooled], now: Instant
@@ -51,20 +63,19 @@ class PoolTally:
         """The sums, with these that there are now."""
         found = {name: Counter(counts) for name, counts in self._over.items()}
         for lending in lendings:
-            _add(found, lending, now)
+            _add(found.setdefault(lending.family.database, Counter()), lending, now)
         for session in sessions:
-            _add_queries(found, session)
+            if session.family is not None:
+                _add_queries(found.setdefault(session.family.database, Counter()), session)
         return found
 
 
-def _add(found: dict[str, Counter[str]], lending: Lending, now: Instant) -> None:
+def _add(counts: Counter[str], lending: Lending, now: Instant) -> None:
     seen = lending.pool.seen(now)
-    counts = found.setdefault(lending.family.database, Counter())
     for name in COUNTED:
         counts[name] += getattr(seen, name)
 
 
-def _add_queries(found: dict[str, Counter[str]], session: Pooled) -> None:
-    if session.family is not None and session.tracker is not None:
-        counts = found.setdefault(session.family.database, Counter())
+def _add_queries(counts: Counter[str], session: Pooled) -> None:
+    if session.tracker is not None:
         counts[QUERIES] += sum(session.tracker.answered)

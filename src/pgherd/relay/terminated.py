@@ -200,6 +200,10 @@ class Terminated(Session):
         """While a cancel is on its way to its server; the server, if others may get it."""
         yield None
 
+    def cancel_waiting(self) -> bool:
+        """Answer what waits for a server as PostgreSQL answers a cancelled statement."""
+        return False
+
     def abandon(self) -> bool:
         """Part with its server, if another one does as well at once."""
         return False

@@ -165,23 +165,10 @@ class Pool:
     # What time and operators do
 
     def tick(self, now: Instant) -> list[Step]:
-        """What is due by now: to be called at `due` or later, and when there is room again."""
+        """What is due by now: to be called all the time, and when there is room again."""
         steps = [*self._late(now), *self._ended_of_age(now), *self._ended_idle(now)]
         steps += self._fill(now)
         return steps
-
-    def due(self, now: Instant) -> Instant:
-        """When something is to be done at the latest, if nothing else happens: at most in 1 s."""
-        moments = [now + 1_000]
-        if self._queue:
-            first = next(iter(self._queue.values()))
-            if self.limits.wait_ms:
-                moments.append(first + self.limits.wait_ms)
-            if first + self.limits.reserve_after_ms > now:
-                moments.append(first + self.limits.reserve_after_ms)
-            if self._retry_at > now:
-                moments.append(self._retry_at)
-        return Instant(max(now, min(moments)))
 
     def pause(self, now: Instant) -> list[Step]:
         """Lend nothing, and end every server as soon as nobody has it."""

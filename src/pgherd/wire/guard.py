@@ -42,14 +42,16 @@ _HINT_SEEN = "Write the value out: the proxy has to see it."
 
 class Guard:
     """One client's statements. has_floor: whether synchronous_commit must not be lowered ·
-    is_whole: every message but COPY data passes once it is whole, or its names at least.
+    whole_bytes: every message up to this length but COPY data passes once it is whole, a longer one
+    once its names are there; 0: only those that are read.
     """
 
-    __slots__ = ("_has_floor", "_held", "_is_whole", "_left")
+    __slots__ = ("_has_floor", "_held", "_left", "_most", "_whole_bytes")
 
-    def __init__(self, *, has_floor: bool, is_whole: bool = False) -> None:
+    def __init__(self, *, has_floor: bool, whole_bytes: int = 0) -> None:
         self._has_floor = has_floor
-        self._is_whole = is_whole
+        self._whole_bytes = whole_bytes
+        self._most = whole_bytes or STATEMENT_BYTES_MAX
         self._held = b""  # the beginning of a message that is not whole
         self._left = 0  # bytes of one that passes unread
 
@@ -82,7 +84,7 @@ class Guard:
             if not 4 <= length <= LENGTH_MAX:
                 raise ProtocolViolation(f"a message of {length} bytes")
             after = at + 1 + length
-            is_read = data[at] in _READ and length <= STATEMENT_BYTES_MAX
+            is_read = data[at] in _READ and length <= self._most
             if after > end and (is_read or self._waits(data[at], length, end - at)):
                 break
             if after > end:
@@ -98,9 +100,9 @@ class Guard:
         return b"".join((*passed, data[begun:at]))
 
     def _waits(self, kind: int, length: int, there: int) -> bool:
-        if not self._is_whole or kind == _COPY_DATA:
+        if not self._whole_bytes or kind == _COPY_DATA:
             return False
-        return length <= STATEMENT_BYTES_MAX or there < NAMES_BYTES
+        return length <= self._whole_bytes or there < NAMES_BYTES
 
     def _instead(self, data: bytes, at: int, after: int) -> bytes | None:
         """What to send in place of a message; None: it is fine."""

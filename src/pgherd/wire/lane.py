@@ -33,7 +33,10 @@ from pgherd.wire.query import HEADER_BYTES, SYNC
 from pgherd.wire.renewal import status
 from pgherd.wire.shelf import NOBODYS, PREFIX, Named, Shelf, Statement, salt_of, statement
 from pgherd.wire.startup import ProtocolViolation
-from pgherd.wire.tracker import SERVER_BYTES_MAX, STATEMENT_BYTES_MAX, Tracker
+from pgherd.wire.tracker import SERVER_BYTES_MAX, Tracker
+
+TEXT_BYTES_MAX = 1024 * 1024
+"""A longer statement cannot be prepared on another server, and is taken for unclean."""
 
 NAMES_MAX = 5000
 NAMES_BYTES_MAX = 16 * 1024 * 1024
@@ -134,7 +137,7 @@ class Lane(Tracker):
     # The client's half
 
     def speak(self, data: bytes) -> bytes:
-        """Take bytes of the client, as `Guard` with `is_whole` has them; what the server gets.
+        """Take bytes of the client, as `Guard` with `whole_bytes` has them; what the server gets.
 
         Raises ProtocolViolation.
         """
@@ -148,7 +151,7 @@ class Lane(Tracker):
                 raise ProtocolViolation(f"a message of {length} bytes")
             start, after = at + HEADER_BYTES, at + 1 + length
             if kind != _DATA:
-                body = data[start : min(after, start + STATEMENT_BYTES_MAX)]
+                body = data[start : min(after, start + TEXT_BYTES_MAX)]
                 other = self._said(kind, body, length - 4)
                 if other is not None:
                     passed += [data[begun:at], other[0]]
@@ -232,12 +235,12 @@ class Lane(Tracker):
 
     def _parses_deallocate(self, gone: bytes, rest: bytes, cycle: int) -> Instead:
         """DEALLOCATE in a batch: it takes away a statement that is made for it."""
+        known, moment = self._names[gone], self._moments.now
         self._drop(gone)
-        self._drop(b"")
-        self._shelf.unnamed = 0
+        self._await(cycle, b"", partial(self._names.setdefault, gone, known))
         self._await(cycle, b"")
-        self._await(cycle, b"")
-        self._await(cycle, None)
+        self._call(b"", Statement(b"", None), moment, cycle)
+        self._shelf.unnamed = moment
         made = message(b"C", b"S" + _GONE + b"\0") + message(b"P", _GONE + b"\0\0\0\0")
         text = message(b"P", b"\0DEALLOCATE " + _GONE + b"\0\0\0")
         return made + text, 1 + len(rest)
@@ -265,7 +268,7 @@ class Lane(Tracker):
             if shelf.unnamed == known.moment or found.rest is None:
                 return b""
             shelf.unnamed = known.moment
-            self._await(cycle, b"", shelf.clear_unnamed)
+            self._await(cycle, b"", shelf.doubt_unnamed)
             return message(b"P", b"\0" + found.rest)
         if shelf.has(found.name, known.moment) or found.rest is None:
             return b""
@@ -298,7 +301,7 @@ class Lane(Tracker):
             if name:
                 shelf.doubt(found.name)
             else:
-                shelf.unnamed = 0
+                shelf.doubt_unnamed()
 
         self._await(cycle, None, undo)
 
@@ -313,6 +316,7 @@ class Lane(Tracker):
         self._drop(name)
         if not name:
             self._shelf.unnamed = 0
+            self._awaited[-1] = (cycle, None, self._shelf.doubt_unnamed)
             return None
         self._awaited[-1] = (cycle, None, partial(self._names.setdefault, name, known))
         return message(b"C", b"S" + NOBODYS + b"\0"), len(body)

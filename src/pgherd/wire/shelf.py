@@ -85,11 +85,11 @@ class Shelf:
     def doubt_all(self) -> None:
         """Somebody may have closed all of them."""
         self._moments = dict.fromkeys(self._moments, DOUBTFUL)
-        self.unnamed = 0
+        self.unnamed = DOUBTFUL
 
-    def clear_unnamed(self) -> None:
-        """There is no statement without a name, as far as that is known."""
-        self.unnamed = 0
+    def doubt_unnamed(self) -> None:
+        """Nobody knows which statement has no name, or whether one has none."""
+        self.unnamed = DOUBTFUL
 
     def overdue(self) -> bytes | None:
         """Take off what was not used for longest, if there are too many; it is to be closed."""

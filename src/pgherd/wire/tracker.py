@@ -73,10 +73,12 @@ _MARKS = re.compile(
 )
 """What a statement keeps beyond its transaction, in small letters."""
 
-_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(?!transaction\b)(\w+)")
+_SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(\w+)")
 _DEALLOCATES = re.compile(rb'\bdeallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
 _ALIASES = {"names": "client_encoding", "time": "timezone"}
-_LOCAL = "local"
+_LOCAL = {"local", "transaction"}
+"""What stands where else a name does: it ends with the transaction."""
+
 _NOT_SET_AGAIN = {"session_authorization"}
 _COUNT = re.compile(r"[ \d]+$")
 
@@ -277,7 +279,7 @@ class Tracker:
             self._parse(name, body if frame.is_whole else None, cycle)
             body = text
         if not frame.is_whole:
-            self._blame(f"a statement of more than {STATEMENT_BYTES_MAX} bytes", cycle)
+            self._blame(f"a statement of more than {len(body)} bytes", cycle)
             return
         lower = body.lower()
         if (
@@ -399,7 +401,7 @@ class Tracker:
             self._blame("an answer to nothing", self._done)
 
     def _judge_sets(self, names: list[str]) -> None:
-        tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | {_LOCAL}
+        tracked = {name.lower() for name in self.settings} - _NOT_SET_AGAIN | _LOCAL
         unknown = [name for name in names if _ALIASES.get(name, name) not in tracked]
         if unknown or len(names) != self._sets:
             self._blame(f"SET {unknown[0]}" if unknown else "SET", self._done)

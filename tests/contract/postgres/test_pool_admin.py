@@ -90,6 +90,15 @@ def test_what_is_shown_is_what_is_there(lab, play, way, wait_until):
             return (await desk.pool())["cl_waiting"] == 1
 
         await desk.until("one waits", waits)
+
+        # The agent hears the same.
+        def waits_there(seen) -> bool:
+            pools = seen.pools.pools if seen.pools is not None else ()
+            return [(one.user, one.server, one.seen.clients_waiting) for one in pools] == [
+                ("ann", "a", 1)
+            ]
+
+        await desk.it.counted("the agent hears of it", waits_there)
         pool = await desk.pool()
         assert (pool["database"], pool["pool_mode"]) == ("shop", "transaction")
         counted = [pool[name] for name in ("cl_active", "sv_active", "sv_idle", "sv_login")]
@@ -167,6 +176,12 @@ def test_pause_empties_the_server_and_resume_fills_it(lab, play, way, wait_until
             assert not pausing.done()
             before = await pid(one)
             assert await desk.pids() == [before]
+            # Who does not want to wait for that is let go, and the pause is in force all the same.
+            await boss.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled, match="the pause is in force"):
+                await pausing
+            assert await is_paused()
+            pausing = asyncio.create_task(boss.execute("PAUSE shop"))
             await one.execute("COMMIT")
             assert (await pausing).statusmessage == "PAUSE"
             assert "in use" in heard[0]

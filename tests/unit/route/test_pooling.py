@@ -148,7 +148,6 @@ def test_who_waits_too_long_is_refused_in_order() -> None:
     pool = pool_of(PoolLimits(size=1, wait_ms=1000), 7)
     for client in (1, 2, 3):
         pool.want(client, at(client * 100))
-    assert pool.due(at(300)) == 1200
     assert told(pool.tick(at(1199))) == ""
     assert told(pool.tick(at(1200))) == "refuse 2 53300"
     assert told(pool.tick(at(1300))) == "refuse 3 53300"
@@ -160,7 +159,6 @@ def test_the_reserve_is_for_those_that_waited_long_and_goes_when_it_is_not_neede
     pool = pool_of(limits, 7)
     for client in (1, 2, 3):
         pool.want(client, at(client))
-    assert pool.due(at(3)) == 1002
     assert told(pool.tick(at(1001))) == ""
     assert told(pool.tick(at(1002))) == "open 2"
     assert told(pool.tick(at(1003))) == "open 3"
@@ -232,7 +230,6 @@ def test_after_a_failure_servers_are_tried_one_at_a_time_until_one_opens() -> No
     for ticket in (1, 2, 3):
         assert told(pool.not_opened(ticket, at(10))) == ""
     assert told(pool.tick(at(10))) == ""
-    assert pool.due(at(11)) == 10 + RETRY_MS
     assert told(pool.tick(at(10 + RETRY_MS))) == "open 4"
     assert told(pool.tick(at(11 + RETRY_MS))) == ""
     assert told(pool.opened(4, 7, at(600))) == "lend 7>1"
@@ -503,7 +500,6 @@ class Walk:
         assert servers == self.places - self.room.free
         assert not (self.queue and self.idle) or self.pool.is_paused, "waits beside an idle server"
         assert not (self.pool.is_paused and self.idle), "idle in a pause"
-        assert self.pool.due(now) >= now
 
     def finish(self) -> None:
         """Everybody is served, and a pause ends every server."""
