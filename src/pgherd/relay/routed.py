@@ -265,7 +265,11 @@ class RoutedSession(Pooled):
             self._part()
             self.close(linger_s=0, flush_s=LINGER_S)
             return
-        if not self.kept or (self.held and not tracker.goes_on):
+        if self.held and not tracker.goes_on:
+            if tracker.is_idle and tracker.is_clean:
+                self.give_back()
+            return
+        if not self.kept:
             return
         if not tracker.is_busy and self._answers_here(tracker):
             return
