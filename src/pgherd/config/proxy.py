@@ -52,7 +52,7 @@ class Listener(Section):
     fallback: Annotated[
         Literal["primary", "none"] | None,
         Key(
-            "Of route: replica, when no replica can take a connection: primary, as unless said, or"
+            "Of route: replica and auto, when no replica can take a read: primary, as unless said, or"
             " none: it is refused after proxy.connect_timeout.",
             LIVE,
         ),

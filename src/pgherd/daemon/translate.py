@@ -91,7 +91,7 @@ def address(settings: Settings) -> Address:
         raft_port=settings.raft.port,
         postgres_port=settings.postgresql.port if settings.has_server else 0,
         api_port=settings.api.port,
-        proxy_primary_port=ports.get("primary", 0),
+        proxy_primary_port=ports.get("primary", ports.get("auto", 0)),
         proxy_replica_port=ports.get("replica", 0),
         postgres_host=own.advertised("postgresql"),
         api_host=own.advertised("api"),

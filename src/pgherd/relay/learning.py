@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pgherd.relay.journal import say
 from pgherd.relay.messages import MeaningsAsked, MeaningsTold
-from pgherd.route.classifier import Classifier, Seen
-from pgherd.route.statement import Verdict
 from pgherd.telemetry.boottime import now_ms
+
+if TYPE_CHECKING:
+    from pgherd.route.classifier import Classifier, Seen
+    from pgherd.route.statement import Verdict
 
 SECRET_BYTES = 16
 QUESTIONS_AT_ONCE_MAX = 16
@@ -36,6 +39,7 @@ class Learnt:
         """What is known of statements."""
         if self._classifier is None:
             from pgherd.relay.parsing import parse  # the parser is large, and few need it
+            from pgherd.route.classifier import Classifier
 
             self._classifier = Classifier(parse, secrets.token_bytes(SECRET_BYTES))
         return self._classifier

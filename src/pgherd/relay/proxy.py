@@ -29,10 +29,11 @@ from pgherd.relay.door import Door
 from pgherd.relay.engines import Engines
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
+from pgherd.relay.kinds import client_side
 from pgherd.relay.learning import Learnt
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
-from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, Session, Totals
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
@@ -110,24 +111,10 @@ class Proxy:
 
     def _accepting(self, listener: ListenerSettings) -> asyncio.BufferedProtocol:
         if not listener.balancers:
-            return self._client_side(listener)
+            return client_side(self, listener)
         from pgherd.relay.forwarding import side_for  # few listeners stand behind balancers
 
-        return side_for(listener, self.tally, lambda: self._client_side(listener))
-
-    def _client_side(self, listener: ListenerSettings) -> ClientSide:
-        if listener.pool is Pool.NONE:
-            return ClientSide(self, listener)
-        from pgherd.relay.pooled import PooledClient  # a proxy without them stays lean
-        from pgherd.relay.terminated import TerminatedClient
-
-        if listener.route is Route.AUTO and listener.pool is Pool.TRANSACTION:
-            from pgherd.relay.routed import RoutedClient
-
-            return RoutedClient(self, self.pools, listener)
-        if listener.pool is Pool.TRANSACTION:
-            return PooledClient(self, self.pools, listener)
-        return TerminatedClient(self, listener)
+        return side_for(listener, self.tally, lambda: client_side(self, listener))
 
     @property
     def pools(self) -> Pools:
