@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from test_byhand import fetched
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
@@ -37,14 +39,14 @@ def pooled(stable: Any) -> Iterator[LocalHerd]:
         yield herd
 
 
-def connect(herd: LocalHerd, node: int) -> psycopg.Connection[Any]:
+def connect(herd: LocalHerd, node: int, database: str = "postgres") -> psycopg.Connection[Any]:
     host, port = herd.proxy_of(herd.nodes[node])
     return psycopg.connect(
         host=host,
         port=port,
         user="postgres",
         password=herd.secrets.superuser,
-        dbname="postgres",
+        dbname=database,
         autocommit=True,
         connect_timeout=40,
     )
@@ -67,6 +69,16 @@ def pgbench(herd: LocalHerd, node: int, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def pgherd(herd: LocalHerd, name: str, *words: str) -> str:
+    """What a command says at a node."""
+    command = [sys.executable, "-m", "pgherd.cli.main", *words]
+    command += ["--config", str(herd.places[name].config)]
+    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0, found
+    return found.stdout
 
 
 def switch_under_load(herd: LocalHerd, rounds: int) -> None:
@@ -99,6 +111,49 @@ def switch_under_load(herd: LocalHerd, rounds: int) -> None:
     assert row is not None
     assert row[0] <= SERVERS * len(herd.nodes)
     session.close()
+
+
+def test_pools_are_told_and_changed_by_a_nodes_own_file(pooled: LocalHerd) -> None:
+    """In the API, by the command, in metrics and at the database pgherd; a reload is enough."""
+    pooled.wait_stable(60)
+    name = pooled.nodes[2]
+    pools = {"size": SERVERS + 1, "databases": {"shop": {"dbname": "postgres", "size": 2}}}
+    try:
+        pooled.reload_node(name, {"proxy": {"pools": {**pools, "admins": ["postgres"]}}})
+        admin = pooled.wait_for(
+            lambda: connect(pooled, 2, "pgherd"), "the file is read", deadline_s=20
+        )
+        busy = connect(pooled, 2, "shop")
+        busy.execute("BEGIN")
+
+        def told() -> dict[str, Any] | None:
+            for pool in pooled.ask("/proxy/pools", name=name)["pools"]:
+                if pool["database"] == "shop" and pool["servers_active"] == 1:
+                    return dict(pool)
+            return None
+
+        pool = pooled.wait_for(told, "the API tells of it", deadline_s=20)
+        assert pool is not None
+        assert (pool["user"], pool["size"]) == ("postgres", 2)
+        assert pool["server"] == pooled.wait_primary()
+        shown = pgherd(pooled, name, "pools")
+        assert ["shop", "postgres", pool["server"], "1", "0"] in [
+            line.split()[:5] for line in shown.splitlines()
+        ]
+        assert 'pgherd_pool_servers{state="active"} 1.0' in fetched(pooled, name, "/metrics")
+        config = {row[0]: row[1] for row in admin.execute("SHOW CONFIG").fetchall()}
+        assert config["proxy.pools.size"] == str(SERVERS + 1)
+        busy.execute("COMMIT")
+        admin.execute("PAUSE shop")
+        paused = {row[0]: row[-1] for row in admin.execute("SHOW DATABASES").fetchall()}
+        assert paused["shop"] == 1
+        admin.execute("RESUME")
+        assert busy.execute("SELECT current_database()").fetchone() == ("postgres",)
+        busy.close()
+        admin.close()
+    finally:
+        back = {"size": SERVERS, "databases": {}, "admins": []}
+        pooled.reload_node(name, {"proxy": {"pools": back}})
 
 
 def test_switchovers_fail_no_transaction_of_a_pool(pooled: LocalHerd) -> None:

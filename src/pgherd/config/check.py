@@ -249,7 +249,8 @@ def _pools(settings: Settings) -> Found:
                 "remove it, or write route: replica",
             )
 
-    yield from pools.problems(settings.proxy.pools)
+    lends = any(listener.pool == "transaction" for listener in settings.proxy.listeners)
+    yield from pools.problems(settings.proxy.pools, lends=lends)
     yield from _limits(settings)
     yield from _local_socket(settings)
 

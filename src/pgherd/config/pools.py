@@ -192,41 +192,55 @@ class Pools(Section):
     ] = ()
 
 
-def problems(pools: Pools) -> Iterator[tuple[Path, str, str]]:
-    """What contradicts itself, with what is otherwise for users and databases."""
+def problems(pools: Pools, *, lends: bool) -> Iterator[tuple[Path, str, str]]:
+    """What contradicts itself, or does nothing. lends: a listener has pool: transaction."""
     above: Path = ("proxy", "pools")
-    yield from _least(above, pools, pools)
-    kinds: tuple[tuple[str, Mapping[str, UserPools]], ...] = (
-        ("users", pools.users),
-        ("databases", pools.databases),
+    yield from _least(above, pools, pools, (pools.user_servers, pools.database_servers))
+    kinds: tuple[tuple[str, Mapping[str, UserPools], int], ...] = (
+        ("users", pools.users, pools.user_servers),
+        ("databases", pools.databases, pools.database_servers),
     )
-    for kind, named in kinds:
+    for kind, named, most in kinds:
         for name, own in named.items():
-            yield from _least((*above, kind, name), own, pools)
+            servers = most if own.servers is None else own.servers
+            yield from _least((*above, kind, name), own, pools, (servers,))
     for name, database in pools.databases.items():
-        path: Path = (*above, "databases", name)
-        if name == ADMIN_DATABASE:
-            hint = f"give it another name here, with dbname: {database.dbname or name}"
-            yield path, f"{name} is the database in which pools are seen and stopped", hint
-        clashing = [one for one in database.settings if one in pools.ignore_startup_parameters]
-        for one in clashing:
+        yield from _database((*above, "databases", name), name, database, pools)
+    for index, name in enumerate(pools.viewers):
+        if name in pools.admins:
+            hint = "remove it from viewers"
+            yield (*above, "viewers", index), f"{name} is one of admins, who may SHOW too", hint
+    for key, names in (("admins", pools.admins), ("viewers", pools.viewers)):
+        if names and not lends:
+            text = "has no effect: no listener has pool: transaction"
+            yield (*above, key), text, "give one of proxy.listeners pool: transaction, or remove it"
+
+
+def _database(
+    path: Path, name: str, database: DatabasePools, pools: Pools
+) -> Iterator[tuple[Path, str, str]]:
+    if name == ADMIN_DATABASE:
+        hint = f"give it another name here, with dbname: {database.dbname or name}"
+        yield path, f"{name} is the database in which pools are seen and stopped", hint
+    for one in database.settings:
+        if one in pools.ignore_startup_parameters:
             yield (
                 (*path, "settings", one),
                 "is one of ignore_startup_parameters, so that no client could choose another value",
                 "remove it there or here",
             )
-    for index, name in enumerate(pools.viewers):
-        if name in pools.admins:
-            hint = "remove it from viewers"
-            yield (*above, "viewers", index), f"{name} is one of admins, who may SHOW too", hint
 
 
-def _least(path: Path, own: Pools | UserPools, pools: Pools) -> Iterator[tuple[Path, str, str]]:
-    """min_size is of the servers that there may be."""
+def _least(
+    path: Path, own: Pools | UserPools, pools: Pools, servers: tuple[int, ...]
+) -> Iterator[tuple[Path, str, str]]:
+    """min_size is of the servers that there may be. servers: limits of others, 0 = none."""
     least = pools.min_size if own.min_size is None else own.min_size
-    most = pools.size if own.size is None else own.size
-    said = own.min_size is not None or own.size is not None
+    size = pools.size if own.size is None else own.size
+    most = min(size, *(one for one in servers if one)) if any(servers) else size
+    said = [
+        name for name in ("min_size", "size", "servers") if getattr(own, name, None) is not None
+    ]
     if said and least > most:
-        key = "min_size" if own.min_size is not None else "size"
         text = f"keeps {least} servers open where there may be {most}"
-        yield (*path, key), text, f"write min_size: {most} or less, or a larger size"
+        yield (*path, said[0]), text, f"write min_size: {most} or less, or larger limits"

@@ -225,6 +225,7 @@ class Pooled(Terminated):
         if self.is_full:
             pause(self.server)
         if server.settings is tracker.settings or server.settings == tracker.settings:
+            tracker.settings = server.settings  # the next look is at one thing
             self._say_kept()
         else:
             self._renew(server, tracker)

@@ -99,6 +99,8 @@ class Pool:
             text = f"pgherd: {len(self._queue)} clients wait for a server of this pool already"
             return [self._refuse(client, Refusal(TOO_MANY_CONNECTIONS, text, _HINT_FULL))]
         self._queue[client] = now if since is None else since
+        if since is not None:  # among those that came here first there may be later ones
+            self._queue = dict(sorted(self._queue.items(), key=lambda one: one[1]))
         return list(self._fill(now))
 
     def leave(self, client: int, now: Instant) -> list[Step]:

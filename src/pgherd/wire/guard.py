@@ -116,7 +116,7 @@ class Guard:
             return None
         refusal = self._refusal(found)
         if refusal is not None:
-            text = _failing(refusal, has_parameters=data[at] == ord("P") and b"$1" in text)
+            text = failing(refusal, has_parameters=data[at] == ord("P") and b"$1" in text)
         else:
             louder = _louder(text, found)
             if louder == text:
@@ -178,7 +178,7 @@ def _louder(text: bytes, found: list[Found]) -> bytes:
     return text
 
 
-def _failing(refusal: Refusal, *, has_parameters: bool) -> bytes:
+def failing(refusal: Refusal, *, has_parameters: bool) -> bytes:
     """A statement that fails with these words, in a transaction as outside.
 
     has_parameters: the client will send values with it, so it has to fail as it is parsed (22P02).

@@ -28,7 +28,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from pgherd.wire.answer import Refusal
 from pgherd.wire.frames import LENGTH_MAX, Frame
+from pgherd.wire.guard import failing
+from pgherd.wire.marks import recalls
 from pgherd.wire.query import HEADER_BYTES, SYNC
 from pgherd.wire.renewal import status
 from pgherd.wire.shelf import NOBODYS, PREFIX, Named, Shelf, Statement, salt_of, statement
@@ -52,6 +55,11 @@ _DEALLOCATED = b"C\x00\x00\x00\x0fDEALLOCATE\x00"
 _GONE = PREFIX + b"gone"
 """What a DEALLOCATE inside of a batch takes away in place of a client's statement."""
 
+_NOT_RECALLED = Refusal(
+    "55000",
+    "pgherd: currval is not defined: what was drawn before may have been drawn from another server",
+    "Use RETURNING, or draw and ask in one transaction; from now on this session keeps its server.",
+)
 _LIMIT_EXCEEDED = "54000"
 
 _RESETS = (b"RESET\0", b"DISCARD ALL\0")
@@ -169,7 +177,6 @@ class Lane(Tracker):
         frame = Frame(kind, body, len(body) == length)
         if kind == ord("Q"):
             other = self._query(body, cycle, is_whole=len(body) == length)
-            frame = Frame(kind) if other is not None else frame
         elif kind == ord("P"):
             other = self._parses(body, length, cycle)
         elif kind == ord("B"):
@@ -189,10 +196,21 @@ class Lane(Tracker):
         self._shelf.unnamed = 0
         name = self._deallocated_by(body.rstrip(b"\0")) if is_alone else None
         if name is None:
-            return None
+            is_first = is_alone and self.status == ord("I")
+            return self._refused(ord("Q"), b"", body) if is_first else None
         self._drop(name)
         self._await(cycle, _DEALLOCATED)
         return message(b"C", b"S" + NOBODYS + b"\0") + SYNC, len(body)
+
+    def _refused(self, kind: int, before: bytes, rest: bytes) -> Instead | None:
+        """What fails in place of a statement that asks what the server gave in an earlier one: that
+        may have been to somebody else. From then on the session keeps its server."""
+        text, _, types = rest.partition(b"\0")
+        if not (self.is_clean and recalls(text.lower())):
+            return None
+        fails = failing(_NOT_RECALLED, has_parameters=b"$1" in text)
+        said = message(bytes((kind,)), before + fails + b"\0" + types)
+        return said, len(before) + len(rest)
 
     def _deallocated_by(self, text: bytes) -> bytes | None:
         """The name of ours that a statement takes away."""
@@ -209,6 +227,11 @@ class Lane(Tracker):
         is_whole = len(body) == length
         self._moments.now += 1
         moment, shelf = self._moments.now, self._shelf
+        if is_whole and self.status == ord("I") and not self._cycles:
+            refused = self._refused(ord("P"), name + b"\0", rest)
+            if refused is not None:
+                self._await(cycle, None)
+                return refused
         if name == b"":
             gone = self._deallocated_by(rest.partition(b"\0")[0])
             if gone is not None:

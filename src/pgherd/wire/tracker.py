@@ -24,6 +24,7 @@ import sys
 from collections import deque
 
 from pgherd.wire.frames import Frame, Frames
+from pgherd.wire.marks import kept_by
 from pgherd.wire.query import error_of
 
 STATEMENT_BYTES_MAX = 64 * 1024
@@ -66,12 +67,6 @@ HARMLESS = frozenset(
 )
 """Command tags after which the server process keeps nothing, unless a word of the statement says
 so."""
-
-_MARKS = re.compile(
-    rb"\b(temp|temporary|pg_temp\w*|hold|set_config|pg_(?:try_)?advisory_lock\w*|dblink_\w+"
-    rb"|currval|lastval)\b"
-)
-"""What a statement keeps beyond its transaction, in small letters."""
 
 _SETS = re.compile(rb"(?:^|;)\s*set\s+(?:session\s+)?(\w+)")
 _DEALLOCATES = re.compile(rb'\bdeallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|\w+)', re.IGNORECASE)
@@ -282,12 +277,8 @@ class Tracker:
             self._blame(f"a statement of more than {len(body)} bytes", cycle)
             return
         lower = body.lower()
-        if (
-            b"temp" in lower or b"hold" in lower or b"set_config" in lower
-            or b"advisory_lock" in lower or b"dblink" in lower
-            or b"currval" in lower or b"lastval" in lower
-        ) and (mark := _MARKS.search(lower)):  # fmt: skip
-            self._blame(mark[1].decode("ascii"), cycle)
+        if (mark := kept_by(lower)) is not None:
+            self._blame(mark, cycle)
         if b"deallocate" in lower:
             self._deallocates.setdefault(cycle, []).extend(_DEALLOCATES.findall(body))
         if b"set" in lower and (names := _SETS.findall(lower)):

@@ -17,6 +17,8 @@ CREATE ROLE ann LOGIN PASSWORD 'right';
 CREATE TABLE public.tally (id int PRIMARY KEY, n int);
 INSERT INTO public.tally VALUES (1, 0), (2, 0);
 ALTER TABLE public.tally OWNER TO ann;
+CREATE SEQUENCE public.drawn;
+ALTER SEQUENCE public.drawn OWNER TO ann;
 """
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann'"
 LOCKS = """SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -172,6 +174,35 @@ def test_what_a_session_keeps_keeps_its_server_and_nobody_else_sees_it(lab, play
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
+def test_a_sequence_tells_nobody_what_another_one_drew(lab, play, way):
+    """The first question of a session is refused, unless it draws itself; then its server stays."""
+    current = "SELECT currval('drawn')"
+
+    async def story():
+        server = await prepared(lab)
+        async with way(server, pool="transaction", pools=sized(3)) as it:
+            one, two = await connect(it), await connect(it)
+            assert await value(two, "SELECT nextval('drawn')") == 1
+            assert await pid(one) == await pid(two)
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="pgherd"):
+                await one.execute(current)
+            assert await value(one, "SELECT nextval('drawn')") == 2
+            assert await value(two, "SELECT nextval('drawn')") == 3
+            assert await value(one, current) == 2
+            prepared_one = await code(two.execute(current, prepare=True))
+            assert prepared_one == "55000"
+            three = await connect(it)
+            await three.execute("BEGIN")
+            assert await value(three, "SELECT nextval('drawn')") == 4
+            assert await value(three, current) == 4
+            await three.execute("COMMIT")
+            for session in (one, two, three):
+                await session.close()
+
+    play(story())
+
+
 def test_settings_are_each_clients_own(lab, play, way):
     """Also those of its startup packet; a value that no server takes is refused in its words."""
 
@@ -197,6 +228,9 @@ def test_settings_are_each_clients_own(lab, play, way):
                 await two.execute("RESET DateStyle")
                 assert await value(two, "SHOW DateStyle") == "ISO, MDY"
             assert await pid(one) == await pid(two) == same
+            for level in ("SERIALIZABLE", "REPEATABLE READ"):
+                await one.execute(f"BEGIN; SET TRANSACTION ISOLATION LEVEL {level}; COMMIT")
+                assert await pid(two) == same, "that ends with the transaction"
             geqo = await connect(it, options="-c geqo=off")
             assert await value(geqo, "SHOW geqo") == "off"
             assert await value(one, "SHOW geqo") == "on"
@@ -252,12 +286,20 @@ def test_a_cancel_hits_nobody_else(lab, play, way, wait_until):
                 await one.cancel_safe()
                 await asyncio.gather(running, return_exceptions=True)
                 await other
+            await one.execute("BEGIN")
+            waiting = asyncio.create_task(code(two.execute("SELECT 1")))
+            await it.counted("it waits", lambda seen: seen.held == 1)
+            await two.cancel_safe()
+            assert await waiting == "57014"
+            await one.execute("COMMIT")
+            assert await value(two, "SELECT 1") == 1
             await one.close()
             await two.close()
 
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
 def test_who_waits_is_served_and_a_killed_server_is_replaced(lab, play, way, wait_until):
     """An idle server's end is nobody's business; one in a transaction is its client's."""
 
@@ -285,6 +327,7 @@ def test_who_waits_is_served_and_a_killed_server_is_replaced(lab, play, way, wai
     play(story())
 
 
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
 def test_a_hold_and_a_new_reign_cost_nothing_but_time(lab, play, way, wait_until):
     """What runs may finish; what begins waits, for the end of the hold or another primary."""
 
@@ -348,5 +391,40 @@ def test_no_server_is_told_in_time_and_old_keys_open_nothing(lab, play, way):
                 new = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
                 assert await value(new, "SELECT 1") == 1
                 await new.close()
+
+    play(story())
+
+
+@pytest.mark.parametrize("lab", ["15"], indirect=True)
+def test_transactions_are_spread_over_replicas_and_leave_one_in_maintenance(lab, play, way):
+    """Each goes where the fewest are; one that does not end has until drain_timeout."""
+
+    async def story():
+        server = await prepared(lab)
+        options = {"pool": "transaction", "route": "replica", "drain_ms": 1500}
+        async with way(server, pools=sized(4), **options) as it:
+
+            def there(**expected: int):
+                return lambda seen: seen.sessions.get(f"replica:{it.port}", {}) == expected
+
+            await it.told(tended="")
+            both = [await connect(it) for _ in range(2)]
+            for one in both:
+                await one.execute("BEGIN")
+            await it.counted("one at each", there(b=1, c=1))
+            await it.told(tended="b")
+            for one in both:
+                await one.execute("COMMIT")
+                await one.execute("BEGIN")
+            await it.counted("both at c", there(c=2))
+            await it.told(tended="c")
+            await both[0].execute("COMMIT")
+            await both[0].execute("BEGIN")
+            await it.counted("the one that ended is at b", there(b=1, c=1))
+            await it.counted("the other one had its time", there(b=1))
+            assert await code(both[1].execute("SELECT 1")) == "57P01"
+            await both[0].execute("COMMIT")
+            assert await value(both[0], "SELECT 1") == 1
+            await both[0].close()
 
     play(story())

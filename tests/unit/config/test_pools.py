@@ -13,9 +13,11 @@ from pgherd.route.poolsteps import PoolLimits
 SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1}\n"
 
 
-def rules(text: str) -> PoolRules:
-    """What the proxy is given of `proxy.pools: {TEXT}`."""
-    return translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{pools: {{{text}}}}}")).pools
+def rules(text: str, *, pool: str = "transaction") -> PoolRules:
+    """What the proxy is given of `proxy.pools: {TEXT}` beside a listener that lends."""
+    listeners = f"listeners: [{{port: 1, route: primary, pool: {pool}}}]"
+    settings = load_text(f"{SMALLEST}proxy: {{{listeners}, pools: {{{text}}}}}")
+    return translate.proxy_settings(settings).pools
 
 
 def test_what_nobody_says_is_what_the_pool_takes_for_itself() -> None:
@@ -80,6 +82,14 @@ def test_what_is_otherwise_for_users_and_databases_reaches_the_proxy() -> None:
             "databases: {shop: {min_size: 30}}",
             "proxy.pools.databases.shop.min_size: keeps 30 servers open where there may be 20",
         ),
+        (
+            "min_size: 2, users: {ann: {servers: 1}}",
+            "proxy.pools.users.ann.servers: keeps 2 servers open where there may be 1",
+        ),
+        (
+            "min_size: 4, database_servers: 3",
+            "proxy.pools.min_size: keeps 4 servers open where there may be 3",
+        ),
         ("users: [ann]", "proxy.pools.users: must be a map of keys"),
         ("users: {ann: {sizes: 3}}", "did you mean size?"),
         ("users: {'': {size: 3}}", "'' is not a name"),
@@ -108,3 +118,12 @@ def test_what_cannot_work_is_refused_with_what_to_write(text: str, why: str) -> 
     with pytest.raises(ConfigError) as caught:
         rules(text)
     assert why in str(caught.value)
+
+
+def test_who_may_look_at_pools_that_nobody_uses_is_told_so() -> None:
+    for key in ("admins", "viewers"):
+        with pytest.raises(ConfigError) as caught:
+            rules(f"{key}: [ann]", pool="session")
+        assert f"proxy.pools.{key}: has no effect: no listener has pool" in str(caught.value)
+    names = rules("databases: {reports: {dbname: shop}}", pool="session").databases
+    assert names["reports"].dbname == "shop"  # these count there too

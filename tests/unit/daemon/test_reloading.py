@@ -104,6 +104,10 @@ OTHER: dict[str, Any] = {
 """key -> another value, where none can be made from its default."""
 BESIDE: dict[str, tuple[tuple[str, Any], ...]] = {
     "node.tags.nostream": (("archive.directory", "/mnt/archive"),),
+    **{
+        f"proxy.pools.{name}": (("proxy.listeners", [FIRST | {"pool": "transaction"}, SECOND]),)
+        for name in ("admins", "viewers")
+    },
     "archive.command": (("archive.command", "old %p"), ("archive.restore_command", "old %p %f")),
     "archive.restore_command": (
         ("archive.command", "old %p"),

@@ -330,6 +330,17 @@ def test_an_ended_pool_opens_nothing_and_its_clients_go_to_another_with_their_ti
     assert told(new.tick(at(110))) == "refuse 2 53300"
 
 
+def test_who_comes_from_another_pool_keeps_its_place_among_those_that_wait() -> None:
+    pool = pool_of(PoolLimits(size=1, wait_ms=100), 7)
+    pool.want(1, at(0))
+    for client, since in ((2, 20), (3, 40)):
+        pool.want(client, at(since))
+    pool.want(4, at(50), since=at(30))
+    assert told(pool.gave_back(7, at(60), fit=True)) == "lend 7>2"
+    assert told(pool.tick(at(130))) == "refuse 4 53300"
+    assert told(pool.gave_back(7, at(131), fit=True)) == "lend 7>3"
+
+
 # Room across pools
 
 
@@ -344,6 +355,12 @@ def test_without_room_clients_wait_until_there_is_some() -> None:
     assert told(one.evict(at(3))) == "close 7 its place is needed"
     assert told(other.tick(at(3))) == "open 1"
     assert not other.is_cramped
+
+
+def test_what_is_to_stay_open_is_not_given_up_for_others() -> None:
+    pool = pool_of(PoolLimits(size=2, min_size=1), 7, 8)
+    assert told(pool.evict(at(1))) == "close 7 its place is needed"
+    assert told(pool.evict(at(2))) == ""
 
 
 @pytest.mark.parametrize("how", ["refused", "lost", "closed"])

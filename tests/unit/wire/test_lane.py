@@ -222,16 +222,22 @@ def test_nothing_is_added_that_is_not_needed() -> None:
 
 def test_a_statement_is_never_older_than_its_clients_own_preparation() -> None:
     """Else DDL between the two would show: what another client prepared before is made anew."""
-    moments, server = Moments(), Server()
+    moments, one, two = Moments(), Server(), Server()
     first, second = Client(moments), Client(moments)
-    for client in (first, second):
+
+    def told(client: Client, server: Server, words: bytes) -> bytes:
         client.lane.borrow(server.shelf, {})
-    said = first.lane.speak(parse(b"a", b"x") + query.SYNC)
-    first.lane.hear(server.answer(said))
-    said = second.lane.speak(parse(b"mine", b"x") + query.SYNC)
-    assert [said[:1], said[said.index(b"P\0") :][:1]] == [b"C", b"P"]
-    second.lane.hear(server.answer(said))
-    assert first.lane.speak(run(b"a") + query.SYNC)[:1] == b"B"
+        said = client.lane.speak(words)
+        client.lane.hear(server.answer(said))
+        return said[:1]
+
+    assert told(first, one, parse(b"a", b"x") + query.SYNC) == b"P"
+    assert told(second, two, parse(b"mine", b"x") + query.SYNC) == b"P"
+    assert told(second, one, run(b"mine") + query.SYNC) == b"C", "and then P"
+    assert told(second, one, run(b"mine") + query.SYNC) == b"B"
+    assert told(first, one, run(b"a") + query.SYNC) == b"B"
+    assert told(first, two, run(b"a") + query.SYNC) == b"B", "what is newer will do"
+    assert told(first, two, parse(b"b", b"x") + query.SYNC) == b"C", "a Parse is a real one"
 
 
 def test_servers_keep_no_more_than_a_shelf_holds() -> None:
