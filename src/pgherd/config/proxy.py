@@ -52,8 +52,8 @@ class Listener(Section):
     fallback: Annotated[
         Literal["primary", "none"] | None,
         Key(
-            "Of route: replica and auto, when no replica can take a read: primary, as unless said, or"
-            " none: it is refused after proxy.connect_timeout.",
+            "Of route: replica or auto, when no replica can take a read: primary, as unless said,"
+            " or none: it is refused after proxy.connect_timeout.",
             LIVE,
         ),
     ] = None

@@ -47,7 +47,7 @@ def test_a_session_sees_what_it_wrote(lab, play, way):
     """
 
     async def story():
-        mode = {"read_your_writes": ReadYourWrites.SESSION, "read_your_writes_wait_ms": 20}
+        mode = {"read_your_writes": ReadYourWrites.SESSION, "read_your_writes_wait_ms": 4}
         async with pair(lab, way, **mode) as them:
             ann = await them.connect(prepare_threshold=None)
             await them.told_of(ann, READ, HERE)
