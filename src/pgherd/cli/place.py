@@ -142,9 +142,9 @@ def postgres_tls(place: Place) -> dict[str, Any]:
 
 def proxy_tls(place: Place, listeners: Iterable[Any]) -> dict[str, Any]:
     """The key `proxy.tls` as a part of others, where a listener ends TLS; else nothing."""
-    pools = [one["pool"] if isinstance(one, dict) else one.pool for one in listeners]
+    pools = [one.get("pool", "none") if isinstance(one, dict) else one.pool for one in listeners]
     files = {"cert": str(place.cert), "key": str(place.key)}
-    return {"proxy.tls": files} if "session" in pools else {}
+    return {"proxy.tls": files} if any(pool != "none" for pool in pools) else {}
 
 
 def like_others(listeners: list[dict[str, Any]], primary_pool: str) -> list[dict[str, Any]]:

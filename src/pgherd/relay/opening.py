@@ -73,7 +73,10 @@ async def opened(
         return await _opened(gate, opener, bound, proved, limit_s)
     except TooQuiet:
         again = Opener(gate, by_socket=opener.by_socket)
+    try:
         return await _opened(gate, again, bound, loud(proved), limit_s)
+    except TooQuiet:
+        return NotOpened(f"{bound.backend.name} lets nobody hear its warnings")
 
 
 async def _opened(

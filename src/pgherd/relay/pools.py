@@ -122,6 +122,7 @@ class Pools:
         self._waiting: dict[int, _Waiting] = {}
         self._keys: dict[str, tuple[Keys, str]] = {}
         self._shunned: dict[NodeId, tuple[Instant, str]] = {}
+        self._leads: tuple[int, NodeId | None] = (0, None)
         self._numbers = 0
         self._shares = Shares(lambda: gate.settings.pools, self.run)
         self.tally = PoolTally()
@@ -313,7 +314,7 @@ class Pools:
         if refusal is not None and refusal.sqlstate == _BAD_PASSWORD:
             self._keys.pop(lending.family.user, None)
         self.run(lending, lending.pool.not_opened(ticket, now, refusal=refusal))
-        if refusal is None and not lending.servers:
+        if refusal is None and not lending.servers and lending not in self._ended:
             name = lending.bound.backend.name
             self._shunned[name] = Instant(now + SHUN_MS), outcome.why
             self._elsewhere(lending, now)
@@ -323,6 +324,10 @@ class Pools:
     def follow(self, snapshot: Snapshot) -> None:
         """Take a snapshot: end the pools of reigns that are over, and look again for all others."""
         now = now_ms()
+        leads = snapshot.term, snapshot.primary.name if snapshot.primary is not None else None
+        if leads != self._leads:
+            self._leads = leads
+            self._shunned.clear()
         for key, lending in list(self._lendings.items()):
             if _is_over(lending.bound, snapshot):
                 del self._lendings[key]

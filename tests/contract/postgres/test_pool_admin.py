@@ -175,7 +175,11 @@ def test_pause_empties_the_server_and_resume_fills_it(lab, play, way, wait_until
             waiting = asyncio.create_task(pid(other))
             assert not pausing.done()
             before = await pid(one)
-            assert await desk.pids() == [before]
+
+            async def is_alone() -> bool:
+                return await desk.pids() == [before]
+
+            await desk.until("what was idle is gone", is_alone)
             # Who does not want to wait for that is let go, and the pause is in force all the same.
             await boss.cancel_safe()
             with pytest.raises(psycopg.errors.QueryCanceled, match="the pause is in force"):

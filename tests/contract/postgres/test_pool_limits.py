@@ -15,6 +15,7 @@ ONE_VERSION = pytest.mark.parametrize("lab", ["15"], indirect=True)
 OTHER_VERSION = pytest.mark.parametrize("lab", ["18"], indirect=True)
 SETUP = """
 CREATE ROLE ann LOGIN PASSWORD 'right'; CREATE ROLE bob LOGIN PASSWORD 'right';
+CREATE ROLE boss LOGIN PASSWORD 'right';
 """
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
 
@@ -28,6 +29,7 @@ class Scene:
 
     async def allow(self, rules: PoolRules) -> None:
         """Bring other rules into force; who knows a later snapshot knows them."""
+        rules = msgspec.structs.replace(rules, viewers=("boss",))
         self.it.settings = msgspec.structs.replace(self.it.settings, pools=rules)
         self.it.control.configure(self.it.settings)
         await self.it.told()
@@ -46,10 +48,14 @@ class Scene:
 
     async def waiting(self, one: psycopg.AsyncConnection) -> asyncio.Task[object]:
         """Let a client ask, and wait until it waits for a server."""
-        counters = self.it.control.counters()
-        held = counters.held if counters is not None else 0
         asked = asyncio.create_task(pid(one))
-        await self.it.counted("it waits", lambda seen: seen.held > held)
+        async with await connect(self.it.dsn("boss", "right", dbname="pgherd")) as looks:
+
+            async def waits() -> bool:
+                lists = dict(await (await looks.execute("SHOW LISTS")).fetchall())
+                return lists["waiting_clients"] == 1
+
+            await self.wait_until("one waits", waits)
         return asked
 
     async def backends(self, user: str = "ann") -> int:
@@ -223,6 +229,16 @@ def test_names_and_settings_of_databases(lab, play, way, wait_until, monkeypatch
         await scene.allow(PoolRules(databases=reports, ignored=("geqo",)))
         assert await shown(scene, "geqo") == ["on"]
         monkeypatch.delenv("PGGEQO")
+
+        # `pgherd` is somebody else only where servers are lent; an alias reaches one of that name.
+        said = "may not use" if pool == "transaction" else '"pgherd" does not exist'
+        with pytest.raises(psycopg.OperationalError, match=said):
+            await scene.client(dbname="pgherd")
+        await scene.agent.execute("CREATE DATABASE pgherd")
+        await scene.allow(PoolRules(databases={"mine": Database(dbname="pgherd")}))
+        one = await scene.client(dbname="mine")
+        row = await (await one.execute("SELECT current_database()")).fetchone()
+        assert row == ("pgherd",)
 
         # A name that is no alias any more is the server's own.
         await scene.allow(PoolRules())

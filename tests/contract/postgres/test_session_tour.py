@@ -217,7 +217,7 @@ def test_a_cancel_hits_its_own_session_and_a_notification_its_listener(
     play(story())
 
 
-def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait_until):
+def test_the_end_of_a_reign_is_told_in_tls_too(lab, play, way, certificate, wait_until, pool):
     """57P01 where nothing ran and a move would lose something, 08007 where something did; then a
     new session is possible. So are PostgreSQL's own end of a session, and the proxy's."""
 

@@ -307,6 +307,7 @@ def test_join_writes_a_whole_node(pgherd, inviting, tmp_path):
     [
         ("none", (), ["none", "none"]),
         ("session", (), ["session", "none"]),
+        ("transaction", (), ["transaction", "none"]),
         ("session", ("--witness", "--proxy"), ["session", "none"]),
         ("session", ("--witness",), []),
         ("session", ("--set", "proxy.listeners=[{port: 1, route: primary}]"), ["none"]),
@@ -317,12 +318,16 @@ def test_a_new_nodes_primary_port_does_as_the_others(
 ):
     """An older file's member invites to `none`, a new one to `session`; what is typed counts."""
     init(pgherd, tmp_path / "n1")
-    member = Inviting(herd, fakes, serving, tmp_path / "n1", pool=invited_by)
+    more = {"pool": invited_by, "proxy_tls": True}
+    member = Inviting(herd, fakes, serving, tmp_path / "n1", **more)
     member.issue()
     with member.server:
         result = join(pgherd, tmp_path / "n4", member.token(), *words)
     assert result.code == 0, result.err
-    assert [pool for _, pool in pools(load(tmp_path / "n4/pgherd.yaml"))] == expected
+    settings = load(tmp_path / "n4/pgherd.yaml")
+    assert [pool for _, pool in pools(settings)] == expected
+    ends_tls = any(pool != "none" for pool in expected)
+    assert (settings.proxy.tls is not None) == ends_tls, "where a member's proxy has TLS"
 
 
 def test_a_witness_joins_without_secrets(pgherd, inviting, tmp_path):

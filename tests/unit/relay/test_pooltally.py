@@ -1,4 +1,4 @@
-"""Proves that nothing that pools did is lost when they go, and that names of clients are bounded."""
+"""Proves that nothing that pools did is lost when they go, and that clients' names are bounded."""
 
 from __future__ import annotations
 
