@@ -3,8 +3,6 @@ do not, so these checks can fail."""
 
 from __future__ import annotations
 
-import os
-
 import psycopg
 import pytest
 from tests.contract.postgres.test_route_auto import HERE, last, pair, value
@@ -42,9 +40,7 @@ async def misses(them, session, pairs: int) -> tuple[int, int]:
 
 @ONE_VERSION
 def test_a_session_sees_what_it_wrote(lab, play, way):
-    """2,000 pairs of a write and a read (100,000 in full): none is missed, and replicas answer
-    what they can.
-    """
+    """2,000 pairs of a write and a read: none is missed, and replicas answer what they can."""
 
     async def story():
         mode = {"read_your_writes": ReadYourWrites.SESSION, "read_your_writes_wait_ms": 4}
@@ -54,10 +50,9 @@ def test_a_session_sees_what_it_wrote(lab, play, way):
             added = "'INSERT INTO t VALUES (1) RETURNING i'"
             await ann.execute(f"CREATE FUNCTION adds() RETURNS int LANGUAGE sql AS {added}")
             await them.told_of(ann, READ, HERE, "SELECT adds()")
-            pairs = PAIRS_FULL if os.environ.get("PGHERD_FULL") else PAIRS
-            missed, on_replica = await misses(them, ann, pairs)
+            missed, on_replica = await misses(them, ann, PAIRS)
             assert missed == 0
-            assert on_replica > pairs / 10
+            assert on_replica > PAIRS / 10
             await them.caught_up()
             before = await value(ann, READ)
             await them.standby.execute("SELECT pg_wal_replay_pause()")
@@ -86,6 +81,25 @@ def test_a_session_sees_what_it_wrote(lab, play, way):
                 await other.close()
             finally:
                 await them.standby.execute("SELECT pg_wal_replay_resume()")
+            await ann.close()
+
+    play(story())
+
+
+@ONE_VERSION
+@pytest.mark.full
+@pytest.mark.timeout(7200)
+def test_a_session_never_misses_what_it_wrote(lab, play, way):
+    """100,000 pairs."""
+
+    async def story():
+        mode = {"read_your_writes": ReadYourWrites.SESSION, "read_your_writes_wait_ms": 1}
+        async with pair(lab, way, **mode) as them:
+            ann = await them.connect(prepare_threshold=None)
+            await them.told_of(ann, READ)
+            missed, on_replica = await misses(them, ann, PAIRS_FULL)
+            assert missed == 0
+            assert on_replica > PAIRS_FULL / 10
             await ann.close()
 
     play(story())
