@@ -112,3 +112,10 @@ def test_no_text_breaks_the_parser(text):
     assert isinstance(tree, Unparsed) or shape_of(tree).kind is Kind.READ
     if "\0" in text:
         assert isinstance(tree, Unparsed)
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT 'secret", "SELECT 1 'secret'", "secret", "SELECT secret(1", "'\udcff secret'"]
+)
+def test_a_reason_never_quotes_the_text(text):
+    assert "secret" not in of(text).why
