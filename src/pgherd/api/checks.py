@@ -216,6 +216,7 @@ def rendered(services: Services, metrics: Metrics) -> bytes:
                 "from_servers": proxy.bytes_from_servers,
             },
             queries_total=flat(proxy.queries),
+            routed_total=flat(proxy.routed),
             hold_counts=proxy.hold_counts,
             hold_s=proxy.held_ms / 1000,
             pools=proxy.pools,

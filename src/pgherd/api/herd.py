@@ -63,6 +63,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     held: clients that wait · moved: sessions that went on at another server, so far ·
     backends: nodes that it may route to now, by route (`primary`, `replica`) ·
     engine: who carries the bytes of its new sessions · queries: answered, by route and kind ·
+    routed: with route: auto, where queries went, and what they are ·
     hold_counts, held_ms: waits that ended, by class, and their time together · pools: of
     pool: transaction; None where nobody has used one.
     """
@@ -78,6 +79,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     backends: dict[str, tuple[NodeId, ...]] = {}
     engine: str = ""
     queries: dict[str, dict[str, int]] = {}
+    routed: dict[str, dict[str, int]] = {}
     hold_counts: tuple[int, ...] = ()
     held_ms: int = 0
     pools: PoolCounters | None = None

@@ -27,6 +27,7 @@ def shown(seen: Seen, proxy: ProxySeen | None) -> schema.Pools:
     return schema.Pools(
         node=seen.me,
         proxy_healthy=proxy.healthy if proxy is not None else None,
+        routed=proxy.routed if proxy is not None else {},
         pools=sorted(pools, key=lambda pool: (-pool.clients_waiting, -pool.servers_active)),
     )
 

@@ -37,8 +37,12 @@ class Pool(Model):
 
 
 class Pools(Model):
-    """The pools of the node which answers. proxy_healthy: null on a node without a proxy."""
+    """The pools of the node which answers. proxy_healthy: null on a node without a proxy · routed:
+    with route: auto, where requests went (primary, replica) -> what they are (read, doubt, write),
+    errors in their answers (failed), and those said again elsewhere (repeated), each a total.
+    """
 
     node: NodeName
     proxy_healthy: bool | None
     pools: list[Pool]
+    routed: dict[str, dict[str, int]]

@@ -232,6 +232,12 @@ def _pools(settings: Settings) -> Found:
         )
 
     for index, listener in enumerate(settings.proxy.listeners):
+        if listener.route == "auto" and listener.pool != "transaction":
+            yield (
+                ("proxy", "listeners", index, "route"),
+                "auto needs pool: transaction, as every statement may need another server",
+                f"write {{port: {listener.port}, route: auto, pool: transaction}}",
+            )
         if listener.fallback is not None and listener.route == "primary":
             yield (
                 ("proxy", "listeners", index, "fallback"),

@@ -34,8 +34,11 @@ class Listener(Section):
 
     port: Annotated[Port, Key("Port of this listener.")]
     route: Annotated[
-        Literal["primary", "replica"],
-        Key("Where its connections go.", later=("auto",)),
+        Literal["primary", "replica", "auto"],
+        Key(
+            "Where its connections go. auto, with pool: transaction: each read to a replica,"
+            " everything else to the primary."
+        ),
     ]
     pool: Annotated[
         Literal["none", "session", "transaction"],
@@ -49,8 +52,8 @@ class Listener(Section):
     fallback: Annotated[
         Literal["primary", "none"] | None,
         Key(
-            "Of route: replica, when no replica can take a connection: primary, as unless said, or"
-            " none: it is refused after proxy.connect_timeout.",
+            "Of route: replica or auto, when no replica can take a read: primary, as unless said,"
+            " or none: it is refused after proxy.connect_timeout.",
             LIVE,
         ),
     ] = None
@@ -204,6 +207,25 @@ class Proxy(Section):
         ),
     ] = 0
 
+    read_your_writes: Annotated[
+        Literal["off", "session", "token"],
+        Key(
+            "Whose writes a read of a listener with route: auto is sure to see: session, its own"
+            " session's; token, those up to SET pgherd.min_lsn. Counts for sessions that begin"
+            " after a reload.",
+            LIVE,
+        ),
+    ] = "off"
+    read_your_writes_wait_ms: Annotated[
+        Millis,
+        Key(
+            "How long a replica has to replay what a read is to see, before the primary is asked.",
+            LIVE,
+            unit="duration",
+            least=0,
+            why="0ms: a replica that is not there yet is not waited for",
+        ),
+    ] = 100
     engine: Annotated[
         Literal["auto", "uvloop", "pump", "uring"],
         Key(

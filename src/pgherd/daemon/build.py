@@ -16,7 +16,16 @@ import msgspec
 
 from pgherd import __version__
 from pgherd.config.settings import Settings
-from pgherd.daemon import activity, cancels, checking, rotating, translate, warding
+from pgherd.daemon import (
+    activity,
+    cancels,
+    checking,
+    meanings,
+    rotating,
+    translate,
+    verifiers,
+    warding,
+)
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.archiving import Archiving
 from pgherd.daemon.consensus import Consensus
@@ -34,7 +43,6 @@ from pgherd.daemon.securing import Securing
 from pgherd.daemon.splitbrain import SplitBrain
 from pgherd.daemon.standing import Standing
 from pgherd.daemon.telling import Telling
-from pgherd.daemon.verifiers import VerifierSource
 from pgherd.ledger.pgconfig import newest
 from pgherd.model.errors import OperatorError, PgherdError
 from pgherd.model.facts import Facts
@@ -47,7 +55,6 @@ from pgherd.peer.storemarks import MADE_ANEW, StoreMark
 from pgherd.plan.holdclock import HoldClock
 from pgherd.postgres.conf import write_passfile
 from pgherd.postgres.files import make_directory
-from pgherd.postgres.passwords import read_passwords
 from pgherd.raft.types import Msg
 from pgherd.relay.control import ProxyControl
 from pgherd.store.base import StoreWentBack
@@ -117,7 +124,8 @@ class Node:
         self.server, self.watch, self.executor = self._data_member()
         self.warding = warding.attach(self, control)
         self.vips = self._make_vips()
-        self.verifiers, self.cancels = self._make_verifiers(), cancels.attach(self)
+        self.verifiers, self.cancels = verifiers.attach(self), cancels.attach(self)
+        self.meanings = meanings.attach(self)
         self.check, self.rotation = checking.attach(self), rotating.attach(self)
         self.activity = activity.attach(self)
         self.telling = Telling(self)
@@ -137,14 +145,6 @@ class Node:
         )
         self.api, self.guard = self.securing.serve()
         self.hooks = NodeHooks(self)
-
-    def _make_verifiers(self) -> VerifierSource:
-        return VerifierSource(
-            me=self.me,
-            facts=lambda: self.agent.facts,
-            read=partial(read_passwords, self.server) if self.server is not None else None,
-            ask=self.peers.request,
-        )
 
     def _make_peers(self, opened: Opened) -> Peers:
         settings = self.settings
@@ -170,7 +170,8 @@ class Node:
         wanted, on_quiet = translate.proxy_settings(self.settings), lambda: self.agent.observed()
         if not wanted.listeners:
             return None
-        return ProxyControl(path, wanted, self.verifiers.of, self.cancels.of, on_quiet=on_quiet)
+        asked = self.verifiers.of, self.cancels.of, self.meanings.of
+        return ProxyControl(path, wanted, *asked, on_quiet=on_quiet)
 
     def _make_agent(self) -> Agent:
         return Agent(

@@ -35,6 +35,7 @@ from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
 from pgherd.daemon.gathering import EVENTS, Gatherer
 from pgherd.daemon.hooking import MARKS
+from pgherd.daemon.meanings import MEANINGS
 from pgherd.daemon.probes import PROBES, Probes
 from pgherd.daemon.readmitting import NOT_LEADER, READMIT
 from pgherd.daemon.rotating import Rotation
@@ -219,6 +220,7 @@ class Port(Herd):
             backends=self._routes(),
             engine=counters.engine,
             queries=counters.queries,
+            routed=counters.routed,
             hold_counts=counters.hold_counts,
             held_ms=counters.held_ms_total,
             pools=counters.pools,
@@ -352,6 +354,7 @@ def answering(node: Node) -> Requests:
         lambda: node.agent,
         {
             VERIFIERS: lambda body: node.verifiers.answer(body),
+            MEANINGS: lambda body: node.meanings.answer(body),
             CANCEL: lambda body: node.cancels.answer(body),
             CHECK_CONFIG: lambda body: node.check.answer(body),
             TRANSACTIONS: lambda body: node.activity.answer(body),

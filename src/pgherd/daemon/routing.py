@@ -120,6 +120,7 @@ def _replicas(
                 host=host,
                 port=port,
                 lag_bytes=lag,
+                epoch=own.epoch if own is not None else 0,
                 zone=member.tags.zone,
                 tended=node in facts.upkeep.maintenance,
                 usable=now - heard.at < silent_after_ms

@@ -36,6 +36,7 @@ from pgherd.relay.messages import (
 )
 from pgherd.route.choose import Balance, Preference, Route
 from pgherd.route.entry import Limits, Network
+from pgherd.route.mark import ReadYourWrites
 from pgherd.route.poolrules import Database, PoolRules, Sizes
 from pgherd.route.poolsteps import PoolLimits
 from pgherd.telemetry import logs
@@ -90,7 +91,7 @@ def address(settings: Settings) -> Address:
         raft_port=settings.raft.port,
         postgres_port=settings.postgresql.port if settings.has_server else 0,
         api_port=settings.api.port,
-        proxy_primary_port=ports.get("primary", 0),
+        proxy_primary_port=ports.get("primary", ports.get("auto", 0)),
         proxy_replica_port=ports.get("replica", 0),
         postgres_host=own.advertised("postgresql"),
         api_host=own.advertised("api"),
@@ -190,6 +191,8 @@ def proxy_settings(settings: Settings) -> ProxySettings:
         tls=ProxyTls(cert=str(tls.cert), key=str(tls.key), required=tls.required) if tls else None,
         sync_floor=proxy.sync_floor,
         engine=Engine(proxy.engine),
+        read_your_writes=ReadYourWrites(proxy.read_your_writes),
+        read_your_writes_wait_ms=proxy.read_your_writes_wait_ms,
         pools=_pools(proxy.pools),
     )
 

@@ -8,13 +8,18 @@ docs/adr/0037-terminated-sessions.md.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pgherd.daemon.asking import Ask, Question
 from pgherd.model.errors import PgherdError, PostgresError
 from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
-from pgherd.postgres.passwords import Stored
+from pgherd.postgres.passwords import Stored, read_passwords
 from pgherd.relay.messages import Verifiers
+
+if TYPE_CHECKING:
+    from pgherd.daemon.build import Node
 
 VERIFIERS = "verifiers"
 ASK_S = 2.0
@@ -62,3 +67,13 @@ class VerifierSource:
 
 def _told(users: tuple[str, ...], found: Stored) -> Verifiers:
     return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
+
+
+def attach(node: Node) -> VerifierSource:
+    """The verifiers of one agent process."""
+    return VerifierSource(
+        me=node.me,
+        facts=lambda: node.agent.facts,
+        read=partial(read_passwords, node.server) if node.server is not None else None,
+        ask=node.peers.request,
+    )

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,8 @@ from pgherd.relay.messages import (
     Cancelled,
     CancelTold,
     FrameError,
+    MeaningsAsked,
+    MeaningsTold,
     ProxyCounters,
     ProxyFailed,
     ProxyHello,
@@ -50,6 +52,9 @@ Source = Callable[[tuple[str, ...]], Awaitable[Verifiers]]
 
 Cancel = Callable[[CancelAsked], Awaitable[CancelTold]]
 """Who can cancel what a server runs; problems are part of the answer."""
+
+Meant = Callable[[MeaningsAsked], Awaitable[MeaningsTold]]
+"""Who knows what names mean in a database; problems are part of the answer."""
 
 CANCELS_AT_ONCE_MAX = 64
 
@@ -92,6 +97,7 @@ class ProxyControl:
         settings: ProxySettings,
         verifiers: Source | None = None,
         cancel: Cancel | None = None,
+        meanings: Meant | None = None,
         *,
         on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
@@ -99,6 +105,7 @@ class ProxyControl:
         self._on_quiet = on_quiet
         self._verifiers = verifiers
         self._cancel = cancel
+        self._meanings = meanings
         self._settings = settings
         self._snapshot: Snapshot | None = None
         self._server: asyncio.Server | None = None
@@ -205,7 +212,9 @@ class ProxyControl:
                 if isinstance(message, VerifiersAsked):
                     self._begin_answer(link, message.users, writer)
                 elif isinstance(message, CancelAsked):
-                    self._begin_cancel(link, message, writer)
+                    self._beside(link, self._do_cancel(message, writer))
+                elif isinstance(message, MeaningsAsked):
+                    self._beside(link, self._explain(message, writer))
                 else:
                     self._take(link, message)
         except (FrameError, asyncio.CancelledError):
@@ -236,13 +245,21 @@ class ProxyControl:
             answer = await self._verifiers(users)
         writer.write(frame(answer))
 
-    def _begin_cancel(self, link: _Link, asked: CancelAsked, writer: asyncio.StreamWriter) -> None:
+    def _beside(self, link: _Link, doing: Coroutine[None, None, None]) -> None:
         """Several go on beside each other: none waits for another's server."""
         if len(link.cancelling) >= CANCELS_AT_ONCE_MAX:
-            raise FrameError("too many cancels at once")
-        task = asyncio.create_task(self._do_cancel(asked, writer))
+            doing.close()
+            raise FrameError("too many questions at once")
+        task = asyncio.create_task(doing)
         link.cancelling.add(task)
         task.add_done_callback(link.cancelling.discard)
+
+    async def _explain(self, asked: MeaningsAsked, writer: asyncio.StreamWriter) -> None:
+        if self._meanings is None:
+            told = MeaningsTold(asked.database, problem="this agent knows no servers")
+        else:
+            told = await self._meanings(asked)
+        writer.write(frame(told))
 
     async def _do_cancel(self, asked: CancelAsked, writer: asyncio.StreamWriter) -> None:
         if self._cancel is None:

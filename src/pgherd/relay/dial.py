@@ -16,7 +16,7 @@ from pgherd.model.ids import NodeId
 from pgherd.relay.messages import ListenerSettings, LocalServer, ProxySettings
 from pgherd.relay.session import Host, Side
 from pgherd.relay.sockets import connect
-from pgherd.route.choose import Backend, Bound, NoBackend
+from pgherd.route.choose import Backend, Bound, NoBackend, Route
 
 RETRY_S_MIN = 0.05
 RETRY_S_MAX = 0.4
@@ -48,7 +48,9 @@ class Router(Host, Protocol):
     news: asyncio.Event
     attempts: dict[Attempt, Bound]
 
-    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
+    def choose(
+        self, listener: ListenerSettings, exclude: Collection[NodeId], route: Route | None = None
+    ) -> Bound | NoBackend:
         """The server for a new session now."""
 
     def holds(self, bound: Bound) -> bool:

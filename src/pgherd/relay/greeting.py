@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 
+from pgherd.model.ids import NodeId
 from pgherd.relay.entrance import Gate, Refused, own_key
 from pgherd.relay.lent import Family, PoolServer
 from pgherd.relay.pooled import READY, Pooled
@@ -44,6 +45,16 @@ class _Asker:
         self._wished = wished
         self._server: PoolServer | None = None
         self._renewal: Renewal | None = None
+
+    @property
+    def aim(self) -> Route:
+        """Where a server like the session's is."""
+        return self.listener.route
+
+    @property
+    def avoid(self) -> tuple[NodeId, ...]:
+        """Any will do."""
+        return ()
 
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
@@ -121,7 +132,7 @@ async def greet(gate: Gate, session: Terminated, proved: Authenticated, *, datab
     session.number = gate.pools.number()
     gate.pools.proved(user, proved.keys, session.stored)
     wished = wishes(parameters)
-    kind = session.family, session.listener.route is Route.PRIMARY
+    kind = session.family, session.listener.route is not Route.REPLICA
     settings = gate.pools.greetings.get(kind, wished)
     if settings is None:
         settings = await _asked(gate, session, wished)

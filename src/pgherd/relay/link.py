@@ -15,6 +15,7 @@ from pgherd.relay.listeners import ListenError
 from pgherd.relay.messages import (
     CancelTold,
     FrameError,
+    MeaningsTold,
     ProxyFailed,
     ProxyHello,
     ProxyQuiet,
@@ -68,6 +69,7 @@ class Link:
             writer.write(frame(ProxyHello(os.getpid(), __version__, holds=True)))
             asker.connected(lambda question: writer.write(frame(question)))
             waits.connected(lambda question: writer.write(frame(question)))
+            self._proxy.learnt.connected(lambda question: writer.write(frame(question)))
             self._proxy.hold.connected(lambda hold: writer.write(frame(ProxyQuiet(hold))))
             while (message := await read_to_proxy(reader)) is not None:
                 match message:
@@ -80,6 +82,8 @@ class Link:
                         asker.answered(message)
                     case CancelTold():
                         waits.told(message)
+                    case MeaningsTold():
+                        self._proxy.learnt.told(message)
         except FrameError as error:
             say("agent.misspoke", why=error)
         except ConnectionError:
@@ -87,6 +91,7 @@ class Link:
         finally:
             asker.lost()
             waits.lost()
+            self._proxy.learnt.lost()
             self._proxy.hold.connected(None)
             reporting.cancel()
 

@@ -16,6 +16,8 @@ import msgspec
 from pgherd.model.ids import NodeId
 from pgherd.route.choose import PREFERENCE, Preference, Route, Snapshot
 from pgherd.route.entry import Limits, Network
+from pgherd.route.mark import ReadYourWrites
+from pgherd.route.meanings import Meanings, Names
 from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import PoolRules
 
@@ -109,7 +111,9 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     it, 0 = for ever · allow: whose addresses may come in, () = everybody's · local:
     this node's server, where its Unix socket is to be used · sync_floor: whether a session that
     ends here may not lower synchronous_commit · engine: who carries the bytes of sessions that
-    begin from now on · pools: of pool: transaction, and other names of databases.
+    begin from now on · pools: of pool: transaction, and other names of databases ·
+    read_your_writes: whose writes reads of route: auto see, and read_your_writes_wait_ms: how long
+    a replica has for it.
     """
 
     listeners: tuple[ListenerSettings, ...]
@@ -127,6 +131,8 @@ class ProxySettings(msgspec.Struct, frozen=True, tag=True):
     local: LocalServer | None = None
     sync_floor: bool = False
     engine: Engine = Engine.AUTO
+    read_your_writes: ReadYourWrites = ReadYourWrites.OFF
+    read_your_writes_wait_ms: int = 100
     pools: PoolRules = PoolRules()
 
 
@@ -178,6 +184,23 @@ class CancelTold(msgspec.Struct, frozen=True, tag=True):
     problem: str = ""
 
 
+class MeaningsAsked(msgspec.Struct, frozen=True, tag=True):
+    """A proxy that tells reads from writes needs to know what names mean in a database."""
+
+    database: str
+    names: Names
+
+
+class MeaningsTold(msgspec.Struct, frozen=True, tag=True):
+    """The answer to the last question about this database. meanings: None if nothing could be found
+    out · problem: why.
+    """
+
+    database: str
+    meanings: Meanings | None = None
+    problem: str = ""
+
+
 class ProxyHello(msgspec.Struct, frozen=True, tag=True):
     """A proxy's first word. holds: it knows of holds, and says when it is quiet."""
 
@@ -207,8 +230,9 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     errors: reason -> total · term, generation, expires_at: of the snapshot in force · lag_ms: the
     event loop's worst delay since the last report · engine: who carries new sessions' bytes ·
     hold_counts: waits that ended, by the classes of `relay.tally.HOLD_BUCKETS_S` · queries:
-    what sessions whose protocol ends here asked and were answered, by route and kind · pools: of
-    pool: transaction, None where nobody has used one.
+    what sessions whose protocol ends here asked and were answered, by route and kind · routed: of
+    route: auto, where cycles went -> `relay.tally.Routed` -> total · pools: of pool: transaction,
+    None where nobody has used one.
     """
 
     pid: int
@@ -232,11 +256,20 @@ class ProxyCounters(msgspec.Struct, frozen=True, tag=True):
     engine: str = ""
     hold_counts: tuple[int, ...] = ()
     queries: dict[str, dict[str, int]] = {}
+    routed: dict[str, dict[str, int]] = {}
     pools: PoolCounters | None = None
 
 
-ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold
-ToAgent = ProxyHello | ProxyFailed | ProxyCounters | ProxyQuiet | VerifiersAsked | CancelAsked
+ToProxy = ProxySettings | Snapshot | Verifiers | CancelTold | MeaningsTold
+ToAgent = (
+    ProxyHello
+    | ProxyFailed
+    | ProxyCounters
+    | ProxyQuiet
+    | VerifiersAsked
+    | CancelAsked
+    | MeaningsAsked
+)
 
 _T = TypeVar("_T")
 

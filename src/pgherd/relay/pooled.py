@@ -17,15 +17,16 @@ Owns one client's turns. Leaves the choice of a server to `pools`, and the serve
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
+from pgherd.model.ids import NodeId
 from pgherd.relay.lent import Family, PoolServer
 from pgherd.relay.messages import ListenerSettings
 from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
 from pgherd.relay.terminated import Terminated, TerminatedClient, TerminatedHost
 from pgherd.relay.transports import pause, resume
-from pgherd.route.choose import Bound
+from pgherd.route.choose import Bound, Route
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
 from pgherd.wire.lane import TEXT_BYTES_MAX, Lane, Moments
 from pgherd.wire.query import HEADER_BYTES, TERMINATE
@@ -60,6 +61,9 @@ class Lender(Protocol):
     def left(self, session: Pooled, server: PoolServer) -> None:
         """It goes away, and takes its server along."""
 
+    def lost(self, bound: Bound) -> None:
+        """Its server is gone, and it goes on elsewhere."""
+
     def verified(self, user: str, stored: str) -> None:
         """What a user's password is checked with was found out."""
 
@@ -67,12 +71,15 @@ class Lender(Protocol):
 class Pooled(Terminated):
     """See the module's theory of operation.
 
-    lent: the server that it has · is_waiting: it wants one · family: whose servers it may have.
+    lent: the server that it has · is_waiting: it wants one · family: whose servers it may have ·
+    aim: where a server is to be · avoid: whose servers it does not want.
     """
 
     __slots__ = (
         "_lender",
         "_renewal",
+        "aim",
+        "avoid",
         "family",
         "is_full",
         "is_waiting",
@@ -95,6 +102,8 @@ class Pooled(Terminated):
         self.stored = ""
         """What its password was checked with."""
         self.family: Family | None = None
+        self.aim: Route = listener.route
+        self.avoid: Collection[NodeId] = ()
 
     # What is asked of it
 
@@ -405,8 +414,14 @@ class PooledClient(TerminatedClient):
 
     __slots__ = ("_pooled",)
 
-    def __init__(self, host: TerminatedHost, lender: Lender, listener: ListenerSettings) -> None:
-        self._pooled = Pooled(host, lender, listener)
+    def __init__(
+        self,
+        host: TerminatedHost,
+        lender: Lender,
+        listener: ListenerSettings,
+        session: Pooled | None = None,
+    ) -> None:
+        self._pooled = session or Pooled(host, lender, listener)
         super().__init__(host, listener, self._pooled)
 
     def pause_writing(self) -> None:

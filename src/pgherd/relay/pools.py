@@ -18,7 +18,7 @@ with a server that is opened to `opening`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol, assert_never
 
 import msgspec
@@ -61,6 +61,14 @@ class Borrower(Holder, Protocol):
     number: int
     listener: ListenerSettings
     family: Family | None
+
+    @property
+    def aim(self) -> Route:
+        """Where the server is to be."""
+
+    @property
+    def avoid(self) -> Collection[NodeId]:
+        """Whose servers it does not want."""
 
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
@@ -187,6 +195,10 @@ class Pools:
         self._part(borrower, server, soon=False)
         server.is_left()
 
+    def lost(self, bound: Bound) -> None:
+        """A server is gone while somebody had it who wants another one."""
+        self._gate.count(bound.backend, -1)
+
     def _part(self, borrower: Borrower, server: PoolServer, *, soon: bool) -> None:
         """soon: the server is the pool's again at once; else it is nobody's for a while."""
         lending = server.owner
@@ -209,7 +221,8 @@ class Pools:
         """Find the pool for one that waits, or let it wait for news."""
         borrower = waiting.borrower
         assert borrower.family is not None
-        choice = self._gate.choose(borrower.listener, self._shunned_now(now))
+        shunned = [*self._shunned_now(now), *borrower.avoid]
+        choice = self._gate.choose(borrower.listener, shunned, borrower.aim)
         if isinstance(choice, NoBackend):
             waiting.at, waiting.why = None, choice.message
             if choice.final:
@@ -399,7 +412,7 @@ class Pools:
 
     def _is_patient(self, borrower: Borrower, *, is_held: bool) -> bool:
         """Whether that there is no server is as it should be for now."""
-        if is_held and borrower.listener.route is Route.PRIMARY:
+        if is_held and borrower.aim is not Route.REPLICA:
             return True
         return borrower.family is not None and self.pausing.is_paused(borrower.family.database)
 

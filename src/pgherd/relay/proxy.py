@@ -29,9 +29,11 @@ from pgherd.relay.door import Door
 from pgherd.relay.engines import Engines
 from pgherd.relay.hold import Hold
 from pgherd.relay.journal import say
+from pgherd.relay.kinds import client_side
+from pgherd.relay.learning import Learnt
 from pgherd.relay.listeners import ListenError, Listeners
 from pgherd.relay.messages import ListenerSettings, Pool, ProxyCounters, ProxySettings
-from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, ClientSide, Session, Totals
+from pgherd.relay.session import CUT_FLUSH_LIMIT_S, LINGER_S, Session, Totals
 from pgherd.relay.silence import Silences, end
 from pgherd.relay.sockets import is_dead
 from pgherd.relay.tally import Result, Tally, rss_bytes
@@ -91,7 +93,7 @@ class Proxy:
         self.tally = Tally()
         self.waits = Waits(self.tally.errors)
         self.snapshot: Snapshot | None = None
-        self.asker = Asker()
+        self.asker, self.learnt = Asker(), Learnt()
         self.certificates = Certificates()
         self.engines = Engines()
         self.listeners = Listeners(self._accepting)
@@ -109,20 +111,10 @@ class Proxy:
 
     def _accepting(self, listener: ListenerSettings) -> asyncio.BufferedProtocol:
         if not listener.balancers:
-            return self._client_side(listener)
+            return client_side(self, listener)
         from pgherd.relay.forwarding import side_for  # few listeners stand behind balancers
 
-        return side_for(listener, self.tally, lambda: self._client_side(listener))
-
-    def _client_side(self, listener: ListenerSettings) -> ClientSide:
-        if listener.pool is Pool.NONE:
-            return ClientSide(self, listener)
-        from pgherd.relay.pooled import PooledClient  # a proxy without them stays lean
-        from pgherd.relay.terminated import TerminatedClient
-
-        if listener.pool is Pool.TRANSACTION:
-            return PooledClient(self, self.pools, listener)
-        return TerminatedClient(self, listener)
+        return side_for(listener, self.tally, lambda: client_side(self, listener))
 
     @property
     def pools(self) -> Pools:
@@ -194,12 +186,15 @@ class Proxy:
 
     # What dialling asks
 
-    def choose(self, listener: ListenerSettings, exclude: Collection[NodeId]) -> Bound | NoBackend:
-        """The server for a new session now."""
-        self._turn += listener.route is Route.REPLICA
+    def choose(
+        self, listener: ListenerSettings, exclude: Collection[NodeId], route: Route | None = None
+    ) -> Bound | NoBackend:
+        """The server for a session now. route: other than the listener's."""
+        route = route or listener.route
+        self._turn += route is Route.REPLICA
         return choose(
             self.snapshot,
-            listener.route,
+            route,
             now=now_ms(),
             counts=self._counts,
             preference=listener.preference,
@@ -474,6 +469,7 @@ class Proxy:
             lag_ms=int(lag_s * 1000),
             hold_counts=tuple(tally.hold_counts),
             queries=counting.total(tally.queries, filter(_is_terminated, self._sessions)),
+            routed=tally.routed_now(),
             pools=self._pools.reported() if self._pools is not None else None,
         )
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pgherd.relay.messages import ListenerSettings
+from pgherd.route.choose import Bound, Route
 
 HOLD_BUCKETS_S = (0.005, 0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper limits of the classes in which waits are counted; the last class has none."""
@@ -39,6 +40,19 @@ class Result(StrEnum):
     LEFT = "left"
 
 
+class Routed(StrEnum):
+    """What is counted of route: auto, for the primary and for replicas. READ, DOUBT, WRITE: cycles
+    that went there, by what they are · FAILED: errors in answers · REPEATED: cycles that were said
+    again elsewhere.
+    """
+
+    READ = "read"
+    DOUBT = "doubt"
+    WRITE = "write"
+    FAILED = "failed"
+    REPEATED = "repeated"
+
+
 class Tally:
     """Totals. Mutable on purpose: one instance per process, one event loop."""
 
@@ -53,6 +67,7 @@ class Tally:
         "moved",
         "queries",
         "results",
+        "routed",
         "snapshots_refused",
     )
 
@@ -68,11 +83,21 @@ class Tally:
         self.cancels = 0
         self.snapshots_refused = 0
         self.queries: dict[str, Counter[str]] = {}
+        self.routed: dict[str, Counter[str]] = {}
 
     def waited(self, seconds: float) -> None:
         """A client has waited for a server, or for a hold to end."""
         self.held_s += seconds
         self.hold_counts[bisect_left(HOLD_BUCKETS_S, seconds)] += 1
+
+    def route(self, bound: Bound, what: Routed, count: int = 1) -> None:
+        """Count something of route: auto."""
+        route = Route.PRIMARY if bound.to_primary else Route.REPLICA
+        self.routed.setdefault(str(route), Counter())[what] += count
+
+    def routed_now(self) -> dict[str, dict[str, int]]:
+        """Where cycles went, and what became of them."""
+        return {route: dict(counts) for route, counts in self.routed.items()}
 
     def note(self, listener: ListenerSettings, result: Result) -> None:
         """One more connection that went this way."""

@@ -21,10 +21,11 @@ LAG_BYTES_MAX_DEFAULT = 16 * 1024 * 1024
 
 
 class Route(StrEnum):
-    """What a listener promises its clients."""
+    """What a listener promises its clients. AUTO: each statement goes where it belongs."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
+    AUTO = "auto"
 
 
 class Balance(StrEnum):
@@ -56,7 +57,8 @@ class Backend(msgspec.Struct, frozen=True):
 
     lag_bytes: behind the primary's last known position, None = not known (then it takes no reads) ·
     usable: the agent's word that it streams and takes sessions · tended: its node is in
-    maintenance, and the sessions that it has are to leave.
+    maintenance, and the sessions that it has are to leave · epoch: the term of the last epoch
+    record in its WAL, which says whose history it has; 0 = not known.
     """
 
     name: NodeId
@@ -66,6 +68,7 @@ class Backend(msgspec.Struct, frozen=True):
     usable: bool = True
     zone: str = ""
     tended: bool = False
+    epoch: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag=True):
@@ -125,7 +128,7 @@ def choose(
     """
     if snapshot is None:
         return _none("this proxy has heard nothing from its agent yet")
-    if route is Route.PRIMARY:
+    if route is not Route.REPLICA:
         return _primary(snapshot, now=now, exclude=exclude)
     able = [one for one in snapshot.replicas if _takes_reads(one, preference, exclude)]
     if able:

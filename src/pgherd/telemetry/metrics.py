@@ -50,8 +50,8 @@ class RaftSeen(msgspec.Struct, frozen=True):
 class ProxySeen(msgspec.Struct, frozen=True):
     """The proxy's counts: open connections by (listener, backend), ended ones by result, errors by
     reason, clients that wait, sessions that went on at another server; who carries bytes; bytes by
-    direction, queries by (route, kind), waits that ended by class and their time together, and
-    what its pools do."""
+    direction, queries and routed ones by (route, kind), waits that ended by class and their time
+    together, and what its pools do."""
 
     connections: Mapping[tuple[str, str], int] = {}
     connections_total: Mapping[tuple[str, str], int] = {}
@@ -61,6 +61,7 @@ class ProxySeen(msgspec.Struct, frozen=True):
     moved_total: int = 0
     bytes_total: Mapping[str, int] = {}
     queries_total: Mapping[tuple[str, str], int] = {}
+    routed_total: Mapping[tuple[str, str], int] = {}
     hold_counts: tuple[int, ...] = ()
     hold_s: float = 0.0
     pools: PoolCounters | None = None
@@ -286,6 +287,8 @@ class Metrics:
             self._grow("pgherd_proxy_bytes_total", count, direction=direction)
         for (route, kind), count in proxy.queries_total.items():
             self._grow("pgherd_proxy_queries_total", count, route=route, kind=kind)
+        for (route, kind), count in proxy.routed_total.items():
+            self._grow("pgherd_proxy_routed_total", count, route=route, kind=kind)
         self.durations.hold.follow(proxy.hold_counts, proxy.hold_s)
         pools = proxy.pools or PoolCounters()
         self.node.set_pools(pools)

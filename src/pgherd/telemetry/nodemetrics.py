@@ -40,6 +40,11 @@ NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_pool_servers_opened_total": ("Server connections by how opening went.", ("result",)),
     "pgherd_pool_servers_closed_total": ("Server connections of pools that ended.", ()),
     "pgherd_proxy_queries_total": ("Queries that sessions were answered.", ("route", "kind")),
+    "pgherd_proxy_routed_total": (
+        "With route: auto, queries by where they went and what they are (read, doubt, write),"
+        " errors in their answers (failed), and those said again elsewhere (repeated).",
+        ("route", "kind"),
+    ),
 }
 """name -> help, labels."""
 

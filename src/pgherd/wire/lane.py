@@ -137,6 +137,11 @@ class Lane(Tracker):
     def client_at_boundary(self) -> bool:
         return not self._left_client
 
+    def take_back(self, names: Iterable[bytes]) -> None:
+        """Forget that statements were prepared that will be prepared again elsewhere."""
+        for name in names:
+            self._drop(name)
+
     # The client's half
 
     def speak(self, data: bytes) -> bytes:

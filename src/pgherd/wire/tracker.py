@@ -39,7 +39,7 @@ PREPARED_BYTES_MAX = 1024 * 1024
 """Of all statements of one session that are kept to be prepared anew."""
 
 OPENS_CYCLE = frozenset(b"QSF")
-_OUTSIDE = frozenset(b"PBEDCH")
+_OUTSIDE = frozenset(b"PBEDC")
 _TEXTS = frozenset(b"QP")
 _BULK = frozenset(b"d")
 _NOT_READ = frozenset(b"DdTt2nsA")
@@ -96,6 +96,7 @@ class Tracker:
         "_set_names",
         "_sets",
         "_simple",
+        "errors",
         "is_over",
         "settings",
         "status",
@@ -120,6 +121,7 @@ class Tracker:
         self._prepared: dict[bytes, tuple[int, bytes]] = {}  # name -> cycle, Parse's body
         self._pending: deque[tuple[int, bytes | None, bytes | None]] = deque()
         self._prepared_bytes = 0
+        self.errors = 0
         self._deallocates: dict[int, list[bytes]] = {}
         self._sets = 0
         self._set_names: dict[int, list[str]] = {}
@@ -149,6 +151,11 @@ class Tracker:
         """Whether nothing goes on until the client says more, the rest of a message or of COPY
         data included."""
         return self._copies_in or not (self._cycles or self._is_outside)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the server has a whole cycle to answer, and no COPY data to take."""
+        return bool(self._cycles) and not self._copies_in
 
     @property
     def is_resting(self) -> bool:
@@ -335,6 +342,7 @@ class Tracker:
 
     def _failed(self, body: bytes) -> None:
         self.is_over = self.is_over or error_of(body).fatal
+        self.errors += 1
         if self._copies_in:
             self._copies_in = False
             self._blame("a COPY that failed", self._done + 1)

@@ -26,12 +26,14 @@ from psycopg.conninfo import make_conninfo
 
 from pgherd.act.hands import Hands
 from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.postgres import binaries as finding
 from pgherd.postgres import clone, conf, identity, processes, slots
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
+from pgherd.postgres.meanings import read_meanings
 from pgherd.postgres.memory import ServerMemory
 from pgherd.postgres.passwords import read_passwords
 from pgherd.postgres.server import PostgresServer
@@ -43,6 +45,8 @@ from pgherd.relay.messages import (
     Cancelled,
     CancelTold,
     ListenerSettings,
+    MeaningsAsked,
+    MeaningsTold,
     Pool,
     ProxyCounters,
     ProxySettings,
@@ -189,10 +193,13 @@ class Way:
         self.server = server
         self.port = free_port()
         self.asked: list[str] = []
+        self.questions: list[MeaningsAsked] = []
         self.problem = ""
         self._published = 0
         route = Route(str(options.pop("route", Route.PRIMARY)))
         pool = Pool(str(options.pop("pool", Pool.SESSION)))
+        self.standby = options.pop("standby", None)
+        self.epoch = 1
         listener = ListenerSettings("127.0.0.1", self.port, route, pool)
         self.settings = ProxySettings(listeners=(listener,), **options)  # type: ignore[arg-type] # a test names what it changes
         self._path = folder / "proxy.sock"
@@ -200,8 +207,9 @@ class Way:
         self.agent_cancels = True
         self.cancel = self.cancelled
         self.control = ProxyControl(
-            self._path, self.settings, self._verifiers, lambda asked: self.cancel(asked)
-        )
+            self._path, self.settings, self._verifiers, lambda asked: self.cancel(asked),
+            self._meanings,
+        )  # fmt: skip
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -237,6 +245,8 @@ class Way:
         """
         others = "" if tended is None else "bc"
         backend = Backend(NodeId("a"), "127.0.0.1", port or self.server.port)
+        standby = self.standby
+        real = () if standby is None else (("b", standby.port),)  # type: ignore[attr-defined] # a server
         self._published += 1
         self.control.publish(
             Snapshot(
@@ -249,6 +259,10 @@ class Way:
                         backend, name=NodeId(name), usable=name != tended, tended=name == tended
                     )
                     for name in others
+                )
+                or tuple(
+                    Backend(NodeId(name), "127.0.0.1", port, epoch=self.epoch)
+                    for name, port in real
                 ),
                 hold=hold,
                 hold_until=Instant(now_ms() + hold_ms),
@@ -320,6 +334,14 @@ class Way:
             return Verifiers(users, problem=self.problem)
         found = await read_passwords(self.server, users)
         return Verifiers(users, stored=found.stored, mock_nonce=found.mock_nonce)
+
+    async def _meanings(self, asked: MeaningsAsked) -> MeaningsTold:
+        self.questions.append(asked)
+        try:
+            found = await read_meanings(self.server.login, asked.database, asked.names)
+        except PostgresError as error:
+            return MeaningsTold(asked.database, problem=str(error))
+        return MeaningsTold(asked.database, found)
 
     async def cancelled(self, asked: CancelAsked) -> CancelTold:
         """What the agent does with a cancel."""

@@ -104,7 +104,8 @@ def test_connections_are_of_this_node(herd, client):
 def test_pools_are_of_this_node(herd, client):
     """Who has to wait comes first; a node whose proxy lends nothing has none."""
     path = "/api/v1/proxy/pools"
-    assert client.get(path).json() == {"node": "n1", "proxy_healthy": True, "pools": []}
+    nothing = {"node": "n1", "pools": [], "routed": {}}
+    assert client.get(path).json() == {**nothing, "proxy_healthy": True}
     calm, busy = (Pool(PoolLimits(size=1), now=Instant(0)) for _ in range(2))
     for client_number in (1, 2):
         busy.want(client_number, Instant(0))
@@ -112,13 +113,15 @@ def test_pools_are_of_this_node(herd, client):
         PoolReport(name, "ann", "n1", size=1, reserve=0, seen=pool.seen(Instant(10)))
         for name, pool in (("calm", calm), ("busy", busy))
     )
-    herd.proxy_seen = ProxySeen(healthy=True, pools=PoolCounters(reports))
+    routed = {"replica": {"read": 7, "repeated": 1}, "primary": {"write": 2}}
+    herd.proxy_seen = ProxySeen(healthy=True, pools=PoolCounters(reports), routed=routed)
+    assert client.get(path).json()["routed"] == routed
     found = client.get(path).json()["pools"]
     assert [one["database"] for one in found] == ["busy", "calm"]
     waits = [found[0][name] for name in ("clients_waiting", "servers_opening", "longest_wait_ms")]
     assert waits == [2, 1, 10]
     herd.proxy_seen = None
-    assert client.get(path).json() == {"node": "n1", "proxy_healthy": None, "pools": []}
+    assert client.get(path).json() == {**nothing, "proxy_healthy": None}
 
 
 def test_changes_have_twins_without_a_version(herd, client):

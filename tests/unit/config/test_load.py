@@ -88,7 +88,7 @@ def test_names_of_other_systems_are_answered_with_ours(line: str, ours: str) -> 
         "backup: {tool: x}",
         "store: {kind: etcd}",
         "limits: {}",
-        "proxy: {listeners: [{port: 1, route: auto}]}",
+        "proxy: {balance: weighted}",
     ],
 )
 def test_what_comes_later_is_refused_and_says_so(line: str) -> None:

@@ -8,7 +8,7 @@ from pgherd.config.load import load_text
 from pgherd.config.problems import ConfigError
 from pgherd.config.proxy import Proxy
 from pgherd.daemon import translate
-from pgherd.route.choose import Balance
+from pgherd.route.choose import Balance, Route
 from pgherd.route.entry import Limits, Network, may_come
 
 SMALLEST = "version: 1\nnode: {name: n1, address: 127.0.0.1, zone: a}\n"
@@ -108,3 +108,16 @@ def test_what_cannot_work_is_refused_with_what_to_write(text: str, why: str) -> 
     with pytest.raises(ConfigError) as caught:
         proxy(text)
     assert why in str(caught.value)
+
+
+def test_auto_needs_a_pool_of_transactions() -> None:
+    """It says so, with what to write; then it reaches the proxy, as does whose writes are seen."""
+    with pytest.raises(ConfigError) as caught:
+        proxy("listeners: [{port: 1, route: auto, pool: session}]")
+    assert "write {port: 1, route: auto, pool: transaction}" in str(caught.value)
+    text = "listeners: [{port: 1, route: auto, pool: transaction}],"
+    text += " read_your_writes: token, read_your_writes_wait: 50ms"
+    given = translate.proxy_settings(load_text(f"{SMALLEST}proxy: {{{text}}}"))
+    assert given.listeners[0].route is Route.AUTO
+    assert (given.read_your_writes, given.read_your_writes_wait_ms) == ("token", 50)
+    assert translate.proxy_settings(load_text(SMALLEST)).read_your_writes == "off"

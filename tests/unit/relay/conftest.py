@@ -301,7 +301,7 @@ def rig() -> Iterator[RigFactory]:
     ) -> AsyncIterator[Rig]:
         listeners = tuple(
             ListenerSettings("127.0.0.1", free_port(), route, preference=preference)
-            for route in Route
+            for route in (Route.PRIMARY, Route.REPLICA)
         )
         made = Rig(folder, ProxySettings(listeners=listeners, **options))
         made.loop = loop

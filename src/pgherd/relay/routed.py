@@ -1,0 +1,487 @@
+"""A session of `route: auto`: each statement goes to the primary or to a replica.
+
+Theory of operation. Like any session of `pool: transaction` it has a server only while it needs
+one. Here a server is wanted for one cycle at a time (`wire.cycles`), and where it is comes from
+what the cycle says (`route.steering`). On the primary bytes then pass as in `pooled`. On a replica
+the next cycle waits until this one is answered, because it may belong elsewhere; a transaction that
+only reads keeps its replica to its end.
+
+The first words of a replica are kept back (`trial`): what it refuses is said once more, to the
+primary; what is lost with its connection, to another replica. So a wrong guess costs a round trip.
+Not within a transaction, whose snapshot another server does not have.
+
+A read that has to see what was written before (`route.mark`) first asks its replica how far it is,
+again and again until it is far enough or the time is up, and then goes to the primary. What a
+session wrote is marked by a question to the primary behind the commit, before its next statement.
+
+Owns one client's ways. Leaves what statements are to `learning`, and servers to `pools`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from pgherd.model.ids import Lsn
+from pgherd.relay.journal import say
+from pgherd.relay.learning import Learnt
+from pgherd.relay.messages import ListenerSettings, ProxySettings
+from pgherd.relay.pooled import Lender, Pooled, PooledClient
+from pgherd.relay.positions import REPLAYED, WRITTEN, PositionAsked
+from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
+from pgherd.relay.tally import Routed, Tally
+from pgherd.relay.terminated import TerminatedHost
+from pgherd.relay.transports import pause, resume
+from pgherd.relay.trial import REFUSED, Outcome, Trial
+from pgherd.route.choose import Bound, Route, Snapshot
+from pgherd.route.classifier import Dialect, Seen
+from pgherd.route.mark import Mark, ReadYourWrites
+from pgherd.route.statement import Kind, Verdict
+from pgherd.route.steering import Decision, Explained, Steering
+from pgherd.route.wishes import MENTION
+from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
+from pgherd.wire.cycles import Cycle, first_cycle
+from pgherd.wire.lane import Lane
+from pgherd.wire.query import TERMINATE
+from pgherd.wire.renewal import Renewal
+from pgherd.wire.startup import ProtocolViolation
+from pgherd.wire.tracker import Tracker
+
+POLL_S = 0.002
+"""Between two questions to a replica that is not far enough yet."""
+
+BEHIND_ALL = Lsn((1 << 64) - 1)
+
+TRIES_MAX = 2
+"""Replicas that a statement may lose before it is for the primary."""
+
+_READY = b"Z\0\0\0\x05I"
+_IDLE = ord("I")
+_UTF8 = frozenset({"UTF8", "UNICODE", "SQL_ASCII"})
+
+_CHANGES = re.compile(
+    rb"\b(?:create|alter|drop|grant|revoke|call|reassign|import)\b|\bdo\b(?!\s+(?:update|nothing))",
+    re.IGNORECASE,
+)
+"""What may change the meaning of names, in bytes that pass without being parsed."""
+
+
+class RoutedHost(TerminatedHost, Protocol):
+    """What such a session needs of its proxy besides."""
+
+    learnt: Learnt
+    settings: ProxySettings
+    snapshot: Snapshot | None
+    tally: Tally
+
+
+class RoutedSession(Pooled):
+    """See the module's theory of operation."""
+
+    __slots__ = (
+        "_changes",
+        "_decision",
+        "_forced",
+        "_has_written",
+        "_home",
+        "_in_vain",
+        "_losses",
+        "_passing",
+        "_seen",
+        "_trial",
+        "_until_s",
+        "steering",
+    )
+
+    def __init__(self, host: RoutedHost, lender: Lender, listener: ListenerSettings) -> None:
+        super().__init__(host, lender, listener)
+        self._home = host
+        self.aim = Route.PRIMARY
+        self.steering = Steering(host.settings.read_your_writes)
+        self._decision: Decision | None = None
+        self._forced: Decision | None = None
+        self._trial: Trial | None = None
+        self._passing = False
+        self._seen: tuple[Seen, ...] = ()
+        self._losses = 0
+        self._has_written = False
+        self._changes = False
+        self._until_s = 0.0
+        self._in_vain: Mark | None = None
+
+    @property
+    def database(self) -> str:
+        """As the servers call it."""
+        assert self.family is not None
+        known = dict(self.family.parameters)
+        return known.get("database") or known.get("user", "")
+
+    # What the client says
+
+    def client_said(self, data: bytes) -> None:
+        if not self.is_lending or self.tracker is None:
+            super().client_said(data)
+            return
+        is_free = self._passing and not self.kept and not self.held and self._renewal is None
+        if is_free and MENTION not in data and data != TERMINATE:
+            self._has_written = True
+            self._pass(data)
+            return
+        self._keep(data)
+        self._advance()
+
+    def _keep(self, data: bytes) -> None:
+        self.kept += data
+        if len(self.kept) > PENDING_BYTES_MAX:
+            pause(self.client)
+
+    def ask(self) -> None:
+        self._advance()
+
+    def _say_kept(self) -> None:
+        """A server was lent, and has this client's settings."""
+        if self._is_at_replica() and self._wants_position():
+            return
+        self._begin()
+
+    def _advance(self) -> None:
+        """Do what can be done now with what was kept."""
+        if self.closing or self.is_waiting or self._renewal is not None:
+            return
+        try:
+            if self.server is None:
+                self._seek()
+            else:
+                self._go_on_there()
+        except ProtocolViolation as why:
+            self._violated(why)
+
+    # Without a server
+
+    def _seek(self) -> None:
+        """Answer what is for the proxy; want a server for the rest."""
+        cycle = first_cycle(self.kept)
+        while self._forced is None and (answer := self.steering.answered(cycle, _IDLE)):
+            self.say(answer)
+            del self.kept[: cycle.length]
+            cycle = first_cycle(self.kept)
+        if self.kept[:1] in (b"", TERMINATE[:1]):
+            super().ask()
+            return
+        if self._is_early(cycle):
+            resume(self.client)
+            return
+        decision, self._forced = self._forced or self._decide(cycle), None
+        self._decision, self.aim = decision, decision.route
+        super().ask()
+
+    def _is_early(self, cycle: Cycle) -> bool:
+        """Whether the client has not said yet what it wants answered."""
+        if cycle.is_whole or cycle.flushes or self.client_ended:
+            return False
+        return len(self.kept) <= PENDING_BYTES_MAX
+
+    def _decide(self, cycle: Cycle) -> Decision:
+        assert self.tracker is not None
+        settings = self.tracker.settings
+        dialect = Dialect(
+            is_utf8=settings.get("client_encoding", "") in _UTF8,
+            is_standard=settings.get("standard_conforming_strings") == "on",
+        )
+        learnt, database = self._home.learnt, self.database
+
+        def look(text: bytes) -> Seen:
+            return learnt.classifier.look(text, dialect)
+
+        def judge(seen: Seen) -> Verdict:
+            return learnt.judge(seen, database)
+
+        decision = self.steering.decide(cycle, look, judge)
+        return self._seen_to_be_read(decision)
+
+    def _seen_to_be_read(self, decision: Decision) -> Decision:
+        """A read that has to see what another term's primary acknowledged goes to the primary,
+        which has it; from there it learns a position that replicas can be asked about."""
+        mark, snapshot = self.steering.needed, self._home.snapshot
+        if decision.route is not Route.REPLICA or mark is None or snapshot is None:
+            return decision
+        if mark.term == snapshot.term:
+            return decision
+        self._has_written = True
+        why = f"read-your-writes: {mark} is of another term"
+        return msgspec.structs.replace(decision, route=Route.PRIMARY, why=why, is_reading=False)
+
+    # With a server
+
+    def _is_at_replica(self) -> bool:
+        return self.bound is not None and not self.bound.to_primary
+
+    def _begin(self) -> None:
+        """The server that was wanted is there: it gets what it is there for."""
+        decision, bound = self._decision, self.bound
+        if decision is None or bound is None:  # it has kept its server since before
+            self._go_on_there()
+            return
+        self._decision = None
+        self._note(decision, bound)
+        self._changes = self._changes or decision.changes
+        self._seen = decision.seen
+        cycle = first_cycle(self.kept)
+        if bound.to_primary:
+            is_more = len(self.kept) > cycle.length
+            self._has_written = self._has_written or is_more or decision.kind is not Kind.READ
+            self._pass_all()
+            return
+        if cycle.is_whole and not decision.is_reading:
+            self._trial = Trial(bytes(self.kept[: cycle.length]))
+        self._pass_cycle(cycle)
+
+    def _note(self, decision: Decision, bound: Bound) -> None:
+        """Remember, count and, if the client wants it, log where a cycle went, and why."""
+        why = decision.why
+        if bound.to_primary and decision.route is Route.REPLICA:
+            why += "; no replica can take it"
+        route = Route.PRIMARY if bound.to_primary else Route.REPLICA
+        self.steering.last = Explained(str(route), bound.backend.name, why)
+        self._home.tally.route(bound, Routed(decision.kind.value))
+        if self.steering.traces:
+            say("statement.routed", route=route, backend=bound.backend.name, why=why)
+
+    def _pass_cycle(self, cycle: Cycle) -> None:
+        said = bytes(self.kept[: cycle.length])
+        del self.kept[: cycle.length]
+        resume(self.client)
+        self._pass(said)
+
+    def _go_on_there(self) -> None:
+        """More was said while there is a server."""
+        tracker = self.tracker
+        assert tracker is not None
+        if self.kept == TERMINATE and self.is_at_rest:
+            self._part()
+            self.close(linger_s=0, flush_s=LINGER_S)
+            return
+        if self.held and not tracker.goes_on:
+            if tracker.is_idle and tracker.is_clean:
+                self.give_back()
+            return
+        if not self.kept:
+            return
+        if not tracker.is_busy and self._answers_here(tracker):
+            return
+        if not self._is_at_replica():
+            self._has_written = True
+            self._pass_all()
+            return
+        cycle = first_cycle(self.kept)
+        if tracker.is_answering:
+            return
+        if self.kept[:1] == TERMINATE[:1] or (not cycle.length and not self._is_early(cycle)):
+            self._pass_all()
+        elif cycle.length and (tracker.is_busy or not self._is_early(cycle)):
+            self._pass_cycle(cycle)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether its server has nothing to do."""
+        return self.tracker is not None and self.tracker.is_idle
+
+    def _pass_all(self) -> None:
+        self._passing = not self._is_at_replica()
+        said, self.kept = bytes(self.kept), bytearray()
+        resume(self.client)
+        self._pass(said)
+
+    def _answers_here(self, tracker: Tracker) -> bool:
+        """Answer what is for the proxy within a transaction; whether nothing else is kept."""
+        while self.kept and MENTION in self.kept.lower():
+            cycle = first_cycle(self.kept)
+            answer = self.steering.answered(cycle, tracker.status)
+            if answer is None:
+                return False
+            self.say(answer)
+            del self.kept[: cycle.length]
+        return not self.kept
+
+    def _pass(self, data: bytes) -> None:
+        if not self._changes and _CHANGES.search(data):
+            self._changes = True
+        tracker = self.tracker
+        if tracker is not None and tracker.status != _IDLE:
+            self._has_written = True
+        super()._pass(data)
+
+    # What its server says
+
+    def server_said(self, data: bytes) -> None:
+        trial = self._trial
+        if self._renewal is not None or trial is None:
+            self._heard(data)
+            return
+        match trial.feed(data):
+            case Outcome.TAKEN:
+                self._trial = None
+                self._heard(bytes(trial.heard))
+            case Outcome.AGAIN:
+                self._refused(trial)
+            case Outcome.OPEN:
+                pass
+
+    def _heard(self, data: bytes) -> None:
+        tracker, bound = self.tracker, self.bound
+        errors = tracker.errors if tracker is not None else 0
+        super().server_said(data)
+        if tracker is not None and bound is not None and tracker.errors != errors:
+            self._home.tally.route(bound, Routed.FAILED, tracker.errors - errors)
+        if self.server is not None and self.kept:
+            self._advance()
+
+    def _refused(self, trial: Trial) -> None:
+        """The replica does not take what was meant to be a read: it is said once more."""
+        tracker, bound = self.tracker, self.bound
+        assert isinstance(tracker, Lane)
+        assert bound is not None
+        cycle = first_cycle(trial.said)
+        self._trial = None
+        tracker.hear(bytes(trial.heard))
+        _give_names_back(tracker, cycle)
+        is_refused = trial.sqlstate in REFUSED
+        if is_refused:
+            self._home.learnt.refused(self._seen, self.database)
+        self._home.tally.route(bound, Routed.REPEATED)
+        self.kept[:0] = trial.said
+        why = f"{bound.backend.name} refused it ({trial.sqlstate})"
+        self._to_primary(Kind.DOUBT if is_refused else Kind.READ, why)
+
+    def _to_primary(self, kind: Kind, why: str) -> None:
+        """What is kept is for the primary, whatever it is."""
+        self._decision = None
+        self._forced = Decision(Route.PRIMARY, kind, why)
+        self.give_back()
+
+    def give_back(self) -> None:
+        self._passing, self._trial, self._losses, self.avoid = False, None, 0, ()
+        super().give_back()
+
+    # How far servers are
+
+    def _wants_position(self) -> bool:
+        """Whether the replica has to be asked first; or it is given back, as it cannot be."""
+        mark, bound = self.steering.needed, self.bound
+        assert bound is not None
+        if mark is None or self._decision is None:
+            return False
+        if bound.term != mark.term or bound.backend.epoch != mark.term:
+            why = f"read-your-writes: {bound.backend.name} is not known to follow term {mark.term}"
+            self._to_primary(Kind.READ, why)
+            return True
+        wait_s = self._home.settings.read_your_writes_wait_ms / 1000
+        self._until_s = asyncio.get_running_loop().time() + wait_s
+        self._ask_position(REPLAYED, self._replayed_at)
+        return True
+
+    def _ask_position(self, statement: bytes, then: Callable[[Lsn | None], None]) -> None:
+        assert self.server is not None
+        self._renewal = PositionAsked(statement, then)
+        self.server.write(statement)
+
+    def _replayed_at(self, lsn: Lsn | None) -> None:
+        """A replica has said how far it is."""
+        mark, bound = self.steering.needed, self.bound
+        assert bound is not None
+        if mark is None or (lsn is not None and lsn >= mark.lsn):
+            self._begin()
+            return
+        loop = asyncio.get_running_loop()
+        if lsn is None or self._in_vain == mark or loop.time() >= self._until_s:
+            self._in_vain = mark
+            why = f"read-your-writes: {bound.backend.name} has not replayed {mark}"
+            self._to_primary(Kind.READ, why)
+            return
+        self._renewal = again = PositionAsked(REPLAYED, self._replayed_at)
+        loop.call_later(POLL_S, self._ask_again, again)
+
+    def _ask_again(self, question: PositionAsked) -> None:
+        if self._renewal is question and self.server is not None:
+            self.server.write(question.statement)
+
+    def _written_at(self, lsn: Lsn | None) -> None:
+        """The primary has said where what was written ends; unknown is behind everything."""
+        tracker, bound = self.tracker, self.bound
+        assert tracker is not None
+        assert bound is not None
+        self.steering.wrote(Mark(bound.term, BEHIND_ALL if lsn is None else lsn))
+        self._look_done(tracker)
+        if self.server is not None:
+            self._advance()
+
+    def _hear_renewal(self, renewal: Renewal, tracker: Tracker, data: bytes) -> None:
+        if not isinstance(renewal, PositionAsked):
+            super()._hear_renewal(renewal, tracker, data)
+            return
+        try:
+            renewal.feed(data)
+        except ProtocolViolation as why:
+            self._violated(why)
+            return
+        if renewal.is_over:
+            self._renewal = None
+            renewal.then(renewal.answer)
+
+    def _look_done(self, tracker: Tracker) -> None:
+        """Learn what a transaction has changed before its server is anybody else's."""
+        if tracker.is_idle and not tracker.is_over and not self.closing:
+            if self._changes:
+                self._changes = False
+                self._home.learnt.changed(self.database)
+            has_written, self._has_written = self._has_written, False
+            is_tracked = self.steering.mode is not ReadYourWrites.OFF
+            if has_written and is_tracked and not self._is_at_replica():
+                self._ask_position(WRITTEN, self._written_at)
+                return
+        super()._look_done(tracker)
+
+    # Its server's end
+
+    def server_lost(self) -> None:
+        trial, tracker, bound = self._trial, self.tracker, self.bound
+        is_early = self._renewal is not None and self._is_at_replica()
+        if isinstance(tracker, Lane) and bound is not None and (trial is not None or is_early):
+            self._lost_early(tracker, bound, trial)
+            return
+        self._trial = None
+        super().server_lost()
+
+    def _lost_early(self, tracker: Lane, bound: Bound, trial: Trial | None) -> None:
+        """A replica is gone before the client heard of it: another one."""
+        self._trial = self._renewal = None
+        if trial is not None:
+            gone = Refusal(ADMIN_SHUTDOWN, "gone")
+            tracker.hear(error_response(gone, severity="ERROR") + _READY)
+            _give_names_back(tracker, first_cycle(trial.said))
+            self.kept[:0] = trial.said
+        self._losses += 1
+        self.avoid = (*self.avoid, bound.backend.name)
+        self.lent = self.server = self.key = self.bound = None
+        self._lender.lost(bound)
+        self._home.tally.route(bound, Routed.REPEATED)
+        if self._losses > TRIES_MAX:
+            why = f"{bound.backend.name} was lost"
+            self._forced = Decision(Route.PRIMARY, Kind.DOUBT, why)
+        self._advance()
+
+
+class RoutedClient(PooledClient):
+    """The socket towards such a client."""
+
+    def __init__(self, host: RoutedHost, lender: Lender, listener: ListenerSettings) -> None:
+        super().__init__(host, lender, listener, RoutedSession(host, lender, listener))
+
+
+def _give_names_back(tracker: Lane, cycle: Cycle) -> None:
+    """The names that a cycle gave will be given again."""
+    tracker.take_back([said.name for said in cycle.said if said.kind == "P"])
