@@ -51,7 +51,7 @@ SUITES = (
     Suite(
         "check",
         paths=("tests/tidy",),
-        budget_seconds=50,
+        budget_seconds=60,
         floors={"passed": 25},
         tools=(
             ("ruff", "check", "--quiet", "src", "tests", "bench", "docs"),
@@ -64,20 +64,20 @@ SUITES = (
         "unit",
         paths=("tests/unit",),
         budget_seconds=270,
-        floors={"passed": 3400, "frames": 200_000, "wire_cases": 120_000},
+        floors={"passed": 3900, "api_cases": 4000, "frames": 200_000, "wire_cases": 120_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=330,
-        floors={"passed": 300, "store_cuts": 65_536, "store_flips": 20_000},
+        budget_seconds=470,
+        floors={"passed": 350, "store_cuts": 65_536, "store_flips": 20_000},
         beside="loadfile",
     ),
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=650,
+        budget_seconds=610,
         floors={
             "passed": 130,
             "seeds": 300,
@@ -106,14 +106,14 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=1050,
-        floors={"passed": 170, "failovers": 18},
+        budget_seconds=970,
+        floors={"passed": 180, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
         "chaos",
         paths=("tests/chaos",),
-        budget_seconds=350,
+        budget_seconds=320,
         floors={"passed": 1, "faults": 20, "failovers": 8, "acknowledged": 20_000},
     ),
 )
