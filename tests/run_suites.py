@@ -70,7 +70,7 @@ SUITES = (
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=470,
+        budget_seconds=490,
         floors={"passed": 350, "store_cuts": 65_536, "store_flips": 20_000},
         beside="loadfile",
     ),
@@ -106,14 +106,14 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=970,
+        budget_seconds=960,
         floors={"passed": 180, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
         "chaos",
         paths=("tests/chaos",),
-        budget_seconds=320,
+        budget_seconds=310,
         floors={"passed": 1, "faults": 20, "failovers": 8, "acknowledged": 20_000},
     ),
 )

@@ -118,7 +118,7 @@ def build_app(
     for room in rooms:  # the routes themselves: FastAPI would make all of them a second time
         app.router.routes.extend(room.router.routes)
     failures.install(app)
-    contract.install(app, (room.router for room in rooms))
+    contract.install(app, (room.router for room in rooms), checks.shown)
     app.add_middleware(gate.Gate, guard=guard, on_change=on_change)
     app.add_middleware(Envelope, on_request=on_request, clock=clock)
     return app

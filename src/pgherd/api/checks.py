@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
 
 from pgherd.api import balancing, distance, patroniviews, views
 from pgherd.api.deps import Services, ServicesDep
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pgherd.telemetry.metrics import Metrics
 
 METHODS = ["GET", "HEAD", "OPTIONS"]
+WISHED = ("/readiness",)
+"""Checks that take wishes though they tell of this node alone."""
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -48,34 +52,58 @@ class Asked:
         return JSONResponse(body.document(), status_code=200 if is_good else 503)
 
 
-async def asked_for(
-    services: ServicesDep,
-    request: Request,
+async def asked_for(services: ServicesDep, request: Request) -> Asked:
+    """What a request wishes of a replica."""
+    return Asked(services, balancing.wish(request.query_params))
+
+
+async def wishes(
     lag: Annotated[str | None, Query(description="At most so far behind: 16MB.")] = None,
     replication_state: Annotated[str | None, Query(description="As in Patroni.")] = None,
     mode: Annotated[str | None, Query(description="apply, or write: of what lag is.")] = None,
-) -> Asked:
-    """The wishes are named here so that the contract shows them; any `tag_x` is one as well."""
-    return Asked(services, balancing.wish(request.query_params))
+) -> None:
+    """How the contract names them; any `tag_x` is one as well."""
 
 
 AskedDep = Annotated[Asked, Depends(asked_for)]
 
 
+class _Shown(NamedTuple):
+    path: str
+    handler: Callable[..., Any]
+    shows: type[Model]
+
+
+_checks: list[_Shown] = []
+
+
 def check(path: str, shows: type[Model] = PatroniNode) -> Callable[[Handler], Handler]:
     """A route for GET, HEAD and OPTIONS, of which the contract shows the first."""
-    name = "check_" + (path.strip("/").replace("-", "_") or "root")
 
     def add(handler: Handler) -> Handler:
-        not_now: dict[int | str, dict[str, Any]] = {
-            503: {"model": shows, "description": "Not this node, or not now."}
-        }
         router.api_route(path, methods=METHODS, include_in_schema=False)(handler)
-        shown = router.get(path, operation_id=name, response_model=shows, responses=not_now)
-        shown(handler)  # never reached, only shown
+        _checks.append(_Shown(path, handler, shows))
         return handler
 
     return add
+
+
+def shown() -> list[BaseRoute]:
+    """The routes as the contract shows them. Made when it is asked for: an agent that starts has no
+    time for them."""
+    made = APIRouter()
+    for path, handler, shows in _checks:
+        not_now: dict[int | str, dict[str, Any]] = {
+            503: {"model": shows, "description": "Not this node, or not now."}
+        }
+        made.get(
+            path,
+            operation_id="check_" + (path.strip("/").replace("-", "_") or "root"),
+            response_model=shows,
+            responses=not_now,
+            dependencies=[Depends(wishes)] if shows is PatroniNode or path in WISHED else [],
+        )(handler)
+    return made.routes
 
 
 def older(path: str) -> Callable[[Handler], Handler]:

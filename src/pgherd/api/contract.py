@@ -6,13 +6,14 @@ of who asks, and which role it takes. Made when somebody asks for it, and kept f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from pgherd.api.deps import admin, admin_looks, operator, operator_looks, viewer
 from pgherd.api.schema import Failure
@@ -58,25 +59,29 @@ given back. What was read from the ledger carries `as_of`, its index in consensu
 `?consistent=1` asks a quorum first."""
 
 
-def install(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """Have the app tell its whole contract, which is that of these routers."""
-    routes = [one for router in routers for one in router.routes if isinstance(one, APIRoute)]
+def install(
+    app: FastAPI, routers: Iterable[APIRouter], more: Callable[[], list[BaseRoute]]
+) -> None:
+    """Have the app tell its whole contract, which is that of these routers. more: of routes that
+    are only shown."""
+    known = [one for router in routers for one in router.routes]
 
     def contract() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = whole(app, routes)
+            app.openapi_schema = whole(app, [*known, *more()])
         return app.openapi_schema
 
     app.openapi = contract  # type: ignore[method-assign] # FastAPI's own way to extend it
 
 
-def whole(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
+def whole(app: FastAPI, shown: list[BaseRoute]) -> dict[str, Any]:
     """The contract of an app."""
+    routes = [one for one in shown if isinstance(one, APIRoute)]
     found = get_openapi(
         title=app.title,
         version=app.version,
         description=ABOUT,
-        routes=app.routes,
+        routes=shown,
         separate_input_output_schemas=False,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})

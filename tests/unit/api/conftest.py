@@ -68,6 +68,14 @@ def address(number: int) -> Address:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Schemathesis gives all operations of a test one id, of which pytest-xdist runs one alone."""
+    for item in items:
+        label = getattr(item, "operation_label", None)
+        if label is not None:
+            item._id = item._id.with_params(label)
+
+
 class FakeEvents:
     """A journal in memory, and peers that tell when they are asked."""
 
