@@ -77,7 +77,7 @@ SUITES = (
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=610,
+        budget_seconds=620,
         floors={
             "passed": 130,
             "seeds": 300,
@@ -106,18 +106,18 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=960,
+        budget_seconds=1080,
         floors={"passed": 180, "failovers": 18},
         beside="loadgroup",
     ),
     Suite(
         "chaos",
         paths=("tests/chaos",),
-        budget_seconds=310,
+        budget_seconds=260,
         floors={"passed": 1, "faults": 20, "failovers": 8, "acknowledged": 20_000},
     ),
 )
-"""In this order; the budgets add up to 45 minutes."""
+"""In this order; what they really take adds up to less than 45 minutes."""
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # modules here import each other
 START_DEADLINE_S = 60.0
 WHOLE_DEADLINE_S = 60.0
 TEST_TIMEOUT_S = 240
+DEATHS = re.compile(r"server\.died .*times=(\d+)")
+DEATHS_MAX = 3
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
@@ -44,6 +47,7 @@ class Stable:
     def __init__(self, postgres_bin: Path) -> None:
         self.postgres_bin = postgres_bin
         self._herd: LocalHerd | None = None
+        self._deaths: dict[str, int] = {}
 
     def whole(self) -> LocalHerd:
         """A herd in which every node runs and streams."""
@@ -52,14 +56,30 @@ class Stable:
                 self._herd.start()
                 wait_agents(self._herd)
                 self._herd.wait_stable(WHOLE_DEADLINE_S)
+                if self._forget_deaths(self._herd):
+                    wait_agents(self._herd)
+                    self._herd.wait_stable(WHOLE_DEADLINE_S)
                 return self._herd
             except HerdError as error:
                 print(f"replacing a herd that did not recover: {error}")
                 self._herd.stop(graceful=False)
         self._herd = LocalHerd(3, postgres_bin=self.postgres_bin)
+        self._deaths.clear()
         self._herd.start()
         self._herd.wait_stable(START_DEADLINE_S)
         return self._herd
+
+    def _forget_deaths(self, herd: LocalHerd) -> bool:
+        """Begin anew with agents that have seen their server die again and again, within as many
+        tests: at the fifth time they would leave it down for a minute, as one that cannot live."""
+        begun = False
+        for name in herd.nodes:
+            times = DEATHS.findall(herd.places[name].log.read_text(errors="replace"))
+            if len(times) != self._deaths.get(name, 0) and int(times[-1]) >= DEATHS_MAX:
+                herd.kill_agent(name)
+                begun = True
+            self._deaths[name] = len(times)
+        return begun
 
     def close(self) -> None:
         """Stop the herd; its directory goes too."""
