@@ -13,18 +13,16 @@ import argparse
 import asyncio
 import contextlib
 import os
-import random
 import re
 import secrets
 import statistics
 import subprocess
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 
 from lib import ways_in
 from lib.ways_in import Way
-from proxy import Load, Turn, bindir, spread
+from proxy import Load, Turn, bindir, spread, take_turns
 
 OTHER = "pgbouncer"
 
@@ -59,13 +57,7 @@ class Comers(Load):
 
 def measure(load: Load, ways: list[Way], clients: int, chosen: argparse.Namespace) -> None:
     """All turns of all ways, and a line for each."""
-    dice = random.Random(chosen.seed)
-    turns: dict[str, list[Turn]] = defaultdict(list)
-    for way in ways:
-        load.turn(way, clients)  # to warm up
-    for _ in range(chosen.rounds):
-        for way in dice.sample(ways, len(ways)):
-            turns[way.name].append(load.turn(way, clients))
+    turns = take_turns(load, ways, clients, chosen)
     print(f"{'':10} {'a second':>8} {'of PgBouncer':>22} {'cpu us':>8} {'of PgBouncer':>22}")
     for way in ways:
         own, other = turns[way.name], turns[OTHER]

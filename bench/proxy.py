@@ -124,9 +124,10 @@ class Load:
         return done.stdout
 
 
-def measure_throughput(
+def take_turns(
     load: Load, ways: list[Way], clients: int, chosen: argparse.Namespace
-) -> None:
+) -> dict[str, list[Turn]]:
+    """What each way did in every round, in an order that changes with the round."""
     dice = random.Random(chosen.seed)
     turns: dict[str, list[Turn]] = defaultdict(list)
     for way in ways:
@@ -134,6 +135,13 @@ def measure_throughput(
     for _ in range(chosen.rounds):
         for way in dice.sample(ways, len(ways)):
             turns[way.name].append(load.turn(way, clients))
+    return turns
+
+
+def measure_throughput(
+    load: Load, ways: list[Way], clients: int, chosen: argparse.Namespace
+) -> None:
+    turns = take_turns(load, ways, clients, chosen)
     print(f"\n{clients} clients, {chosen.mode}: {chosen.rounds} rounds of {chosen.count}")
     print(f"{'':10} {'tps':>8} {'of HAProxy':>22} {'cpu us':>8} {'least':>6} {'of HAProxy':>22}")
     for way in ways:
