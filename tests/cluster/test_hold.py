@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from clients import connect, pgbench
 
 from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
@@ -40,19 +39,6 @@ def held(stable: Any) -> Iterator[LocalHerd]:
         yield herd
 
 
-def connect(herd: LocalHerd, node: int = 0) -> psycopg.Connection[Any]:
-    host, port = herd.proxy_of(herd.nodes[node])
-    return psycopg.connect(
-        host=host,
-        port=port,
-        user="postgres",
-        password=herd.secrets.superuser,
-        dbname="postgres",
-        autocommit=True,
-        connect_timeout=40,
-    )
-
-
 def one(session: psycopg.Connection[Any], statement: str, **more: Any) -> Any:
     row = session.execute(statement.encode(), **more).fetchone()
     assert row is not None
@@ -70,25 +56,6 @@ def switch(herd: LocalHerd) -> None:
     before = herd.wait_primary()
     herd.switchover()
     herd.wait_primary(other_than=before)
-
-
-def pgbench(herd: LocalHerd, node: int, *words: str) -> subprocess.Popen[str]:
-    host, port = herd.proxy_of(herd.nodes[node])
-    login = {
-        "PGHOST": host,
-        "PGPORT": str(port),
-        "PGUSER": "postgres",
-        "PGPASSWORD": herd.secrets.superuser,
-        "PGDATABASE": "postgres",
-    }
-    program = herd.psql().replace("psql", "pgbench")
-    return subprocess.Popen(
-        [program, "--no-vacuum", *words],
-        env={**os.environ, **login},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def test_switchovers_fail_no_transaction(held: LocalHerd) -> None:

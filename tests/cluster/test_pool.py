@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
+from clients import connect, pgbench
+from tending import typed
 from test_byhand import fetched
 
 from pgherd.proof import layout
@@ -37,48 +35,6 @@ def pooled(stable: Any) -> Iterator[LocalHerd]:
         herd.start()
         herd.wait_stable(90)
         yield herd
-
-
-def connect(herd: LocalHerd, node: int, database: str = "postgres") -> psycopg.Connection[Any]:
-    host, port = herd.proxy_of(herd.nodes[node])
-    return psycopg.connect(
-        host=host,
-        port=port,
-        user="postgres",
-        password=herd.secrets.superuser,
-        dbname=database,
-        autocommit=True,
-        connect_timeout=40,
-    )
-
-
-def pgbench(herd: LocalHerd, node: int, *words: str) -> subprocess.Popen[str]:
-    host, port = herd.proxy_of(herd.nodes[node])
-    login = {
-        "PGHOST": host,
-        "PGPORT": str(port),
-        "PGUSER": "postgres",
-        "PGPASSWORD": herd.secrets.superuser,
-        "PGDATABASE": "postgres",
-    }
-    program = herd.psql().replace("psql", "pgbench")
-    return subprocess.Popen(
-        [program, "--no-vacuum", *words],
-        env={**os.environ, **login},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def pgherd(herd: LocalHerd, name: str, *words: str) -> str:
-    """What a command says at a node."""
-    command = [sys.executable, "-m", "pgherd.cli.main", *words]
-    command += ["--config", str(herd.places[name].config)]
-    env = {**os.environ, "PGHERD_TOKEN": herd.secrets.token}
-    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert found.returncode == 0, found
-    return found.stdout
 
 
 def switch_under_load(herd: LocalHerd, rounds: int) -> None:
@@ -136,9 +92,10 @@ def test_pools_are_told_and_changed_by_a_nodes_own_file(pooled: LocalHerd) -> No
         assert pool is not None
         assert (pool["user"], pool["size"]) == ("postgres", 2)
         assert pool["server"] == pooled.wait_primary()
-        shown = pgherd(pooled, name, "pools")
+        told = typed(pooled, name, "pools")
+        assert told.returncode == 0, told
         assert ["shop", "postgres", pool["server"], "1", "0"] in [
-            line.split()[:5] for line in shown.splitlines()
+            line.split()[:5] for line in told.stdout.splitlines()
         ]
         assert 'pgherd_pool_servers{state="active"} 1.0' in fetched(pooled, name, "/metrics")
         config = {row[0]: row[1] for row in admin.execute("SHOW CONFIG").fetchall()}
