@@ -22,6 +22,7 @@ from pathlib import Path
 
 from lib import ways_in
 from lib.ways_in import Way
+from pgherd.relay.messages import Engine
 from proxy import Load, Turn, bindir, spread, take_turns
 
 OTHER = "pgbouncer"
@@ -35,6 +36,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--servers", type=int, default=16, help="server connections of each pool")
     parser.add_argument("--mode", choices=["simple", "extended", "prepared"], default="simple")
     parser.add_argument("--comers", type=int, default=1500, help="connections of a turn; 0: none")
+    parser.add_argument(
+        "--engines", nargs="*", default=["pump"], help="pump (the shuttle), uvloop (Python)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     return parser.parse_args()
 
@@ -89,8 +93,8 @@ def give_password(port: int, password: str, programs: Path) -> str:
 async def main() -> None:
     chosen = options()
     programs = bindir()
-    with tempfile.TemporaryDirectory(prefix="pgherd-bench-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="pgherd-bench-") as place:
+        folder = Path(place)
         async with contextlib.AsyncExitStack() as stack:
             server_port = stack.enter_context(ways_in.postgres(folder, programs))
             password = secrets.token_hex(8)
@@ -100,10 +104,10 @@ async def main() -> None:
             ways = [
                 Way("direct", server_port),
                 stack.enter_context(ways_in.pgbouncer(folder, server_port, stored, size)),
-                await stack.enter_async_context(
-                    ways_in.pgherd_pool(folder, server_port, stored, size)
-                ),
             ]
+            for name in chosen.engines:
+                pool = ways_in.pgherd_pool(folder, server_port, stored, size, Engine(name))
+                ways.append(await stack.enter_async_context(pool))
             load = Load(programs, folder, chosen)
             await asyncio.to_thread(load.fill, server_port)
             for clients in chosen.clients:

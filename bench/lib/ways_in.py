@@ -143,13 +143,15 @@ listen pg
 
 
 @contextlib.asynccontextmanager
-async def pgherd_pool(folder: Path, server_port: int, stored: str, size: int) -> AsyncIterator[Way]:
+async def pgherd_pool(
+    folder: Path, server_port: int, stored: str, size: int, engine: Engine
+) -> AsyncIterator[Way]:
     """Our proxy with `pool: transaction`. stored: what PostgreSQL keeps of the user's password."""
-    port, path = free_port(), folder / "pool.sock"
+    port, path = free_port(), folder / f"pool-{engine}.sock"
     listener = ListenerSettings("127.0.0.1", port, Route.PRIMARY, Pool.TRANSACTION)
     pools = PoolRules(limits=PoolLimits(size=size))
     settings = ProxySettings(
-        listeners=(listener,), sessions_max=SESSIONS_MAX, engine=Engine.UVLOOP, pools=pools
+        listeners=(listener,), sessions_max=SESSIONS_MAX, engine=engine, pools=pools
     )
 
     async def verifiers(users: tuple[str, ...]) -> Verifiers:
@@ -161,11 +163,11 @@ async def pgherd_pool(folder: Path, server_port: int, stored: str, size: int) ->
     forever = Instant(now_ms() + 24 * 3600 * 1000)
     control.publish(Snapshot(1, Term(1), forever, backend, ()))
     command = [sys.executable, "-m", "pgherd.relay.main", "--control", str(path)]
-    with (folder / "pool.log").open("wb") as log:
+    with (folder / f"pool-{engine}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     try:
-        await until_engine(control, Engine.UVLOOP)
-        yield Way("pgherd", port, process.pid)
+        await until_engine(control, engine)
+        yield Way("pgherd" if engine is Engine.PUMP else "python", port, process.pid)
     finally:
         process.terminate()
         await process.wait()

@@ -20,7 +20,7 @@ def note(queries: dict[str, Counter[str]], session: Terminated) -> None:
     """Add what a session was answered."""
     if session.tracker is None:
         return
-    simple, extended = session.tracker.answered
+    simple, extended = session.answered
     found = queries.setdefault(str(session.listener.route), Counter())
     found[SIMPLE] += simple
     found[EXTENDED] += extended

@@ -25,7 +25,7 @@ _TRIED: dict[Engine, tuple[Engine, ...]] = {
     Engine.URING: (Engine.URING, Engine.PUMP),
 }
 """In this order; the event loop is what is left."""
-_BUILD = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
+BUILD = "install gcc and Python's headers, then pgherd anew; or set proxy.engine: uvloop"
 _ALLOW = (
     "run Linux 6.1 or later with kernel.io_uring_disabled = 0, in a sandbox that allows io_uring,"
     " with pgherd built where linux/io_uring.h is of 6.1 or later; or set proxy.engine: auto"
@@ -81,11 +81,11 @@ class Engines:
         try:
             from pgherd.relay.pump import PumpEngine, probe
         except ImportError as error:
-            return f"the extension is not there ({error})", _BUILD
+            return f"the extension is not there ({error})", BUILD
         uring = name is Engine.URING
         try:
             probe(uring=uring)
             self._pumps[name] = PumpEngine(uring=uring)
         except OSError as error:
-            return f"it does not work here ({error})", _ALLOW if uring else _BUILD
+            return f"it does not work here ({error})", _ALLOW if uring else BUILD
         return "", ""

@@ -52,6 +52,10 @@ class _Asker:
         return self.listener.route
 
     @property
+    def rides_again(self) -> bool:
+        return False
+
+    @property
     def avoid(self) -> tuple[NodeId, ...]:
         """Any will do."""
         return ()

@@ -118,6 +118,30 @@ class PoolServer(Side):
         assert self.holder is None
         self.holder = to
 
+    @property
+    def can_ride(self) -> bool:
+        """Whether its socket may be lent to somebody who knows nothing but bytes (`carrying`)."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.cancels or not self._is_fit:
+            return False
+        if transport.get_extra_info("ssl_object") is not None or self._reset is not None:
+            return False
+        return transport.get_write_buffer_size() == 0
+
+    def passes_to(self, holder: Holder, said: bytes) -> None:
+        """Another client has it now, as it is. said: bytes that wait to be sent to it."""
+        self.holder = holder
+        self.shelf.doubt_unnamed()
+        if self.transport is not None:
+            resume(self.transport)
+            self.transport.write(said)
+
+    def rode(self, rest: bytes) -> None:
+        """It said something while nobody had it, and is listened to again for a moment."""
+        self.holder = None
+        if rest:
+            self._said_idle(rest)
+
     def is_back(self, settings: dict[str, str], *, clean: bool) -> None:
         """Its client has done with it, between two transactions. clean: nothing of it is left."""
         self.holder, self.settings = None, settings

@@ -63,7 +63,7 @@ async def run(control: str, *, with_parent: bool = False) -> int:
     code = _why_ended(link, keeping)
     if code == 0:
         await _drain(proxy, hurry, stays=succeeded.is_set())
-    proxy.engines.close()
+    proxy.close()
     for task in (link, keeping, stopping, alone):
         task.cancel()
     say("proxy.stopped", code=code)

@@ -23,10 +23,13 @@ _NOT_SO = "55000"
 
 class Pausing:
     """One proxy's. lendings: all pools, those that are over included · run: carries out what one
-    of them says.
+    of them says · all_back: has every session and server here (`carrying`).
     """
 
-    def __init__(self, lendings: Callable[[], Iterable[Lending]], run: Run) -> None:
+    def __init__(
+        self, lendings: Callable[[], Iterable[Lending]], run: Run, all_back: Callable[[], None]
+    ) -> None:
+        self._all_back = all_back
         self._lendings = lendings
         self._run = run
         self._paused: set[str] = set()
@@ -44,6 +47,7 @@ class Pausing:
         """Lend no server until RESUME; servers end as they come back (`is_quiet`)."""
         self._paused.add(database)
         say("pools.paused", database=database or "all", by=who)
+        self._all_back()
         now = now_ms()
         for lending in self.of(database):
             self._run(lending, lending.pool.pause(now))
@@ -68,6 +72,7 @@ class Pausing:
     def reconnect(self, database: str, *, who: str) -> None:
         """Replace every server, at once or when it comes back."""
         say("pools.reconnected", database=database or "all", by=who)
+        self._all_back()
         now = now_ms()
         for lending in self.of(database):
             self._run(lending, lending.pool.reconnect(now))

@@ -19,32 +19,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 import msgspec
 
 from pgherd.model.ids import Instant, NodeId
 from pgherd.relay.dial import HINT_REFUSED
+from pgherd.relay.engines import BUILD
 from pgherd.relay.entrance import Gate
 from pgherd.relay.greetings import Greetings
+from pgherd.relay.journal import say
 from pgherd.relay.lent import Family, Holder, PoolServer
-from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.messages import Engine, ListenerSettings
 from pgherd.relay.opening import NotOpened, Opener, opened
 from pgherd.relay.pausing import Pausing
 from pgherd.relay.pooltally import PoolTally
 from pgherd.relay.poolview import reported
+from pgherd.relay.riding import Counts, Look, with_riding
 from pgherd.relay.shares import Shares
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
 from pgherd.route.pooling import Pool
 from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import Share
-from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
+from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Seen, Step
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import Refusal
 from pgherd.wire.lane import Moments
 from pgherd.wire.login import Authenticated
 from pgherd.wire.scram import Keys
 from pgherd.wire.startup import StartupMessage
+
+if TYPE_CHECKING:
+    from pgherd.relay.carrying import Carrying
+    from pgherd.relay.pooled import Pooled
 
 TICK_S, TICK_IDLE_S = 0.1, 1.0
 """How often time is looked at while somebody waits, and otherwise."""
@@ -70,6 +77,10 @@ class Borrower(Holder, Protocol):
     def avoid(self) -> Collection[NodeId]:
         """Whose servers it does not want."""
 
+    @property
+    def rides_again(self) -> bool:
+        """Whether its next transaction may pass elsewhere (`carrying`)."""
+
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
 
@@ -86,7 +97,10 @@ class _Waiting(msgspec.Struct):
 
 
 class Lending:
-    """One pool's servers. bound: where they lead · share: its room."""
+    """One pool's servers. bound: where they lead · share: its room · riding: its number where they
+    ride (`carrying`), 0 = none do · fetching: who borrows servers for that · fetched: how often one
+    was · rode: what was done there, once that is over.
+    """
 
     def __init__(
         self, pools: Pools, family: Family, bound: Bound, pool: Pool, share: Share
@@ -99,6 +113,15 @@ class Lending:
         self.share = share
         self.servers: dict[int, PoolServer] = {}
         self.openings: set[asyncio.Task[None]] = set()
+        self.riding = 0
+        self.fetching: dict[int, Borrower] = {}
+        self.fetched = 0
+        self.rode = Counts()
+
+    def seen(self, now: Instant) -> Seen:
+        """What people are told of it."""
+        counts, seen = self._pools.riding(self), self.pool.seen(now)
+        return with_riding(seen, counts, fetching=len(self.fetching), fetched=self.fetched)
 
     def due(self, server: PoolServer, *, fit: bool) -> None:
         """A server was given back and can be lent again."""
@@ -126,8 +149,80 @@ class Pools:
         self._numbers = 0
         self._shares = Shares(lambda: gate.settings.pools, self.run)
         self.tally = PoolTally()
-        self.pausing = Pausing(self.lendings, self.run)
+        self.pausing = Pausing(self.lendings, self.run, self.all_back)
         self._ticking: asyncio.TimerHandle | None = None
+        self._carrying: Carrying | None = None
+
+    # Where bytes pass
+
+    def configure(self) -> None:
+        """Have plain transactions pass in the shuttle, where there is one and it is wanted."""
+        wanted = self._gate.settings.engine is not Engine.UVLOOP
+        if self._carrying is not None and not wanted:
+            self.close()
+        elif self._carrying is None and wanted:
+            self._carrying = _carrying(self)
+
+    def close(self) -> None:
+        """Have everything pass here."""
+        carrying, self._carrying = self._carrying, None
+        if carrying is not None:
+            carrying.close()
+
+    @property
+    def engine(self) -> str:
+        """Where plain transactions pass."""
+        return "python" if self._carrying is None else "shuttle"
+
+    def riding(self, lending: Lending) -> Counts:
+        """What rides of a pool, and what was done there."""
+        return lending.rode if self._carrying is None else self._carrying.counts(lending)
+
+    def rests(self, session: Pooled) -> None:
+        """A session has no server, and needs none now."""
+        if self._carrying is not None:
+            self._carrying.rests(session)
+
+    def come_back(self, session: Pooled) -> None:
+        """Have a session's bytes pass here."""
+        assert self._carrying is not None
+        self._carrying.come_back(session)
+
+    def all_back(self) -> None:
+        """Have everybody's bytes pass here, for now: something changes."""
+        if self._carrying is not None:
+            self._carrying.recall_all()
+
+    def look(self, session: Pooled) -> Look:
+        """What a session does that rides."""
+        assert self._carrying is not None
+        return self._carrying.look(session)
+
+    def served_at(self, session: Pooled) -> Bound | None:
+        """Where the server is that a session has now."""
+        if self._carrying is None or not session.is_riding:
+            return session.bound
+        return self._carrying.bound_of(self._carrying.look(session))
+
+    def bound_of(self, server: PoolServer) -> Bound:
+        """Where a server is."""
+        lending = server.owner
+        assert isinstance(lending, Lending)
+        return lending.bound
+
+    def lending_for(self, session: Pooled) -> Lending | None:
+        """Where a session would have its server from now."""
+        assert session.family is not None
+        choice = self._gate.choose(session.listener, self._shunned_now(now_ms()), session.aim)
+        return None if isinstance(choice, NoBackend) else self._lending(session.family, choice)
+
+    def holds(self, bound: Bound) -> bool:
+        """Whether a choice may still be used."""
+        return self._gate.holds(bound)
+
+    def totals(self) -> tuple[int, int]:
+        """Bytes from clients and from servers that did not pass here."""
+        return self._carrying.shuttle.totals() if self._carrying is not None else (0, 0)
 
     # Who may have servers
 
@@ -156,6 +251,8 @@ class Pools:
         """Who waits for a server, and since when."""
         for one in self._waiting.values():
             assert one.borrower.family is not None
+            if one.at is not None and one.borrower.number in one.at.fetching:
+                continue  # it wants one for others
             yield one.borrower.family, one.borrower, one.since
 
     def reported(self) -> PoolCounters:
@@ -164,18 +261,28 @@ class Pools:
 
     def configured(self) -> None:
         """The settings have changed."""
+        self.all_back()
+        self.configure()
         self._shares.limit(self.lendings(), now_ms())
 
     # What sessions want
 
-    def want(self, borrower: Borrower) -> None:
-        """Lend it a server as soon as there is one."""
+    def want(self, borrower: Borrower, *, waited_ms: int = 0) -> None:
+        """Lend it a server as soon as there is one. waited_ms: for so long it waits already."""
         now = now_ms()
-        waiting = self._waiting[borrower.number] = _Waiting(borrower, now, now)
+        since = Instant(now - waited_ms)
+        waiting = self._waiting[borrower.number] = _Waiting(borrower, since, now)
         self._gate.tally.held += 1
         self._route(waiting, now)
         if borrower.number in self._waiting or self._ticking is None:
             self._tick_in(TICK_S)
+
+    def want_at(self, borrower: Borrower, lending: Lending) -> None:
+        """Lend it a server of this pool, for others."""
+        now = now_ms()
+        self._waiting[borrower.number] = _Waiting(borrower, now, now, lending)
+        self.run(lending, lending.pool.want(borrower.number, now))
+        self._tick_in(TICK_S)
 
     def leave(self, borrower: Borrower) -> None:
         """It wants none any more."""
@@ -187,8 +294,11 @@ class Pools:
         self, borrower: Borrower, server: PoolServer, settings: dict[str, str], *, clean: bool
     ) -> None:
         """A server's client has done with it. settings: as it was left."""
+        lending = server.owner
         self._part(borrower, server, soon=clean and not server.cancels)
         server.is_back(settings, clean=clean)
+        if self._carrying is not None and isinstance(lending, Lending):
+            self._carrying.back(lending, borrower)
 
     def left(self, borrower: Borrower, server: PoolServer) -> None:
         """A server's client went away in the middle."""
@@ -209,7 +319,7 @@ class Pools:
 
     def _over(self, number: int) -> _Waiting | None:
         waiting = self._waiting.pop(number, None)
-        if waiting is not None:
+        if waiting is not None and not (waiting.at is not None and number in waiting.at.fetching):
             self._gate.tally.held -= 1
             if (waited_ms := now_ms() - waiting.since) > 0:
                 self._gate.tally.waited(waited_ms / 1000)
@@ -232,6 +342,8 @@ class Pools:
         since = waiting.since if waiting.since != now else None
         self.run(lending, lending.pool.want(borrower.number, now, since=since))
         self._shares.make_room(lending, self._lendings.values(), now)
+        if waiting.borrower.number in self._waiting and self._carrying is not None:
+            self._carrying.waits(lending)
 
     def _shunned_now(self, now: Instant) -> list[NodeId]:
         if not self._shunned:
@@ -274,7 +386,8 @@ class Pools:
         assert waiting is not None
         server = lending.servers[step.server]
         server.is_lent(waiting.borrower)
-        self.tally.lent_after(now_ms() - waiting.since)
+        if step.client not in lending.fetching:
+            self.tally.lent_after(now_ms() - waiting.since)
         self._gate.count(lending.bound.backend, 1)
         waiting.borrower.has(server, lending.bound)
 
@@ -321,6 +434,11 @@ class Pools:
 
     # What time and news do
 
+    def expect(self, before: Snapshot | None, snapshot: Snapshot) -> None:
+        """A snapshot is about to be taken: who rides comes back if that concerns all."""
+        if before is None or _concern(before) != _concern(snapshot):
+            self.all_back()
+
     def follow(self, snapshot: Snapshot) -> None:
         """Take a snapshot: end the pools of reigns that are over, and look again for all others."""
         now = now_ms()
@@ -332,6 +450,7 @@ class Pools:
             if _is_over(lending.bound, snapshot):
                 del self._lendings[key]
                 self._ended.add(lending)
+                self._rides_no_more(lending)
                 self.run(lending, lending.pool.end(now))
                 self._elsewhere(lending, now)
         self._hold(now)
@@ -367,6 +486,8 @@ class Pools:
             self._shares.make_room(lending, self._lendings.values(), now)
         self._look_again(now)
         self._end_waits(now)
+        if self._carrying is not None:
+            self._carrying.tick(now)
         self._forget(now)
         self._ticking = None
         if self._waiting:
@@ -385,12 +506,17 @@ class Pools:
     def _forget(self, now: Instant) -> None:
         """Let pools go that nobody would miss."""
         for key, lending in list(self._lendings.items()):
-            if lending.pool.is_unused:
+            if lending.pool.is_unused and not self.riding(lending).clients:
                 del self._lendings[key]
+                self._rides_no_more(lending)
                 self.tally.pool_over(lending, now)
         for lending in [one for one in self._ended if one.pool.is_quiet]:
             self._ended.discard(lending)
             self.tally.pool_over(lending, now)
+
+    def _rides_no_more(self, lending: Lending) -> None:
+        if self._carrying is not None:
+            self._carrying.gone(lending)
 
     def _end_waits(self, now: Instant) -> None:
         """Tell those that wait in vain: there is no server that could be lent to them."""
@@ -422,6 +548,26 @@ class Pools:
         assert family is not None
         limit = self._gate.settings.pools.limits_of(family.user, family.database).wait_ms
         return bool(limit) and waiting.at is None and now - waiting.since >= limit
+
+
+def _carrying(pools: Pools) -> Carrying | None:
+    try:
+        from pgherd.relay.carrying import Carrying
+    except ImportError as error:
+        say("pools.slow", why=f"the extension is not there ({error})", next=BUILD)
+        return None
+    try:
+        return Carrying(pools)
+    except OSError as error:
+        say("pools.slow", why=f"the shuttle does not work here ({error})", next=BUILD)
+        return None
+
+
+def _concern(snapshot: Snapshot) -> tuple[object, ...]:
+    """What of a snapshot sessions must not pass by."""
+    primary = snapshot.primary.name if snapshot.primary is not None else None
+    replicas = frozenset(one.name for one in snapshot.replicas if not one.tended)
+    return snapshot.term, primary, snapshot.hold, replicas
 
 
 def _is_over(bound: Bound, snapshot: Snapshot) -> bool:

@@ -71,11 +71,11 @@ class PoolTally:
 
 
 def _add(counts: Counter[str], lending: Lending, now: Instant) -> None:
-    seen = lending.pool.seen(now)
+    seen = lending.seen(now)
     for name in COUNTED:
         counts[name] += getattr(seen, name)
 
 
 def _add_queries(counts: Counter[str], session: Pooled) -> None:
     if session.tracker is not None:
-        counts[QUERIES] += sum(session.tracker.answered)
+        counts[QUERIES] += sum(session.answered)

@@ -39,7 +39,7 @@ def reported(pools: Pools) -> PoolCounters:
     for lending in pools.lendings():
         family = lending.family
         key = family.database, family.user, lending.bound.backend.name
-        seen, limits = lending.pool.seen(now), lending.pool.limits
+        seen, limits = lending.seen(now), lending.pool.limits
         if key in found:
             found[key] = found[key].with_another(seen)
         elif len(found) < REPORTED_MAX:
@@ -97,7 +97,7 @@ class Views:
             count["cl_waiting"] += 1
             count["maxwait_ms"] = max(count["maxwait_ms"], self._now - since)
         for lending in self._pools.lendings():
-            seen, count = lending.pool.seen(self._now), counts[_names(lending.family)]
+            seen, count = lending.seen(self._now), counts[_names(lending.family)]
             count["sv_active"] += seen.servers_active
             count["sv_idle"] += seen.servers_idle
             count["sv_tested"] += seen.servers_resetting
@@ -142,7 +142,7 @@ class Views:
                     "on" if tls else "off",
                 )
                 rows.append(("S", family.user, family.database, state, *place, *what))
-            for _ in range(lending.pool.seen(self._now).servers_opening):
+            for _ in range(lending.seen(self._now).servers_opening):
                 named = ("S", family.user, family.database, "login", *place)
                 rows.append((*named, None, None, None, None, None))
         return _SERVERS, rows
@@ -151,7 +151,7 @@ class Views:
         clients = Counter(_names(one.family)[0] for one in self._sessions)
         servers: Counter[str] = Counter()
         for lending in self._pools.lendings():
-            seen = lending.pool.seen(self._now)
+            seen = lending.seen(self._now)
             there = seen.servers_active + seen.servers_idle + seen.servers_resetting
             servers[lending.family.database] += there
         pausing = self._pools.pausing
@@ -177,7 +177,7 @@ class Views:
     def _of_lists(self) -> Table:
         lendings = self._pools.lendings()
         names = {_names(family) for family in self._families()}
-        seen = [lending.pool.seen(self._now) for lending in lendings]
+        seen = [lending.seen(self._now) for lending in lendings]
         waiting = len(list(self._pools.waits()))
         there = sum(one.servers_active + one.servers_idle + one.servers_resetting for one in seen)
         rows: list[Sequence[Cell]] = [

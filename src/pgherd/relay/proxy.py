@@ -121,8 +121,16 @@ class Proxy:
         """Servers for sessions that have one now and then."""
         from pgherd.relay.pools import Pools
 
-        self._pools = self._pools or Pools(self)
+        if self._pools is None:
+            self._pools = Pools(self)
+            self._pools.configure()
         return self._pools
+
+    def close(self) -> None:
+        """End what passes outside of the event loop."""
+        if self._pools is not None:
+            self._pools.close()
+        self.engines.close()
 
     # What the agent says
 
@@ -152,6 +160,8 @@ class Proxy:
             self.tally.snapshots_refused += 1
             return False
         self.snapshot = snapshot
+        if self._pools is not None:
+            self._pools.expect(before, snapshot)
         is_change = before is None or _reign(before) != _reign(snapshot)
         if is_change:
             self._follow(snapshot)
@@ -447,6 +457,9 @@ class Proxy:
         snapshot, tally = self.snapshot, self.tally
         lag_s, tally.lag_s = tally.lag_s, 0.0
         from_clients, from_servers = self.engines.totals()
+        if self._pools is not None:
+            more = self._pools.totals()
+            from_clients, from_servers = from_clients + more[0], from_servers + more[1]
         return ProxyCounters(
             pid=os.getpid(),
             listening=self.listeners.labels(),

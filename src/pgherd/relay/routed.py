@@ -114,6 +114,11 @@ class RoutedSession(Pooled):
         self._in_vain: Mark | None = None
 
     @property
+    def rides_again(self) -> bool:
+        """Each of its statements may belong elsewhere."""
+        return False
+
+    @property
     def database(self) -> str:
         """As the servers call it."""
         assert self.family is not None

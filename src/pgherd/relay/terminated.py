@@ -166,6 +166,11 @@ class Terminated(Session):
         return self.tracker is not None and self.tracker.awaits_client and not self.guard.holds
 
     @property
+    def answered(self) -> tuple[int, int]:
+        """How many cycles its servers have ended: those of one Query, and all others."""
+        return self.tracker.answered if self.tracker is not None else (0, 0)
+
+    @property
     def is_resting(self) -> bool:
         """Whether the client is silent by intent."""
         return self.tracker is not None and self.tracker.is_resting

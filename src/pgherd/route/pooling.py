@@ -115,6 +115,14 @@ class Pool:
             self._resetting += 1
         return []
 
+    def passes(self, server: int, client: int) -> None:
+        """A server that is lent goes on to another client as it is."""
+        found = self._servers.get(server)
+        if found is None or found.client is None:
+            return
+        del self._has[found.client]
+        found.client, self._has[client] = client, server
+
     # What became of servers
 
     def opened(self, ticket: int, server: int, now: Instant) -> list[Step]:
@@ -226,6 +234,11 @@ class Pool:
     def waiting(self) -> Iterable[tuple[int, Instant]]:
         """Clients that wait, in their order, and since when."""
         return self._queue.items()
+
+    @property
+    def waits(self) -> int:
+        """How many clients wait."""
+        return len(self._queue)
 
     @property
     def size(self) -> int:

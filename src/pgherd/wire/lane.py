@@ -142,6 +142,41 @@ class Lane(Tracker):
         for name in names:
             self._drop(name)
 
+    # What passes elsewhere for a while
+
+    def names_elsewhere(self) -> list[tuple[bytes, bytes, int, int]]:
+        """Statements that may be run without us: what the client calls them, and servers, their
+        numbers, their moments.
+        """
+        return [
+            (name, one.statement.name, one.statement.number, one.moment)
+            for name, one in self._names.items()
+            if one.statement.name and one.statement.is_plain
+        ]
+
+    def passed_elsewhere(self, *, simple: int, extended: int) -> None:
+        """So many cycles were answered without us."""
+        assert not self._cycles
+        self._simple += simple
+        self._done += simple + extended
+
+    def unnamed_is(self, rest: bytes | None) -> None:
+        """What the statement without a name is, from its Parse; None: there is none."""
+        self._drop(b"")
+        if rest is not None:
+            self._moments.now += 1
+            self._names[b""] = Named(Statement(b"", rest), self._moments.now, self._done)
+            self._names_bytes += len(rest)
+
+    def catch_up(self, said: bytes, heard: bytes, *, left: int) -> None:
+        """A cycle is under way that began without us. said: by the client, all of which the server
+        was sent · heard: what of the answer changes a session · left: bytes of the server's message
+        that passes just now. Raises ProtocolViolation.
+        """
+        self.speak(said)
+        self.hear(heard)
+        self._left_server = left
+
     # The client's half
 
     def speak(self, data: bytes) -> bytes:

@@ -17,13 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from itertools import count
 from weakref import WeakValueDictionary
 
+from pgherd.wire.plain import is_plain
 from pgherd.wire.renewal import FIXED
 from pgherd.wire.shared import NAME as APPLICATION_NAME
 
 SHELF_MAX = 200
 """Statements that are kept prepared on one server."""
+
+_numbers = count(1)
 
 PREFIX = b"pgherd_"
 NOBODYS = PREFIX + b"none"
@@ -34,13 +38,23 @@ _DIGEST_BYTES = 20
 
 
 class Statement:
-    """A text with its types, as a Parse message has them after the name."""
+    """A text with its types, as a Parse message has them after the name. number: its own."""
 
-    __slots__ = ("__weakref__", "name", "rest")
+    __slots__ = ("__weakref__", "_is_plain", "name", "number", "rest")
 
     def __init__(self, name: bytes, rest: bytes | None) -> None:
         self.name = name
         self.rest = rest
+        self.number = next(_numbers)
+        self._is_plain: bool | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether running it leaves nothing behind (`plain`)."""
+        if self._is_plain is None:
+            text = (self.rest or b"").partition(b"\0")[0]
+            self._is_plain = self.rest is not None and is_plain(text)
+        return self._is_plain
 
 
 class Named:
@@ -81,6 +95,13 @@ class Shelf:
     def doubt(self, name: bytes) -> None:
         """Nobody knows whether it is prepared."""
         self._moments[name] = DOUBTFUL
+
+    def elsewhere(self) -> list[tuple[int, int]]:
+        """What somebody has to know who lends the server in our place: statements that clients have
+        names for, by their numbers, and their moments.
+        """
+        found = ((_known.get(name), moment) for name, moment in self._moments.items())
+        return [(one.number, moment) for one, moment in found if one is not None]
 
     def doubt_all(self) -> None:
         """Somebody may have closed all of them."""

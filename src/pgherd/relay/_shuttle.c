@@ -1,0 +1,643 @@
+/* pgherd.relay._shuttle: carry transactions between clients and a pool's servers, without the GIL.
+
+   What Python sees of it: the type `Shuttle`, described in _shuttle.pyi. Owns arguments and news. A
+   call waits for one round of the thread at most, and the thread never wants the GIL: it is kept, but
+   while the thread is joined. Leaves clients and servers to _shuttle_talk.c. Limited API of CPython
+   3.11: one build serves all later versions. */
+
+#define Py_LIMITED_API 0x030b0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "_shuttle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    PyObject_HEAD
+    struct shuttle *shuttle;
+} Shuttle;
+
+/* What is told of shuttles that are closed: nothing. */
+static struct shuttle *opened(Shuttle *self)
+{
+    if (!self->shuttle)
+        PyErr_SetString(PyExc_ValueError, "the shuttle is closed");
+    return self->shuttle;
+}
+
+static PyObject *shuttle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"classes_ms", NULL};
+    PyObject *classes;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!", names, &PyTuple_Type, &classes))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(classes);
+    if (count > CLASSES_MAX) {
+        PyErr_Format(PyExc_ValueError, "classes_ms: %d at most", CLASSES_MAX);
+        return NULL;
+    }
+    int64_t found[CLASSES_MAX];
+    for (Py_ssize_t i = 0; i < count; i++) {
+        found[i] = PyLong_AsLongLong(PyTuple_GetItem(classes, i));
+        if (found[i] == -1 && PyErr_Occurred())
+            return NULL;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Shuttle *self = (Shuttle *)allocate(type, 0);
+    if (!self)
+        return NULL;
+    self->shuttle = shuttle_start();
+    if (!self->shuttle) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(self);
+        return NULL;
+    }
+    shuttle_lock(self->shuttle);
+    memcpy(self->shuttle->classes_ms, found, sizeof found);
+    self->shuttle->class_count = (int)count;
+    shuttle_unlock(self->shuttle);
+    return (PyObject *)self;
+}
+
+static void stop(Shuttle *self)
+{
+    struct shuttle *h = self->shuttle;
+    self->shuttle = NULL;
+    if (!h)
+        return;
+    Py_BEGIN_ALLOW_THREADS
+    shuttle_stop(h);
+    Py_END_ALLOW_THREADS
+}
+
+static void shuttle_dealloc(Shuttle *self)
+{
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    stop(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyObject *method_close(Shuttle *self, PyObject *Py_UNUSED(ignored))
+{
+    stop(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_fileno(Shuttle *self, PyObject *Py_UNUSED(ignored))
+{
+    struct shuttle *h = opened(self);
+    return h ? PyLong_FromLong(h->news) : NULL;
+}
+
+/* Pools */
+
+static PyObject *method_pool(Shuttle *self, PyObject *Py_UNUSED(ignored))
+{
+    struct shuttle *h = opened(self);
+    struct pool *p = h ? calloc(1, sizeof *p) : NULL;
+    if (!p)
+        return h ? PyErr_NoMemory() : NULL;
+    shuttle_lock(h);
+    p->id = ++h->pool_number;
+    p->next = h->pools;
+    h->pools = p;
+    shuttle_unlock(h);
+    return PyLong_FromUnsignedLong(p->id);
+}
+
+static PyObject *method_drop_pool(Shuttle *self, PyObject *args)
+{
+    unsigned id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "I", &id))
+        return NULL;
+    shuttle_lock(h);
+    struct pool **at = &h->pools;
+    while (*at && (*at)->id != id)
+        at = &(*at)->next;
+    struct pool *p = *at;
+    bool is_used = p && (p->clients || p->servers);
+    if (p && !is_used)
+        *at = p->next;
+    shuttle_unlock(h);
+    if (is_used) {
+        PyErr_SetString(PyExc_ValueError, "the pool has clients or servers");
+        return NULL;
+    }
+    free(p);
+    Py_RETURN_NONE;
+}
+
+/* Clients and servers come */
+
+static uint32_t places_for(Py_ssize_t count)
+{
+    uint32_t places = 4;
+    while (places < 2 * (uint64_t)count)
+        places *= 2;
+    return places;
+}
+
+/* names: (name, what servers call it, its number, its moment) */
+static bool read_names(struct client *c, PyObject *names)
+{
+    Py_ssize_t count = PyList_Size(names);
+    size_t bytes = 0;
+    if (!count)
+        return true;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const char *name, *other;
+        Py_ssize_t name_len, other_len;
+        unsigned statement;
+        long long moment;
+        if (!PyArg_ParseTuple(PyList_GetItem(names, i), "y#y#IL", &name, &name_len, &other,
+                              &other_len, &statement, &moment))
+            return false;
+        bytes += (size_t)name_len + (size_t)other_len;
+    }
+    uint32_t places = places_for(count);
+    c->names = calloc(places, sizeof *c->names);
+    c->name_bytes = malloc(bytes + 1);
+    if (!c->names || !c->name_bytes) {
+        PyErr_NoMemory();
+        return false;
+    }
+    c->name_mask = places - 1;
+    char *to = c->name_bytes;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct named one = {0};
+        Py_ssize_t name_len, other_len;
+        const char *name, *other;
+        long long moment;
+        if (!PyArg_ParseTuple(PyList_GetItem(names, i), "y#y#IL", &name, &name_len, &other,
+                              &other_len, &one.statement, &moment))
+            return false;
+        one.moment = moment;
+        one.name = memcpy(to, name, (size_t)name_len);
+        one.name_len = (uint32_t)name_len;
+        to += name_len;
+        one.other = memcpy(to, other, (size_t)other_len);
+        one.other_len = (uint32_t)other_len;
+        to += other_len;
+        uint32_t at = hash_bytes(one.name, one.name_len);
+        while (c->names[at & c->name_mask].name)
+            at++;
+        c->names[at & c->name_mask] = one;
+    }
+    return true;
+}
+
+/* shelf: (a statement's number, its moment) */
+static bool read_shelf(struct server *s, PyObject *shelf)
+{
+    Py_ssize_t count = PyList_Size(shelf);
+    if (!count)
+        return true;
+    uint32_t places = places_for(count);
+    s->shelf = calloc(places, sizeof *s->shelf);
+    if (!s->shelf) {
+        PyErr_NoMemory();
+        return false;
+    }
+    s->shelf_mask = places - 1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct shelved one;
+        long long moment;
+        if (!PyArg_ParseTuple(PyList_GetItem(shelf, i), "IL", &one.statement, &moment))
+            return false;
+        one.moment = moment;
+        uint32_t at = one.statement * 2654435761u;
+        while (s->shelf[at & s->shelf_mask].statement)
+            at++;
+        s->shelf[at & s->shelf_mask] = one;
+    }
+    return true;
+}
+
+static PyObject *unknown_pool(void)
+{
+    PyErr_SetString(PyExc_ValueError, "there is no such pool");
+    return NULL;
+}
+
+static PyObject *method_put_client(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    unsigned pool, settings;
+    int fd;
+    PyObject *names;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "KiIIO!", &id, &fd, &pool, &settings, &PyList_Type, &names))
+        return NULL;
+    struct client *c = calloc(1, sizeof *c);
+    if (!c)
+        return PyErr_NoMemory();
+    c->conn = (struct conn){.what = CLIENT, .fd = fd};
+    c->id = id;
+    c->settings = settings;
+    c->status = 'I';
+    bool is_read = read_names(c, names), is_watched = false;
+    shuttle_lock(h);
+    c->pool = pool_find(h, pool);
+    if (is_read && c->pool && !client_find(h, id))
+        is_watched = conn_watch(h, &c->conn, true, false);
+    if (is_watched) {
+        c->next_alike = h->clients[id % IDS];
+        h->clients[id % IDS] = c;
+        c->pool->clients++;
+    } else {
+        c->conn.next_over = h->over;
+        c->conn.is_over = true;
+        h->over = &c->conn;
+    }
+    bool is_pool = c->pool != NULL;
+    shuttle_unlock(h);
+    if (!is_read)
+        return NULL;
+    if (!is_pool)
+        return unknown_pool();
+    return PyBool_FromLong(is_watched);
+}
+
+static PyObject *method_put_server(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    unsigned pool, settings;
+    int fd;
+    PyObject *shelf;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "KiIIO!", &id, &fd, &pool, &settings, &PyList_Type, &shelf))
+        return NULL;
+    struct server *s = calloc(1, sizeof *s);
+    if (!s)
+        return PyErr_NoMemory();
+    s->conn = (struct conn){.what = SERVER, .fd = fd};
+    s->id = id;
+    s->settings = settings;
+    bool is_read = read_shelf(s, shelf), is_watched = false;
+    shuttle_lock(h);
+    s->pool = pool_find(h, pool);
+    if (is_read && s->pool && !server_find(h, id))
+        is_watched = conn_watch(h, &s->conn, true, false);
+    bool is_pool = s->pool != NULL;
+    if (is_watched) {
+        s->next_alike = h->servers[id % IDS];
+        h->servers[id % IDS] = s;
+        s->pool->servers++;
+        s->pool->has_asked = false;
+        server_free(h, s);
+    } else {
+        s->conn.next_over = h->over;
+        s->conn.is_over = true;
+        h->over = &s->conn;
+    }
+    shuttle_unlock(h);
+    if (!is_read)
+        return NULL;
+    if (!is_pool)
+        return unknown_pool();
+    return PyBool_FromLong(is_watched);
+}
+
+/* Clients and servers go */
+
+static PyObject *method_recall(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "K", &id))
+        return NULL;
+    shuttle_lock(h);
+    struct client *c = client_find(h, id);
+    if (c)
+        client_over(h, c, WHY_ASKED);
+    shuttle_unlock(h);
+    return PyBool_FromLong(c != NULL);
+}
+
+static PyObject *method_recall_server(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "K", &id))
+        return NULL;
+    shuttle_lock(h);
+    struct server *s = server_find(h, id);
+    if (s && s->is_idle)
+        server_over(h, s, WHY_ASKED);
+    else if (s)
+        s->returns = true;
+    shuttle_unlock(h);
+    Py_RETURN_NONE;
+}
+
+static void recall_pool(struct shuttle *h, const struct pool *p)
+{
+    for (int i = 0; i < IDS; i++) {
+        for (struct client *c = h->clients[i], *next; c; c = next) {
+            next = c->next_alike;
+            if (c->pool == p)
+                client_over(h, c, WHY_ASKED);
+        }
+    }
+    for (int i = 0; i < IDS; i++) {
+        for (struct server *s = h->servers[i], *next; s; s = next) {
+            next = s->next_alike;
+            if (s->pool == p)
+                server_over(h, s, WHY_ASKED);
+        }
+    }
+}
+
+static PyObject *method_recall_pool(Shuttle *self, PyObject *args)
+{
+    unsigned id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "I", &id))
+        return NULL;
+    shuttle_lock(h);
+    const struct pool *p = pool_find(h, id);
+    if (p)
+        recall_pool(h, p);
+    shuttle_unlock(h);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_share(Shuttle *self, PyObject *args)
+{
+    unsigned id, count;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "II", &id, &count))
+        return NULL;
+    shuttle_lock(h);
+    struct pool *p = pool_find(h, id);
+    if (p) {
+        for (; count && p->idle; count--)
+            server_over(h, p->idle, WHY_ASKED);
+        p->owed = count;
+    }
+    shuttle_unlock(h);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_trim(Shuttle *self, PyObject *args)
+{
+    unsigned id;
+    long long idle_ms;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "IL", &id, &idle_ms))
+        return NULL;
+    shuttle_lock(h);
+    struct pool *p = pool_find(h, id);
+    int64_t now = now_ms();
+    for (struct server *s = p ? p->idle : NULL, *next; s; s = next) {
+        next = s->below;
+        if (now - s->idle_since_ms >= idle_ms)
+            server_over(h, s, WHY_ASKED);
+    }
+    if (p)
+        p->has_asked = false;
+    shuttle_unlock(h);
+    Py_RETURN_NONE;
+}
+
+/* Statements */
+
+static PyObject *method_learn(Shuttle *self, PyObject *args)
+{
+    const char *text;
+    Py_ssize_t n;
+    int is_plain;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "y#p", &text, &n, &is_plain))
+        return NULL;
+    shuttle_lock(h);
+    texts_learn(&h->texts, text, (size_t)n, is_plain != 0);
+    shuttle_unlock(h);
+    Py_RETURN_NONE;
+}
+
+static PyObject *method_known(Shuttle *self, PyObject *args)
+{
+    const char *text;
+    Py_ssize_t n;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "y#", &text, &n))
+        return NULL;
+    shuttle_lock(h);
+    enum verdict_is found = texts_look(&h->texts, text, (size_t)n);
+    shuttle_unlock(h);
+    if (found == UNSEEN)
+        Py_RETURN_NONE;
+    return PyBool_FromLong(found == PLAIN);
+}
+
+static PyObject *method_answered(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    int is_known;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "Kp", &id, &is_known))
+        return NULL;
+    shuttle_lock(h);
+    struct client *c = client_find(h, id);
+    if (c && c->state == ASKING) {
+        c->state = c->server ? OPEN : RESTING;
+        if (is_known)
+            client_go_on(h, c);
+        else
+            client_over(h, c, WHY_STRANGE);
+    }
+    shuttle_unlock(h);
+    shuttle_wake(h); /* it may have to look at the clock from now on */
+    Py_RETURN_NONE;
+}
+
+/* What is seen */
+
+static PyObject *method_look(Shuttle *self, PyObject *args)
+{
+    unsigned long long id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "K", &id))
+        return NULL;
+    shuttle_lock(h);
+    struct client *c = client_find(h, id);
+    if (!c) {
+        shuttle_unlock(h);
+        Py_RETURN_NONE;
+    }
+    int state = c->state, stirred = c->stirred;
+    unsigned long long server = c->server ? c->server->id : 0;
+    unsigned out = c->out.len, server_out = c->server ? c->server->out.len : 0;
+    unsigned kept = c->kept.len, simple = c->simple, extended = c->extended;
+    long long waits_ms = c->state == WAITING ? now_ms() - c->since_ms : 0;
+    c->stirred = false;
+    shuttle_unlock(h);
+    return Py_BuildValue("iKNIIIIIL", state, server, PyBool_FromLong(stirred), out, server_out,
+                         kept, simple, extended, waits_ms);
+}
+
+static PyObject *method_counts(Shuttle *self, PyObject *args)
+{
+    unsigned id;
+    struct shuttle *h = opened(self);
+    if (!h || !PyArg_ParseTuple(args, "I", &id))
+        return NULL;
+    struct pool seen = {0};
+    int64_t longest = 0;
+    shuttle_lock(h);
+    struct pool *p = pool_find(h, id);
+    if (p) {
+        seen = *p;
+        longest = p->first ? now_ms() - p->first->since_ms : 0;
+    }
+    int count = h->class_count;
+    shuttle_unlock(h);
+    if (!p)
+        return unknown_pool();
+    PyObject *classes = PyTuple_New(count + 1);
+    for (int i = 0; classes && i <= count; i++)
+        PyTuple_SetItem(classes, i, PyLong_FromUnsignedLongLong(seen.classes[i]));
+    if (!classes)
+        return NULL;
+    return Py_BuildValue("IIIILKKKN", seen.clients, seen.servers, seen.idle_count, seen.waiting,
+                         (long long)longest, (unsigned long long)seen.lent,
+                         (unsigned long long)seen.waited, (unsigned long long)seen.waited_ms,
+                         classes);
+}
+
+static PyObject *method_totals(Shuttle *self, PyObject *Py_UNUSED(ignored))
+{
+    struct shuttle *h = opened(self);
+    if (!h)
+        return NULL;
+    shuttle_lock(h);
+    unsigned long long clients = h->from_clients, servers = h->from_servers;
+    shuttle_unlock(h);
+    return Py_BuildValue("KK", clients, servers);
+}
+
+static PyObject *bytes_of(const struct buffer *b)
+{
+    return PyBytes_FromStringAndSize(b->len ? b->data + b->at : "", b->len);
+}
+
+static PyObject *told(const struct item *one)
+{
+    switch (one->kind) {
+    case NEWS_WANT:
+        return Py_BuildValue("iI", NEWS_WANT, one->pool);
+    case NEWS_ASK:
+        return Py_BuildValue("iKN", NEWS_ASK, (unsigned long long)one->client,
+                             bytes_of(&one->kept));
+    case NEWS_SERVER:
+        return Py_BuildValue("iKIiINN", NEWS_SERVER, (unsigned long long)one->server, one->pool,
+                             (int)one->why, one->left, bytes_of(&one->rest),
+                             bytes_of(&one->server_out));
+    default:
+        break;
+    }
+    PyObject *unnamed = one->has_unnamed ? bytes_of(&one->unnamed) : Py_NewRef(Py_None);
+    return Py_BuildValue("iKIiKiNNNNNNNNNIIIL", NEWS_CLIENT, (unsigned long long)one->client,
+                         one->pool, (int)one->why, (unsigned long long)one->server,
+                         (int)one->status, PyBool_FromLong(one->is_running), unnamed,
+                         PyBool_FromLong(one->unnamed_is_other),
+                         bytes_of(&one->said), bytes_of(&one->heard), bytes_of(&one->kept),
+                         bytes_of(&one->rest), bytes_of(&one->client_out),
+                         bytes_of(&one->server_out), one->left, one->simple, one->extended,
+                         (long long)one->waited_ms);
+}
+
+static PyObject *method_news(Shuttle *self, PyObject *Py_UNUSED(ignored))
+{
+    struct shuttle *h = opened(self);
+    if (!h)
+        return NULL;
+    uint64_t gone;
+    ssize_t got = read(h->news, &gone, sizeof gone);
+    (void)got;
+    shuttle_lock(h);
+    struct item *one = h->first;
+    h->first = NULL;
+    h->last = &h->first;
+    shuttle_unlock(h);
+    PyObject *all = PyList_New(0);
+    for (struct item *next; one; one = next) {
+        next = one->next;
+        PyObject *tuple = all ? told(one) : NULL;
+        if (all && (!tuple || PyList_Append(all, tuple) < 0)) {
+            Py_DECREF(all);
+            all = NULL;
+        }
+        Py_XDECREF(tuple);
+        item_free(one);
+    }
+    return all;
+}
+
+static PyMethodDef methods[] = {
+    {"pool", (PyCFunction)method_pool, METH_NOARGS, NULL},
+    {"drop_pool", (PyCFunction)method_drop_pool, METH_VARARGS, NULL},
+    {"put_client", (PyCFunction)method_put_client, METH_VARARGS, NULL},
+    {"put_server", (PyCFunction)method_put_server, METH_VARARGS, NULL},
+    {"recall", (PyCFunction)method_recall, METH_VARARGS, NULL},
+    {"recall_server", (PyCFunction)method_recall_server, METH_VARARGS, NULL},
+    {"recall_pool", (PyCFunction)method_recall_pool, METH_VARARGS, NULL},
+    {"share", (PyCFunction)method_share, METH_VARARGS, NULL},
+    {"trim", (PyCFunction)method_trim, METH_VARARGS, NULL},
+    {"learn", (PyCFunction)method_learn, METH_VARARGS, NULL},
+    {"known", (PyCFunction)method_known, METH_VARARGS, NULL},
+    {"answered", (PyCFunction)method_answered, METH_VARARGS, NULL},
+    {"look", (PyCFunction)method_look, METH_VARARGS, NULL},
+    {"counts", (PyCFunction)method_counts, METH_VARARGS, NULL},
+    {"totals", (PyCFunction)method_totals, METH_NOARGS, NULL},
+    {"news", (PyCFunction)method_news, METH_NOARGS, NULL},
+    {"fileno", (PyCFunction)method_fileno, METH_NOARGS, NULL},
+    {"close", (PyCFunction)method_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, shuttle_new},
+    {Py_tp_dealloc, shuttle_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pgherd.relay._shuttle.Shuttle",
+    .basicsize = sizeof(Shuttle),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = slots,
+};
+
+static int module_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&spec);
+    if (!type)
+        return -1;
+    int result = PyModule_AddObjectRef(module, "Shuttle", type);
+    Py_DECREF(type);
+    return result;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pgherd.relay._shuttle",
+    .m_size = 0,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__shuttle(void) { return PyModuleDef_Init(&definition); }
