@@ -22,8 +22,9 @@ from pathlib import Path
 
 from lib import ways_in
 from lib.ways_in import Way
-from pgherd.relay.messages import Engine
 from proxy import Load, Turn, bindir, spread, take_turns
+
+from pgherd.relay.messages import Engine
 
 OTHER = "pgbouncer"
 

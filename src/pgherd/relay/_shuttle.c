@@ -226,14 +226,44 @@ static PyObject *unknown_pool(void)
     return NULL;
 }
 
+/* The pools of these numbers; false: there is no such pool, or there are too many. */
+static bool choices_are(struct shuttle *h, struct client *c, const uint32_t *ids, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        c->choices[i] = pool_find(h, ids[i]);
+        if (!c->choices[i])
+            return false;
+    }
+    c->choice_count = (unsigned)count;
+    c->pool = c->choices[0];
+    return true;
+}
+
+static bool read_ids(PyObject *pools, uint32_t ids[CHOICES_MAX], Py_ssize_t *count)
+{
+    *count = PyTuple_Size(pools);
+    if (*count < 1 || *count > CHOICES_MAX) {
+        PyErr_Format(PyExc_ValueError, "pools: 1 to %d", CHOICES_MAX);
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < *count; i++)
+        ids[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(pools, i));
+    return !PyErr_Occurred();
+}
+
 static PyObject *method_put_client(Shuttle *self, PyObject *args)
 {
     unsigned long long id;
-    unsigned pool, settings;
+    unsigned settings;
     int fd;
-    PyObject *names;
+    PyObject *names, *pools;
+    uint32_t ids[CHOICES_MAX];
+    Py_ssize_t count;
     struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "KiIIO!", &id, &fd, &pool, &settings, &PyList_Type, &names))
+    if (!h || !PyArg_ParseTuple(args, "KiO!IO!", &id, &fd, &PyTuple_Type, &pools, &settings,
+                                &PyList_Type, &names))
+        return NULL;
+    if (!read_ids(pools, ids, &count))
         return NULL;
     struct client *c = calloc(1, sizeof *c);
     if (!c)
@@ -244,19 +274,19 @@ static PyObject *method_put_client(Shuttle *self, PyObject *args)
     c->status = 'I';
     bool is_read = read_names(c, names), is_watched = false;
     shuttle_lock(h);
-    c->pool = pool_find(h, pool);
-    if (is_read && c->pool && !client_find(h, id))
+    bool is_pool = choices_are(h, c, ids, count);
+    if (is_read && is_pool && !client_find(h, id))
         is_watched = conn_watch(h, &c->conn, true, false);
     if (is_watched) {
         c->next_alike = h->clients[id % IDS];
         h->clients[id % IDS] = c;
-        c->pool->clients++;
+        for (unsigned i = 0; i < c->choice_count; i++)
+            c->choices[i]->clients++;
     } else {
         c->conn.next_over = h->over;
         c->conn.is_over = true;
         h->over = &c->conn;
     }
-    bool is_pool = c->pool != NULL;
     shuttle_unlock(h);
     if (!is_read)
         return NULL;
@@ -337,12 +367,20 @@ static PyObject *method_recall_server(Shuttle *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static bool chooses(const struct client *c, const struct pool *p)
+{
+    for (unsigned i = 0; i < c->choice_count; i++)
+        if (c->choices[i] == p)
+            return true;
+    return false;
+}
+
 static void recall_pool(struct shuttle *h, const struct pool *p)
 {
     for (int i = 0; i < IDS; i++) {
         for (struct client *c = h->clients[i], *next; c; c = next) {
             next = c->next_alike;
-            if (c->pool == p)
+            if (chooses(c, p))
                 client_over(h, c, WHY_ASKED);
         }
     }

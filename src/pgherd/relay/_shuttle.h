@@ -20,6 +20,7 @@
 #define HEADER 5
 #define LOOKED_BYTES 4096 /* of an error's or a tag's body, as Python's tracker has it */
 #define CLASSES_MAX 24
+#define CHOICES_MAX 8 /* pools that one client may have servers of */
 #define WAIT_MS 250 /* who waits for longer waits in Python's queue */
 
 enum what { WAKE, CLIENT, SERVER };
@@ -63,7 +64,9 @@ struct pool;
 struct client {
     struct conn conn;
     uint64_t id;
-    struct pool *pool;
+    struct pool *pool; /* whose server it has, or waits for */
+    struct pool *choices[CHOICES_MAX];
+    unsigned choice_count, turn;
     struct server *server;
     struct client *before, *after; /* of those that wait */
     struct client *next_alike;     /* in the table of ids */

@@ -26,14 +26,15 @@ class Shuttle:
         self,
         client: int,
         fd: int,
-        pool: int,
+        pools: tuple[int, ...],
         settings: int,
         names: list[tuple[bytes, bytes, int, int]],
         /,
     ) -> bool:
         """Carry a client that is at rest; False: it cannot be, and nothing has changed.
 
-        names: its statements: as it calls them, as servers do, their number, their moment.
+        pools: 8 at most, each of its transactions may have a server of any of these · names: its
+        statements: as it calls them, as servers do, their number, their moment.
         """
 
     def put_server(

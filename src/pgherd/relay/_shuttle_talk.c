@@ -71,7 +71,8 @@ static void client_forget(struct shuttle *h, struct client *c)
     while (*at != c)
         at = &(*at)->next_alike;
     *at = c->next_alike;
-    c->pool->clients--;
+    for (unsigned i = 0; i < c->choice_count; i++)
+        c->choices[i]->clients--;
     conn_over(h, &c->conn);
 }
 
@@ -129,6 +130,24 @@ void idle_remove(struct server *s)
     s->pool->idle_count--;
 }
 
+/* The pool that does least among those that a client may have a server of: with an idle one, if
+   there is such a pool. `wanted` is the one that does least of all. */
+static struct pool *pool_for(struct client *c, struct pool **wanted)
+{
+    struct pool *least = NULL, *with_idle = NULL;
+    for (unsigned i = 0; i < c->choice_count; i++) {
+        struct pool *p = c->choices[(c->turn + i) % c->choice_count];
+        uint32_t does = p->servers - p->idle_count + p->waiting;
+        if (!least || does < least->servers - least->idle_count + least->waiting)
+            least = p;
+        if (p->idle && (!with_idle || does < with_idle->servers - with_idle->idle_count))
+            with_idle = p;
+    }
+    c->turn++;
+    *wanted = least;
+    return with_idle ? with_idle : least;
+}
+
 static struct server *idle_for(const struct client *c)
 {
     struct server *s = c->pool->idle;
@@ -142,7 +161,7 @@ static struct server *idle_for(const struct client *c)
 
 static void want(struct shuttle *h, struct pool *p)
 {
-    if (p->has_asked || !p->waiting)
+    if (p->has_asked)
         return;
     struct item *one = calloc(1, sizeof *one);
     if (!one)
@@ -393,6 +412,10 @@ void client_go_on(struct shuttle *h, struct client *c)
         break;
     }
     if (!c->server) {
+        struct pool *wanted;
+        c->pool = pool_for(c, &wanted);
+        if (wanted != c->pool && !wanted->idle)
+            want(h, wanted);
         struct server *s = idle_for(c);
         if (!s) {
             queue_add(h, c);

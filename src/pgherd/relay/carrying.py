@@ -24,7 +24,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pgherd.relay._shuttle import Shuttle
-from pgherd.relay.riding import WAITING, Counts, HandedOver, Look, Seat, added
+from pgherd.relay.riding import WAITING, Counts, HandedOver, Look, Seat, added, with_totals
 from pgherd.relay.tally import HOLD_BUCKETS_S
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound, Route
@@ -56,6 +56,9 @@ _PLAIN_ENCODINGS = frozenset({"UTF8", "SQL_ASCII", "LATIN1"})
 
 CLIENT, SERVER, WANT, ASK = range(4)
 """What the news are about; see _shuttle.h."""
+
+CHOICES_MAX = 8
+"""Replicas that one client's transactions are spread over."""
 
 STRANGE, FOR_NEWS = 1, 3
 """Why somebody comes back; see _shuttle.h."""
@@ -95,26 +98,27 @@ class Fetch:
 
 
 class Carrying:
-    """One proxy's."""
+    """One proxy's. over: what was done for pools that are no more."""
 
-    def __init__(self, pools: Pools) -> None:
+    def __init__(self, pools: Pools, over: Counts) -> None:
         self.pools = pools
         self.shuttle = Shuttle(_CLASSES_MS)
         self._riders: dict[int, Pooled] = {}
+        self._choices: dict[int, list[Lending]] = {}
         self._fetches: dict[int, Fetch] = {}
         self._by_pool: dict[int, Lending] = {}
         self._settings: dict[tuple[tuple[str, str], ...], int] = {}
         self._setting_numbers = 0
         self._last_settings: tuple[dict[str, str], int] = ({}, 0)
         self._news: deque[tuple[Any, ...]] = deque()
-        self.over = Counts()
+        self.over = over
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self.shuttle.fileno(), self.hear)
 
     def close(self) -> None:
         """Have all back, and end the thread."""
         for lending in list(self._by_pool.values()):
-            self.recall(lending)
+            self.gone(lending)
         self._loop.remove_reader(self.shuttle.fileno())
         self.shuttle.close()
 
@@ -137,15 +141,15 @@ class Carrying:
             return
         if tracker.settings.get("client_encoding") not in _PLAIN_ENCODINGS:
             return
-        names = tracker.names_elsewhere()
-        lending = self.pools.lending_for(session)
-        if names is None or lending is None or not self._may_ride(lending):
+        lendings = self.pools.lendings_for(session)[:CHOICES_MAX]
+        if not lendings or not all(map(self._may_ride, lendings)):
             return
-        pool = self._pool_of(lending)
-        numbers = session.number, _fd(client), pool, self._number_of(tracker.settings)
+        choices = tuple(self._pool_of(one) for one in lendings)
+        numbers = session.number, _fd(client), choices, self._number_of(tracker.settings)
         pause(client)
-        if self.shuttle.put_client(*numbers, names):
+        if self.shuttle.put_client(*numbers, tracker.names_elsewhere()):
             self._riders[session.number] = session
+            self._choices[session.number] = lendings
             session.rides(Seat(client, session))
         else:
             resume(client)
@@ -252,15 +256,17 @@ class Carrying:
         if number:
             self.shuttle.recall_pool(number)
             self.hear()
-            self.over = added(self.over, Counts(*self.shuttle.counts(number)))
-            lending.rode = Counts(*self.shuttle.counts(number))
+            counts = Counts(*self.shuttle.counts(number))
+            self.over, lending.rode = added(self.over, counts), added(lending.rode, counts)
             del self._by_pool[number]
             self.shuttle.drop_pool(number)
 
     def tick(self, now: int) -> None:
         """What is due by now: to be called once a second at least."""
         for session in list(self._riders.values()):
-            if session.aim is not Route.PRIMARY:
+            if session.aim is Route.PRIMARY:
+                continue
+            if self.pools.lendings_for(session)[:CHOICES_MAX] != self._choices[session.number]:
                 self.shuttle.recall(session.number)
         for number, lending in list(self._by_pool.items()):
             if not self.pools.holds(lending.bound):
@@ -289,6 +295,7 @@ class Carrying:
 
     def _client_back(self, handed: HandedOver) -> None:
         session = self._riders.pop(handed.client)
+        del self._choices[handed.client]
         server = None
         if handed.server:
             fetch = self._fetches.pop(handed.server)
@@ -329,7 +336,7 @@ class Carrying:
         room = limits.size + limits.reserve - counts.servers - len(lending.fetching)
         first = next((one for one in self._riders.values()), None)
         if first is not None:
-            self.fetch(lending, min(room, counts.waiting), first.listener)
+            self.fetch(lending, min(room, max(1, counts.waiting)), first.listener)
 
     def _asks(self, number: int, said: bytes) -> None:
         """Somebody says what was not heard before."""
@@ -347,6 +354,14 @@ class Carrying:
             return Look(WAITING, 0, True, 0, 0, 0, 0, 0, 0)
         return Look(*seen)
 
+    def riding_servers(self) -> dict[int, int]:
+        """Every server that rides, and who has it; 0 = nobody."""
+        found = dict.fromkeys(self._fetches, 0)
+        for session in self._riders.values():
+            found[self.look(session).server] = session.number
+        found.pop(0, None)
+        return found
+
     def bound_of(self, look: Look) -> Bound | None:
         """Where a riding client's server is."""
         fetch = self._fetches.get(look.server)
@@ -354,14 +369,16 @@ class Carrying:
 
     def counts(self, lending: Lending) -> Counts:
         """What rides of a pool, and what was done for it so far."""
-        return Counts(*self.shuttle.counts(lending.riding)) if lending.riding else lending.rode
+        if not lending.riding:
+            return lending.rode
+        return with_totals(Counts(*self.shuttle.counts(lending.riding)), lending.rode)
 
-    def classes(self) -> tuple[int, ...]:
-        """How many waited for how long, of all pools there ever were."""
+    def total(self) -> Counts:
+        """What was done for all pools that there ever were."""
         found = self.over
         for number in self._by_pool:
             found = added(found, Counts(*self.shuttle.counts(number)))
-        return found.classes
+        return found
 
 
 def _hesitate(session: Pooled, handed: HandedOver) -> None:

@@ -37,7 +37,7 @@ from pgherd.relay.pooltally import PoolTally
 from pgherd.relay.poolview import reported
 from pgherd.relay.riding import Counts, Look, with_riding
 from pgherd.relay.shares import Shares
-from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, superseded
+from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, eligible, superseded
 from pgherd.route.pooling import Pool
 from pgherd.route.poolreport import PoolCounters
 from pgherd.route.poolrules import Share
@@ -152,6 +152,7 @@ class Pools:
         self.pausing = Pausing(self.lendings, self.run, self.all_back)
         self._ticking: asyncio.TimerHandle | None = None
         self._carrying: Carrying | None = None
+        self._rode = Counts()
 
     # Where bytes pass
 
@@ -161,12 +162,13 @@ class Pools:
         if self._carrying is not None and not wanted:
             self.close()
         elif self._carrying is None and wanted:
-            self._carrying = _carrying(self)
+            self._carrying = _carrying(self, self._rode)
 
     def close(self) -> None:
         """Have everything pass here."""
         carrying, self._carrying = self._carrying, None
         if carrying is not None:
+            self._rode = carrying.total()
             carrying.close()
 
     @property
@@ -210,11 +212,22 @@ class Pools:
         assert isinstance(lending, Lending)
         return lending.bound
 
-    def lending_for(self, session: Pooled) -> Lending | None:
-        """Where a session would have its server from now."""
-        assert session.family is not None
-        choice = self._gate.choose(session.listener, self._shunned_now(now_ms()), session.aim)
-        return None if isinstance(choice, NoBackend) else self._lending(session.family, choice)
+    def lendings_for(self, session: Pooled) -> list[Lending]:
+        """Where a session may have its servers from now."""
+        family, listener = session.family, session.listener
+        assert family is not None
+        shunned, found = self._shunned_now(now_ms()), []
+        if session.aim is Route.REPLICA:
+            snapshot, preference = self._gate.snapshot, listener.preference
+            found = eligible(snapshot, preference=preference, exclude=shunned)
+        if not found:
+            choice = self._gate.choose(listener, shunned, session.aim)
+            found = [] if isinstance(choice, NoBackend) else [choice]
+        return [self._lending(family, one) for one in found]
+
+    def riding_servers(self) -> dict[int, int]:
+        """Servers that pass elsewhere, and who has each; 0 = nobody."""
+        return self._carrying.riding_servers() if self._carrying is not None else {}
 
     def holds(self, bound: Bound) -> bool:
         """Whether a choice may still be used."""
@@ -254,6 +267,18 @@ class Pools:
             if one.at is not None and one.borrower.number in one.at.fetching:
                 continue  # it wants one for others
             yield one.borrower.family, one.borrower, one.since
+
+    def wait_counts(self) -> tuple[int, ...]:
+        """Waits that ended with a server, by class."""
+        here, there = self.tally.wait_counts, self._ridden().classes
+        return tuple(mine + its for mine, its in zip(here, there or [0] * len(here), strict=True))
+
+    def waited_ms(self) -> int:
+        """For how long clients waited in all."""
+        return self.tally.waited_ms + self._ridden().waited_ms
+
+    def _ridden(self) -> Counts:
+        return self._carrying.total() if self._carrying is not None else self._rode
 
     def reported(self) -> PoolCounters:
         """For the agent."""
@@ -550,14 +575,14 @@ class Pools:
         return bool(limit) and waiting.at is None and now - waiting.since >= limit
 
 
-def _carrying(pools: Pools) -> Carrying | None:
+def _carrying(pools: Pools, rode: Counts) -> Carrying | None:
     try:
         from pgherd.relay.carrying import Carrying
     except ImportError as error:
         say("pools.slow", why=f"the extension is not there ({error})", next=BUILD)
         return None
     try:
-        return Carrying(pools)
+        return Carrying(pools, rode)
     except OSError as error:
         say("pools.slow", why=f"the shuttle does not work here ({error})", next=BUILD)
         return None

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from pgherd import __version__
 from pgherd.config.units import format_duration
+from pgherd.model.ids import Instant
 from pgherd.relay.pooltally import COUNTED, LENT, QUERIES, WAITED_MS
+from pgherd.relay.riding import WAITING
 from pgherd.route.orders import MEANINGS, View
 from pgherd.route.poolreport import PoolCounters, PoolReport
 from pgherd.route.poolrules import PoolRules
@@ -50,8 +52,8 @@ def reported(pools: Pools) -> PoolCounters:
     return PoolCounters(
         pools=tuple(found.values()),
         done={name: done[name] for name in COUNTED},
-        wait_counts=tuple(pools.tally.wait_counts),
-        waited_ms=pools.tally.waited_ms,
+        wait_counts=pools.wait_counts(),
+        waited_ms=pools.waited_ms(),
     )
 
 
@@ -63,6 +65,7 @@ class Views:
         self._sessions = [one for one in sessions if one.family is not None and one.is_running]
         self._rules = rules
         self._now = now_ms()
+        self._riding = pools.riding_servers()
 
     def of(self, view: View) -> Table:
         """Columns and rows."""
@@ -91,7 +94,13 @@ class Views:
         for family in self._families():
             counts[family.database, family.user] = Counter()
         for one in self._sessions:
-            counts[_names(one.family)]["cl_active"] += not one.is_waiting
+            is_waiting = one.is_waiting
+            if one.is_riding and (since := self._seen_riding(one)[1]) is not None:
+                is_waiting = True
+                count = counts[_names(one.family)]
+                count["cl_waiting"] += 1
+                count["maxwait_ms"] = max(count["maxwait_ms"], self._now - since)
+            counts[_names(one.family)]["cl_active"] += not is_waiting
         for family, _, since in self._pools.waits():
             count = counts[_names(family)]
             count["cl_waiting"] += 1
@@ -113,16 +122,24 @@ class Views:
         rows: list[Sequence[Cell]] = []
         for one in self._sessions:
             since = waits.get(one.number)
-            state = "waiting" if since is not None else "active" if one.lent else "idle"
+            link = one.lent.number if one.lent is not None else None
+            if one.is_riding:
+                link, since = self._seen_riding(one)
+            state = "waiting" if since is not None else "active" if link else "idle"
             database, user = _names(one.family)
             host, port = _peer(one.client)
             wait = _wait(self._now - since if since is not None else 0)
-            link = one.lent.number if one.lent is not None else None
             tls = "on" if one.is_encrypted else "off"
             name = one.tracker.settings.get("application_name", "") if one.tracker else ""
             place = one.address or host, port
             rows.append(("C", user, database, state, *place, *wait, one.number, link, tls, name))
         return _CLIENTS, rows
+
+    def _seen_riding(self, session: Pooled) -> tuple[int | None, Instant | None]:
+        """The server that it has, and since when it waits for one."""
+        seen = self._pools.look(session)
+        since = Instant(self._now - seen.waits_ms) if seen.state == WAITING else None
+        return seen.server or None, since
 
     def _of_servers(self) -> Table:
         rows: list[Sequence[Cell]] = []
@@ -132,12 +149,16 @@ class Views:
             for seen in lending.pool.each():
                 server = lending.servers[seen.number]
                 state = "tested" if seen.state == "resetting" else seen.state
+                link = seen.client
+                if seen.number in self._riding:
+                    link = self._riding[seen.number] or None
+                    state = "active" if link else "idle"
                 tls = server.transport and server.transport.get_extra_info("ssl_object")
                 pid = server.key.pid if server.key is not None else None
                 what = (
                     self._clock(seen.born),
                     seen.number,
-                    seen.client,
+                    link,
                     pid,
                     "on" if tls else "off",
                 )
@@ -179,6 +200,7 @@ class Views:
         names = {_names(family) for family in self._families()}
         seen = [lending.seen(self._now) for lending in lendings]
         waiting = len(list(self._pools.waits()))
+        waiting += sum(self._pools.riding(lending).waiting for lending in lendings)
         there = sum(one.servers_active + one.servers_idle + one.servers_resetting for one in seen)
         rows: list[Sequence[Cell]] = [
             ("databases", len({database for database, _ in names})),

@@ -489,9 +489,10 @@ class Proxy:
     def _open_now(self) -> dict[str, dict[str, int]]:
         found: dict[str, Counter[str]] = {}
         for session in self._sessions:
-            if session.bound is not None and not session.closing:
+            bound = self.pools.served_at(session) if _is_pooled(session) else session.bound
+            if bound is not None and not session.closing:
                 counter = found.setdefault(session.listener.label, Counter())
-                counter[session.bound.backend.name] += 1
+                counter[bound.backend.name] += 1
         return {label: dict(counter) for label, counter in found.items()}
 
 

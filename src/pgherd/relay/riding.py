@@ -154,11 +154,18 @@ def with_riding(seen: Seen, counts: Counts, *, fetching: int, fetched: int) -> S
 
 
 def added(one: Counts, other: Counts) -> Counts:
-    """Two counts' totals as one."""
-    classes = one.classes or (0,) * len(other.classes)
-    return Counts(
-        lent=one.lent + other.lent,
-        waited=one.waited + other.waited,
-        waited_ms=one.waited_ms + other.waited_ms,
-        classes=tuple(mine + its for mine, its in zip(classes, other.classes, strict=True)),
+    """The totals of two alone."""
+    return with_totals(with_totals(Counts(), one), other)
+
+
+def with_totals(seen: Counts, before: Counts) -> Counts:
+    """What rides now, with what was done before."""
+    longer = max(len(seen.classes), len(before.classes))
+    mine, its = ((*one.classes, *[0] * (longer - len(one.classes))) for one in (seen, before))
+    return msgspec.structs.replace(
+        seen,
+        lent=seen.lent + before.lent,
+        waited=seen.waited + before.waited,
+        waited_ms=seen.waited_ms + before.waited_ms,
+        classes=tuple(one + another for one, another in zip(mine, its, strict=True)),
     )

@@ -142,6 +142,19 @@ def choose(
     return found
 
 
+def eligible(
+    snapshot: Snapshot | None,
+    *,
+    preference: Preference = PREFERENCE,
+    exclude: Collection[NodeId] = (),
+) -> list[Bound]:
+    """The replicas among which a session that reads is balanced now; none where it falls back."""
+    if snapshot is None:
+        return []
+    able = [one for one in snapshot.replicas if _takes_reads(one, preference, exclude)]
+    return [Bound(one, snapshot.term, to_primary=False) for one in _near(able, preference.zone)]
+
+
 def superseded(bound: Bound, snapshot: Snapshot) -> bool:
     """Whether a session must be cut: its server led a reign that is over.
 

@@ -28,7 +28,8 @@ def session(route: Route, *, simple: int = 0, extended: int = 0) -> Any:
     for _ in range(extended):
         tracker.client(message(b"P", b"\0SELECT 1\0\0\0") + message(b"S"))
         tracker.server(message(b"1") + READY)
-    return SimpleNamespace(listener=SimpleNamespace(route=route), tracker=tracker)
+    listener = SimpleNamespace(route=route)
+    return SimpleNamespace(listener=listener, tracker=tracker, answered=tracker.answered)
 
 
 def test_answers_are_counted_once() -> None:

@@ -22,12 +22,12 @@ def lending(database: str, *, lent: int = 0) -> Any:
         if not number:
             pool.opened(1, 7, NOW)
         pool.gave_back(7, NOW, fit=True)
-    return SimpleNamespace(family=SimpleNamespace(database=database), pool=pool)
+    return SimpleNamespace(family=SimpleNamespace(database=database), seen=pool.seen)
 
 
 def session(database: str, *answered: int) -> Any:
-    tracker = SimpleNamespace(answered=answered)
-    return SimpleNamespace(family=SimpleNamespace(database=database), tracker=tracker)
+    family = SimpleNamespace(database=database)
+    return SimpleNamespace(family=family, tracker=object(), answered=answered)
 
 
 def test_what_is_gone_counts_beside_what_is_there() -> None:
