@@ -97,7 +97,8 @@ static struct verdict hash_end(struct hash *h)
 }
 
 static const char *const telling[] = {"temp", "hold", "set_config", "advisory_lock",
-                                      "dblink", "currval", "lastval", "listen"};
+                                      "dblink", "currval", "lastval", "listen",
+                                      "synchronous_commit", "client_min_messages"};
 
 static inline char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 32) : c; }
 

@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import os
 import shutil
+import subprocess
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,25 @@ def pump_sources() -> list[Path]:
     if not can_build():
         pytest.skip("needs gcc and Python's headers")
     return sorted(SOURCES.glob("_pump*.c"))
+
+
+@pytest.fixture(scope="session")
+def shuttle_sources() -> list[Path]:
+    """The shuttle's C files, on a machine that can build them."""
+    if not can_build():
+        pytest.skip("needs gcc and Python's headers")
+    return sorted(SOURCES.glob("_shuttle*.c"))
+
+
+@pytest.fixture(scope="session")
+def libasan() -> str:
+    """What has to be loaded before everything else where something was built with a sanitizer."""
+    found = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(found).is_absolute():
+        pytest.skip("gcc has no libasan here")
+    return found
 
 
 def has_uring() -> bool:
