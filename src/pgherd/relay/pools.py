@@ -277,6 +277,10 @@ class Pools:
         """For how long clients waited in all."""
         return self.tally.waited_ms + self._ridden().waited_ms
 
+    def carried(self) -> int:
+        """How often a server was lent in the shuttle."""
+        return self._ridden().lent
+
     def _ridden(self) -> Counts:
         return self._carrying.total() if self._carrying is not None else self._rode
 

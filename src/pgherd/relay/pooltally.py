@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LENT, WAITED_MS, REFUSED = "lent", "waited_ms", "refused"
 OPENED, NOT_OPENED, CLOSED = "opened", "not_opened", "closed"
 QUERIES = "queries"
+CARRIED = "carried"
 COUNTED = (LENT, WAITED_MS, REFUSED, OPENED, NOT_OPENED, CLOSED)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pgherd import __version__
 from pgherd.config.units import format_duration
 from pgherd.model.ids import Instant
-from pgherd.relay.pooltally import COUNTED, LENT, QUERIES, WAITED_MS
+from pgherd.relay.pooltally import CARRIED, COUNTED, LENT, QUERIES, WAITED_MS
 from pgherd.relay.riding import WAITING
 from pgherd.route.orders import MEANINGS, View
 from pgherd.route.poolreport import PoolCounters, PoolReport
@@ -51,7 +51,7 @@ def reported(pools: Pools) -> PoolCounters:
         done.update(counts)
     return PoolCounters(
         pools=tuple(found.values()),
-        done={name: done[name] for name in COUNTED},
+        done={**{name: done[name] for name in COUNTED}, CARRIED: pools.carried()},
         wait_counts=pools.wait_counts(),
         waited_ms=pools.waited_ms(),
     )

@@ -36,6 +36,7 @@ NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_http_requests_total": ("Answers of the API.", ("route", "method", "code")),
     "pgherd_proxy_bytes_total": ("Bytes that the proxy carried.", ("direction",)),
     "pgherd_pool_lent_total": ("How often a server connection was lent.", ()),
+    "pgherd_pool_carried_total": ("Of these, those that the shuttle did.", ()),
     "pgherd_pool_refused_total": ("Clients that got none, by queue or query_wait_timeout.", ()),
     "pgherd_pool_servers_opened_total": ("Server connections by how opening went.", ("result",)),
     "pgherd_pool_servers_closed_total": ("Server connections of pools that ended.", ()),
@@ -49,6 +50,15 @@ NODE_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 """name -> help, labels."""
 
 SUFFRAGES = ("voter", "learner", "witness", "non-voter")
+
+
+_POOL_TOTALS = {
+    "lent": "lent",
+    "carried": "carried",
+    "refused": "refused",
+    "servers_closed": "closed",
+}
+"""Metric, and what the proxy calls it."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -128,7 +138,7 @@ class NodeMetrics:
         for state in ("active", "waiting"):
             count = sum(getattr(pool.seen, f"clients_{state}") for pool in pools.pools)
             clients.labels(state=state).set(count)
-        for name, what in (("lent", "lent"), ("refused", "refused"), ("servers_closed", "closed")):
+        for name, what in _POOL_TOTALS.items():
             self._grow(f"pgherd_pool_{name}_total", pools.done.get(what, 0))
         for result, what in (("opened", "opened"), ("failed", "not_opened")):
             count = pools.done.get(what, 0)

@@ -8,10 +8,13 @@ by one whose servers are taken away between its words, so that it finds others w
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import struct
 
 import psycopg
+import pytest
 
+from pgherd.relay.messages import Engine
 from pgherd.wire import scram
 from pgherd.wire.entry import ServerEntry
 from pgherd.wire.query import SYNC, simple
@@ -323,10 +326,22 @@ async def holder(raw: Raw, *, holds: bool) -> None:
     await raw.say(simple("BEGIN" if holds else "COMMIT"), 0)
 
 
-def test_stories_end_as_with_a_server_of_ones_own(lab, play, way):
+def is_shuttle(engine: Engine) -> bool:
+    """Whether something may pass there."""
+    is_built = importlib.util.find_spec("pgherd.relay._shuttle") is not None
+    return is_built and engine is not Engine.UVLOOP
+
+
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.UVLOOP])
+def test_stories_end_as_with_a_server_of_ones_own(lab, play, way, engine):
+    """In the shuttle, as far as it goes, and in Python."""
+
+    def carried(counters) -> bool:
+        return bool(counters.pools.done["carried"]) == is_shuttle(engine)
+
     async def tell_all():
         server, stored = await prepared(lab)
-        async with way(server, pool="transaction") as it:
+        async with way(server, pool="transaction", engine=engine) as it:
 
             async def client(*, direct: bool = False) -> Raw:
                 port = server.port if direct else it.port
@@ -350,6 +365,7 @@ def test_stories_end_as_with_a_server_of_ones_own(lab, play, way):
                     assert teller.seen == own.seen, name
                 for raw in raws:
                     raw.leave()
+            await it.counted("where they passed is told", carried)
             away.leave()
 
     play(tell_all())

@@ -16,7 +16,7 @@ import pytest
 
 ATTACK = Path(__file__).parent / "hostile_shuttle.py"
 LIMIT_S = 110
-CYCLES = int(os.environ.get("PGHERD_SOAK", "800"))
+CYCLES = int(os.environ.get("PGHERD_SOAK", "400"))
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g"]
 
 shuttle = pytest.importorskip("pgherd.relay._shuttle", reason="needs the shuttle in C")

@@ -416,7 +416,7 @@ class Walk:
     def step(self) -> None:
         self.now += self.draw.choice([0, 0, 1, 10, 60])
         draw, pool, now = self.draw, self.pool, at(self.now)
-        match draw.randrange(12):
+        match draw.randrange(13):
             case 0 | 1 | 2:
                 self.clients += 1
                 self.queue.append(self.clients)
@@ -440,6 +440,8 @@ class Walk:
                 self.take(pool.lost(server, now))
             case 10 if draw.random() < 0.3:
                 self.order(now)
+            case 11:
+                self.passes()
             case _:
                 self.take(pool.tick(now))
         self.look(now)
@@ -454,6 +456,16 @@ class Walk:
                 self.servers += 1
                 self.idle.add(self.servers)
                 self.take(self.pool.opened(ticket, self.servers, now))
+
+    def passes(self) -> None:
+        """A server that is lent goes on to somebody who did not wait."""
+        having = [server for server, client in self.lent.items() if client is not None]
+        if having:
+            server = self.draw.choice(having)
+            self.clients += 1
+            self.lent[server] = self.clients
+            self.pool.passes(server, self.clients)
+            assert self.pool.server_of(self.clients) == server
 
     def leave(self, now: Instant) -> None:
         having = [client for client in self.lent.values() if client is not None]

@@ -343,7 +343,10 @@ def test_pools_are_summed_and_their_counters_never_fall() -> None:
     reports = [PoolReport("shop", user, "n1", 2, 0, idle.seen(Instant(5))) for user in "ab"]
     waits = (3, *([0] * len(HOLD_BUCKETS_S)))
     found: dict[str, float] = {}
-    for done, pools in (({"lent": 5, "not_opened": 1}, tuple(reports)), ({"lent": 2}, ())):
+    for done, pools in (
+        ({"lent": 5, "carried": 3, "not_opened": 1}, tuple(reports)),
+        ({"lent": 2, "carried": 1}, ()),
+    ):
         seen = ProxySeen(pools=PoolCounters(pools, done, wait_counts=waits, waited_ms=2500))
         before = found
         found = samples(metrics.render(facts=FACTS, reports=REPORTS, raft=RAFT, proxy=seen))
@@ -352,6 +355,7 @@ def test_pools_are_summed_and_their_counters_never_fall() -> None:
     assert before["pgherd_pool_clients{state=waiting}"] == 4
     assert [found[f"pgherd_pool_servers{{state={one}}}"] for one in states] == [0, 0, 0, 0]
     assert (before["pgherd_pool_lent_total"], found["pgherd_pool_lent_total"]) == (5, 7)
+    assert (before["pgherd_pool_carried_total"], found["pgherd_pool_carried_total"]) == (3, 4)
     assert found["pgherd_pool_servers_opened_total{result=failed}"] == 1
     assert found[f"{POOL_WAIT}_sum"] == 2.5
     assert found[f"{POOL_WAIT}_bucket{{le=0.005}}"] == 3
