@@ -254,14 +254,14 @@ static bool read_ids(PyObject *pools, uint32_t ids[CHOICES_MAX], Py_ssize_t *cou
 static PyObject *method_put_client(Shuttle *self, PyObject *args)
 {
     unsigned long long id;
-    unsigned settings;
+    unsigned settings, domain;
     int fd;
     PyObject *names, *pools;
     uint32_t ids[CHOICES_MAX];
     Py_ssize_t count;
     struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "KiO!IO!", &id, &fd, &PyTuple_Type, &pools, &settings,
-                                &PyList_Type, &names))
+    if (!h || !PyArg_ParseTuple(args, "KiO!IIO!", &id, &fd, &PyTuple_Type, &pools, &settings,
+                                &domain, &PyList_Type, &names))
         return NULL;
     if (!read_ids(pools, ids, &count))
         return NULL;
@@ -271,6 +271,8 @@ static PyObject *method_put_client(Shuttle *self, PyObject *args)
     c->conn = (struct conn){.what = CLIENT, .fd = fd};
     c->id = id;
     c->settings = settings;
+    c->domain = domain;
+    c->is_taken = true;
     c->status = 'I';
     bool is_read = read_names(c, names), is_watched = false;
     shuttle_lock(h);
@@ -451,12 +453,13 @@ static PyObject *method_learn(Shuttle *self, PyObject *args)
 {
     const char *text;
     Py_ssize_t n;
+    unsigned domain;
     int is_plain;
     struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "y#p", &text, &n, &is_plain))
+    if (!h || !PyArg_ParseTuple(args, "Iy#p", &domain, &text, &n, &is_plain))
         return NULL;
     shuttle_lock(h);
-    texts_learn(&h->texts, text, (size_t)n, is_plain != 0);
+    texts_learn(&h->texts, domain, text, (size_t)n, is_plain != 0);
     shuttle_unlock(h);
     Py_RETURN_NONE;
 }
@@ -465,11 +468,12 @@ static PyObject *method_known(Shuttle *self, PyObject *args)
 {
     const char *text;
     Py_ssize_t n;
+    unsigned domain;
     struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "y#", &text, &n))
+    if (!h || !PyArg_ParseTuple(args, "Iy#", &domain, &text, &n))
         return NULL;
     shuttle_lock(h);
-    enum verdict_is found = texts_look(&h->texts, text, (size_t)n);
+    enum verdict_is found = texts_look(&h->texts, domain, text, (size_t)n);
     shuttle_unlock(h);
     if (found == UNSEEN)
         Py_RETURN_NONE;
@@ -545,10 +549,10 @@ static PyObject *method_counts(Shuttle *self, PyObject *args)
         PyTuple_SetItem(classes, i, PyLong_FromUnsignedLongLong(seen.classes[i]));
     if (!classes)
         return NULL;
-    return Py_BuildValue("IIIILKKKN", seen.clients, seen.servers, seen.idle_count, seen.waiting,
+    return Py_BuildValue("IIIILKKKKN", seen.clients, seen.servers, seen.idle_count, seen.waiting,
                          (long long)longest, (unsigned long long)seen.lent,
                          (unsigned long long)seen.waited, (unsigned long long)seen.waited_ms,
-                         classes);
+                         (unsigned long long)seen.tried, classes);
 }
 
 static PyObject *method_totals(Shuttle *self, PyObject *Py_UNUSED(ignored))
@@ -583,9 +587,10 @@ static PyObject *told(const struct item *one)
         break;
     }
     PyObject *unnamed = one->has_unnamed ? bytes_of(&one->unnamed) : Py_NewRef(Py_None);
-    return Py_BuildValue("iKIiKiNNNNNNNNNIIIL", NEWS_CLIENT, (unsigned long long)one->client,
+    return Py_BuildValue("iKIiKiNNNNNNNNNNIIIL", NEWS_CLIENT, (unsigned long long)one->client,
                          one->pool, (int)one->why, (unsigned long long)one->server,
-                         (int)one->status, PyBool_FromLong(one->is_running), unnamed,
+                         (int)one->status, PyBool_FromLong(one->is_running),
+                         PyBool_FromLong(one->is_tried), unnamed,
                          PyBool_FromLong(one->unnamed_is_other),
                          bytes_of(&one->said), bytes_of(&one->heard), bytes_of(&one->kept),
                          bytes_of(&one->rest), bytes_of(&one->client_out),

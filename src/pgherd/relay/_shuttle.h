@@ -72,6 +72,8 @@ struct client {
     struct client *next_alike;     /* in the table of ids */
     enum state state;
     uint32_t settings;
+    uint32_t domain; /* of its statements; not 0: an error that comes first is for Python */
+    bool is_taken;   /* something of the answer has passed, or may */
     uint8_t status; /* of the transaction, before the cycle under way */
     bool has_unnamed, unnamed_is_said, unnamed_is_other, has_failed, is_simple, stirred;
     uint32_t unnamed_at, unnamed_len;
@@ -106,7 +108,7 @@ struct pool {
     struct client *first, *last; /* that wait */
     uint32_t clients, servers, idle_count, waiting, owed;
     bool has_asked;
-    uint64_t lent, waited, waited_ms;
+    uint64_t lent, waited, waited_ms, tried;
     uint64_t classes[CLASSES_MAX + 1];
     struct pool *next;
 };
@@ -120,7 +122,7 @@ struct item {
     uint64_t client, server;
     uint32_t pool;
     uint8_t status;
-    bool is_running, has_unnamed, unnamed_is_other;
+    bool is_running, is_tried, has_unnamed, unnamed_is_other;
     uint32_t left, simple, extended;
     int64_t waited_ms;
     struct buffer kept, said, heard, unnamed, rest, client_out, server_out;
@@ -172,8 +174,8 @@ struct buffer buffer_take(struct buffer *b);
 enum verdict_is { UNSEEN, PLAIN, OTHER };
 bool texts_open(struct texts *t); /* false: no memory or no entropy */
 void texts_close(struct texts *t);
-enum verdict_is texts_look(const struct texts *t, const char *text, size_t n);
-void texts_learn(struct texts *t, const char *text, size_t n, bool is_plain);
+enum verdict_is texts_look(const struct texts *t, uint32_t domain, const char *text, size_t n);
+void texts_learn(struct texts *t, uint32_t domain, const char *text, size_t n, bool is_plain);
 
 /* _shuttle_cycle.c */
 enum found { MORE, CYCLE, UNKNOWN, STRANGE };

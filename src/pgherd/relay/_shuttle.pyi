@@ -3,7 +3,7 @@
 from typing import Any
 
 Look = tuple[int, int, bool, int, int, int, int, int, int]
-Counts = tuple[int, int, int, int, int, int, int, int, tuple[int, ...]]
+Counts = tuple[int, int, int, int, int, int, int, int, int, tuple[int, ...]]
 
 class Shuttle:
     """A thread that carries transactions. Numbers of clients and servers are Python's, and not 0.
@@ -28,12 +28,14 @@ class Shuttle:
         fd: int,
         pools: tuple[int, ...],
         settings: int,
+        domain: int,
         names: list[tuple[bytes, bytes, int, int]],
         /,
     ) -> bool:
         """Carry a client that is at rest; False: it cannot be, and nothing has changed.
 
-        pools: 8 at most, each of its transactions may have a server of any of these · names: its
+        pools: 8 at most, each of its transactions may have a server of any of these · domain:
+        of its statements; not 0: it reads, and errors are for Python · names: its
         statements: as it calls them, as servers do, their number, their moment.
         """
 
@@ -57,10 +59,10 @@ class Shuttle:
     def trim(self, pool: int, idle_ms: int, /) -> None:
         """Have servers back that were idle for so long."""
 
-    def learn(self, text: bytes, plain: bool, /) -> None:
-        """What statements like this one are."""
+    def learn(self, domain: int, text: bytes, plain: bool, /) -> None:
+        """What statements like this one are: plain, and reads where the domain is not 0."""
 
-    def known(self, text: bytes, /) -> bool | None:
+    def known(self, domain: int, text: bytes, /) -> bool | None:
         """What was learned of such a statement; None: nothing."""
 
     def answered(self, client: int, known: bool, /) -> None:
@@ -74,7 +76,8 @@ class Shuttle:
 
     def counts(self, pool: int, /) -> Counts:
         """Clients, servers, idle ones, who waits, the longest wait (ms); totals: lent, waited,
-        waited for (ms), and lendings by how long the client had waited.
+        waited for (ms), cycles of clients with a domain, and lendings by how long the client had
+        waited.
         """
 
     def totals(self) -> tuple[int, int]:

@@ -88,9 +88,10 @@ static bool name_in(struct message *m)
     return true;
 }
 
-static enum found text_is(const struct shuttle *h, const char *text, size_t n)
+static enum found text_is(const struct shuttle *h, const struct client *c, const char *text,
+                          size_t n)
 {
-    switch (texts_look(&h->texts, text, n)) {
+    switch (texts_look(&h->texts, c->domain, text, n)) {
     case PLAIN:
         return CYCLE;
     case UNSEEN:
@@ -100,12 +101,13 @@ static enum found text_is(const struct shuttle *h, const char *text, size_t n)
     }
 }
 
-static enum found simple_is(const struct shuttle *h, const struct message *m)
+static enum found simple_is(const struct shuttle *h, const struct client *c,
+                            const struct message *m)
 {
     const char *zero = memchr(m->body, 0, m->len);
     if (!zero || zero != m->body + m->len - 1)
         return STRANGE;
-    return text_is(h, m->body, m->len - 1);
+    return text_is(h, c, m->body, m->len - 1);
 }
 
 static enum found batched_is(const struct shuttle *h, const struct client *c,
@@ -120,7 +122,7 @@ static enum found batched_is(const struct shuttle *h, const struct client *c,
         found->parses++;
         found->unnamed_at = (uint32_t)(text - data);
         found->unnamed_len = (uint32_t)(end - text);
-        return text_is(h, text, (size_t)(zero - text));
+        return text_is(h, c, text, (size_t)(zero - text));
     case 'B':
     case 'D':
         if (!m->has_name)
@@ -165,7 +167,7 @@ enum found cycle_look(const struct shuttle *h, const struct client *c, const cha
         if (m.kind == 'Q' && !at) {
             found->is_simple = true;
             found->length = after;
-            return simple_is(h, &m);
+            return simple_is(h, c, &m);
         }
         if (m.kind == 'S') {
             found->length = after;

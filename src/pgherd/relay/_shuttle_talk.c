@@ -8,6 +8,9 @@
    cycle under way (`said`), the messages of its answer that change what is known of a session
    (`heard`), and all bytes that were read and have not passed.
 
+   A client with a domain reads from replicas that may refuse: nothing of an answer passes before its
+   first row or its end, and an error is Python's, who may say the statement to another server.
+
    So everything that ends badly, is rare, or concerns more than bytes is done in one place, in
    Python: errors that end a session, parameters that change, COPY, cancels, holds, ends. A server
    that says something while nobody has it goes back as well.
@@ -236,6 +239,7 @@ static void hand_over(struct shuttle *h, struct client *c, enum why why, const c
     one->pool = c->pool->id;
     one->status = c->status;
     one->is_running = c->state == RUNNING;
+    one->is_tried = one->is_running && !c->is_taken;
     one->simple = c->simple;
     one->extended = c->extended;
     if (c->state == WAITING) {
@@ -245,7 +249,8 @@ static void hand_over(struct shuttle *h, struct client *c, enum why why, const c
     one->kept = buffer_take(&c->kept);
     if (one->is_running) {
         one->said = buffer_take(&c->said);
-        one->heard = buffer_take(&c->heard);
+        if (!one->is_tried) /* else it is all in `rest` */
+            one->heard = buffer_take(&c->heard);
     }
     one->unnamed_is_other = c->unnamed_is_other;
     one->has_unnamed = c->has_unnamed && !(one->is_running && c->unnamed_is_said);
@@ -359,6 +364,8 @@ static void begin(struct shuttle *h, struct client *c, const char *data, const s
     c->parses = cycle->parses;
     c->confirmed = 0;
     c->has_failed = false;
+    c->is_taken = !c->domain;
+    c->pool->tried += c->domain != 0;
     c->is_simple = cycle->is_simple;
     c->state = RUNNING;
     buffer_skip(&c->kept, cycle->length);
@@ -549,6 +556,12 @@ static bool is_heard(char kind)
     }
 }
 
+/* What a server may say before it is clear whether it takes a statement (`relay.trial`). */
+static bool says_nothing(char kind)
+{
+    return memchr("123tTnN", kind, 7) != NULL;
+}
+
 static void passes(struct shuttle *h, struct client *c, const char *data, size_t n, bool *is_there)
 {
     h->from_servers += n;
@@ -573,6 +586,10 @@ static void server_said(struct shuttle *h, struct server *s, const char *data, s
     size_t at = s->left < n ? s->left : n;
     bool is_there = true, is_pythons = false;
     s->left -= (uint32_t)at;
+    if (!c->is_taken) { /* all that was said so far comes again */
+        c->heard.at = c->heard.len = 0;
+        c->confirmed = 0;
+    }
     while (n - at >= HEADER) {
         char kind = data[at];
         uint32_t length = number_at(data + at + 1);
@@ -610,6 +627,16 @@ static void server_said(struct shuttle *h, struct server *s, const char *data, s
             ended(c, status);
             continue;
         }
+        if (kind == 'E' && c->domain) {
+            is_pythons = true; /* another server may be asked, or it is counted */
+            break;
+        }
+        if (!c->is_taken && says_nothing(kind)) {
+            if (there < body)
+                break;
+        } else {
+            c->is_taken = true;
+        }
         if (is_heard(kind)) {
             uint32_t looked = body < LOOKED_BYTES ? body : LOOKED_BYTES;
             if (there < looked)
@@ -625,6 +652,10 @@ static void server_said(struct shuttle *h, struct server *s, const char *data, s
         } else {
             at += HEADER + body;
         }
+    }
+    if (!c->is_taken && c->state == RUNNING) {
+        is_pythons = is_pythons || n > PART_BYTES;
+        at = 0;
     }
     passes(h, c, data, at, &is_there);
     if (is_pythons) {

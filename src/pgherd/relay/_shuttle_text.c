@@ -7,6 +7,9 @@
    that a session keeps something makes the statement no plain one. The key is drawn anew in each
    process, so that nobody can make two statements that are taken for one another.
 
+   What is said of a statement is said in a domain: 0 for all who only pool, another number for those
+   that read what is theirs alone, in one database as it is known now.
+
    Owns the table of what Python said of statements. What plain means is `wire.plain`'s. */
 
 #include "_shuttle.h"
@@ -40,10 +43,10 @@ static inline void mixed(uint64_t v[4])
     v[2] = turned(v[2], 32);
 }
 
-static void hash_begin(struct hash *h, const uint64_t key[2], uint8_t domain)
+static void hash_begin(struct hash *h, const uint64_t key[2], uint64_t domain)
 {
     h->v[0] = key[0] ^ 0x736f6d6570736575u;
-    h->v[1] = key[1] ^ 0x646f72616e646f6du ^ 0xee ^ ((uint64_t)domain << 32);
+    h->v[1] = key[1] ^ 0x646f72616e646f6du ^ 0xee ^ domain << 8;
     h->v[2] = key[0] ^ 0x6c7967656e657261u;
     h->v[3] = key[1] ^ 0x7465646279746573u;
     h->rest = h->length = 0;
@@ -160,13 +163,13 @@ static const char *quote_end(const char *at, const char *end)
 
 /* The hash of what is left without literals; false: it cannot be told, or a literal tells something
    (then `keeps`). */
-static bool hash_shape(const struct texts *t, const char *text, size_t n, struct verdict *found,
-                       bool *keeps)
+static bool hash_shape(const struct texts *t, uint32_t domain, const char *text, size_t n,
+                       struct verdict *found, bool *keeps)
 {
     struct hash h;
     const char *at = text, *end = text + n, *begun = text;
     bool in_name = false;
-    hash_begin(&h, t->key, 1);
+    hash_begin(&h, t->key, 2 * (uint64_t)domain);
     while (at < end) {
         uint8_t kind = kinds[(uint8_t)*at];
         if (kind == NAME || !kind || (kind & DIGIT && in_name)) {
@@ -209,15 +212,16 @@ static bool hash_shape(const struct texts *t, const char *text, size_t n, struct
 }
 
 /* The key of a statement; false: it is not plain whatever was said of others like it. */
-static bool key_of(const struct texts *t, const char *text, size_t n, struct verdict *key)
+static bool key_of(const struct texts *t, uint32_t domain, const char *text, size_t n,
+                   struct verdict *key)
 {
     bool keeps = false;
-    if (hash_shape(t, text, n, key, &keeps))
+    if (hash_shape(t, domain, text, n, key, &keeps))
         return true;
     if (keeps)
         return false;
     struct hash h;
-    hash_begin(&h, t->key, 2);
+    hash_begin(&h, t->key, 2 * (uint64_t)domain + 1);
     hash_bytes_of(&h, text, n);
     *key = hash_end(&h);
     return true;
@@ -233,10 +237,10 @@ static struct verdict *place_of(const struct texts *t, const struct verdict *key
     }
 }
 
-enum verdict_is texts_look(const struct texts *t, const char *text, size_t n)
+enum verdict_is texts_look(const struct texts *t, uint32_t domain, const char *text, size_t n)
 {
     struct verdict key;
-    if (!key_of(t, text, n, &key))
+    if (!key_of(t, domain, text, n, &key))
         return OTHER;
     const struct verdict *found = place_of(t, &key);
     if (!found->one && !found->two)
@@ -244,10 +248,10 @@ enum verdict_is texts_look(const struct texts *t, const char *text, size_t n)
     return found->is_plain ? PLAIN : OTHER;
 }
 
-void texts_learn(struct texts *t, const char *text, size_t n, bool is_plain)
+void texts_learn(struct texts *t, uint32_t domain, const char *text, size_t n, bool is_plain)
 {
     struct verdict key;
-    if (!key_of(t, text, n, &key))
+    if (!key_of(t, domain, text, n, &key))
         return;
     if (t->count >= COUNT_MAX) {
         memset(t->table, 0, PLACES * sizeof *t->table);

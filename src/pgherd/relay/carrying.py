@@ -35,7 +35,7 @@ from pgherd.wire.plain import is_plain
 if TYPE_CHECKING:
     from pgherd.relay.lent import Family, PoolServer
     from pgherd.relay.messages import ListenerSettings
-    from pgherd.relay.pooled import Pooled
+    from pgherd.relay.pooled import Meaning, Pooled
     from pgherd.relay.pools import Borrower, Lending, Pools
     from pgherd.wire.answer import Refusal
 
@@ -50,6 +50,8 @@ RIDES_WELL = 16
 """Cycles of one ride that are worth the way."""
 
 SETTINGS_MAX = 4096
+"""So many kinds of settings, and of meanings, are told apart."""
+
 _CLASSES_MS = tuple(int(limit_s * 1000) for limit_s in HOLD_BUCKETS_S)
 _PLAIN_ENCODINGS = frozenset({"UTF8", "SQL_ASCII", "LATIN1"})
 """Of which every byte below 128 is the character that it is in ASCII."""
@@ -69,7 +71,7 @@ class Fetch:
 
     client: asyncio.Transport | None = None
     avoid = ()
-    rides_again = False
+    rides_to = None
 
     def __init__(self, carrying: Carrying, lending: Lending, listener: ListenerSettings) -> None:
         self._carrying = carrying
@@ -104,7 +106,10 @@ class Carrying:
         self.pools = pools
         self.shuttle = Shuttle(_CLASSES_MS)
         self._riders: dict[int, Pooled] = {}
-        self._choices: dict[int, list[Lending]] = {}
+        self._choices: dict[int, tuple[list[Lending], Meaning]] = {}
+        self._domains: dict[Meaning, int] = {}
+        self._domain_numbers = 0
+        self._tried: dict[int, int] = {}
         self._fetches: dict[int, Fetch] = {}
         self._by_pool: dict[int, Lending] = {}
         self._settings: dict[tuple[tuple[str, str], ...], int] = {}
@@ -128,7 +133,7 @@ class Carrying:
         """A client has no server, and has said nothing that needs one."""
         if session.stays > 0:
             session.stays -= 1
-        elif session.rides_again:
+        elif session.rides_to is not None:
             self._loop.call_soon(self._take, session)
 
     def _take(self, session: Pooled) -> None:
@@ -141,18 +146,35 @@ class Carrying:
             return
         if tracker.settings.get("client_encoding") not in _PLAIN_ENCODINGS:
             return
-        lendings = self.pools.lendings_for(session)[:CHOICES_MAX]
+        lendings, meaning = self._lendings_for(session), session.meaning
         if not lendings or not all(map(self._may_ride, lendings)):
             return
         choices = tuple(self._pool_of(one) for one in lendings)
         numbers = session.number, _fd(client), choices, self._number_of(tracker.settings)
         pause(client)
-        if self.shuttle.put_client(*numbers, tracker.names_elsewhere()):
+        if self.shuttle.put_client(*numbers, self._domain_of(meaning), session.names_elsewhere()):
             self._riders[session.number] = session
-            self._choices[session.number] = lendings
+            self._choices[session.number] = lendings, meaning
             session.rides(Seat(client, session))
         else:
             resume(client)
+
+    def _lendings_for(self, session: Pooled) -> list[Lending]:
+        found = self.pools.lendings_for(session)[:CHOICES_MAX]
+        if session.meaning is not None and any(one.bound.to_primary for one in found):
+            return []  # it only rides to replicas
+        return found
+
+    def _domain_of(self, meaning: Meaning) -> int:
+        """Where what is learned of a client's statements is remembered."""
+        if meaning is None:
+            return 0
+        if meaning not in self._domains:
+            if len(self._domains) >= SETTINGS_MAX:
+                self._domains.clear()
+            self._domain_numbers += 1
+            self._domains[meaning] = self._domain_numbers
+        return self._domains[meaning]
 
     def _may_ride(self, lending: Lending) -> bool:
         pool = lending.pool
@@ -220,9 +242,10 @@ class Carrying:
 
     def back(self, lending: Lending, borrower: Borrower) -> None:
         """A client has given a server back: who rides may have it."""
-        if not borrower.rides_again:
+        if borrower.rides_to is None or lending.pool.idle_since is None:
             return
-        if lending.pool.idle_since is not None and self._may_ride(lending):
+        is_theirs = lending.bound.to_primary is (borrower.rides_to is Route.PRIMARY)
+        if is_theirs and self._may_ride(lending):
             self.fetch(lending, 1, borrower.listener)
 
     def waits(self, lending: Lending) -> None:
@@ -250,24 +273,34 @@ class Carrying:
             self.shuttle.recall_pool(number)
         self.hear()
 
+    def recall_readers(self, database: str) -> None:
+        """Have those here again who know what statements mean in a database, as servers call it."""
+        for number, (_, meaning) in list(self._choices.items()):
+            if meaning is not None and meaning[0] == database:
+                self.shuttle.recall(number)
+        self.hear()
+
     def gone(self, lending: Lending) -> None:
         """A pool is no more."""
         number, lending.riding = lending.riding, 0
         if number:
             self.shuttle.recall_pool(number)
             self.hear()
+            self.count()
             counts = Counts(*self.shuttle.counts(number))
             self.over, lending.rode = added(self.over, counts), added(lending.rode, counts)
             del self._by_pool[number]
+            self._tried.pop(number, None)
             self.shuttle.drop_pool(number)
 
     def tick(self, now: int) -> None:
         """What is due by now: to be called once a second at least."""
         for session in list(self._riders.values()):
-            if session.aim is Route.PRIMARY:
+            if session.rides_at is Route.PRIMARY:
                 continue
-            if self.pools.lendings_for(session)[:CHOICES_MAX] != self._choices[session.number]:
+            if (self._lendings_for(session), session.meaning) != self._choices[session.number]:
                 self.shuttle.recall(session.number)
+        self.count()
         for number, lending in list(self._by_pool.items()):
             if not self.pools.holds(lending.bound):
                 self.shuttle.recall_pool(number)
@@ -303,6 +336,9 @@ class Carrying:
             assert server is not None
             fetch.lending.pool.passes(server.number, session.number)
         _hesitate(session, handed)
+        lending = self._by_pool.get(handed.pool)
+        if lending is not None and handed.simple + handed.extended:
+            session.was_at(lending.bound)
         session.came_back(handed, server)
 
     def _server_back(
@@ -340,9 +376,14 @@ class Carrying:
 
     def _asks(self, number: int, said: bytes) -> None:
         """Somebody says what was not heard before."""
+        session = self._riders.get(number)
+        if session is None:
+            return  # it is on its way back
+        domain = self._domain_of(self._choices[number][1])
         for one in first_cycle(said).said:
             if one.kind in "QP":
-                self.shuttle.learn(one.text, is_plain(one.text))
+                may_pass = is_plain(one.text) and session.may_pass(one.text)
+                self.shuttle.learn(domain, one.text, may_pass)
         self.shuttle.answered(number, True)
 
     # What is seen
@@ -372,6 +413,15 @@ class Carrying:
         if not lending.riding:
             return lending.rode
         return with_totals(Counts(*self.shuttle.counts(lending.riding)), lending.rode)
+
+    def count(self) -> None:
+        """Have what was read since the last time counted where reads are."""
+        for number, lending in self._by_pool.items():
+            tried = Counts(*self.shuttle.counts(number)).tried
+            more = tried - self._tried.get(number, 0)
+            if more:
+                self._tried[number] = tried
+                self.pools.read(lending.bound, more)
 
     def total(self) -> Counts:
         """What was done for all pools that there ever were."""

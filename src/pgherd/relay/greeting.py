@@ -52,8 +52,8 @@ class _Asker:
         return self.listener.route
 
     @property
-    def rides_again(self) -> bool:
-        return False
+    def rides_to(self) -> None:
+        return None
 
     @property
     def avoid(self) -> tuple[NodeId, ...]:

@@ -50,6 +50,10 @@ class Learnt:
         self._ask(database)
         return verdict
 
+    def stamp(self, database: str) -> tuple[int, ...]:
+        """Another one whenever what is known of a database's statements may be another matter."""
+        return self.classifier.stamp(database, now_ms())
+
     def changed(self, database: str) -> None:
         """Names may mean something else there from now on."""
         self.classifier.vocabulary(database).forget()

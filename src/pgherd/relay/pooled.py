@@ -44,6 +44,10 @@ _CANCELLED = Refusal("57014", "canceling statement due to user request")
 _HINT_LOST = "Connect again."
 
 
+Meaning = tuple[str, tuple[object, ...]] | None
+"""What the statements of one that reads are told by: its database, and what is known of that."""
+
+
 class Lender(Protocol):
     """Where servers come from."""
 
@@ -71,6 +75,9 @@ class Lender(Protocol):
 
     def verified(self, user: str, stored: str) -> None:
         """What a user's password is checked with was found out."""
+
+    def changed(self, database: str) -> None:
+        """What statements mean in a database is another matter from now on."""
 
     def rests(self, session: Pooled) -> None:
         """It has no server, and needs none now."""
@@ -176,9 +183,31 @@ class Pooled(Terminated):
         return simple, extended
 
     @property
-    def rides_again(self) -> bool:
-        """Whether its next transaction may pass elsewhere."""
-        return not (self.stays or self.is_encrypted)
+    def rides_to(self) -> Route | None:
+        """Where its next transaction may pass elsewhere; None: nowhere."""
+        return None if self.stays or self.is_encrypted else self.rides_at
+
+    @property
+    def rides_at(self) -> Route:
+        """Where its servers are to be while it rides."""
+        return self.aim
+
+    @property
+    def meaning(self) -> Meaning:
+        """What is to be known of its statements besides that they are plain; None: nothing."""
+        return None
+
+    def may_pass(self, text: bytes) -> bool:
+        """Whether a plain statement may pass elsewhere."""
+        return True
+
+    def names_elsewhere(self) -> list[tuple[bytes, bytes, int, int]]:
+        """Statements that may be run elsewhere, as `Lane` has them."""
+        assert self.lane is not None
+        return self.lane.names_elsewhere()
+
+    def was_at(self, bound: Bound) -> None:
+        """While it rode its servers were there, the last one at least."""
 
     @property
     def lane(self) -> Lane | None:

@@ -37,6 +37,7 @@ from pgherd.relay.pooltally import PoolTally
 from pgherd.relay.poolview import reported
 from pgherd.relay.riding import Counts, Look, with_riding
 from pgherd.relay.shares import Shares
+from pgherd.relay.tally import Routed
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, eligible, superseded
 from pgherd.route.pooling import Pool
 from pgherd.route.poolreport import PoolCounters
@@ -78,8 +79,8 @@ class Borrower(Holder, Protocol):
         """Whose servers it does not want."""
 
     @property
-    def rides_again(self) -> bool:
-        """Whether its next transaction may pass elsewhere (`carrying`)."""
+    def rides_to(self) -> Route | None:
+        """Where its next transaction may pass elsewhere (`carrying`); None: nowhere."""
 
     def has(self, server: PoolServer, bound: Bound) -> None:
         """A server was lent."""
@@ -217,11 +218,11 @@ class Pools:
         family, listener = session.family, session.listener
         assert family is not None
         shunned, found = self._shunned_now(now_ms()), []
-        if session.aim is Route.REPLICA:
+        if session.rides_at is Route.REPLICA:
             snapshot, preference = self._gate.snapshot, listener.preference
             found = eligible(snapshot, preference=preference, exclude=shunned)
         if not found:
-            choice = self._gate.choose(listener, shunned, session.aim)
+            choice = self._gate.choose(listener, shunned, session.rides_at)
             found = [] if isinstance(choice, NoBackend) else [choice]
         return [self._lending(family, one) for one in found]
 
@@ -232,6 +233,20 @@ class Pools:
     def holds(self, bound: Bound) -> bool:
         """Whether a choice may still be used."""
         return self._gate.holds(bound)
+
+    def read(self, bound: Bound, count: int) -> None:
+        """So many cycles of `route: auto` were read there elsewhere."""
+        self._gate.tally.route(bound, Routed.READ, count)
+
+    def changed(self, database: str) -> None:
+        """What statements mean in a database, as servers call it, is another matter from now on."""
+        if self._carrying is not None:
+            self._carrying.recall_readers(database)
+
+    def counted(self) -> None:
+        """Have all counted that passed elsewhere so far."""
+        if self._carrying is not None:
+            self._carrying.count()
 
     def totals(self) -> tuple[int, int]:
         """Bytes from clients and from servers that did not pass here."""

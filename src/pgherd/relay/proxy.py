@@ -455,6 +455,8 @@ class Proxy:
     def report(self) -> ProxyCounters:
         """The counters now."""
         snapshot, tally = self.snapshot, self.tally
+        if self._pools is not None:
+            self._pools.counted()
         lag_s, tally.lag_s = tally.lag_s, 0.0
         from_clients, from_servers = self.engines.totals()
         if self._pools is not None:

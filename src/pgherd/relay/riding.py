@@ -20,10 +20,10 @@ class HandedOver(msgspec.Struct, frozen=True):
     """A client that comes back, in the order of the news.
 
     server: 0 = it has none · status: of its transaction before what was `said`, which is under way
-    if is_running · unnamed: what it parsed without a name, if that is there and is_other than
-    before · heard: what changes a session, of the answer so far · kept: what it said besides ·
-    rest: what the server said last, and nobody heard · left: bytes of a server's message whose
-    beginning has passed.
+    if is_running; nothing of the answer has passed if is_tried · unnamed: what it parsed without a
+    name, if that is there and is_other than before · heard: what changes a session, of the answer
+    so far · kept: what it said besides · rest: what the server said last, and nobody heard · left:
+    bytes of a server's message whose beginning has passed.
     """
 
     client: int
@@ -32,6 +32,7 @@ class HandedOver(msgspec.Struct, frozen=True):
     server: int
     status: int
     is_running: bool
+    is_tried: bool
     unnamed: bytes | None
     unnamed_is_other: bool
     said: bytes
@@ -81,6 +82,7 @@ class Counts(msgspec.Struct, frozen=True):
     lent: int = 0
     waited: int = 0
     waited_ms: int = 0
+    tried: int = 0
     classes: tuple[int, ...] = ()
 
 

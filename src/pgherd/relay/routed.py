@@ -29,9 +29,11 @@ import msgspec
 from pgherd.model.ids import Lsn
 from pgherd.relay.journal import say
 from pgherd.relay.learning import Learnt
+from pgherd.relay.lent import PoolServer
 from pgherd.relay.messages import ListenerSettings, ProxySettings
-from pgherd.relay.pooled import Lender, Pooled, PooledClient
+from pgherd.relay.pooled import Lender, Meaning, Pooled, PooledClient
 from pgherd.relay.positions import REPLAYED, WRITTEN, PositionAsked
+from pgherd.relay.riding import HandedOver
 from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
 from pgherd.relay.tally import Routed, Tally
 from pgherd.relay.terminated import TerminatedHost
@@ -39,9 +41,10 @@ from pgherd.relay.transports import pause, resume
 from pgherd.relay.trial import REFUSED, Outcome, Trial
 from pgherd.route.choose import Bound, Route, Snapshot
 from pgherd.route.classifier import Dialect, Seen
+from pgherd.route.lexis import Hint
 from pgherd.route.mark import Mark, ReadYourWrites
-from pgherd.route.statement import Kind, Verdict
-from pgherd.route.steering import Decision, Explained, Steering
+from pgherd.route.statement import Begins, Kind, Verdict
+from pgherd.route.steering import UNKNOWN, Decision, Explained, Steering
 from pgherd.route.wishes import MENTION
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
 from pgherd.wire.cycles import Cycle, first_cycle
@@ -113,10 +116,54 @@ class RoutedSession(Pooled):
         self._until_s = 0.0
         self._in_vain: Mark | None = None
 
+    # While it rides: reads that need to see nothing in particular (`carrying`)
+
     @property
-    def rides_again(self) -> bool:
-        """Each of its statements may belong elsewhere."""
-        return False
+    def may_ride(self) -> bool:
+        steering = self.steering
+        is_free = steering.wish is Route.AUTO and steering.needed is None and not steering.traces
+        return is_free and self._forced is None and super().may_ride
+
+    @property
+    def rides_at(self) -> Route:
+        return Route.REPLICA
+
+    @property
+    def meaning(self) -> Meaning:
+        dialect = self._dialect
+        known = self._home.learnt.stamp(self.database)
+        return self.database, (*known, dialect.is_utf8, dialect.is_standard)
+
+    def may_pass(self, text: bytes) -> bool:
+        """Whether it is a read for certain, as far as that will be known."""
+        learnt = self._home.learnt
+        seen = learnt.classifier.look(text, self._dialect)
+        return MENTION not in text.lower() and self._is_sure(seen)
+
+    def names_elsewhere(self) -> list[tuple[bytes, bytes, int, int]]:
+        known = self.steering.known
+        return [
+            one for one in super().names_elsewhere() if self._is_sure(known.get(one[0], UNKNOWN))
+        ]
+
+    def _is_sure(self, seen: Seen) -> bool:
+        verdict = self._home.learnt.judge(seen, self.database)
+        is_read = verdict.kind is Kind.READ and verdict.is_final
+        return is_read and seen.hint is Hint.NONE and seen.shape.begins is Begins.NOTHING
+
+    def was_at(self, bound: Bound) -> None:
+        self.steering.last = Explained(str(Route.REPLICA), bound.backend.name, "a read")
+
+    def came_back(self, handed: HandedOver, server: PoolServer | None) -> None:
+        """What is not under way is decided anew; what is and has no answer yet is on trial."""
+        if server is not None and not handed.is_running:
+            server.passes_to(self, handed.server_out)
+            self._lender.back(self, server, server.settings, clean=True)
+            server = None
+        elif server is not None and handed.is_tried:
+            self._trial = Trial(handed.said)
+            self._seen = self._decide(first_cycle(handed.said)).seen
+        super().came_back(handed, server)
 
     @property
     def database(self) -> str:
@@ -192,11 +239,7 @@ class RoutedSession(Pooled):
 
     def _decide(self, cycle: Cycle) -> Decision:
         assert self.tracker is not None
-        settings = self.tracker.settings
-        dialect = Dialect(
-            is_utf8=settings.get("client_encoding", "") in _UTF8,
-            is_standard=settings.get("standard_conforming_strings") == "on",
-        )
+        dialect = self._dialect
         learnt, database = self._home.learnt, self.database
 
         def look(text: bytes) -> Seen:
@@ -207,6 +250,16 @@ class RoutedSession(Pooled):
 
         decision = self.steering.decide(cycle, look, judge)
         return self._seen_to_be_read(decision)
+
+    @property
+    def _dialect(self) -> Dialect:
+        """How its servers read what it says."""
+        assert self.tracker is not None
+        settings = self.tracker.settings
+        return Dialect(
+            is_utf8=settings.get("client_encoding", "") in _UTF8,
+            is_standard=settings.get("standard_conforming_strings") == "on",
+        )
 
     def _seen_to_be_read(self, decision: Decision) -> Decision:
         """A read that has to see what another term's primary acknowledged goes to the primary,
@@ -357,6 +410,7 @@ class RoutedSession(Pooled):
         is_refused = trial.sqlstate in REFUSED
         if is_refused:
             self._home.learnt.refused(self._seen, self.database)
+            self._lender.changed(self.database)
         self._home.tally.route(bound, Routed.REPEATED)
         self.kept[:0] = trial.said
         why = f"{bound.backend.name} refused it ({trial.sqlstate})"
@@ -443,6 +497,7 @@ class RoutedSession(Pooled):
             if self._changes:
                 self._changes = False
                 self._home.learnt.changed(self.database)
+                self._lender.changed(self.database)
             has_written, self._has_written = self._has_written, False
             is_tracked = self.steering.mode is not ReadYourWrites.OFF
             if has_written and is_tracked and not self._is_at_replica():

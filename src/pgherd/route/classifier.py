@@ -68,6 +68,7 @@ class Classifier:
         self._verdicts: dict[tuple[str, bytes], tuple[Verdict, int, Instant]] = {}
         self.vocabularies: dict[str, Vocabulary] = {}
         self._refused: dict[tuple[str, bytes], Instant] = {}
+        self._refusals = 0
         self.parsed = 0
 
     def look(self, text: bytes, dialect: Dialect = DIALECT) -> Seen:
@@ -103,8 +104,14 @@ class Classifier:
             _put(self._verdicts, (database, seen.key), kept, SHAPES_MAX)
         return verdict
 
+    def stamp(self, database: str, now: Instant) -> tuple[int, ...]:
+        """Another one whenever a verdict in a database may be another one, or is to be asked for
+        again."""
+        return self.vocabulary(database).generation, self._refusals, now // VERDICT_MS
+
     def refused(self, seen: Seen, database: str, now: Instant) -> None:
         """A replica did not take what was taken for a read: such statements are for the primary."""
+        self._refusals += 1
         _put(self._refused, (database, seen.key), Instant(now + REFUSED_MS), TEXTS_MAX)
 
     def vocabulary(self, database: str) -> Vocabulary:

@@ -13,7 +13,7 @@ Pure. Leaves texts to `classifier` and everything that has to wait to `relay`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -77,6 +77,11 @@ class Steering:
         self.last = Explained()
         self._names: dict[bytes, Seen] = {}
         self._wishes: dict[bytes, Wish] = {}
+
+    @property
+    def known(self) -> Mapping[bytes, Seen]:
+        """What the client's names for statements stand for."""
+        return self._names
 
     @property
     def needed(self) -> Mark | None:

@@ -23,6 +23,9 @@ CLIENTS, SERVERS = 12, 4
 NAME, OTHER, NUMBER, MOMENT = b"mine", b"pgherd_theirs", 7, 5
 QUIET_S = 60.0
 SYNC = b"S\0\0\0\4"
+READS = 9
+"""The domain of those that read from replicas."""
+
 LATE = 1 << 4
 """Is a matter of time, and may not be seen."""
 
@@ -122,6 +125,7 @@ class Client:
         self.said = self.unsaid = self.owed = self.heard = b""
         self.in_transaction = self.is_gone = False
         self.elsewhere: socket.socket | None = None
+        self.reads = False
         self.count = 0
 
     def act(self, number: int, dice: random.Random) -> None:
@@ -210,7 +214,9 @@ class Attack:
             pools = self.dice.choice((self.pools, self.pools[:1], self.pools[1:]))
             names = [(NAME, OTHER, NUMBER, MOMENT)]
             fd, settings = client.inner.fileno(), self.dice.choice((1, 1, 1, 2))
-            assert self.shuttle.put_client(self.numbers, fd, pools, settings, names)
+            domain = self.dice.choice((0, 0, READS))
+            client.reads = bool(domain)
+            assert self.shuttle.put_client(self.numbers, fd, pools, settings, domain, names)
         while len(self.servers) + len(self.parked) < SERVERS:
             self.numbers += 1
             self.parked[self.numbers] = Server()
@@ -271,11 +277,15 @@ class Attack:
                 texts = [one for one in said.split(b"\0") if b"SELECT" in one or one[-5:] in MORE]
                 for text in texts:
                     text = text[text.find(b"SELECT") :] if b"SELECT" in text else text
-                    self.shuttle.learn(text.split(b"\0")[0], True)
+                    self._learn(text.split(b"\0")[0], True)
                 for text in (b"BEGIN", b"COMMIT"):
-                    self.shuttle.learn(text, True)
-                self.shuttle.learn(b"LISTEN news", False)
+                    self._learn(text, True)
+                self._learn(b"LISTEN news", False)
                 self.shuttle.answered(number, True)
+
+    def _learn(self, text: bytes, is_plain: bool) -> None:
+        for domain in (0, READS):
+            self.shuttle.learn(domain, text, is_plain)
 
     def _park(self, number: int, server: Server) -> None:
         """An idle server may ride again, unless it has ended."""
@@ -289,8 +299,9 @@ class Attack:
 
     def _handed(
         self, number: int, pool: int, why: int, server: int, status: int, is_running: bool,
-        unnamed: bytes | None, is_other: bool, said: bytes, heard: bytes, kept: bytes, rest: bytes,
-        client_out: bytes, server_out: bytes, left: int, simple: int, extended: int, waited_ms: int,
+        is_tried: bool, unnamed: bytes | None, is_other: bool, said: bytes, heard: bytes,
+        kept: bytes, rest: bytes, client_out: bytes, server_out: bytes, left: int, simple: int,
+        extended: int, waited_ms: int,
     ) -> None:  # fmt: skip
         client = self.clients.pop(number)
         self.cycles += simple + extended
@@ -309,16 +320,26 @@ class Attack:
         if server:
             its = self.servers.pop(server)
             if is_running and not client.is_gone and not its.is_over:
-                self._compare(client, its, told, rest, heard, left)
+                self._compare(client, its, told, rest, heard, left, is_tried)
             its.sock.close()
             its.inner.close()
         client.sock.close()
         client.inner.close()
 
     def _compare(
-        self, client: Client, its: Server, told: bytes, rest: bytes, heard: bytes, left: int
+        self,
+        client: Client,
+        its: Server,
+        told: bytes,
+        rest: bytes,
+        heard: bytes,
+        left: int,
+        is_tried: bool,
     ) -> None:
         """What the client did not hear is all on its way; `heard` is the rest of what it did."""
+        if is_tried:
+            assert client.reads
+            assert not heard
         ahead = rest + _left_in(its.inner) + its.owes
         assert client.owed[len(told) :].startswith(ahead), "a piece of the answer is lost"
         for kind in (one for one in _messages(heard) if one[:1] in b"1CE3"):

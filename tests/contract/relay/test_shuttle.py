@@ -84,18 +84,19 @@ OTHERS = [
 def test_a_statement_with_other_literals_is_the_same_one(
     one: Any, learned: bytes, asked: bytes
 ) -> None:
-    assert one.known(asked) is None
-    one.learn(learned, True)
-    assert one.known(asked) is True
-    one.learn(learned, False)
-    assert one.known(asked) is False
+    assert one.known(0, asked) is None
+    one.learn(0, learned, True)
+    assert one.known(0, asked) is True
+    one.learn(0, learned, False)
+    assert one.known(0, asked) is False
+    assert one.known(1, learned) is None, "nothing was said of it there"
 
 
 @pytest.mark.parametrize(("learned", "asked"), OTHERS)
 def test_another_statement_is_not(one: Any, learned: bytes, asked: bytes) -> None:
-    one.learn(learned, True)
-    assert one.known(learned) is True
-    assert one.known(asked) is None
+    one.learn(0, learned, True)
+    assert one.known(0, learned) is True
+    assert one.known(0, asked) is None
 
 
 @pytest.mark.parametrize(
@@ -104,24 +105,24 @@ def test_another_statement_is_not(one: Any, learned: bytes, asked: bytes) -> Non
      b"SET synchronous_commit = off", b"client_min_messages", b"with hold", b"dblink_connect"],
 )  # fmt: skip
 def test_a_literal_that_may_be_code_makes_no_plain_statement(one: Any, literal: bytes) -> None:
-    one.learn(b"SELECT run('harmless')", True)
-    assert one.known(b"SELECT run('a plain word')") is True
-    assert one.known(b"SELECT run('" + literal + b"')") is False
+    one.learn(0, b"SELECT run('harmless')", True)
+    assert one.known(0, b"SELECT run('a plain word')") is True
+    assert one.known(0, b"SELECT run('" + literal + b"')") is False
 
 
 def test_many_statements_are_learned_and_the_memory_for_them_is_bounded(one: Any) -> None:
     for number in range(60_000):
-        one.learn(b"SELECT a%d" % number, True)
-    assert one.known(b"SELECT a59999") is True
-    assert one.known(b"SELECT a1") is None
+        one.learn(0, b"SELECT a%d" % number, True)
+    assert one.known(0, b"SELECT a59999") is True
+    assert one.known(0, b"SELECT a1") is None
 
 
 def test_who_waits_for_long_waits_elsewhere(one: Any) -> None:
     pool = one.pool()
     inner, outer = socket.socketpair()
     with inner, outer:
-        assert one.put_client(4, inner.fileno(), (pool,), 1, [])
-        one.learn(b"SELECT 1", True)
+        assert one.put_client(4, inner.fileno(), (pool,), 1, 0, [])
+        one.learn(0, b"SELECT 1", True)
         outer.sendall(b"Q\0\0\0\x0dSELECT 1\0")
         found: list[tuple[Any, ...]] = []
         while len(found) < 2:
@@ -137,9 +138,9 @@ def test_who_waits_for_long_waits_elsewhere(one: Any) -> None:
 
 def test_what_makes_no_sense_is_refused(one: Any) -> None:
     with pytest.raises(ValueError, match="no such pool"):
-        one.put_client(1, 0, (9,), 1, [])
+        one.put_client(1, 0, (9,), 1, 0, [])
     with pytest.raises(ValueError, match="pools: 1 to 8"):
-        one.put_client(1, 0, (), 1, [])
+        one.put_client(1, 0, (), 1, 0, [])
     pool = one.pool()
     assert not one.put_server(1, 1_000_000, pool, 1, []), "there is no such socket"
     one.drop_pool(pool)
