@@ -23,10 +23,13 @@
 
 static inline uint64_t turned(uint64_t x, int by) { return x << by | x >> (64 - by); }
 
-/* SipHash-1-3 with a result of 128 bits (Aumasson, Bernstein: "SipHash: a fast short-input PRF"). */
+/* SipHash-1-3 with a result of 128 bits (Aumasson, Bernstein: "SipHash: a fast short-input PRF").
+   Pieces collect in `block`. */
 struct hash {
-    uint64_t v[4], rest;
+    uint64_t v[4];
     uint64_t length;
+    unsigned filled;
+    char block[512];
 };
 
 static inline void mixed(uint64_t v[4])
@@ -49,7 +52,7 @@ static void hash_begin(struct hash *h, const uint64_t key[2], uint64_t domain)
     h->v[1] = key[1] ^ 0x646f72616e646f6du ^ 0xee ^ domain << 8;
     h->v[2] = key[0] ^ 0x6c7967656e657261u;
     h->v[3] = key[1] ^ 0x7465646279746573u;
-    h->rest = h->length = 0;
+    h->length = h->filled = 0;
 }
 
 static inline void hash_word(struct hash *h, uint64_t word)
@@ -59,34 +62,38 @@ static inline void hash_word(struct hash *h, uint64_t word)
     h->v[0] ^= word;
 }
 
+static void hash_block(struct hash *h, const char *data, size_t n)
+{
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        uint64_t word;
+        memcpy(&word, data + i, 8);
+        hash_word(h, word);
+    }
+}
+
 static void hash_bytes_of(struct hash *h, const char *data, size_t n)
 {
-    while (n) {
-        unsigned filled = h->length & 7;
-        if (!filled && n >= 8) {
-            uint64_t word;
-            memcpy(&word, data, 8);
-            hash_word(h, word);
-            data += 8;
-            n -= 8;
-            h->length += 8;
-            continue;
-        }
-        h->rest |= (uint64_t)(uint8_t)*data << (8 * filled);
-        data++;
-        n--;
-        h->length++;
-        if (filled == 7) {
-            hash_word(h, h->rest);
-            h->rest = 0;
-        }
+    h->length += n;
+    while (h->filled + n > sizeof h->block) {
+        size_t some = sizeof h->block - h->filled;
+        memcpy(h->block + h->filled, data, some);
+        hash_block(h, h->block, sizeof h->block);
+        data += some;
+        n -= some;
+        h->filled = 0;
     }
+    memcpy(h->block + h->filled, data, n);
+    h->filled += (unsigned)n;
 }
 
 static struct verdict hash_end(struct hash *h)
 {
     struct verdict found = {0};
-    hash_word(h, h->rest | h->length << 56);
+    uint64_t last = h->length << 56;
+    hash_block(h, h->block, h->filled);
+    for (unsigned i = h->filled & ~7u; i < h->filled; i++)
+        last |= (uint64_t)(uint8_t)h->block[i] << (8 * (i & 7));
+    hash_word(h, last);
     h->v[2] ^= 0xee;
     for (int i = 0; i < 3; i++)
         mixed(h->v);
@@ -117,15 +124,12 @@ static bool begins_with(const char *data, size_t n, const char *word)
 static bool tells(const char *data, size_t n)
 {
     for (size_t i = 0; i + 4 <= n; i++) {
-        switch (lower(data[i])) {
-        case 't': case 'h': case 's': case 'a': case 'd': case 'c': case 'l':
-            for (size_t j = 0; j < sizeof telling / sizeof *telling; j++)
-                if (begins_with(data + i, n - i, telling[j]))
-                    return true;
-            break;
-        default:
-            break;
-        }
+        char c = lower(data[i]);
+        if (c != 't' && c != 'h' && c != 's' && c != 'a' && c != 'd' && c != 'c' && c != 'l')
+            continue;
+        for (size_t j = 0; j < sizeof telling / sizeof *telling; j++)
+            if (telling[j][0] == c && begins_with(data + i, n - i, telling[j]))
+                return true;
     }
     return false;
 }
@@ -172,11 +176,14 @@ static bool hash_shape(const struct texts *t, uint32_t domain, const char *text,
     hash_begin(&h, t->key, 2 * (uint64_t)domain);
     while (at < end) {
         uint8_t kind = kinds[(uint8_t)*at];
-        if (kind == NAME || !kind || (kind & DIGIT && in_name)) {
+        while (kind == NAME || !kind || (kind & DIGIT && in_name)) {
             in_name = kind != 0;
-            at++;
-            continue;
+            if (++at == end)
+                break;
+            kind = kinds[(uint8_t)*at];
         }
+        if (at == end)
+            break;
         if (kind & DIGIT) {
             hash_bytes_of(&h, begun, (size_t)(at - begun));
             hash_bytes_of(&h, "0", 1);

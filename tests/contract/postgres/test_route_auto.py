@@ -65,6 +65,13 @@ class Pair:
 
     async def routed(self, route: str, kind: str) -> int:
         """A counter, from a report that is made after this call."""
+        return (await self._report()).routed.get(route, {}).get(kind, 0)
+
+    async def carried(self) -> int:
+        """How many transactions passed in the shuttle."""
+        return (await self._report()).pools.done["carried"]
+
+    async def _report(self):
         seen = []
 
         def newer(counters) -> bool:
@@ -72,7 +79,7 @@ class Pair:
             return any(one is not seen[0] for one in seen)
 
         await self.it.counted("a report", newer)
-        return seen[-1].routed.get(route, {}).get(kind, 0)
+        return seen[-1]
 
 
 async def value(session, statement: str, *given, **more):
@@ -324,6 +331,38 @@ async def a_change_of_names_counts_at_once(them: Pair) -> None:
     await ann.close()
 
 
+async def reads_ride_as_long_as_they_are_reads(them: Pair) -> None:
+    """What is known to be a read passes in the shuttle, prepared too, and is counted; a replica's
+    refusal there is the primary's answer, and a write in between has its place."""
+    ann = await them.connect(prepare_threshold=None)
+    makes = "CREATE OR REPLACE FUNCTION rides() RETURNS text STABLE AS '{}' LANGUAGE sql"
+    await ann.execute(makes.format("SELECT here()"))
+    await them.caught_up()
+    await them.told_of(ann, "SELECT rides() || '0'", "SELECT rides() || '0'::text")
+    carried, reads = await them.carried(), await them.routed("replica", "read")
+    for number in range(RIDES):
+        assert await value(ann, f"SELECT rides() || '{number}'") == f"replica{number}"
+        assert await value(ann, "SELECT rides() || %s::text", number, prepare=True)
+    assert (await last(ann))[:3] == ("auto", "replica", "b")
+    assert await them.routed("replica", "read") == reads + 2 * RIDES
+    assert await them.carried() > carried + RIDES, "most of them rode"
+    await ann.execute("INSERT INTO log SELECT")
+    assert (await last(ann))[1] == "primary"
+    for _ in range(5):
+        assert await value(ann, "SELECT rides() || ''") == "replica"
+    before = await value(them.primary, "SELECT count(*) FROM log")
+    await them.primary.execute(makes.format("SELECT lies(1)"))
+    await them.caught_up()
+    repeated = await them.routed("replica", "repeated")
+    assert await value(ann, "SELECT rides() || ''") == "primary"
+    assert (await last(ann))[3] == "b refused it (25006)"
+    assert await value(ann, "SELECT rides() || ''") == "primary"
+    assert (await last(ann))[3] == "a replica refused it before"
+    assert await value(them.primary, "SELECT count(*) FROM log") == before + 2
+    assert await them.routed("replica", "repeated") == repeated + 1
+    await ann.close()
+
+
 STORIES = (
     each_statement_goes_where_it_belongs,
     a_transaction_stays_where_it_began,
@@ -331,7 +370,9 @@ STORIES = (
     what_a_replica_refuses_is_said_once_more,
     a_replica_that_is_lost_is_not_noticed,
     a_change_of_names_counts_at_once,
+    reads_ride_as_long_as_they_are_reads,
 )
+RIDES = 30
 
 
 def test_statements_find_their_servers(lab, play, way):

@@ -371,6 +371,7 @@ def test_a_taken_port_is_named_with_its_owner(rig: Any) -> None:
             )
             assert done.returncode == 1
             lines = [one for one in done.stderr.splitlines() if one.startswith("pgherd proxy:")]
+            await it.until(lambda _: it.control.failure() is not None)
             assert lines == [f"pgherd proxy: {it.control.failure()}"]
             assert f"127.0.0.1:{it.port()}" in lines[0]
             assert f"taken by pid {it.process.pid} (python" in lines[0]
