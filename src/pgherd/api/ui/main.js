@@ -17,6 +17,7 @@ import * as watch from "./watch.js";
 const { known, said } = watch;
 const at = (id) => document.getElementById(id);
 const LEAST = 300;
+const ALOUD_MAX = 8;
 let refusal = "";
 let due = false;
 let greeted = false;
@@ -111,7 +112,14 @@ function say_changes(stale) {
       news.push(paused ? "Automation is paused" : "The pause is over");
   }
   before = now;
-  if (news.length) at("said").textContent = `${news.map(said).join(". ")}.`;
+  if (news.length) tell_aloud(`${news.map(said).join(". ")}.`);
+}
+
+/** Added, so that what comes soon after takes nothing away that nobody has heard yet. */
+function tell_aloud(text) {
+  const told = at("said");
+  told.append(h("p", {}, text));
+  while (told.children.length > ALOUD_MAX) told.firstElementChild.remove();
 }
 
 // --- clicks and keys -----------------------------------------------------------------------------

@@ -103,7 +103,7 @@ function safety(status) {
     return fact("safety", copies ? "warn" : "bad", "Safety", value, less);
   }
   const whom = voters.length > copies ? `any ${copies} of ${list(voters)}` : list(voters);
-  return fact("safety", "ok", "Safety", value, `${mode}: before a commit is acknowledged, ${whom}`);
+  return fact("safety", "ok", "Safety", value, `${mode}: a commit waits for ${whom}`);
 }
 
 function behind() {
