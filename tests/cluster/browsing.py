@@ -45,6 +45,13 @@ WRONG = r"""
     return (a + 0.05) / (b + 0.05);
   };
   const solid = (color) => color.length === 3 || color[3] === 1;
+  const opacity = (element) => {
+    let found = 1;
+    for (let at = element; at; at = at.parentElement) found *= getComputedStyle(at).opacity;
+    return found;
+  };
+  const blended = (one, other, share) =>
+    one.slice(0, 3).map((v, at) => v * share + other[at] * (1 - share));
   const ground = (element) => {
     const rect = element.closest("g")?.querySelector("rect");
     if (element.namespaceURI.endsWith("svg") && rect) {
@@ -67,7 +74,8 @@ WRONG = r"""
     if (!text.data.trim() || !seen(element)) continue;
     const style = getComputedStyle(element);
     const color = rgb(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
-    const ratio = contrast(color, ground(element));
+    const under = ground(element);
+    const ratio = contrast(blended(color, under, opacity(element)), under);
     if (ratio < LEAST) found.push(`contrast ${ratio.toFixed(2)}: ${text.data.slice(0, 40)}`);
   }
   const named = (e) =>

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from browsing import PHONE, Person, browsing
 
+from pgherd.cli.demo import ways_in
 from pgherd.proof.herd import LocalHerd
 
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
@@ -121,10 +122,15 @@ def test_the_keyboard_alone_on_a_phone_in_the_dark(herd: LocalHerd, look: Look) 
 
 
 def test_who_may_only_look_is_offered_nothing_else(herd: LocalHerd, look: Look) -> None:
-    """A viewer signs in by a token that stays in this tab: never in an address, nor on a disk."""
+    """A viewer signs in by a token that stays in this tab: never in an address, nor on a disk.
+
+    The address is the one that `pgherd demo` prints.
+    """
+    printed = "\n".join(ways_in(herd))
     made = herd.ask("/tokens", method="POST", body={"role": "viewer", "name": "eve"})
     try:
-        person = look(herd.wait_primary(), token=None)
+        person = look(herd.nodes[0], token=None)
+        assert f"  {person.url} " in printed
         person.page.get_by_label("Token").fill("nonsense")
         person.button("Sign in").click()
         person.sees("This token is not known here")

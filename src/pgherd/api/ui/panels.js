@@ -217,12 +217,13 @@ export function events() {
           { class: "log", tabindex: 0, "aria-label": "Events, the newest first" },
           taken.slice(0, SHOWN).map(event),
         )
-      : h(
-          "p",
-          { class: "empty" },
-          filter.notable ? "No warnings so far." : "Nothing has happened since this node began.",
-        ),
+      : h("p", { class: "empty" }, quiet()),
   );
+}
+
+function quiet() {
+  if (known.stream === "connecting") return "Asking for the newest…";
+  return filter.notable ? "No warnings so far." : "Nothing has happened since this node began.";
 }
 
 function event(one) {

@@ -4,7 +4,7 @@
 // what is promised is the node's to say; nothing is decided here.
 
 import { button, h, mark } from "./dom.js";
-import { age, bytes, count, duration, list, time } from "./words.js";
+import { age, bytes, count, duration, list } from "./words.js";
 import { freshness, known, may, node_now, said, since_ms } from "./watch.js";
 
 const DOING = {
@@ -169,11 +169,10 @@ function addresses(status) {
 
 /** What is wrong, and what will not survive the next loss: in the node's own sentences. */
 export function attention() {
-  const { problems, warnings, pause } = known.status;
+  const { problems, warnings } = known.status;
   if (!problems.length && !warnings.length) return null;
   const row = (how, text) =>
     h("li", { class: how, "data-key": text }, mark(how), h("span", {}, said(text)));
-  const who = pause && `Paused by ${pause.requested_by} at ${time(pause.since)}`;
   return h(
     "section",
     { class: "attention", "aria-labelledby": "attention-title" },
@@ -183,9 +182,6 @@ export function attention() {
       {},
       problems.map((text) => row("bad", text)),
       warnings.map((text) => row("warn", text)),
-      who &&
-        pause.reason &&
-        h("li", { class: "idle" }, mark("idle"), h("span", {}, `${who}: ${pause.reason}`)),
     ),
   );
 }

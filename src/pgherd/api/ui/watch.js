@@ -36,6 +36,7 @@ export const known = {
 
 let changed = () => {};
 let hasten = null;
+let wake = () => {};
 let place = null;
 let rounds = 0;
 let polling = false;
@@ -92,7 +93,10 @@ export async function look({ whole = false } = {}) {
   rounds += 1;
   const slow = whole || rounds % SLOW_EVERY === 0 || known.history === null;
   try {
-    if (known.me === null) known.me = await api.get("api/v1/whoami");
+    if (known.me === null) {
+      known.me = await api.get("api/v1/whoami");
+      wake();
+    }
     const [status, nodes, sync, actions] = await Promise.all([
       api.get("api/v1/cluster/status"),
       api.get("api/v1/nodes"),
@@ -153,7 +157,10 @@ async function listen() {
       known.stream = "broken";
       changed();
     }
-    await new Promise((done) => setTimeout(done, AGAIN_MS));
+    await new Promise((done) => {
+      wake = done;
+      setTimeout(done, AGAIN_MS);
+    });
   }
 }
 
@@ -182,6 +189,7 @@ export async function enter(value) {
   const me = await api.get("api/v1/whoami", { given: value });
   api.remember(value);
   Object.assign(known, { me, refused: null, trouble: "" });
+  wake();
   await look({ whole: true });
 }
 
