@@ -35,9 +35,15 @@ export function show(element, ...children) {
   children_into(element, [...wanted.childNodes]);
 }
 
+/** Who is gone goes first: what stays is not moved then, and keeps the focus. */
 function children_into(element, wanted) {
+  const keys = new Set(wanted.map((one) => one.dataset?.key));
   const keyed = new Map();
-  for (const child of element.children) if (child.dataset.key) keyed.set(child.dataset.key, child);
+  for (const child of [...element.children]) {
+    const { key } = child.dataset;
+    if (key && !keys.has(key)) child.remove();
+    else if (key) keyed.set(key, child);
+  }
   let at = element.firstChild;
   for (const next of wanted) {
     const key = next.dataset?.key;

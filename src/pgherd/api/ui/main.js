@@ -3,7 +3,7 @@
 // Owns the order of the sections, the one listener for clicks, and what is said aloud: changes that
 // matter, once each, to those who listen to the page.
 
-import { Refused } from "./api.js";
+import { Refused, token } from "./api.js";
 import * as dialogs from "./dialogs.js";
 import { h, show } from "./dom.js";
 import * as frame from "./frame.js";
@@ -55,7 +55,7 @@ function greet() {
 }
 
 function content() {
-  if (known.refused) return frame.sign_in(refusal);
+  if (known.refused) return frame.sign_in(refusal || refused());
   if (!known.status) return watch.freshness() === "unreached" ? null : frame.connecting();
   const wide = Math.max(LEAST, room("left"));
   return [
@@ -63,7 +63,7 @@ function content() {
     attention(),
     h(
       "div",
-      { class: "columns" },
+      { class: "columns", "data-key": "columns" },
       h(
         "div",
         { class: "left", "data-key": "left" },
@@ -80,6 +80,12 @@ function content() {
       ),
     ),
   ];
+}
+
+/** Why a token that was there does not count, or why nobody at this address may look at all. */
+function refused() {
+  if (known.refused.status === 403) return `${said(known.refused.message)}. ${known.refused.hint}`;
+  return token() ? "The token of this tab is not known here, or counts no more." : "";
 }
 
 /** How wide the column is that the drawings stand in. */

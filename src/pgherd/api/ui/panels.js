@@ -9,7 +9,7 @@ export function nodes() {
   const names = ["", "wide", "", "number", "wide number", "wide number", "wide", "wide", "wide"];
   return h(
     "section",
-    { class: "nodes", "aria-labelledby": "nodes-title" },
+    { class: "nodes", "data-key": "nodes", "aria-labelledby": "nodes-title" },
     h("h2", { id: "nodes-title" }, "Nodes"),
     h(
       "div",
@@ -76,7 +76,7 @@ export function proxies() {
   else body = h("ul", { class: "ways" }, found.map(proxy));
   return h(
     "section",
-    { class: "proxies", "aria-labelledby": "proxies-title" },
+    { class: "proxies", "data-key": "proxies", "aria-labelledby": "proxies-title" },
     h("h2", { id: "proxies-title" }, "Ways in"),
     body,
   );
@@ -131,7 +131,7 @@ export function work() {
   if (!open.length && !ended.length) return null;
   return h(
     "section",
-    { class: "work", "aria-labelledby": "work-title" },
+    { class: "work", "data-key": "work", "aria-labelledby": "work-title" },
     h("h2", { id: "work-title" }, "Work in hand"),
     h("ul", {}, open.map(action), ended.map(action)),
   );
@@ -192,7 +192,7 @@ export function events() {
   ];
   return h(
     "section",
-    { class: "events", "aria-labelledby": "events-title" },
+    { class: "events", "data-key": "events", "aria-labelledby": "events-title" },
     h(
       "div",
       { class: "bar" },

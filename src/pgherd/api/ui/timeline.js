@@ -51,7 +51,12 @@ export function timeline(width) {
         { class: "empty" },
         known.history ? "No reign yet: the cluster has no data." : "Not known yet.",
       );
-  return h("section", { class: "timeline", "aria-labelledby": "timeline-title" }, head, body);
+  return h(
+    "section",
+    { class: "timeline", "data-key": "timeline", "aria-labelledby": "timeline-title" },
+    head,
+    body,
+  );
 }
 
 /** What was chosen, or the shortest span with the last three changes in it. */

@@ -24,7 +24,7 @@ export function topology(width) {
   const label = `Topology: ${described()}`;
   return h(
     "section",
-    { class: "topology", "aria-labelledby": "topology-title" },
+    { class: "topology", "data-key": "topology", "aria-labelledby": "topology-title" },
     h("h2", { id: "topology-title" }, "Topology"),
     s(
       "svg",

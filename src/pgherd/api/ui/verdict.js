@@ -20,7 +20,7 @@ export function verdict() {
   const how = { operational: "ok", degraded: "warn", down: "bad" }[status.status];
   return h(
     "section",
-    { class: `verdict ${how}`, "aria-labelledby": "verdict-title" },
+    { class: `verdict ${how}`, "data-key": "verdict", "aria-labelledby": "verdict-title" },
     h(
       "div",
       { class: "headline" },
@@ -41,7 +41,9 @@ export function words(status = known.status) {
 }
 
 function title(status) {
-  return h("h1", { id: "verdict-title" }, words(status));
+  const text = words(status);
+  const stale = freshness() === "stale";
+  return h("h1", { id: "verdict-title" }, stale ? `Last seen: ${text.toLowerCase()}` : text);
 }
 
 function led(status) {
@@ -175,7 +177,7 @@ export function attention() {
     h("li", { class: how, "data-key": text }, mark(how), h("span", {}, said(text)));
   return h(
     "section",
-    { class: "attention", "aria-labelledby": "attention-title" },
+    { class: "attention", "data-key": "attention", "aria-labelledby": "attention-title" },
     h("h2", { id: "attention-title" }, "What needs attention"),
     h(
       "ul",
