@@ -16,6 +16,10 @@ from pgherd.proof.herd import LocalHerd
 pytestmark = pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
 
 MARKUP = "<img src=x onerror='document.title=1'>"
+HIDDEN = """(hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
 SOON_S = 30.0
 Look = Callable[..., Person]
 
@@ -198,7 +202,7 @@ def test_old_data_says_so(herd: LocalHerd, look: Look) -> None:
     else to look; it goes on by itself once the node does. Sessions of other nodes are seen."""
     at, other = replicas(herd)
     person = look(at)
-    with psycopg.connect(herd.dsn_proxy()):
+    with psycopg.connect(herd.dsn_proxies()[herd.data.index(other)]):
         person.until("/[1-9]\\d* session/.test(document.querySelector('.proxies')?.textContent)")
     assert person.has_button("Switch over…")
     herd.pause_node(at)
@@ -216,6 +220,20 @@ def test_old_data_says_so(herd: LocalHerd, look: Look) -> None:
     person.until("!document.querySelector('#banner').textContent")
     person.button("Switch over…").wait_for()
     herd.wait_stable(60)
+
+
+def test_a_page_that_nobody_sees_hangs_up(herd: LocalHerd, look: Look) -> None:
+    """And goes on after the newest event it had, once it is seen again: nothing is missed."""
+    person = look(herd.wait_primary())
+    person.sees("live", within=".events .stream")
+    with person.page.expect_event("requestfailed", lambda one: "follow=1" in one.url):
+        person.page.evaluate(HIDDEN, True)
+    herd.ask("/cluster/pause", method="POST", body={"reason": "meanwhile"})
+    herd.ask("/cluster/resume", method="POST", body={})
+    with person.page.expect_request(lambda one: "follow=1" in one.url) as asked:
+        person.page.evaluate(HIDDEN, False)
+    assert asked.value.headers["last-event-id"]
+    person.sees("meanwhile", within=".log")
 
 
 def test_names_are_text_whatever_is_in_them(herd: LocalHerd, look: Look) -> None:

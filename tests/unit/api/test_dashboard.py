@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 from pgherd.route.poolreport import PoolCounters
 
+ROOT = Path(__file__).resolve().parents[3]
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 FILES = sorted(path.name for path in dashboard.FILES.iterdir() if path.is_file())
 
@@ -73,6 +75,15 @@ def test_nothing_outside_is_referred_to():
         assert not re.search(unsafe, text), name
     page = (dashboard.FILES / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bon\w+=|\bstyle=", page)
+
+
+def test_every_file_is_part_of_the_package():
+    """What setuptools leaves out would be missing where pgherd is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["pgherd"]
+    package = dashboard.FILES.parents[1]
+    packed = {path for pattern in patterns for path in package.glob(pattern)}
+    assert packed >= set(dashboard.FILES.iterdir())
 
 
 def test_every_module_that_is_imported_is_there():

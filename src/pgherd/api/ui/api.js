@@ -63,7 +63,7 @@ export const del = (path) => call("DELETE", path, undefined, { within: CHANGE_MS
 
 /**
  * Follow the events from a place on, until the stream ends. `fetch` and not EventSource: that one
- * cannot send the token in a header.
+ * cannot send the token in a header. on_open: told how to hang up, once the stream is there.
  */
 export async function follow(place, on_event, on_open) {
   const gone = new AbortController();
@@ -77,7 +77,7 @@ export async function follow(place, on_event, on_open) {
   try {
     const answer = await fetch("../api/v1/events?follow=1", asks);
     if (!answer.ok) throw new Refused(answer.status, {});
-    on_open();
+    on_open(() => gone.abort());
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {

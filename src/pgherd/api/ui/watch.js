@@ -2,8 +2,8 @@
 //
 // Theory of operation. Every POLL_MS the node is asked; an answer counts from when it was asked
 // for. `freshness` says what the page may claim: live; late, where an answer is overdue; stale,
-// where what is shown may not be so any more. A hidden page asks for nothing, and is stale until
-// it has asked again. Events come by a stream of their own, which goes on from the last one that
+// where what is shown may not be so any more. A hidden page asks for nothing and hangs up, and is
+// stale until it has asked again. Events come by a stream of their own, which goes on from the last one that
 // came; each asks for a new look at once, for something has changed.
 
 import * as api from "./api.js";
@@ -37,6 +37,7 @@ export const known = {
 let changed = () => {};
 let hasten = null;
 let wake = () => {};
+let hang = () => {};
 let place = null;
 let rounds = 0;
 let polling = false;
@@ -48,9 +49,16 @@ export function begin(on_change) {
   running = true;
   setInterval(() => !document.hidden && changed(), 1000);
   setInterval(() => !document.hidden && look(), POLL_MS);
-  document.addEventListener("visibilitychange", () => !document.hidden && look({ whole: true }));
+  document.addEventListener("visibilitychange", seen_or_not);
   look({ whole: true });
   listen();
+}
+
+/** Of what nobody sees nothing is asked; browsers allow six connections to a node in all tabs. */
+function seen_or_not() {
+  if (document.hidden) return hang();
+  wake();
+  return look({ whole: true });
 }
 
 export function freshness(now = performance.now()) {
@@ -144,10 +152,11 @@ function failed(error) {
 
 async function listen() {
   for (;;) {
-    if (known.refused === null && known.me !== null) {
+    if (known.refused === null && known.me !== null && !document.hidden) {
       try {
         if (place === null) await catch_up();
-        await api.follow(place, told, () => {
+        await api.follow(place, told, (hang_up) => {
+          hang = hang_up;
           known.stream = "live";
           changed();
         });
