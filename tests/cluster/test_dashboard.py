@@ -236,6 +236,26 @@ def test_a_page_that_nobody_sees_hangs_up(herd: LocalHerd, look: Look) -> None:
     person.sees("meanwhile", within=".log")
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_node_without_a_quorum_does_not_speak_for_the_others(
+    herd: LocalHerd, look: Look, theme: str
+) -> None:
+    """By the API's word for it: the page names other nodes to ask, and offers nothing."""
+    person = look(herd.nodes[0], theme=theme)
+
+    def cut(route: Any) -> None:
+        answer = route.fetch()
+        more = {"has_quorum": False, "status": "down", "raft_leader": None, "paused": False}
+        route.fulfill(response=answer, json={**answer.json(), **more})
+
+    person.page.route("**/api/v1/cluster/status", cut)
+    person.sees("No quorum here", within=".verdict")
+    person.sees("the others may go on without it", within=".verdict")
+    assert person.page.locator(".verdict a").count() == len(herd.nodes) - 1
+    assert not person.has_button("Switch over…")
+    person.assert_fit(f"no-quorum-{theme}")
+
+
 def test_names_are_text_whatever_is_in_them(herd: LocalHerd, look: Look) -> None:
     """Answers with markup everywhere, as a broken node could give them: shown letter by letter."""
     person = look(herd.wait_primary())

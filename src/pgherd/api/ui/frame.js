@@ -123,7 +123,7 @@ export function banner() {
 }
 
 /** The dashboards of the other nodes: this one may be what is broken. */
-function elsewhere() {
+export function elsewhere() {
   const others = known.nodes.filter((one) => one.name !== known.me?.node && one.api_port);
   if (!others.length) return null;
   return h(

@@ -320,7 +320,7 @@ function node_body(node, explained) {
       ),
     ],
     ["Versions", `PostgreSQL ${node.postgresql_version || "–"}, pgherd ${node.version || "–"}`],
-    ["Agent", `up for ${duration(node.uptime_seconds * 1000)}, heard ${heard(node)} ago`],
+    ["Agent", `up for ${age(node.uptime_seconds * 1000)}, heard ${heard(node)} ago`],
     pending(node).length && ["Waits for a restart", pending(node).join(", ")],
     node.maintenance && [
       "Maintenance",

@@ -46,11 +46,7 @@ export function timeline(width) {
   );
   const body = reigns.length
     ? [drawing(reigns, width), changes(reigns)]
-    : h(
-        "p",
-        { class: "empty" },
-        known.history ? "No reign yet: the cluster has no data." : "Not known yet.",
-      );
+    : h("p", { class: "empty" }, known.history ? "No reign yet." : "Not known yet.");
   return h(
     "section",
     { class: "timeline", "data-key": "timeline", "aria-labelledby": "timeline-title" },

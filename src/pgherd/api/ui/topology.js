@@ -223,7 +223,7 @@ function streams(places, way) {
 }
 
 function sessions(doors, ways, places) {
-  const leader = known.nodes.find((one) => one.role === "primary");
+  const leader = known.nodes.find((one) => LEADS.includes(one.role));
   return doors.flatMap((one) => {
     const open = Object.keys(one.by_backend).filter((name) => one.by_backend[name]);
     const goals = new Set(open.length ? open : [leader?.name]);

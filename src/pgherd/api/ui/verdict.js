@@ -4,6 +4,7 @@
 // what is promised is the node's to say; nothing is decided here.
 
 import { button, h, mark } from "./dom.js";
+import { elsewhere } from "./frame.js";
 import { age, bytes, count, duration, list } from "./words.js";
 import { freshness, known, may, node_now, said, since_ms } from "./watch.js";
 
@@ -25,7 +26,7 @@ export function verdict() {
       "div",
       { class: "headline" },
       mark(how),
-      h("div", {}, title(status), h("p", {}, led(status))),
+      h("div", {}, title(status), h("div", { class: "led" }, led(status))),
     ),
     actions(status),
     h("dl", { class: "facts" }, ...facts(status)),
@@ -35,9 +36,15 @@ export function verdict() {
 /** The few words that the whole page stands under; also the title of the tab. */
 export function words(status = known.status) {
   if (status.split_brain) return "Split brain";
+  if (is_cut_off(status)) return "No quorum here";
   if (status.follows) return status.status === "down" ? "Reads do not work" : "Standby cluster";
   if (status.status === "down") return status.phase === "unborn" ? "No data yet" : "Writes wait";
   return status.status === "operational" ? "Writable" : "Writable, with trouble";
+}
+
+/** Whether this node cannot know: the others may have another primary, which takes writes. */
+function is_cut_off(status) {
+  return !status.has_quorum && status.status === "down";
 }
 
 function title(status) {
@@ -47,6 +54,7 @@ function title(status) {
 }
 
 function led(status) {
+  if (is_cut_off(status)) return cut_off(status);
   const doing = DOING[status.failover_state];
   if (status.follows) return standby(status);
   if (!status.primary_node_id)
@@ -61,6 +69,14 @@ function led(status) {
   return lines;
 }
 
+function cut_off(status) {
+  const heard = status.primary_node_id
+    ? `As it last heard, ${status.primary_node_id} led epoch ${status.epoch}.`
+    : "";
+  const here = known.me?.node || "This node";
+  return [`${here} hears no Raft leader; the others may go on without it. ${heard}`, elsewhere()];
+}
+
 function standby(status) {
   const { hosts, standby_leader: leader, is_streaming: streams, reason } = status.follows;
   const how = streams ? "streams from" : `does not stream (${reason}) from`;
@@ -68,7 +84,7 @@ function standby(status) {
 }
 
 function actions(status) {
-  if (!may("operator") || freshness() === "stale") return null;
+  if (!may("operator") || freshness() === "stale" || is_cut_off(status)) return null;
   const paused = status.paused
     ? button("resume", "End the pause…")
     : button("pause", "Pause automation…");
@@ -148,8 +164,11 @@ function automation(status) {
   }
   if (!status.auto_failover_enabled)
     return fact("automation", "warn", label, "off", "failover.enabled is false");
-  const note = status.failover_state === "normal" ? "watching" : status.failover_state;
-  return fact("automation", "ok", label, "automatic", note);
+  if (!status.has_quorum)
+    return fact("automation", "bad", label, "impossible", "nobody is elected without a quorum");
+  const is_normal = status.failover_state === "normal";
+  const note = is_normal ? "watching" : status.failover_state;
+  return fact("automation", is_normal ? "ok" : "warn", label, "automatic", note);
 }
 
 function addresses(status) {
