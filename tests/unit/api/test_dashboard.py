@@ -8,6 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pgherd.api import dashboard
@@ -15,10 +16,36 @@ from pgherd.api.guard import Access, ApiToken, Role
 from pgherd.api.herd import ProxySeen
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
-from pgherd.route.poolreport import PoolCounters
+from pgherd.model.standbycluster import Following, Remote
+from pgherd.route.poolreport import PoolCounters, PoolReport
+from pgherd.route.poolsteps import Seen
 
 ROOT = Path(__file__).resolve().parents[3]
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
+BUSY = PoolReport(
+    database="shop",
+    user="app",
+    server="n1",
+    size=20,
+    reserve=5,
+    seen=Seen(
+        clients_active=20,
+        clients_waiting=4,
+        servers_active=20,
+        servers_idle=0,
+        servers_opening=0,
+        servers_resetting=0,
+        longest_wait_ms=120,
+        is_paused=False,
+        lent=900,
+        waited=70,
+        waited_ms=800,
+        opened=25,
+        not_opened=0,
+        closed=5,
+        refused=0,
+    ),
+)
 FILES = sorted(path.name for path in dashboard.FILES.iterdir() if path.is_file())
 
 
@@ -134,7 +161,7 @@ def test_all_proxies_are_in_one_answer(herd, client):
         sessions={"primary:5432": {"n1": 3}, "replica:5433": {"n2": 2, "n1": 1}},
         held=2,
         engine="uvloop",
-        pools=PoolCounters(),
+        pools=PoolCounters(pools=(BUSY,)),
     )
     herd.own.silent.add(N2)
     herd.silence(N3)
@@ -142,6 +169,8 @@ def test_all_proxies_are_in_one_answer(herd, client):
     assert found["n1"]["active_connections"] == 6
     assert found["n1"]["by_backend"] == {"n1": 4, "n2": 2}
     assert found["n1"]["by_listener"] == {"primary:5432": 3, "replica:5433": 3}
+    [pool] = found["n1"]["pools"]
+    assert (pool["user"], pool["size"], pool["clients_waiting"]) == ("app", 20, 4)
     assert (found["n1"]["held"], found["n1"]["problem"]) == (2, "")
     assert found["n2"]["problem"] == "no connection to n2"
     assert found["n3"]["problem"] == "its node does not report"
@@ -180,3 +209,20 @@ def test_a_plan_says_who_cannot(herd, client):
     plan = client.post("/api/v1/cluster/switchover/plan", json={"candidate": "n1"}).json()
     assert plan["why_not"] == "n1 is the primary"
     assert client.post("/api/v1/cluster/switchover/plan", json={"to": "n9"}).status_code == 404
+
+
+def test_a_plan_is_for_operators_while_there_is_a_quorum(herd, make_client):
+    """It is asked with POST and changes nothing; a standby cluster has nothing to hand over."""
+    path = "/api/v1/cluster/switchover/plan"
+    tokens = [token("eve", Role.VIEWER), token("anna", Role.OPERATOR)]
+    client = make_client(herd, tokens=tokens)
+    assert client.post(path, headers=bearer("eve")).status_code == 403
+    assert client.post(path, headers=bearer("anna")).status_code == 200
+    herd.has_quorum = False
+    answer = client.post(path, headers=bearer("anna"))
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_quorum")
+    herd.has_quorum = True
+    follows = Following(Remote((("far", 5432),)))
+    herd.current = msgspec.structs.replace(herd.current, follows=follows)
+    answer = client.post(path, headers=bearer("anna"))
+    assert (answer.status_code, answer.json()["code"]) == (412, "standby_cluster")
