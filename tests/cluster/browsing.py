@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,10 @@ def browsing() -> Iterator[Any]:
 
 
 class Person:
-    """Somebody who looks at one node's dashboard. token: None for one who has to sign in."""
+    """Somebody who looks at one node's dashboard. token: None for one who has to sign in.
+
+    told: answers by path that the browser is given in place of the node's.
+    """
 
     def __init__(
         self,
@@ -157,6 +160,7 @@ class Person:
         token: str | None,
         size: dict[str, int] = WIDE,
         theme: str = "light",
+        told: dict[str, Any] | None = None,
     ) -> None:
         place = herd.places[name]
         self.url = f"http://{place.host}:{place.ports.api}/ui/"
@@ -168,6 +172,8 @@ class Person:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        for path, answer in (told or {}).items():
+            self.page.route(f"**/api/v1{path}", answering(answer))
         if token is not None:
             self.page.add_init_script(f"sessionStorage.setItem('pgherd.token', '{token}')")
 
@@ -178,6 +184,7 @@ class Person:
 
     def go(self) -> None:
         """Close it; nothing left this node, and the console is silent."""
+        self.page.unroute_all(behavior="ignoreErrors")
         self._context.close()
         elsewhere = [url for url in self.asked if not url.startswith(self.url[: -len("ui/")])]
         assert not elsewhere, elsewhere
@@ -231,6 +238,11 @@ class Person:
         self.page.screenshot(path=PICTURES / f"{picture}.png", full_page=not is_modal)
         assert not (found := self.page.evaluate(WRONG)), found
         assert not (found := self.page.evaluate(TOO_WIDE)), found
+
+
+def answering(answer: Any) -> Callable[[Any], None]:
+    """Have a request answered so, without asking the node."""
+    return lambda route: route.fulfill(json=answer)
 
 
 def is_expected(text: str) -> bool:

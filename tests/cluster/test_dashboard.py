@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -241,14 +240,9 @@ def test_a_node_without_a_quorum_does_not_speak_for_the_others(
     herd: LocalHerd, look: Look, theme: str
 ) -> None:
     """By the API's word for it: the page names other nodes to ask, and offers nothing."""
-    person = look(herd.nodes[0], theme=theme)
-
-    def cut(route: Any) -> None:
-        answer = route.fetch()
-        more = {"has_quorum": False, "status": "down", "raft_leader": None, "paused": False}
-        route.fulfill(response=answer, json={**answer.json(), **more})
-
-    person.page.route("**/api/v1/cluster/status", cut)
+    more = {"has_quorum": False, "status": "down", "raft_leader": None, "paused": False}
+    told = {"/cluster/status": {**herd.status(), **more}}
+    person = look(herd.nodes[0], theme=theme, told=told)
     person.sees("No quorum here", within=".verdict")
     person.sees("the others may go on without it", within=".verdict")
     assert person.page.locator(".verdict a").count() == len(herd.nodes) - 1
@@ -258,17 +252,8 @@ def test_a_node_without_a_quorum_does_not_speak_for_the_others(
 
 def test_names_are_text_whatever_is_in_them(herd: LocalHerd, look: Look) -> None:
     """Answers with markup everywhere, as a broken node could give them: shown letter by letter."""
-    person = look(herd.wait_primary())
-
-    def spoil(route: Any) -> None:
-        answer = route.fetch()
-        text = json.dumps(spoilt(answer.json()))
-        route.fulfill(response=answer, body=text)
-
-    person.page.route("**/api/v1/nodes", spoil)
-    person.page.route("**/api/v1/history*", spoil)
-    person.page.route("**/api/v1/proxies", spoil)
-    person.page.reload()
+    paths = ("/nodes", "/proxies", "/history?limit=500")
+    person = look(herd.wait_primary(), told={path: spoilt(herd.ask(path)) for path in paths})
     person.sees(MARKUP, within=".nodes")
     person.until("document.querySelector('.timeline tbody')?.textContent.includes('<img')")
     assert person.page.locator("img, [onerror]").count() == 0
