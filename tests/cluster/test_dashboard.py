@@ -144,6 +144,7 @@ def test_who_may_only_look_is_offered_nothing_else(herd: LocalHerd, look: Look) 
         person.page.get_by_label("Token").fill("nonsense")
         person.button("Sign in").click()
         person.sees("This token is not known here")
+        assert person.focused() == "Token"
         person.assert_fit("sign-in")
         person.page.get_by_label("Token").fill(made["token"])
         person.button("Sign in").click()

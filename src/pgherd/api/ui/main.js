@@ -184,6 +184,7 @@ document.addEventListener("submit", async (event) => {
       error instanceof Refused && error.status === 401
         ? "This token is not known here."
         : error.message;
+    form.elements.token.focus();
   }
   redraw();
 });

@@ -3,8 +3,8 @@
 // Theory of operation. Every POLL_MS the node is asked; an answer counts from when it was asked
 // for. `freshness` says what the page may claim: live; late, where an answer is overdue; stale,
 // where what is shown may not be so any more. A hidden page asks for nothing and hangs up, and is
-// stale until it has asked again. Events come by a stream of their own, which goes on from the last one that
-// came; each asks for a new look at once, for something has changed.
+// stale until it has asked again. Events come by a stream of their own, which goes on from the last
+// one that came; each asks for a new look at once, for something has changed.
 
 import * as api from "./api.js";
 import { sentence } from "./words.js";
