@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from clients import connect, pgbench
 
 from pgherd.proof import layout
+from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.trials import judge
 from pgherd.proof.writers import Writers, create_table
@@ -25,6 +27,7 @@ BENCH_S = 14
 CLIENTS = 8
 HOLD_S = 2.0
 BACK_S = 0.5
+WATCH_S = 0.1
 SLEEP = "SELECT pg_sleep(60)"
 
 
@@ -58,8 +61,34 @@ def switch(herd: LocalHerd) -> None:
     herd.wait_primary(other_than=before)
 
 
+@contextmanager
+def watching(herd: LocalHerd, name: str) -> Iterator[set[str]]:
+    """Which nodes' proxies hold clients meanwhile, as one node's API tells of all of them."""
+    found: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_S):
+            try:
+                told = herd.ask("/proxies", name=name)["proxies"]
+            except NoAnswer:
+                continue
+            found.update(one["node"] for one in told if one["held"])
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_switchovers_fail_no_transaction(held: LocalHerd) -> None:
-    """Two in a row under load; state goes along; what has none elsewhere is told so."""
+    """Two in a row under load; state goes along; what has none elsewhere is told so.
+
+    Who is held is seen at a node whose own proxy holds nobody.
+    """
     held.wait_stable(60)
     initial = pgbench(held, 0, "--initialize", "--quiet")
     assert initial.wait(60) == 0, initial.communicate()[0]
@@ -87,7 +116,10 @@ def test_switchovers_fail_no_transaction(held: LocalHerd) -> None:
     open_one.execute("BEGIN")
     open_one.execute("SELECT 1")
     began = time.monotonic()
-    switch(held)
+    first, second, third = held.nodes
+    with watching(held, third) as holding:
+        switch(held)
+    assert holding & {first, second}
     assert time.monotonic() - began > HOLD_S
     with pytest.raises(psycopg.errors.AdminShutdown):
         open_one.execute("SELECT 1")

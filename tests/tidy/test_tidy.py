@@ -16,6 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "pgherd"
 ELSEWHERE = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", ".hypothesis"}
+TEXTS = (
+    *(".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".in", ".sh", "dev", "run"),
+    *(".js", ".css", ".html"),
+)
 LINE_MAX = 100
 MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
@@ -81,7 +85,7 @@ def name_of(path: Path) -> str:
 
 def texts() -> Iterator[tuple[str, str]]:
     """Every text of ours as (name, content)."""
-    for path in files(".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".in", ".sh", "dev", "run"):
+    for path in files(*TEXTS):
         yield name_of(path), path.read_text(encoding="utf-8")
 
 

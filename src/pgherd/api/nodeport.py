@@ -5,12 +5,15 @@ Owns the protocol, which `daemon` implements. Leaves the public form to `nodesch
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.reloaded import Reloaded
 from pgherd.model.vitals import Vitals
+
+if TYPE_CHECKING:
+    from pgherd.api.herd import ProxySeen
 
 
 class NodePort(Protocol):
@@ -22,6 +25,10 @@ class NodePort(Protocol):
 
     async def node_vitals(self, node: NodeId) -> Vitals:
         """Its memory, and whom it reaches."""
+        ...
+
+    async def node_proxy(self, node: NodeId) -> ProxySeen | None:
+        """What its proxy reports; None while there is none."""
         ...
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:

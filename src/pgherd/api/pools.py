@@ -22,14 +22,18 @@ async def proxy_pools(services: ServicesDep, seen: SeenDep) -> schema.Pools:
 
 def shown(seen: Seen, proxy: ProxySeen | None) -> schema.Pools:
     """Every pool in use, the busiest first."""
-    reported = proxy.pools if proxy is not None else None
-    pools = [one(pool) for pool in (reported.pools if reported is not None else ())]
     return schema.Pools(
         node=seen.me,
         proxy_healthy=proxy.healthy if proxy is not None else None,
         routed=proxy.routed if proxy is not None else {},
-        pools=sorted(pools, key=lambda pool: (-pool.clients_waiting, -pool.servers_active)),
+        pools=busiest(proxy) if proxy is not None else [],
     )
+
+
+def busiest(proxy: ProxySeen) -> list[schema.Pool]:
+    """One proxy's pools, who waits first."""
+    found = [one(pool) for pool in (proxy.pools.pools if proxy.pools is not None else ())]
+    return sorted(found, key=lambda pool: (-pool.clients_waiting, -pool.servers_active))
 
 
 def one(pool: PoolReport) -> schema.Pool:

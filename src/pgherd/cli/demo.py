@@ -72,10 +72,20 @@ def _start(herd: LocalHerd) -> None:
     herd.wait_stable(START_DEADLINE_S)
     replicas = len(herd.nodes) - 1
     _say(f"one primary and {replicas} streaming replicas after {time.monotonic() - began:.1f} s")
-    _say("\nconnect to the primary, wherever it is:")
-    _say(f"  {herd.psql_line(herd.psql())}")
-    first = herd.places[herd.nodes[0]]
-    _say(f"and ask:\n  pgherd status    # PGHERD_API_URL=http://127.0.0.1:{first.ports.api}\n")
+    for line in ways_in(herd):
+        _say(line)
+
+
+def ways_in(herd: LocalHerd) -> Iterator[str]:
+    """Where to connect, where to look, whom to ask."""
+    first, token = herd.places[herd.nodes[0]], herd.secrets.token
+    url = f"http://{first.host}:{first.ports.api}"
+    yield "\nconnect to the primary, wherever it is:"
+    yield f"  {herd.psql_line(herd.psql())}"
+    yield "look at it in a browser:"
+    yield f"  {url}/ui/    # sign in with {token}"
+    yield "and ask:"
+    yield f"  pgherd status    # PGHERD_API_URL={url} PGHERD_TOKEN={token}\n"
 
 
 def _scenario(herd: LocalHerd) -> int:

@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from pgherd.api.herd import ProxySeen
 from pgherd.api.serve import ApiServer, serve
-from pgherd.daemon import nodelogs, reloading, vitals
+from pgherd.daemon import nodelogs, proxytelling, reloading, vitals
 from pgherd.daemon.clusterreport import ClusterReport
 from pgherd.daemon.nodelogs import LOG_LEVEL, LOGS, Level, LogLevel, Logs
+from pgherd.daemon.proxytelling import PROXY
 from pgherd.daemon.reloading import RELOAD, Reloads
 from pgherd.daemon.vitals import VITALS, VitalsWatch
 from pgherd.model.action import Planned
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 METRICS_PATH = "/metrics"
-KINDS = (VITALS, LOGS, LOG_LEVEL, RELOAD)
+KINDS = (VITALS, PROXY, LOGS, LOG_LEVEL, RELOAD)
 """What other nodes' daemons may ask."""
 
 
@@ -42,6 +44,7 @@ class Telling:
         self._node = node
         self.vitals = VitalsWatch(node)
         self._vitals = vitals.attach(node, self.vitals)
+        self._proxy = proxytelling.attach(node)
         self._logs: Logs
         self._level: Level
         self.level: LogLevel
@@ -52,6 +55,7 @@ class Telling:
         node.metrics.known = self._known
         self.answers = {
             VITALS: self._vitals.answer,
+            PROXY: self._proxy.answer,
             LOGS: self._logs.answer,
             LOG_LEVEL: self._level.answer,
             RELOAD: self._reloads.answer,
@@ -82,6 +86,10 @@ class Telling:
     async def node_vitals(self, node: NodeId) -> Vitals:
         """How a node itself is. Raises PeerError."""
         return await self._vitals.at(node, None)
+
+    async def node_proxy(self, node: NodeId) -> ProxySeen | None:
+        """What a node's proxy reports; None while there is none. Raises PeerError."""
+        return (await self._proxy.at(node, None)).seen
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
         """Log lines of a node. Raises PeerError, OperatorError."""

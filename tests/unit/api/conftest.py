@@ -104,6 +104,7 @@ class FakeOwn:
         self.silent: set[NodeId] = set()
         self.reloaded = Reloaded(status="reloaded")
         self.vitals = Vitals()
+        self.proxies: dict[NodeId, ProxySeen] = {}
         self.log = LogTold((), "")
         self.level = "info"
         self.asked: list[tuple[NodeId, object]] = []
@@ -120,6 +121,10 @@ class FakeOwn:
     async def node_vitals(self, node: NodeId) -> Vitals:
         self._ask(node, None)
         return self.vitals
+
+    async def node_proxy(self, node: NodeId) -> ProxySeen | None:
+        self._ask(node, None)
+        return self.proxies.get(node)
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
         self._ask(node, asked)
