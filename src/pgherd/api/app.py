@@ -21,6 +21,7 @@ from pgherd.api import (
     connecting,
     contract,
     events,
+    explaining,
     failures,
     gate,
     joins,
@@ -50,7 +51,8 @@ from pgherd.api.deps import Services
 from pgherd.api.failures import Problem
 from pgherd.api.guard import Access, ApiToken, Guard
 from pgherd.api.herd import Herd
-from pgherd.api.views import FRESH_MS
+from pgherd.api.views import ELECTION_MS, FRESH_MS
+from pgherd.model.policy import Policy
 from pgherd.telemetry import trace
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def build_app(
     *,
     tokens: Iterable[ApiToken] = (),
     version: str,
-    failover_enabled: Callable[[], bool] = lambda: True,
+    policy: Callable[[], Policy] = Policy,
+    election_ms: int = ELECTION_MS,
     ca_pem: Callable[[], bytes | None] = lambda: None,
     metrics: Metrics | None = None,
     on_request: OnRequest | None = None,
@@ -99,7 +102,8 @@ def build_app(
         herd,
         guard,
         version=version,
-        failover_enabled=failover_enabled,
+        policy=policy,
+        election_ms=election_ms,
         ca_pem=ca_pem,
         metrics=metrics,
         local=local,
@@ -110,7 +114,7 @@ def build_app(
     rooms = (
         *(reads, progress, changes, membership, replication, slots),
         *(configuring, passwords, upkeep, upgrading, checks, joins, standbycluster),
-        *(bare, patroni, patroniacts, localcluster, viewer),
+        *(bare, patroni, patroniacts, localcluster, viewer, explaining),
         *(events, connecting, pools),
         nodetelling,
         *(tokenroutes, pkiroutes),

@@ -281,6 +281,8 @@ class FakeHerd:
 
     def report(self, node: NodeId, server: ServerSeen, *, at: int | None = None) -> None:
         member = self.current.members[node]
+        if server.state is not Server.NONE and not server.system_id:
+            server = replace(server, system_id=self.current.system_id)
         observation = Observation(
             node=node,
             raft_id=member.raft_id,
