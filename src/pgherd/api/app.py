@@ -20,6 +20,7 @@ from pgherd.api import (
     configuring,
     connecting,
     contract,
+    drills,
     events,
     explaining,
     failures,
@@ -114,7 +115,8 @@ def build_app(
     rooms = (
         *(reads, progress, changes, membership, replication, slots),
         *(configuring, passwords, upkeep, upgrading, checks, joins, standbycluster),
-        *(bare, patroni, patroniacts, localcluster, viewer, explaining),
+        *(bare, patroni, patroniacts, localcluster, viewer),
+        *(explaining, drills),
         *(events, connecting, pools),
         nodetelling,
         *(tokenroutes, pkiroutes),

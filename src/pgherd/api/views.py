@@ -416,6 +416,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *cautions.on_trial(seen.facts),
+            *cautions.drilled(facts),
             *versions.warnings(seen),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],

@@ -21,7 +21,7 @@ from pgherd.plan.rehearsal import Rehearsal
 MEASURED_MOST = 10
 """The newest changes of primary tell more about the next one than older ones."""
 
-ACTS_MS = 500
+ACTS_MS = 600
 """From a term's begin to its establishment where no change was measured yet: the README's."""
 
 WHOLE_MS = 1000

@@ -144,7 +144,7 @@ def test_the_answer_to_if_lost(herd, client):
     found = explain(client, "?if_lost=n1")["what_if"]
     assert (found["lost"], found["new_primary"], found["also_possible"]) == (["n1"], "n2", ["n3"])
     assert found["why"] == "n2 would be elected, or n3 if it has received more by then"
-    assert found["outage"]["expected_ms"] == Policy().detect_ms + 500
+    assert found["outage"]["expected_ms"] == Policy().detect_ms + 600
     assert found["outage"]["at_most_ms"] > found["outage"]["expected_ms"]
     assert found["loss"] == {"bytes": 0, "text": "no acknowledged commit"}
     assert [one["rule"] for one in found["steps"]] == [203, 305, 401]
@@ -167,7 +167,7 @@ def test_the_policy_of_this_node_counts(herd, make_client):
     """Its detection time is a part of the outage."""
     client = make_client(herd, policy=lambda: Policy(detect_ms=4000))
     found = explain(client, "?if_lost=n1")["what_if"]
-    assert found["outage"]["expected_ms"] == 4500
+    assert found["outage"]["expected_ms"] == 4600
     manual = make_client(herd, policy=lambda: Policy(failover_enabled=False))
     assert "failover is disabled" in explain(manual, "?if_lost=n1")["what_if"]["why"]
 

@@ -264,7 +264,7 @@ def test_why_a_node_can_lead_and_what_if(served, pgherd, herd):
     assert "if n1 were lost, writes go on after an election: n2 would be elected" in told
     assert "a switchover to it is not: n1 is the primary" in pgherd("explain", "n1", *url).out
     told = pgherd("explain", "--if-lost", "n1", *url).out
-    assert "outage: about 2.0 s (the README's figure), at most" in told
+    assert "outage: about 2.1 s (the README's figure), at most" in told
     assert "loss: no acknowledged commit" in told
     assert "+1.5 s rule 203: n1 is silent for n2 and n3" in told
     told = pgherd("explain", "--if-lost", "n1", "--if-lost", "n2", *url).out
