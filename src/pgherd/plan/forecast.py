@@ -54,7 +54,7 @@ def forecast(
         return Forecast(None, None, 0, lost, loss)
     if played.facts.term == before.term:
         waits = played.waited_ms
-        slack = WHOLE_MS + 2 * REPORT_MS + LOOP_MS if waits else 0
+        slack = 2 * election_ms + WHOLE_MS + 2 * REPORT_MS + LOOP_MS if waits else 0
         return Forecast(waits, waits + slack, 0, lost, loss)
     took = durations(before, SWITCHOVER if planned else FAILOVER)
     acts = round(median(took)) if took else ACTS_MS

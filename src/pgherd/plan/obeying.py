@@ -21,7 +21,8 @@ replace = msgspec.structs.replace
 
 
 def obeyed(facts: Facts, report: Observation, *, feeds: tuple[MemberKey, ...]) -> Observation:
-    """The next report of a node that is heard. feeds: who streams from an elected winner."""
+    """The next report of a node that is heard. feeds: who streams from an elected winner, or comes
+    over to a primary that stays."""
     leads = facts.is_leader(report.node)
     match facts.phase:
         case Phase.ELECTING if facts.handover is not None and facts.handover.drained is None:
@@ -31,7 +32,7 @@ def obeyed(facts: Facts, report: Observation, *, feeds: tuple[MemberKey, ...]) -
         case Phase.ESTABLISHING if leads:
             return promoted(facts, report, feeds)
         case Phase.STABLE if leads:
-            return leading(facts, report)
+            return leading(facts, report, feeds)
         case _:
             return report
 
@@ -97,10 +98,7 @@ def promoted(facts: Facts, report: Observation, feeds: tuple[MemberKey, ...]) ->
     """The winner is primary, its epoch record written and on all who stream from it."""
     start = facts.history[-1].start
     end = Lsn(start.lsn + RECORD_BYTES)
-    senders = tuple(
-        Sender(member=key, term=facts.term, state="streaming", flush_lsn=end, replay_lsn=end)
-        for key in feeds
-    )
+    senders = streaming_at(facts, end, feeds)
     server = replace(
         report.server,
         state=Server.PRIMARY,
@@ -115,15 +113,19 @@ def promoted(facts: Facts, report: Observation, feeds: tuple[MemberKey, ...]) ->
     return replace(report, server=server, promises=promises, fencing=False)
 
 
-def leading(facts: Facts, report: Observation) -> Observation:
+def leading(facts: Facts, report: Observation, comes: tuple[MemberKey, ...]) -> Observation:
     """The primary tells its server of the newest set; a barrier needs those that acknowledge."""
     server, sync = report.server, facts.sync
     if server.state is not Server.PRIMARY:
         return report
-    streams = {one.member for one in server.senders if one.term == facts.term}
+    there = {one.member for one in server.senders}
+    more = streaming_at(facts, server.wal_end, tuple(key for key in comes if key not in there))
+    senders = (*server.senders, *more)
+    streams = {one.member for one in senders if one.term == facts.term}
     complete = len(streams & set(sync.names)) >= sync.names_k
     server = replace(
         server,
+        senders=senders,
         names=names_text(facts),
         names_generation=sync.generation,
         settled=sync.generation if complete else server.settled,
@@ -131,6 +133,14 @@ def leading(facts: Facts, report: Observation) -> Observation:
         checkpointed_term=facts.term,
     )
     return replace(report, server=server)
+
+
+def streaming_at(facts: Facts, end: Lsn, keys: tuple[MemberKey, ...]) -> tuple[Sender, ...]:
+    """Walsenders that have sent everything up to here."""
+    return tuple(
+        Sender(member=key, term=facts.term, state="streaming", flush_lsn=end, replay_lsn=end)
+        for key in keys
+    )
 
 
 def without(report: Observation, gone: frozenset[NodeId]) -> Observation:

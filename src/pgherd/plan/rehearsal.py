@@ -24,7 +24,7 @@ from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId
 from pgherd.model.lease import expiry_ms
 from pgherd.model.observation import Heard, HerdView, Server
 from pgherd.model.policy import Policy
-from pgherd.plan import herd, obeying
+from pgherd.plan import herd, obeying, upstreams
 from pgherd.plan.election import streamers
 from pgherd.plan.forward import PREFERRED_WITHIN_MS
 from pgherd.plan.leaseclock import running
@@ -83,7 +83,9 @@ class Rehearsal(msgspec.Struct, frozen=True):
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """The herd at one instant of a rehearsal."""
+    """The herd at one instant of a rehearsal. feeds: who streams from an elected winner · orphans:
+    who streamed from one that is gone, in place of the primary.
+    """
 
     facts: Facts
     reports: dict[NodeId, Heard]
@@ -97,6 +99,7 @@ class Scene(msgspec.Struct, frozen=True):
     raft_voters: tuple[RaftId, ...]
     raft_learners: tuple[RaftId, ...]
     feeds: tuple[MemberKey, ...] = ()
+    orphans: tuple[MemberKey, ...] = ()
 
     @property
     def waited_ms(self) -> int:
@@ -198,7 +201,20 @@ def begin(known: Known, gone: frozenset[NodeId]) -> Scene:
         held_since=known.now,
         raft_voters=known.raft_voters,
         raft_learners=known.raft_learners,
+        orphans=orphans(known, gone),
     )
+
+
+def orphans(known: Known, gone: frozenset[NodeId]) -> tuple[MemberKey, ...]:
+    """Whose upstream is gone: they come over to the primary."""
+    found = []
+    for node, member in sorted(known.facts.members.items()):
+        heard = known.reports.get(node)
+        if node in gone or heard is None or not known.is_heard(node):
+            continue
+        if upstreams.source(known.facts, heard.report.server) in gone and not member.tags.delay_ms:
+            found.append(member.key)
+    return tuple(found)
 
 
 def elector(known: Known, gone: frozenset[NodeId]) -> NodeId:
@@ -365,9 +381,13 @@ def seated(scene: Scene, change: Membership) -> Scene:
 def obey(scene: Scene) -> Scene:
     """All who are heard do what the ledger says, and report it."""
     reports, wish = dict(scene.reports), scene.facts.switchover
+    feeds = scene.feeds
+    if scene.facts.phase is Phase.STABLE:
+        is_late = scene.waited_ms >= scene.known.policy.detect_ms
+        feeds = scene.orphans if is_late else ()
     for node in scene.reports.keys() - scene.silent:
         heard = reports[node]
-        report = obeying.obeyed(scene.facts, heard.report, feeds=scene.feeds)
+        report = obeying.obeyed(scene.facts, heard.report, feeds=feeds)
         quiet = wish.id if wish is not None and wish.held else ""
         reports[node] = replace(heard, report=replace(report, quiet=quiet), at=scene.now)
     return replace(scene, reports=reports)

@@ -190,6 +190,21 @@ def test_the_last_replica_costs_the_sync_timeout() -> None:
     assert rehearsal.if_lost(strict, [N2]).primary is None
 
 
+def test_who_streamed_from_a_lost_replica_comes_over() -> None:
+    """Also mode strict goes on then: the only copy left is one of the primary's own."""
+    fed = member(3, tags=Tags(replicatefrom="n2"))
+    about = replace(LATEST, members={**LATEST.members, N3: fed}, sync=sync(2), mode=Mode.STRICT)
+    reports = (
+        report(1, primary(about, senders=(sender(2),))),
+        report(3, standby(fed_at="h2:2")),
+    )
+    played = rehearsal.if_lost(known(about, *reports), [N2])
+    assert (played.primary, rules(played)[0]) == (N1, 505)
+    assert played.waited_ms >= WAITS
+    late_one = (reports[0], late(reports[1]))
+    assert rehearsal.if_lost(known(about, *late_one), [N2]).primary is None
+
+
 @pytest.mark.parametrize("lost", [(N1, N2), (N2, N3), NAMES])
 def test_without_a_quorum_nobody_is_elected(lost: tuple[NodeId, ...]) -> None:
     """Two of three: neither who is left of the replicas, nor a primary without its copies."""
