@@ -1,17 +1,21 @@
 """Routes that say why: the primary, its last change, who could take over, and what if.
 
 Owns how the parts come together. Each part's meaning is `candidacy`'s, `lastchange`'s, `whatif`'s.
+Rehearsals are played in a thread: of a large herd on a busy machine they take tenths of a second,
+which the agent's loop does not have. They see values that nobody changes.
 """
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
 from pgherd.api import candidacy, versions, views, whatif
 from pgherd.api.deps import ConsistentDep, ServicesDep, viewer
-from pgherd.api.explainschema import Explanation, NodeExplanation, WhatIf
+from pgherd.api.explainschema import Candidacy, Explanation, NodeExplanation, WhatIf
 from pgherd.api.failures import Problem
 from pgherd.api.lastchange import last_change
 from pgherd.api.reads import NodeName, find
@@ -38,6 +42,8 @@ async def explain(
     to: Annotated[str | None, Query(max_length=64, description="To this node.")] = None,
 ) -> Explanation:
     """Why the primary is the primary, how that came, who could take over, and what if."""
+    asked = partial(what_if, seen, if_lost or [], planned=if_switchover, to=to)
+    candidates, played = await asyncio.to_thread(lambda: (able(seen), asked()))
     member, herd = services.herd.explain()
     facts = seen.facts
     reign, leader = facts.reign(), primary_of(seen)
@@ -55,9 +61,14 @@ async def explain(
         herd=herd,
         problems=[*views.problems(seen), *versions.mismatches(seen)],
         last_change=last_change(facts),
-        candidates=[candidacy.candidacy(seen, one) for one in views.data_members(facts)],
-        what_if=what_if(seen, if_lost or [], planned=if_switchover, to=to),
+        candidates=candidates,
+        what_if=played,
     )
+
+
+def able(seen: Seen) -> list[Candidacy]:
+    """Of each data member whether it could take over."""
+    return [candidacy.candidacy(seen, one) for one in views.data_members(seen.facts)]
 
 
 def what_if(seen: Seen, lost: list[str], *, planned: bool, to: str | None) -> WhatIf | None:
@@ -79,11 +90,12 @@ async def explain_node(
 ) -> NodeExplanation:
     """Why a node can or cannot be made the primary now; and what if others were lost."""
     member = find(seen.facts, node_id)
-    able = candidacy.candidacy(seen, member)
+    asked = partial(what_if, seen, if_lost or [], planned=False, to=None)
+    own, played = await asyncio.to_thread(lambda: (candidacy.candidacy(seen, member), asked()))
     return NodeExplanation(
-        **able.model_dump(),
+        **own.model_dump(),
         role=views.role_of(seen.facts, member),
         state=views.state_of(seen, member),
-        if_lost=what_if(seen, if_lost or [], planned=False, to=None),
+        if_lost=played,
         as_of=seen.raft.applied,
     )

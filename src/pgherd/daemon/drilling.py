@@ -191,6 +191,7 @@ class Drilling:
             password=settings.superuser_password,
             database=settings.database,
             sslmode="prefer" if by_proxy else settings.sslmode,
+            ca="" if by_proxy else settings.tls_ca,
             finds_primary=not by_proxy,
         )
 

@@ -9,7 +9,6 @@ help. Owns the arithmetic; what happens in between is the rehearsal's.
 from __future__ import annotations
 
 from itertools import pairwise
-from statistics import median
 
 import msgspec
 
@@ -57,7 +56,7 @@ def forecast(
         slack = 2 * election_ms + WHOLE_MS + 2 * REPORT_MS + LOOP_MS if waits else 0
         return Forecast(waits, waits + slack, 0, lost, loss)
     took = durations(before, SWITCHOVER if planned else FAILOVER)
-    acts = round(median(took)) if took else ACTS_MS
+    acts = sorted(took)[len(took) // 2] if took else ACTS_MS
     if planned:
         most = policy.hold_ms + policy.hold_timeout_ms + establishing_ms(policy)
     else:

@@ -38,9 +38,18 @@ class Said(msgspec.Struct, frozen=True):
 
 
 def conninfo(
-    hosts: Hosts, *, user: str, password: str, database: str, sslmode: str, finds_primary: bool
+    hosts: Hosts,
+    *,
+    user: str,
+    password: str,
+    database: str,
+    sslmode: str,
+    ca: str,
+    finds_primary: bool,
 ) -> str:
-    """finds_primary: the hosts are servers, of which only the primary will do; else proxies."""
+    """finds_primary: the hosts are servers, of which only the primary will do; else proxies · ca: a
+    file of the authority that they are checked against, "" for none.
+    """
     pairs = {
         "host": ",".join(host for host, _ in hosts),
         "port": ",".join(str(port) for _, port in hosts),
@@ -49,6 +58,8 @@ def conninfo(
         "dbname": database,
         "sslmode": sslmode,
     }
+    if ca:
+        pairs["sslrootcert"] = ca
     if finds_primary:
         pairs["target_session_attrs"] = "read-write"
     return write(pairs)

@@ -32,10 +32,12 @@ def test_where_the_rows_go(finds_primary: bool) -> None:
         user="postgres",
         password="it's a secret",
         database="app",
-        sslmode="prefer",
+        sslmode="verify-ca" if finds_primary else "prefer",
+        ca="/pki/ca.crt" if finds_primary else "",
         finds_primary=finds_primary,
     )
     pairs = read(text)
     assert (pairs["host"], pairs["port"]) == ("10.0.0.1,fd00::2", "5432,5433")
     assert pairs["password"] == "it's a secret"
+    assert pairs.get("sslrootcert") == ("/pki/ca.crt" if finds_primary else None)
     assert pairs.get("target_session_attrs") == ("read-write" if finds_primary else None)
