@@ -16,13 +16,15 @@ from pgherd.model.ids import NodeId
 from pgherd.plan import forecast, rehearsal
 from pgherd.plan.rehearsal import Known
 from pgherd.sim.clock import MS, SECOND
-from pgherd.sim.run import STEP, begin, opened
+from pgherd.sim.run import STEP, begin, opened, run_seed
 from pgherd.sim.shapes import CASCADES_FROM, shape_of
 from pgherd.sim.world import World
 
 SEEDS = (*range(1, 25), *range(CASCADES_FROM, CASCADES_FROM + 3))
 """Most shapes; the others are among `MORE`."""
 MORE = (*range(25, 300), *range(CASCADES_FROM + 3, CASCADES_FROM + 30))
+STORMS = (*range(1, 13), CASCADES_FROM, CASCADES_FROM + 1)
+ASK_MS = 700
 MODES = (Mode.QUORUM, Mode.QUORUM, Mode.QUORUM, Mode.STRICT)
 EARLY_MS = 500
 """A report may be so old when its node is lost, and what is waited for is so much less."""
@@ -131,3 +133,50 @@ def test_what_is_predicted_happens() -> None:
 def test_what_is_predicted_happens_for_many() -> None:
     """The same, for seeds that nobody picked."""
     assert Counter(tried(seed) for seed in MORE).total() == len(MORE)
+
+
+class Questions:
+    """Asks random nodes random questions, while faults strike."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.chance, self.answers = world, Random(world.seed), 0
+
+    def ask(self) -> None:
+        """Everything that `explain` asks, of what one node knows now."""
+        self.world.clock.after(ASK_MS * MS, self.ask)
+        if all(node.agent is None for node in self.world.nodes.values()):
+            return
+        awake = {name for name, node in self.world.nodes.items() if node.agent is not None}
+        seen = known(self.world, set(self.world.nodes) - {self.chance.choice(sorted(awake))})
+        names = sorted(seen.facts.members)
+        lost = set(self.chance.sample(names, min(len(names), 2)))
+        played = rehearsal.if_lost(seen, lost)
+        if played.primary is not None:
+            assert played.primary not in lost
+            rehearsal.rivals(seen, lost, played.primary)
+        switched = rehearsal.if_switched(seen, self.chance.choice([None, *names]))
+        for one in (played, switched):
+            forecast.forecast(seen.facts, one, seen.policy, election_ms=ELECTION_MS)
+        if seen.facts.leader is not None:
+            rehearsal.if_alone_able(seen, [seen.facts.leader.node], self.chance.choice(names))
+        self.answers += 1
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_questions_are_answered_in_any_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In storms, elections, amnesia: no state of a herd is one in which `explain` breaks."""
+    asked: list[Questions] = []
+    started = World.begin
+
+    def start(world: World) -> None:
+        started(world)
+        asked.append(Questions(world))
+        world.clock.after(ASK_MS * MS, asked[-1].ask)
+
+    monkeypatch.setattr(World, "begin", start)
+    for seed in STORMS:
+        found = run_seed(seed, storms=2)
+        assert not found.broken, f"seed {seed}: {found.broken}: {found.text}"
+    assert all(one.answers > 100 for one in asked), [one.answers for one in asked]
+    assert len(asked) == len(STORMS)
