@@ -21,7 +21,9 @@ from pgherd.api import (
     connecting,
     contract,
     dashboard,
+    drills,
     events,
+    explaining,
     failures,
     gate,
     joins,
@@ -54,7 +56,8 @@ from pgherd.api.deps import Services
 from pgherd.api.failures import Problem
 from pgherd.api.guard import Access, ApiToken, Guard
 from pgherd.api.herd import Herd
-from pgherd.api.views import FRESH_MS
+from pgherd.api.views import ELECTION_MS, FRESH_MS
+from pgherd.model.policy import Policy
 from pgherd.telemetry import trace
 
 if TYPE_CHECKING:
@@ -72,7 +75,8 @@ def build_app(
     *,
     tokens: Iterable[ApiToken] = (),
     version: str,
-    failover_enabled: Callable[[], bool] = lambda: True,
+    policy: Callable[[], Policy] = Policy,
+    election_ms: int = ELECTION_MS,
     ca_pem: Callable[[], bytes | None] = lambda: None,
     metrics: Metrics | None = None,
     on_request: OnRequest | None = None,
@@ -103,7 +107,8 @@ def build_app(
         herd,
         guard,
         version=version,
-        failover_enabled=failover_enabled,
+        policy=policy,
+        election_ms=election_ms,
         ca_pem=ca_pem,
         metrics=metrics,
         local=local,
@@ -117,6 +122,7 @@ def build_app(
         *(bare, patroni, patroniacts, localcluster, viewer),
         *(events, connecting, pools, proxies),
         *(whoami, switchoverplan, dashboard),
+        *(explaining, drills),
         nodetelling,
         *(tokenroutes, pkiroutes),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pgherd.api.times import iso
 from pgherd.ledger.pgconfig import newest
+from pgherd.model.drill import DrillKind, DrillState
 from pgherd.model.facts import Facts
 from pgherd.model.observation import Observation
 
@@ -23,3 +24,19 @@ def on_trial(facts: Facts) -> list[str]:
         return []
     what = f"version {now.version} of the configuration is on trial"
     return [f"{what} until {iso(now.trial.until_ms)}; to keep it: pgherd config confirm"]
+
+
+def drilled(facts: Facts) -> list[str]:
+    """That the newest drill of a kind was worse than those before, or that acknowledged rows were
+    missing after it."""
+    found = []
+    for kind in DrillKind:
+        ended = [d for d in facts.drills if d.kind is kind and d.state is not DrillState.RUNNING]
+        last = ended[-1] if ended else None
+        if last is None:
+            continue
+        if last.measured is not None and last.measured.missing:
+            found.append(f"{last.what}: {last.text}; see: pgherd drill --history")
+        elif last.regression:
+            found.append(f"{last.what}: {last.regression}")
+    return found

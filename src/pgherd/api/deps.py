@@ -21,7 +21,8 @@ from pgherd.api.guard import (
     client_address,
 )
 from pgherd.api.herd import Herd
-from pgherd.api.views import FRESH_MS, Seen
+from pgherd.api.views import ELECTION_MS, FRESH_MS, Seen
+from pgherd.model.policy import Policy
 
 if TYPE_CHECKING:
     from pgherd.api.localcluster import Run
@@ -41,7 +42,8 @@ class Services:
         guard: Guard,
         *,
         version: str,
-        failover_enabled: Callable[[], bool] = lambda: True,
+        policy: Callable[[], Policy] = Policy,
+        election_ms: int = ELECTION_MS,
         ca_pem: Callable[[], bytes | None] = lambda: None,
         metrics: Metrics | None = None,
         local: Run | None = None,
@@ -52,7 +54,8 @@ class Services:
         self.herd = herd
         self.guard = guard
         self.version = version
-        self.failover_enabled = failover_enabled
+        self.policy = policy
+        self.election_ms = election_ms
         self.ca_pem = ca_pem
         self.metrics = metrics
         self.local = local
@@ -74,7 +77,8 @@ class Services:
             now=self.herd.now(),
             raft=self.herd.raft(),
             unix_ms=int(self.unix_s() * 1000),
-            failover_enabled=self.failover_enabled(),
+            policy=self.policy(),
+            election_ms=self.election_ms,
             fresh_ms=self.fresh_ms,
             trail=self.herd.trail(),
         )

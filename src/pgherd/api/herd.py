@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from pgherd.api.nodeport import NodePort
-from pgherd.ledger.commands import AnyCommand, Outcome
+from pgherd.ledger.commands import AnyCommand, BeginDrill, Outcome
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import PgherdError
@@ -289,6 +289,14 @@ class Herd(Protocol):
 
     async def ask_remote(self, node: NodeId, remote: Remote) -> tuple[RemoteSeen, ...]:
         """Have that node ask a remote primary who it is. Raises PostgresError, PeerError."""
+        ...
+
+    def drill_via(self) -> str:
+        """Where probe writes of a drill go, `proxy` or `servers`. Raises OperatorError."""
+        ...
+
+    def begin_drill(self, begun: BeginDrill) -> None:
+        """Measure the drill that the ledger has taken; its end is told to the ledger."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

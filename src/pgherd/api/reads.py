@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from pgherd.api import candidacy, directives, leases, schema, stories, views, vips
+from pgherd.api import directives, leases, schema, stories, views, vips
 from pgherd.api.deps import ConsistentDep, SeenDep, Services, ServicesDep, viewer
 from pgherd.api.failures import Problem
 from pgherd.api.probeschema import ProbeResult
@@ -166,24 +166,6 @@ async def history(
 ) -> schema.History:
     """Every failover and switchover, and the newest notes."""
     return stories.history(seen.facts, limit=limit)
-
-
-@router.get("/api/v1/explain")
-async def explain(services: ServicesDep, seen: SeenDep) -> schema.Explanation:
-    """Why the primary is the primary, and what was decided last."""
-    member, herd = services.herd.explain()
-    return stories.explanation(seen, member=member, herd=herd)
-
-
-@router.get("/api/v1/explain/{node_id}")
-async def explain_node(
-    node_id: NodeName,
-    seen: ConsistentDep,
-    if_lost: Annotated[str | None, Query(max_length=64)] = None,
-) -> candidacy.NodeExplanation:
-    """Why a node can or cannot be made the primary now; and what if another one were lost."""
-    lost = find(seen.facts, if_lost) if if_lost is not None else None
-    return candidacy.explanation(seen, find(seen.facts, node_id), lost)
 
 
 @router.get("/raft/state")

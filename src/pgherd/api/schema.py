@@ -341,20 +341,6 @@ class History(Model):
     notes: list[HistoryNote]
 
 
-class Explanation(Model):
-    """Why things are as they are, in the deciders' own sentences."""
-
-    node: NodeName
-    primary: NodeName | None
-    why_primary: str
-    phase: str
-    last_rule: int
-    last_reason: str
-    this_node: str
-    herd: str
-    problems: list[str]
-
-
 class RaftState(Model):
     """Consensus on this node. raft_term is not an epoch.
 

@@ -1,24 +1,21 @@
-"""What has been and why, as the API shows it: history, explanation, consensus. Pure.
+"""What has been, as the API shows it: history, consensus. Pure.
 
 Owns the words for what brought a reign about. Leaves the present state to `views`.
 """
 
 from __future__ import annotations
 
-from pgherd.api import schema, versions
+from pgherd.api import schema
 from pgherd.api.suffrage import suffrage_of, why
 from pgherd.api.times import iso
 from pgherd.api.views import (
     Seen,
     has_quorum,
     members,
-    primary_of,
-    problems,
     raft_voters,
 )
 from pgherd.model.facts import Facts, Member, Note, Reign
 from pgherd.model.ids import NodeId, format_lsn
-from pgherd.plan.standbycluster import no_primary
 
 
 def history(facts: Facts, *, limit: int) -> schema.History:
@@ -69,26 +66,6 @@ def reign_entry(reign: Reign, old: NodeId | None) -> schema.HistoryEntry:
 def note_entry(note: Note) -> schema.HistoryNote:
     return schema.HistoryNote(
         at=iso(note.at_ms) or "", epoch=note.term, kind=note.kind, text=note.text, rule=note.rule
-    )
-
-
-def explanation(seen: Seen, *, member: str, herd: str) -> schema.Explanation:
-    """Why the primary is the primary, and what this node and the herd decided last."""
-    facts = seen.facts
-    reign, leader = facts.reign(), primary_of(seen)
-    why = no_primary(facts) or "there is no primary now"
-    if leader is not None and reign is not None:
-        why = f"{leader} leads epoch {reign.term} by rule {reign.rule}: {reign.reason}"
-    return schema.Explanation(
-        node=seen.me,
-        primary=leader,
-        why_primary=why,
-        phase=facts.phase.value,
-        last_rule=facts.rule,
-        last_reason=facts.reason,
-        this_node=member,
-        herd=herd,
-        problems=[*problems(seen), *versions.mismatches(seen)],
     )
 
 

@@ -29,8 +29,9 @@ from pgherd.api import (
 from pgherd.api.herd import ProxySeen, RaftRole, RaftSeen
 from pgherd.api.times import iso
 from pgherd.model.facts import Facts, Kind, Member, Phase
-from pgherd.model.ids import CLOSED_NAME, Instant, NodeId, format_lsn
+from pgherd.model.ids import Instant, NodeId, format_lsn
 from pgherd.model.observation import Heard, Observation, Server
+from pgherd.model.policy import Policy
 from pgherd.plan import assurance, look
 from pgherd.plan.splitbrain import Noticed
 from pgherd.plan.trail import Trail
@@ -38,10 +39,13 @@ from pgherd.plan.truth import Standing
 
 FRESH_MS = 1500
 """A report older than this says nothing about now: the default of `failover.detect`."""
+ELECTION_MS = 1000
+"""The default of `raft.election_timeout`."""
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Everything a view is made of. unix_ms: the wall clock, for showing times only."""
+    """Everything a view is made of. unix_ms: the wall clock, for showing times only ·
+    policy, election_ms: of this node's file, which all nodes should share."""
 
     me: NodeId
     facts: Facts
@@ -50,7 +54,8 @@ class Seen(msgspec.Struct, frozen=True):
     raft: RaftSeen
     unix_ms: int
     noticed: tuple[Noticed, ...] = ()
-    failover_enabled: bool = True
+    policy: Policy = Policy()
+    election_ms: int = ELECTION_MS
     fresh_ms: int = FRESH_MS
     trail: Trail = msgspec.field(default_factory=Trail)
 
@@ -281,11 +286,7 @@ def can_write(seen: Seen) -> bool:
         return False  # nobody is led to it
     report = seen.fresh(facts.leader.node)
     assert report is not None, "a primary has a fresh report"
-    server = report.server
-    if not server.healthy or CLOSED_NAME in server.names:
-        return False
-    streams = look.streaming(report, facts.term)
-    return len(streams.keys() & set(facts.sync.names)) >= facts.sync.names_k
+    return look.acknowledges(facts, report)
 
 
 def failover_state(seen: Seen) -> schema.FailoverState:
@@ -398,7 +399,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
         epoch=facts.term,
         phase=facts.phase.value,
         failover_state=failover_state(seen),
-        auto_failover_enabled=seen.failover_enabled,
+        auto_failover_enabled=seen.policy.failover_enabled,
         paused=facts.paused,
         pause=inhand.pause(facts),
         synchronous=promising.shown(facts),
@@ -415,6 +416,7 @@ def status(seen: Seen) -> schema.ClusterStatus:
             *advice.too_few_to_lose_one(raft_voters(seen)),
             *cautions.told(fresh_reports(seen)),
             *cautions.on_trial(seen.facts),
+            *cautions.drilled(facts),
             *versions.warnings(seen),
             *ailing.unwell(seen.fresh(m.node) for m in members(facts) if is_healthy(seen, m)),
         ],

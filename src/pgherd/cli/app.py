@@ -103,6 +103,7 @@ def build() -> typer.Typer:
         connecting,
         connections,
         contexts,
+        drilling,
         events,
         explaining,
         localcluster,
@@ -129,7 +130,7 @@ def build() -> typer.Typer:
     app.command("start")(making.start)
     raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
     looking = (watching, topology, events, explaining, connections, pools, progress)
-    changes = (changing, upkeep, tending, telling, membership, making)
+    changes = (changing, drilling, upkeep, tending, telling, membership, making)
     for room in (*looking, *changes, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)

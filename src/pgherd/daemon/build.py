@@ -29,6 +29,7 @@ from pgherd.daemon import (
 from pgherd.daemon.agent import Agent
 from pgherd.daemon.archiving import Archiving
 from pgherd.daemon.consensus import Consensus
+from pgherd.daemon.drilling import Drilling
 from pgherd.daemon.gathering import Gatherer
 from pgherd.daemon.hooking import NodeHooks
 from pgherd.daemon.identity import Opened, open_store
@@ -134,6 +135,7 @@ class Node:
         self.agent.reports.heed(settings.node.tags)
         self.securing, self.archiving = Securing(self), Archiving(self)
         self.routing = Routing(self.agent)
+        self.drilling = Drilling(self)
         self.port = attached(self, snapshot=self.routing.now)
         self.standing = self._make_standing()
         self.amnesia = self._make_amnesia(opened)
@@ -451,6 +453,7 @@ class Node:
     async def stop(self, *, stop_server: bool, orphaned: bool = False) -> None:
         """Stop in order: PostgreSQL first when asked to, so that the others learn of it."""
         self.agent.stopping = True
+        await self.drilling.end()
         if self.executor is not None:
             await self.executor.stop()
             await warding.leave(self, stops=stop_server, orphaned=orphaned)

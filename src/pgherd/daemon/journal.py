@@ -80,6 +80,8 @@ KINDS: dict[type, str] = {
     cmd.LeadStandby: "standby-leader.named",
     cmd.PromoteCluster: "cluster.promoted",
     cmd.DemoteCluster: "cluster.demoted",
+    cmd.BeginDrill: "drill.begun",
+    cmd.EndDrill: "drill.ended",
 }
 UNTOLD = (cmd.RenewLease, cmd.RecordAudit)
 """What happens every few seconds says nothing, and what is a record itself."""
@@ -97,7 +99,7 @@ SHOWN = (
 
 BESIDE = (
     *("switchover.undone", "switchover.ended", "work.ended", "member.stays"),
-    *("data.loss-accepted", "config.confirmed", "cluster.follows"),
+    *("data.loss-accepted", "config.confirmed", "cluster.follows", "drill.regressed"),
 )
 """What the ledger notes beside a command's own word, and is an event of its own."""
 

@@ -33,6 +33,7 @@ from pgherd.daemon.agent import Agent
 from pgherd.daemon.cancels import CANCEL
 from pgherd.daemon.checking import CHECK_CONFIG, ConfigCheck
 from pgherd.daemon.consensus import NotLeader
+from pgherd.daemon.drilling import DRILL_KILL, Drilling
 from pgherd.daemon.gathering import EVENTS, Gatherer
 from pgherd.daemon.hooking import MARKS
 from pgherd.daemon.meanings import MEANINGS
@@ -43,7 +44,7 @@ from pgherd.daemon.secretbook import ASK_SECRET, GIVE_SECRET
 from pgherd.daemon.signing import SIGN, Signing
 from pgherd.daemon.standbycluster import REMOTE, RemoteQuestion
 from pgherd.daemon.verifiers import VERIFIERS
-from pgherd.ledger.commands import AnyCommand, Outcome, Proposal
+from pgherd.ledger.commands import AnyCommand, BeginDrill, Outcome, Proposal
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
@@ -145,6 +146,7 @@ class Port(Herd):
         own: NodePort,
         signing: Signing,
         remote: RemoteQuestion,
+        drilling: Drilling,
     ) -> None:
         self.node, self.own = agent.me, own
         self._agent = agent
@@ -159,6 +161,7 @@ class Port(Herd):
         self.probed = probed
         self._signing = signing
         self.remote = remote
+        self._drilling = drilling
 
     def facts(self) -> Facts:
         return self._agent.facts
@@ -342,6 +345,12 @@ class Port(Herd):
     async def sign(self, node: NodeId, csr: str, days: int) -> tuple[str, str]:
         return await self._signing.certificate(node, csr, days)
 
+    def drill_via(self) -> str:
+        return self._drilling.via()
+
+    def begin_drill(self, begun: BeginDrill) -> None:
+        self._drilling.begin(begun)
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:
             raise NoQuorum("this node has no certificate authority", "ask another member")
@@ -362,6 +371,7 @@ def answering(node: Node) -> Requests:
             EVENTS: lambda body: node.gatherer.answer(body),
             MARKS: lambda body: node.hooks.answer(body),
             REMOTE: lambda body: node.port.remote.answer(body),
+            DRILL_KILL: lambda body: node.drilling.answer(body),
             GIVE_SECRET: lambda body: node.rotation.answer(GIVE_SECRET, body),
             ASK_SECRET: lambda body: node.rotation.answer(ASK_SECRET, body),
             **{kind: partial(telling.answer, node, kind) for kind in telling.KINDS},
@@ -386,4 +396,5 @@ def attached(node: Node, *, snapshot: Callable[[], Snapshot]) -> Port:
         rotation=node.rotation,
         own=node.telling,
         signing=node.securing.signing,
+        drilling=node.drilling,
     )

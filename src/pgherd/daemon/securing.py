@@ -43,7 +43,7 @@ class Securing:
             node.settings,
             node.port,
             node.metrics,
-            failover_enabled=lambda: node.agent.policy.failover_enabled,
+            policy=lambda: node.agent.policy,
             on_change=self.auditing.changed,
             knows=lambda: node.agent.caught_up,
         )

@@ -307,7 +307,7 @@ def api(
     port: Herd,
     metrics: Metrics,
     *,
-    failover_enabled: Callable[[], bool],
+    policy: Callable[[], Policy],
     on_change: OnChange,
     knows: Callable[[], bool],
 ) -> tuple[ApiServer, Guard]:
@@ -321,7 +321,8 @@ def api(
         port,
         tokens=tokens(settings),
         version=__version__,
-        failover_enabled=failover_enabled,
+        policy=policy,
+        election_ms=settings.raft.election_timeout_ms,
         ca_pem=lambda: ca.read_bytes() if tls is not None and ca and ca.exists() else None,
         metrics=metrics,
         local=localrun.run,

@@ -24,6 +24,7 @@ from pgherd.ledger import (
     switching,
     syncset,
 )
+from pgherd.ledger.drills import HANDLERS as DRILLS
 from pgherd.ledger.outcome import Result, note, refuse
 from pgherd.ledger.pgconfig import end_trial, fail_config, set_config
 from pgherd.ledger.rights import HANDLERS as RIGHTS
@@ -472,6 +473,6 @@ HANDLERS: dict[type, Callable[[Facts, Any, int], Result]] = {
     cmd.RotatePassword: passwords.rotate,
     cmd.StepPassword: passwords.step,
     cmd.EndOverlap: passwords.end_overlap,
-    **(UPKEEP | SLOTS | STANDBY_CLUSTER | RIGHTS),
+    **(UPKEEP | SLOTS | STANDBY_CLUSTER | RIGHTS | DRILLS),
     cmd.TuneSync: modes.tune,
 }

@@ -15,6 +15,8 @@ from pgherd.ledger.configcommands import FailConfig as FailConfig
 from pgherd.ledger.configcommands import RotatePassword as RotatePassword
 from pgherd.ledger.configcommands import SetConfig as SetConfig
 from pgherd.ledger.configcommands import StepPassword as StepPassword
+from pgherd.ledger.drillcommands import BeginDrill as BeginDrill
+from pgherd.ledger.drillcommands import EndDrill as EndDrill
 from pgherd.ledger.keeping import DropSlot as DropSlot
 from pgherd.ledger.keeping import ForgetSlot as ForgetSlot
 from pgherd.ledger.keeping import KeepSlot as KeepSlot
@@ -395,6 +397,8 @@ AnyCommand = (
     | LeadStandby
     | PromoteCluster
     | DemoteCluster
+    | BeginDrill
+    | EndDrill
 )
 
 

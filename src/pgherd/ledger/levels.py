@@ -21,7 +21,7 @@ from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Facts, Kind, Member, Tags
 from pgherd.model.upkeep import Verb
 
-LEVEL = 7
+LEVEL = 8
 """What this program understands."""
 FETCHES = 7
 """From here on reports tell of WAL that was fetched from an archive."""
@@ -62,6 +62,8 @@ NEEDS: dict[type, int] = {
     cmd.LeadStandby: 7,
     cmd.PromoteCluster: 7,
     cmd.DemoteCluster: 7,
+    cmd.BeginDrill: 8,
+    cmd.EndDrill: 8,
 }
 """The level that a command came with; 1 where it is not named."""
 FIELDS: dict[tuple[type, str], int] = {

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from pgherd.model.credentials import Credentials
+from pgherd.model.drill import Drill
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term, Timeline
 from pgherd.model.lease import Lease
 from pgherd.model.pgconfig import ConfigVersion
@@ -254,7 +255,7 @@ class Facts(msgspec.Struct, frozen=True):
     credentials: passwords that were changed while the cluster ran ·
     slots: what people want on whoever is primary · tuning: of the sync set · follows: this is a
     standby cluster, unborn until it is promoted · past: reigns of before it followed, for people ·
-    rights: who may do what on the API, and what was asked for there.
+    rights: who may do what on the API, and what was asked for there · drills: the newest last.
     """
 
     cluster: str
@@ -294,6 +295,7 @@ class Facts(msgspec.Struct, frozen=True):
     follows: Following | None = None
     past: tuple[Reign, ...] = ()
     rights: Rights = Rights()
+    drills: tuple[Drill, ...] = ()
 
     @property
     def paused(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgherd.ledger.lineage import still_strays
 from pgherd.model.facts import Facts, Kind, Member, Mode
-from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, Term
+from pgherd.model.ids import CLOSED_NAME, Lsn, MemberKey, NodeId, Position, Term
 from pgherd.model.lease import TTL_ASYNC_MS, TTL_MS
 from pgherd.model.observation import Observation, Sender, Server
 from pgherd.model.policy import Policy
@@ -199,6 +199,18 @@ def streaming(leader: Observation, term: Term) -> dict[MemberKey, Sender]:
         for sender in leader.server.senders
         if sender.term == term and sender.state == "streaming"
     }
+
+
+def acknowledges(facts: Facts, leader: Observation) -> bool:
+    """Whether the primary of a stable term tells clients of success now, by its own report.
+
+    Its server is well, its gate open, and as many stream from it as commits wait for.
+    """
+    server = leader.server
+    if server.state is not Server.PRIMARY or not server.healthy or CLOSED_NAME in server.names:
+        return False
+    streams = streaming(leader, facts.term)
+    return len(streams.keys() & set(facts.sync.names)) >= facts.sync.names_k
 
 
 def fresh_reports(s: Situation) -> dict[NodeId, Observation]:

@@ -27,6 +27,7 @@ from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.activity import Transaction
 from pgherd.model.credentials import Which
+from pgherd.model.drill import DrillState, Measured
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
 from pgherd.model.event import Event
 from pgherd.model.facts import Address, Facts, Frozen, Handover, Kind, Phase
@@ -166,6 +167,9 @@ class FakeHerd:
         self.probed: dict[NodeId, tuple[Probed, ...]] = {N1: (Probed(UNIX_MS, "alive", 3),)}
         self.remote: tuple[RemoteSeen, ...] = ()
         self.asked_remote: tuple[NodeId, Remote] | None = None
+        self.drill_problem: OperatorError | None = None
+        self.drilled: list[cmd.BeginDrill] = []
+        self.drills_take_ms: int | None = None
         self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
     # the port
@@ -268,6 +272,16 @@ class FakeHerd:
         self.asked_remote = (node, remote)
         return self.remote
 
+    def drill_via(self) -> str:
+        if self.drill_problem is not None:
+            raise self.drill_problem
+        return "proxy"
+
+    def begin_drill(self, begun: cmd.BeginDrill) -> None:
+        self.drilled.append(begun)
+        if self.drills_take_ms is not None:
+            self.end_drill(self.drills_take_ms)
+
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self.joiner is None:
             raise JoinRefused("token_unknown", "this cluster did not make this join token")
@@ -286,6 +300,8 @@ class FakeHerd:
 
     def report(self, node: NodeId, server: ServerSeen, *, at: int | None = None) -> None:
         member = self.current.members[node]
+        if server.state is not Server.NONE and not server.system_id:
+            server = replace(server, system_id=self.current.system_id)
         observation = Observation(
             node=node,
             raft_id=member.raft_id,
@@ -388,6 +404,13 @@ class FakeHerd:
         self.primary(leader, replicas=others)
         for one in others:
             self.replica(one, leader=leader)
+
+    def end_drill(self, outage_ms: int, *, missing: int = 0, to: NodeId = N2) -> None:
+        """The newest drill that was begun ends with another primary."""
+        state = DrillState.FAILED if missing else DrillState.DONE
+        text = f"{missing} acknowledged rows are missing" if missing else f"{to} leads"
+        found = Measured(outage_ms, acknowledged=80, failed=2, missing=missing)
+        self.must(cmd.EndDrill(self.drilled[-1].id, state, text, new_primary=to, measured=found))
 
     def elect(
         self, leader: NodeId, *, rule: int, reason: str, handover: Handover | None = None

@@ -255,15 +255,50 @@ def test_start_validates(pgherd, tmp_path, capsys):
     assert "is valid" in capsys.readouterr().out
 
 
-def test_why_a_node_can_lead_and_what_the_ledger_asks_of_it(served, pgherd, herd):
-    """In sentences, as a table, and as the API's own objects."""
+def test_why_a_node_can_lead_and_what_if(served, pgherd, herd):
+    """In sentences; questions that are none are told from others."""
     url = ("--api-url", served.url)
     told = pgherd("explain", "n2", "--if-lost", "n1", *url).out
     assert "n2 is replica, streaming" in told
     assert "a switchover to it is possible" in told
     assert "if n1 were lost, writes go on after an election: n2 would be elected" in told
     assert "a switchover to it is not: n1 is the primary" in pgherd("explain", "n1", *url).out
-    assert pgherd("explain", "--if-lost", "n1", *url).code == 2
+    told = pgherd("explain", "--if-lost", "n1", *url).out
+    assert "outage: about 2.1 s (the README's figure), at most" in told
+    assert "loss: no acknowledged commit" in told
+    assert "+1.5 s rule 203: n1 is silent for n2 and n3" in told
+    told = pgherd("explain", "--if-lost", "n1", "--if-lost", "n2", *url).out
+    assert "if n1 and n2 were lost, writes wait: no quorum would be left (1 of 3 votes)" in told
+    assert "outage: until somebody ends it" in told
+    told = pgherd("explain", "--if-switchover", "--to", "n3", *url).out
+    assert "with a switchover now, writes go on after a switchover: n3 would take over" in told
+    missing = pgherd("explain", "--if-lost", "n9", *url)
+    assert (missing.code, "the members: n1, n2, n3" in missing.err) == (2, True)
+    for words in (
+        ("--to", "n2"),
+        ("n2", "--if-switchover"),
+        ("--if-lost", "n2", "--if-switchover"),
+    ):
+        assert pgherd("explain", *words, *url).code == 2
+
+
+def test_the_last_change_and_who_could_take_over(served, pgherd, herd):
+    """Each step of the change with its rule, and a row for each data member."""
+    url = ("--api-url", served.url)
+    assert "last change" not in pgherd("explain", *url).out
+    herd.elect(N2, rule=203, reason="n1 is silent for n2 and n3")
+    herd.everybody(N2)
+    told = pgherd("explain", *url).out
+    assert "last change: failover from n1 to n2, 0.0 s, by rule 203: A leader that two" in told
+    assert "+0.0 s term.begun: n1 is silent for n2 and n3 (rule 203)" in told
+    rows = {line.split()[0]: line.split(None, 1)[1] for line in told.splitlines()[-3:]}
+    assert rows["n2"].startswith("n2 is the primary")
+    assert rows["n3"].split() == ["possible", "possible"]
+
+
+def test_steps_that_the_ledger_asks_for(served, pgherd, herd):
+    """As a table, of one state, and as the API's own objects."""
+    url = ("--api-url", served.url)
     steps = pgherd("raft", "directives", *url).out
     assert "epoch-2.n1" in steps
     assert "epoch-2.n1" not in pgherd("raft", "directives", "--status", "failed", *url).out

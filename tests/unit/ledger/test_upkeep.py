@@ -8,7 +8,7 @@ import msgspec
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
-from pgherd.ledger.levels import ACTIONS, DIRECTIVES, LEVEL, needed_level
+from pgherd.ledger.levels import ACTIONS, DIRECTIVES, LEVEL, STARTS, needed_level
 from pgherd.ledger.upkeep import ENDED_MAX
 from pgherd.model.facts import Address, Facts, Handover, Kind, Member, Mode, Phase
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
@@ -209,7 +209,7 @@ def test_a_stop_that_was_asked_for_before_does_not_outlive_the_start() -> None:
     assert NodeId("n2") in known.upkeep.stopped
     step = cmd.TakeInHand("w2", 0, NodeId("n2"), "0", "start of n2", 1101)
     assert NodeId("n2") not in taken(known, step).upkeep.stopped
-    of_before = replace(known, level=LEVEL - 1)
+    of_before = replace(known, level=STARTS - 1)
     assert NodeId("n2") in taken(of_before, step).upkeep.stopped
 
 

@@ -1,0 +1,198 @@
+"""Writes small rows to the primary and measures how long none is acknowledged; for drills.
+
+A program of its own, so that no agent keeps libpq loaded, and so that what stops the agent's loop
+stops no measurement. The first line of its input is an `Order` as JSON, so that the password is in
+no argument; then come words: `strike` (from here on gaps count) and `stop`. Its output is one JSON
+object a line: how it stands, five times a second, and at last what it found. Where its input ends
+it ends too.
+
+A row is `(drill, n)` in `pgherd.drill`, which it makes and takes away again. A row is acknowledged
+when its own commit was; what was told of an error, or of nothing, may be there or not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+import psycopg
+
+EVERY_S = 0.05
+"""Between two writes: the finest that an outage is measured."""
+TELL_S = 0.2
+VERIFY_S = 15.0
+CONNECT_S = 2
+"""The least that libpq takes."""
+MANNERS = (
+    f"application_name=pgherd-drill connect_timeout={CONNECT_S} "
+    "keepalives_idle=2 keepalives_interval=1 keepalives_count=3 tcp_user_timeout=4000"
+)
+TABLE = """
+CREATE SCHEMA IF NOT EXISTS pgherd;
+CREATE TABLE IF NOT EXISTS pgherd.drill (
+  drill text, n bigint, PRIMARY KEY (drill, n))
+"""
+GONE = "DROP TABLE IF EXISTS pgherd.drill"
+
+
+class Tally:
+    """What became of the writes so far. Times are of a monotonic clock, in seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.acknowledged: set[int] = set()
+        self.failed = 0
+        self.gap_s = 0.0
+        self.error = ""
+        self._last = now
+        self._struck = False
+
+    def strike(self) -> None:
+        """From here on: what was before says nothing about the drill."""
+        self._struck, self.gap_s = True, 0.0
+
+    def wrote(self, number: int, now: float) -> None:
+        """A write was acknowledged."""
+        self.acknowledged.add(number)
+        if self._struck:
+            self.gap_s = max(self.gap_s, now - self._last)
+        self._last = now
+
+    def missed(self, error: str) -> None:
+        """One was not."""
+        self.failed += 1
+        self.error = error
+
+    def told(self, now: float) -> dict[str, Any]:
+        """For whoever started this."""
+        return {
+            "acknowledged": len(self.acknowledged),
+            "failed": self.failed,
+            "gap_ms": round(self.gap_s * 1000),
+            "idle_ms": round((now - self._last) * 1000),
+            "error": self.error,
+        }
+
+
+class Writer:
+    """One session, made anew when it breaks."""
+
+    def __init__(self, conninfo: str, drill: str) -> None:
+        self._conninfo = f"{conninfo} {MANNERS}"
+        self._drill = drill
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """The session, open. Raises psycopg.Error."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg.connect(self._conninfo, autocommit=True)
+            self._connection.prepare_threshold = None  # a pool lends another server each time
+        return self._connection
+
+    def make(self) -> None:
+        """The table, without that of a drill that ended in the middle. Raises psycopg.Error."""
+        one = self.connect()
+        one.execute(GONE)
+        one.execute(TABLE)
+
+    def write(self, number: int) -> None:
+        """Raises psycopg.Error."""
+        try:
+            self.connect().execute(
+                "INSERT INTO pgherd.drill VALUES (%s, %s)", (self._drill, number)
+            )
+        except psycopg.Error:
+            self.drop()
+            raise
+
+    def rows(self) -> set[int]:
+        """What is there; then the table goes. Raises psycopg.Error."""
+        try:
+            one = self.connect()
+            found = one.execute("SELECT n FROM pgherd.drill WHERE drill = %s", (self._drill,))
+            rows = {int(n) for (n,) in found.fetchall()}
+            one.execute(GONE)
+        except psycopg.Error:
+            self.drop()
+            raise
+        return rows
+
+    def drop(self) -> None:
+        """The next use connects anew."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def main() -> None:
+    """See the module's text."""
+    order = json.loads(sys.stdin.readline())
+    stop, strike = threading.Event(), threading.Event()
+    threading.Thread(target=listen, args=(stop, strike), daemon=True).start()
+    writer = Writer(order["conninfo"], order["drill"])
+    try:
+        writer.make()
+    except psycopg.Error as error:
+        tell({"problem": words(error)})
+        return
+    tally = load(writer, stop, strike)
+    tell({**tally.told(time.monotonic()), **verified(writer, tally.acknowledged), "final": True})
+
+
+def listen(stop: threading.Event, strike: threading.Event) -> None:
+    """The words of whoever started this, until there are no more."""
+    for line in sys.stdin:
+        if line.strip() == "strike":
+            strike.set()
+        elif line.strip() == "stop":
+            break
+    stop.set()
+
+
+def load(writer: Writer, stop: threading.Event, strike: threading.Event) -> Tally:
+    """Write until told to stop."""
+    tally = Tally(time.monotonic())
+    number, told_at, struck = 0, 0.0, False
+    while not stop.is_set():
+        number += 1
+        try:
+            writer.write(number)
+            tally.wrote(number, time.monotonic())
+        except psycopg.Error as error:
+            tally.missed(words(error))
+        if strike.is_set() and not struck:
+            struck = True
+            tally.strike()
+            tell({"struck": True})
+        now = time.monotonic()
+        if now - told_at >= TELL_S:
+            told_at = now
+            tell(tally.told(now))
+        time.sleep(EVERY_S)
+    return tally
+
+
+def verified(writer: Writer, acknowledged: set[int]) -> dict[str, Any]:
+    """How many rows that were acknowledged are not there."""
+    until, problem = time.monotonic() + VERIFY_S, ""
+    while time.monotonic() < until:
+        try:
+            return {"missing": len(acknowledged - writer.rows())}
+        except psycopg.Error as error:
+            problem = words(error)
+            time.sleep(EVERY_S)
+    return {"missing": 0, "problem": f"the rows could not be counted: {problem}"}
+
+
+def words(error: psycopg.Error) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def tell(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    main()
