@@ -13,12 +13,14 @@ from functools import cache
 from pathlib import Path
 
 from pgherd.chaos import faultspage
+from pgherd.cli.reference import page as commands
 from pgherd.config.reference import others
 from pgherd.config.reference import reference as configuration
 from pgherd.model.eventkinds import page as events
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
 from pgherd.sim import drawing, mutantspage, record
+from pgherd.telemetry.metricspage import page as metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,6 +84,8 @@ PAGES = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/keys-of-others.md": others,
     "docs/reference/rules.md": rules,
+    "docs/reference/cli.md": commands,
+    "docs/reference/metrics.md": metrics,
     "docs/reference/events.md": events,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/faults.md": lambda: faultspage.page(
