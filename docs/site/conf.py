@@ -47,7 +47,9 @@ REST = "docs/glossary ARCHITECTURE CONTRIBUTING SECURITY CHANGELOG README"
 def toctree(caption: str, entries: list[str]) -> str:
     """A list for the side bar."""
     lines = [f"/{entry}" for entry in entries]
-    return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```", ""])
+    return "\n".join(
+        ["", "```{toctree}", ":hidden:", f":caption: {caption}", "", *lines, "```", ""]
+    )
 
 
 def add_side_bar(app, docname, source):

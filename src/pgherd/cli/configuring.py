@@ -65,13 +65,15 @@ def generate(
     purpose: Annotated[
         Purpose | None, typer.Option("--for", help="prod, dev or witness; else every default.")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="With --for: this node's name.")] = "n1",
+    name: Annotated[
+        str | None, typer.Option("--name", help="With --for: this node's name; default n1.")
+    ] = None,
     address: Annotated[
         str | None, typer.Option("--address", help="With --for: where other nodes reach this one.")
     ] = None,
     cluster: Annotated[
-        str, typer.Option("--cluster", help="With --for: the cluster's name.")
-    ] = "main",
+        str | None, typer.Option("--cluster", help="With --for: its cluster's; default main.")
+    ] = None,
     directory: Annotated[
         str | None, typer.Option("--dir", help="With --for: where the node's files will be.")
     ] = None,
@@ -87,9 +89,9 @@ def generate(
 
     asked = overrides(given or [])
     if purpose is None:
-        if (address, directory, base_port) != (None, None, None):
+        if any(one is not None for one in (name, address, cluster, directory, base_port)):
             raise OperatorError(
-                "--address, --dir and --base-port belong to --for",
+                "--name, --address, --cluster, --dir and --base-port belong to --for",
                 "pgherd config generate --for prod --address 10.0.1.1",
             )
         deliver(write(asked), output)
@@ -99,9 +101,9 @@ def generate(
 
     where = purposes.LOOPBACK if purpose is Purpose.DEV and address is None else address
     wish = purposes.Wish(
-        name=name,
+        name=name or "n1",
         address=chosen_address(where),
-        cluster=cluster,
+        cluster=cluster or "main",
         base_port=base_port,
         values=asked,
     )

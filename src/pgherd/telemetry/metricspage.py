@@ -13,8 +13,8 @@ from pgherd.telemetry.nodemetrics import NODE_COUNTERS, NODE_GAUGES
 HEAD = """\
 # All metrics
 
-Made by `./dev docs` from the tables of names; do not edit. What to watch, alerts and their first
-actions: [metrics and alerts](../operate/metrics.md). A histogram has `_bucket`, `_sum` and `_count`.
+Made by `./dev docs` from the tables of names; do not edit. What to watch, and what each alert asks
+for: [metrics and alerts](../operate/metrics.md). A histogram has `_bucket`, `_sum` and `_count`.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|

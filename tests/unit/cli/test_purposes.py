@@ -103,6 +103,7 @@ def test_missing_certificates_are_named(pgherd, tmp_path):
         (("--for", "prod", "--address", "0.0.0.0"), "is every address"),
         (("--for", "test"), "--for"),
         (("--address", "10.0.0.1"), "belong to --for"),
+        (("--name", "n2"), "belong to --for"),
     ],
 )
 def test_wishes_that_make_no_node(pgherd, options, said):
