@@ -44,6 +44,20 @@ def machine(package: Path) -> Iterator[TestRoot]:
         yield root
 
 
+@pytest.fixture
+def booted(package: Path) -> Iterator[TestRoot]:
+    """A machine with systemd."""
+    if not Path("/lib/systemd/systemd").exists():
+        pytest.skip("systemd is not installed")
+    with made_root(boots=True) as root:
+        root.put(package, "/tmp/pgherd.deb")
+        wait_for(
+            lambda: root.try_run("systemctl", "is-system-running").stdout.strip() == "running",
+            "systemd runs",
+        )
+        yield root
+
+
 class Service:
     """The unit, run in a root; its lines as they come."""
 
@@ -168,3 +182,36 @@ def test_a_node_from_the_package(machine: TestRoot) -> None:
     )
     left = {path for path in machine.changed() - before if not path.startswith(own)}
     assert not {path for path in left if "pgherd" in path}, left
+
+
+def test_systemd_runs_it(booted: TestRoot) -> None:
+    """The whole unit, hardening and all: JIT works, /usr is closed, a kill is survived."""
+    booted.run("dpkg", "-i", "/tmp/pgherd.deb")
+    booted.run("pgherd", *INIT, user="postgres")
+    booted.run("systemctl", "enable", "--now", "pgherd")
+    assert booted.run("systemctl", "is-active", "pgherd").strip() == "active"
+    wait_for(lambda: leads(booted), "n1 leads")
+    psql = ("pgherd", "psql", "--", "-XAtc")
+    booted.run(*psql, "CREATE TABLE kept AS SELECT 42 AS answer", user="postgres")
+    compiled = "SET jit_above_cost = 0; SELECT sum(n) FROM generate_series(1, 1000) n"
+    assert booted.run(*psql, compiled, user="postgres").split()[-1] == "500500"
+    main = booted.run("systemctl", "show", "-P", "MainPID", "pgherd").strip()
+    status = booted.run("cat", f"/proc/{main}/status")
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    for path, closed in (("/usr", True), ("/etc", True), (CONFIG, False), (DATA, False)):
+        writable = booted.try_run("test", "-w", f"/proc/{main}/root{path}").returncode == 0
+        assert writable is not closed, path
+    booted.run("systemctl", "reload", "pgherd")
+    booted.run("kill", "-KILL", main)
+    wait_for(
+        lambda: (
+            booted.run("systemctl", "show", "-P", "MainPID", "pgherd").strip() not in ("0", main)
+            and leads(booted)
+        ),
+        "systemd has started it again",
+    )
+    assert booted.run(*psql, "SELECT answer FROM kept", user="postgres").strip() == "42"
+    booted.run("dpkg", "--remove", "pgherd")
+    assert booted.try_run("pgrep", "-u", "postgres").stdout == ""
+    assert booted.try_run("test", "-e", f"{DATA}/postgresql/data/PG_VERSION").returncode == 0
