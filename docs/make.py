@@ -6,6 +6,7 @@ people write. Leaves their text to those functions; a test runs `--check`.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from functools import cache
 from pathlib import Path
 
 from pgherd.chaos import faultspage
+from pgherd.cli.reference import page as commands
 from pgherd.config.reference import others
 from pgherd.config.reference import reference as configuration
 from pgherd.model.eventkinds import page as events
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
 from pgherd.sim import drawing, mutantspage, record
+from pgherd.telemetry.metricspage import page as metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,7 +60,8 @@ def marked() -> list[faultspage.Marked]:
     """Every test that carries a row of the catalogue, as pytest collects it."""
     files = [path for path in (ROOT / "tests").rglob("test_*.py") if FAULT.search(path.read_text())]
     command = [sys.executable, "-c", COLLECT, *map(str, sorted(files))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    own = {**os.environ, "PGHERD_FULL": ""}  # the page is the same, whatever is run
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     found = re.findall(r"^FAULT (\d+) (\S+)$", done.stdout, flags=re.MULTILINE)
     return [faultspage.Marked(int(row), place) for row, place in found]
 
@@ -82,6 +86,8 @@ PAGES = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/keys-of-others.md": others,
     "docs/reference/rules.md": rules,
+    "docs/reference/cli.md": commands,
+    "docs/reference/metrics.md": metrics,
     "docs/reference/events.md": events,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/faults.md": lambda: faultspage.page(

@@ -54,8 +54,8 @@ SUITES = (
         budget_seconds=60,
         floors={"passed": 25},
         tools=(
-            ("ruff", "check", "--quiet", "src", "tests", "bench", "docs"),
-            ("ruff", "format", "--quiet", "--check", "src", "tests", "bench", "docs"),
+            ("ruff", "check", "--quiet", "src", "tests", "bench", "docs", "packaging"),
+            ("ruff", "format", "--quiet", "--check", "src", "tests", "bench", "docs", "packaging"),
             ("mypy",),
             ("lint-imports", "--no-cache"),
         ),

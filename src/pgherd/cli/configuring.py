@@ -10,6 +10,7 @@ import typer
 
 from pgherd.cli.app import Command
 from pgherd.cli.output import line, say
+from pgherd.cli.purpose import Purpose
 from pgherd.cli.start import CONFIG_DEFAULT, find_config
 from pgherd.model.errors import OperatorError
 
@@ -61,13 +62,59 @@ def alone(wanted: int | str) -> str:
 
 
 def generate(
+    purpose: Annotated[
+        Purpose | None, typer.Option("--for", help="prod, dev or witness; else every default.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="With --for: this node's name; default n1.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="With --for: where other nodes reach this one.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="With --for: its cluster's; default main.")
+    ] = None,
+    directory: Annotated[
+        str | None, typer.Option("--dir", help="With --for: where the node's files will be.")
+    ] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option("--base-port", min=1024, max=65000, help="With --for: five ports from here."),
+    ] = None,
     given: SetOption = None,
     output: Annotated[str | None, typer.Option("--file", help="Write it to a new file.")] = None,
 ) -> None:
     """Write a configuration with every key, its default and what it is for."""
     from pgherd.config.generate import generate as write
 
-    text = write(overrides(given or []))
+    asked = overrides(given or [])
+    if purpose is None:
+        if any(one is not None for one in (name, address, cluster, directory, base_port)):
+            raise OperatorError(
+                "--name, --address, --cluster, --dir and --base-port belong to --for",
+                "pgherd config generate --for prod --address 10.0.1.1",
+            )
+        deliver(write(asked), output)
+        return
+    from pgherd.cli import purposes
+    from pgherd.cli.place import choose_place, chosen_address
+
+    where = purposes.LOOPBACK if purpose is Purpose.DEV and address is None else address
+    wish = purposes.Wish(
+        name=name or "n1",
+        address=chosen_address(where),
+        cluster=cluster or "main",
+        base_port=base_port,
+        values=asked,
+    )
+    made = purposes.write(purpose, choose_place(directory=directory, config=None), wish)
+    deliver(made.head + write(made.values), output)
+    if made.token:
+        say(f"the admin's token, kept nowhere; the file has its hash: {made.token}")
+
+
+def deliver(text: str, output: str | None) -> None:
+    """To standard output, or to a file that is not there yet."""
     if output is None:
         line(text.rstrip("\n"))
         return

@@ -78,14 +78,39 @@ class File(msgspec.Struct, frozen=True):
 
 
 def choose_place(*, directory: str | None, config: str | None) -> Place:
-    """Below --dir; else where a service has its files, or in the home of an ordinary user."""
+    """Below --dir; else where a service has its files, or in the home of an ordinary user.
+
+    A package gives the service's directories to the user that pgherd runs as: that user has the
+    service's place, and root is told to become it, for the daemon could not read files of root's.
+    """
     if directory is not None:
         where = Path(directory).absolute()
         return Place(Path(config).absolute() if config else where / "pgherd.yaml", where)
+    service = Place(Path(config or CONFIG_DEFAULT).absolute(), DIRECTORY_ROOT)
     if os.geteuid() == 0:
-        return Place(Path(config or CONFIG_DEFAULT).absolute(), DIRECTORY_ROOT)
+        check_owner(DIRECTORY_ROOT)
+        return service
+    if all(os.access(path, os.W_OK) for path in (Path(CONFIG_DEFAULT).parent, DIRECTORY_ROOT)):
+        return service
     own = Path.home() / CONFIG_HOME
     return Place(Path(config).absolute() if config else own, own.parent)
+
+
+def check_owner(directory: Path) -> None:
+    """Refuse, as root, to make files in what belongs to the user that the service runs as."""
+    import pwd  # not on every system that the command line runs on
+
+    if not directory.exists() or not (uid := directory.stat().st_uid):
+        return
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"'#{uid}'"
+    raise OperatorError(
+        f"{directory} belongs to {name}, whom the service runs as: root's files would be closed to"
+        " it",
+        f"sudo -u {name} pgherd ..., as this command; or another place with --dir DIR",
+    )
 
 
 def own_address() -> str:

@@ -37,6 +37,11 @@ def start(argv: list[str]) -> int:
         from pgherd.cli.app import run
 
         return run(["config", "validate", "--config", config])
+    if not os.path.exists(config):
+        return complain(
+            f"there is no configuration at {config}",
+            "pgherd init or join makes one, as the user that pgherd runs as",
+        )
     if not os.access(config, os.R_OK):
         return complain(f"cannot read {config}", "name another with --config FILE")
     from pgherd.daemon.supervise import main

@@ -146,15 +146,11 @@ def tell(text: str) -> None:
 
 
 def notify(text: str) -> None:
-    """Tell systemd (sd_notify(3)), where it asked for it."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    import socket
+    """Tell systemd (sd_notify(3)), where it asked for it; whether it hears changes nothing here."""
+    if os.environ.get("NOTIFY_SOCKET"):
+        from pgherd.telemetry import sdnotify  # sockets take memory, and this is said once
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.connect("\0" + address[1:] if address[0] == "@" else address)
-        channel.send(text.encode())
+        sdnotify.notify(text, env=os.environ)
 
 
 def run(config: str, arguments: list[str]) -> int:

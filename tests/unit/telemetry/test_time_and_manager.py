@@ -59,6 +59,23 @@ def test_the_service_manager_hears_us(tmp_path: Path) -> None:
             assert manager.recv(100) == b"READY=1\nSTATUS=primary"
 
 
+def test_the_supervisor_says_that_it_stops(tmp_path: Path) -> None:
+    """In a bare interpreter, as it runs; a manager that is gone does not keep it from stopping."""
+    code = "from pgherd.daemon.supervise import notify; notify('STOPPING=1'); print('goes on')"
+    path = str(Path(__file__).parents[3] / "src")
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.append({path!r}); {code}"]
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(20)
+        env = {**os.environ, "NOTIFY_SOCKET": address}
+        assert subprocess.run(command, env=env, check=True, capture_output=True).stdout
+        assert manager.recv(100) == b"STOPPING=1"
+    os.unlink(address)
+    gone = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    assert (gone.returncode, gone.stdout) == (0, "goes on\n"), gone.stderr
+
+
 def test_without_a_manager_nothing_is_sent(tmp_path: Path) -> None:
     assert not notify("READY=1", env={})
     assert not notify("READY=1", env={"NOTIFY_SOCKET": "vsock:2:1"})

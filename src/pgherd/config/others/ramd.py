@@ -10,7 +10,7 @@ from pgherd.config.others import Product
 RAFT_LOST = "nothing: consensus runs in the daemon, beside PostgreSQL, see raft"
 NO_CACHE = "nothing: queries are not cached"
 NO_ALERTS = "nothing: alerts are Prometheus' rules, examples/prometheus/alerts.yaml"
-NO_DAEMON = "nothing: the service manager runs it, examples/pgherd.service"
+NO_DAEMON = "nothing: the service manager runs it, packaging/pgherd.service"
 AUTH = "postgresql.hba, or pgherd config hba edit"
 BACKUP = "nothing yet: keep the backup tool that you have, and archive for its WAL"
 NODES = "pgherd join on each node; raft.members for the first ones"

@@ -1,0 +1,79 @@
+"""The systemd unit, its user and its directories agree with the code that they are for."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pgherd.act.rights import NEEDED
+from pgherd.cli.place import DIRECTORY_ROOT
+from pgherd.cli.start import CONFIG_DEFAULT
+from pgherd.config.load import load_text
+from pgherd.daemon.supervise import AGENT_REFUSED, STOP_S
+
+PACKAGING = Path(__file__).parents[3] / "packaging"
+UNIT = PACKAGING / "pgherd.service"
+
+
+@pytest.fixture(scope="module")
+def service() -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT)
+    return dict(parser["Service"])
+
+
+def test_it_stops_later_than_the_supervisor(service: dict[str, str]) -> None:
+    """And leaves the order of an end to it: PostgreSQL is killed only after that."""
+    assert int(service["TimeoutStopSec"]) > STOP_S
+    assert service["KillMode"] == "mixed"
+
+
+def test_it_does_not_start_what_cannot_work(service: dict[str, str]) -> None:
+    assert int(service["RestartPreventExitStatus"]) == AGENT_REFUSED
+
+
+def test_a_child_says_that_it_is_ready(service: dict[str, str]) -> None:
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
+
+
+def test_it_lends_what_an_address_needs_and_no_more(service: dict[str, str]) -> None:
+    assert set(service["AmbientCapabilities"].split()) == set(NEEDED)
+    assert set(service["CapabilityBoundingSet"].split()) == set(NEEDED)
+
+
+def test_it_starts_what_the_command_line_makes(service: dict[str, str]) -> None:
+    assert service["ExecStart"] == f"/usr/bin/pgherd start --config {CONFIG_DEFAULT}"
+    made = re.findall(r"^d (\S+) (\d+) (\w+)", (PACKAGING / "pgherd.tmpfiles").read_text(), re.M)
+    user = service["User"]
+    assert made == [
+        (str(Path(CONFIG_DEFAULT).parent), "0750", user),
+        (str(DIRECTORY_ROOT), "0750", user),
+    ]
+    assert f"\nu {user} " in (PACKAGING / "pgherd.sysusers").read_text()
+    assert service["ReadWritePaths"] == str(Path(CONFIG_DEFAULT).parent)
+    defaults = load_text("version: 1\nnode: {name: n1, address: 127.0.0.1}\npostgresql: {}\n")
+    assert defaults.postgresql.user == user
+
+
+def test_systemd_understands_it(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "pgherd.service"
+    unit.write_text(UNIT.read_text().replace("/usr/bin/pgherd ", "/bin/true "))
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = [line for line in done.stderr.splitlines() if "pgherd" in line]
+    assert not found, done.stderr
+
+
+@pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
+def test_the_packages_scripts_are_posix_shell(script: str) -> None:
+    path = PACKAGING / "debian" / script
+    assert path.read_text().startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", str(path)], check=True)
