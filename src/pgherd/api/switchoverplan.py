@@ -98,7 +98,7 @@ def others(s: Situation) -> list[Member]:
 
 
 def candidate(seen: Seen, s: Situation, member: Member) -> Candidate:
-    why = candidacy.not_by_switchover(seen, s, member)
+    why = candidacy.not_by_switchover(seen, member)
     return Candidate(
         node=member.node,
         fits=not why,

@@ -33,10 +33,12 @@ from pgherd.wire.cycles import first_cycle
 from pgherd.wire.plain import is_plain
 
 if TYPE_CHECKING:
+    from pgherd.relay.lending import Borrower, Lending
     from pgherd.relay.lent import Family, PoolServer
     from pgherd.relay.messages import ListenerSettings
-    from pgherd.relay.pooled import Meaning, Pooled
-    from pgherd.relay.pools import Borrower, Lending, Pools
+    from pgherd.relay.pooled import Pooled
+    from pgherd.relay.pools import Pools
+    from pgherd.relay.rider import Meaning, Rider
     from pgherd.wire.answer import Refusal
 
 TRIM_MS = 1_000
@@ -105,7 +107,7 @@ class Carrying:
     def __init__(self, pools: Pools, over: Counts) -> None:
         self.pools = pools
         self.shuttle = Shuttle(_CLASSES_MS)
-        self._riders: dict[int, Pooled] = {}
+        self._riders: dict[int, Rider] = {}
         self._choices: dict[int, tuple[list[Lending], Meaning]] = {}
         self._domains: dict[Meaning, int] = {}
         self._domain_numbers = 0
@@ -129,14 +131,14 @@ class Carrying:
 
     # Who may ride
 
-    def rests(self, session: Pooled) -> None:
+    def rests(self, session: Rider) -> None:
         """A client has no server, and has said nothing that needs one."""
         if session.stays > 0:
             session.stays -= 1
         elif session.rides_to is not None:
             self._loop.call_soon(self._take, session)
 
-    def _take(self, session: Pooled) -> None:
+    def _take(self, session: Rider) -> None:
         """Let a client ride, unless something has come up since."""
         client = session.client
         if client is None or session.is_riding or not session.may_ride or client.is_closing():
@@ -159,7 +161,7 @@ class Carrying:
         else:
             resume(client)
 
-    def _lendings_for(self, session: Pooled) -> list[Lending]:
+    def _lendings_for(self, session: Rider) -> list[Lending]:
         found = self.pools.lendings_for(session)[:CHOICES_MAX]
         if session.meaning is not None and any(one.bound.to_primary for one in found):
             return []  # it only rides to replicas
@@ -256,7 +258,7 @@ class Carrying:
 
     # Having them back
 
-    def come_back(self, session: Pooled) -> None:
+    def come_back(self, session: Rider) -> None:
         """Have one client here again."""
         self.shuttle.recall(session.number)
         self.hear()
@@ -302,7 +304,7 @@ class Carrying:
                 self.shuttle.recall(session.number)
         self.count()
         for number, lending in list(self._by_pool.items()):
-            if not self.pools.holds(lending.bound):
+            if not self.pools.rides.holds(lending.bound):
                 self.shuttle.recall_pool(number)
             self.shuttle.trim(number, TRIM_MS)
         for number, fetch in self._fetches.items():
@@ -388,7 +390,7 @@ class Carrying:
 
     # What is seen
 
-    def look(self, session: Pooled) -> Look:
+    def look(self, session: Rider) -> Look:
         """A client that rides."""
         seen = self.shuttle.look(session.number)
         if seen is None:  # it is on its way back
@@ -403,9 +405,10 @@ class Carrying:
         found.pop(0, None)
         return found
 
-    def bound_of(self, look: Look) -> Bound | None:
+    def bound_of(self, session: Pooled) -> Bound | None:
         """Where a riding client's server is."""
-        fetch = self._fetches.get(look.server)
+        seen = self.shuttle.look(session.number)
+        fetch = self._fetches.get(seen[1]) if seen is not None else None
         return fetch.lending.bound if fetch is not None else None
 
     def counts(self, lending: Lending) -> Counts:
@@ -421,7 +424,7 @@ class Carrying:
             more = tried - self._tried.get(number, 0)
             if more:
                 self._tried[number] = tried
-                self.pools.read(lending.bound, more)
+                self.pools.rides.read(lending.bound, more)
 
     def total(self) -> Counts:
         """What was done for all pools that there ever were."""
@@ -431,7 +434,7 @@ class Carrying:
         return found
 
 
-def _hesitate(session: Pooled, handed: HandedOver) -> None:
+def _hesitate(session: Rider, handed: HandedOver) -> None:
     """Who came back for what the shuttle does not know rides again only after a while."""
     if handed.simple + handed.extended >= RIDES_WELL:
         session.hesitates = 0

@@ -9,6 +9,7 @@ Owns that choice. It concerns `pool: none` only, and sessions that begin after i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pgherd.relay.journal import say
@@ -39,6 +40,8 @@ class Engines:
         self._wanted: Engine | None = None
         self._pumps: dict[Engine, PumpEngine] = {}
         self.name = Engine.UVLOOP
+        self.others: list[Callable[[], tuple[int, int]]] = []
+        """Who else passes bytes outside of the event loop."""
 
     def configure(self, wanted: Engine) -> None:
         """Choose for the sessions that begin from now on. To be called in the event loop.
@@ -66,6 +69,7 @@ class Engines:
     def totals(self) -> tuple[int, int]:
         """Bytes from clients and from servers that passed outside of the event loop."""
         each = [pump.totals() for pump in self._pumps.values()]
+        each += [passed() for passed in self.others]
         return sum(clients for clients, _ in each), sum(servers for _, servers in each)
 
     def close(self) -> None:

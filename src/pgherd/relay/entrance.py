@@ -68,8 +68,8 @@ from pgherd.wire.startup import CancelKey, ProtocolViolation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pgherd.relay.pooled import Pooled
     from pgherd.relay.pools import Pools
+    from pgherd.relay.rider import Rider
 
 ENTRY_S_MIN = 1.0
 """What a login at a server is given at least, however late it begins."""
@@ -100,7 +100,7 @@ class Gate(Router, Protocol):
     def pools(self) -> Pools:
         """Servers that are lent."""
 
-    def pooled(self) -> Iterable[Pooled]:
+    def pooled(self) -> Iterable[Rider]:
         """Sessions that have one now and then."""
 
     def session_joined(self, session: Terminated) -> None:

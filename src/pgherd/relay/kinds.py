@@ -28,5 +28,6 @@ def client_side(proxy: Proxy, listener: ListenerSettings) -> ClientSide:
 
         return RoutedClient(proxy, proxy.pools, listener)
     from pgherd.relay.pooled import PooledClient
+    from pgherd.relay.rider import Rider
 
-    return PooledClient(proxy, proxy.pools, listener)
+    return PooledClient(proxy, listener, Rider(proxy, proxy.pools, listener))

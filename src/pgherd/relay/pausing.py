@@ -15,7 +15,7 @@ from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import Refusal
 
 if TYPE_CHECKING:
-    from pgherd.relay.pools import Lending
+    from pgherd.relay.lending import Lending
 
 ALL = ""
 _NOT_SO = "55000"

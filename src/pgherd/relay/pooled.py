@@ -23,15 +23,15 @@ from typing import Protocol
 from pgherd.model.ids import NodeId
 from pgherd.relay.lent import Family, PoolServer
 from pgherd.relay.messages import ListenerSettings
-from pgherd.relay.riding import HandedOver, Look, Seat
 from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
 from pgherd.relay.terminated import Terminated, TerminatedClient, TerminatedHost
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound, Route
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
-from pgherd.wire.lane import TEXT_BYTES_MAX, Lane, Moments
+from pgherd.wire.lane import TEXT_BYTES_MAX, Lane
 from pgherd.wire.query import HEADER_BYTES, TERMINATE
 from pgherd.wire.renewal import Renewal, RenewalImpossible
+from pgherd.wire.shelf import Moments
 from pgherd.wire.startup import ProtocolViolation
 from pgherd.wire.tracker import OPENS_CYCLE, Tracker
 
@@ -42,10 +42,6 @@ IDLE = ord("I")
 READY = b"Z\x00\x00\x00\x05I"
 _CANCELLED = Refusal("57014", "canceling statement due to user request")
 _HINT_LOST = "Connect again."
-
-
-Meaning = tuple[str, tuple[object, ...]] | None
-"""What the statements of one that reads are told by: its database, and what is known of that."""
 
 
 class Lender(Protocol):
@@ -67,35 +63,18 @@ class Lender(Protocol):
     def left(self, session: Pooled, server: PoolServer) -> None:
         """It goes away, and takes its server along."""
 
-    def bound_of(self, server: PoolServer) -> Bound:
-        """Where a server is."""
-
     def lost(self, bound: Bound) -> None:
         """Its server is gone, and it goes on elsewhere."""
 
     def verified(self, user: str, stored: str) -> None:
         """What a user's password is checked with was found out."""
 
-    def changed(self, database: str) -> None:
-        """What statements mean in a database is another matter from now on."""
-
-    def rests(self, session: Pooled) -> None:
-        """It has no server, and needs none now."""
-
-    def come_back(self, session: Pooled) -> None:
-        """It rides: have it here again (`carrying`)."""
-
-    def look(self, session: Pooled) -> Look:
-        """It rides: see what it does."""
-
 
 class Pooled(Terminated):
     """See the module's theory of operation.
 
     lent: the server that it has · is_waiting: it wants one · family: whose servers it may have ·
-    aim: where a server is to be · avoid: whose servers it does not want · is_riding: its bytes pass
-    elsewhere (`carrying`) · stays: transactions that it stays here for, and how many it would the
-    next time (hesitates).
+    aim: where a server is to be · avoid: whose servers it does not want.
     """
 
     __slots__ = (
@@ -105,14 +84,12 @@ class Pooled(Terminated):
         "aim",
         "avoid",
         "family",
-        "hesitates",
         "is_full",
         "is_riding",
         "is_waiting",
         "lent",
         "number",
         "on_cancel",
-        "stays",
         "stored",
     )
 
@@ -131,7 +108,7 @@ class Pooled(Terminated):
         self.family: Family | None = None
         self.aim: Route = listener.route
         self.is_riding = False
-        self.stays = self.hesitates = self._waited_ms = 0
+        self._waited_ms = 0
         self.avoid: Collection[NodeId] = ()
 
     # What is asked of it
@@ -151,145 +128,25 @@ class Pooled(Terminated):
 
     @property
     def is_idle(self) -> bool:
-        if self.is_riding:
-            return self._lender.look(self).is_idle
         return super().is_idle and not self.kept
 
     @property
     def is_busy(self) -> bool:
-        if self.is_riding:
-            return self._lender.look(self).is_busy
         return super().is_busy or bool(self.kept)
 
     @property
     def is_clients_turn(self) -> bool:
-        if self.is_riding:
-            return not self._lender.look(self).is_busy
         return super().is_clients_turn and not self.is_waiting and self._renewal is None
 
     @property
-    def waiting_bytes(self) -> tuple[int, int]:
-        if self.is_riding:
-            seen = self._lender.look(self)
-            return seen.out_bytes, seen.server_out_bytes
-        return super().waiting_bytes
-
-    @property
-    def answered(self) -> tuple[int, int]:
-        simple, extended = super().answered
-        if self.is_riding:
-            seen = self._lender.look(self)
-            return simple + seen.simple, extended + seen.extended
-        return simple, extended
-
-    @property
     def rides_to(self) -> Route | None:
-        """Where its next transaction may pass elsewhere; None: nowhere."""
-        return None if self.stays or self.is_encrypted else self.rides_at
-
-    @property
-    def rides_at(self) -> Route:
-        """Where its servers are to be while it rides."""
-        return self.aim
-
-    @property
-    def meaning(self) -> Meaning:
-        """What is to be known of its statements besides that they are plain; None: nothing."""
+        """Where its next transaction may pass elsewhere (`rider`); None: nowhere."""
         return None
-
-    def may_pass(self, text: bytes) -> bool:
-        """Whether a plain statement may pass elsewhere."""
-        return True
-
-    def names_elsewhere(self) -> list[tuple[bytes, bytes, int, int]]:
-        """Statements that may be run elsewhere, as `Lane` has them."""
-        assert self.lane is not None
-        return self.lane.names_elsewhere()
-
-    def was_at(self, bound: Bound) -> None:
-        """While it rode its servers were there, the last one at least."""
 
     @property
     def lane(self) -> Lane | None:
         """What is known of its bytes, once the login is over."""
         return self.tracker if isinstance(self.tracker, Lane) else None
-
-    @property
-    def may_ride(self) -> bool:
-        """Whether nothing is known of it that a shuttle would have to know."""
-        tracker = self.lane
-        if tracker is None or not self.is_lending or self.closing or self.client_ended:
-            return False
-        if self.server is not None or self.kept or self.is_waiting or self.held or self.guard.holds:
-            return False
-        return tracker.is_idle and tracker.is_clean and not tracker.is_over and not tracker.owed
-
-    def look(self) -> None:
-        if self.is_riding:
-            self.stirred = self._lender.look(self).stirred or self.stirred
-
-    def halt(self) -> None:
-        self.come_back()
-
-    # Where its bytes pass
-
-    def rides(self, seat: Seat) -> None:
-        """Its bytes pass elsewhere from now on."""
-        self.is_riding, self.client = True, seat
-
-    def come_back(self) -> None:
-        """Have its bytes pass here again."""
-        if self.is_riding:
-            self._lender.come_back(self)
-
-    def came_back(self, handed: HandedOver, server: PoolServer | None) -> None:
-        """Its bytes pass here again, from where they were elsewhere."""
-        seat, tracker = self.client, self.lane
-        assert isinstance(seat, Seat)
-        assert tracker is not None
-        client = self.client = seat.transport
-        self.is_riding, self._waited_ms = False, handed.waited_ms
-        tracker.passed_elsewhere(simple=handed.simple, extended=handed.extended)
-        if handed.unnamed_is_other:
-            tracker.unnamed_is(handed.unnamed)
-        if handed.client_out:
-            client.write(handed.client_out)
-        resume(client)
-        if server is None:
-            if handed.kept:
-                self.client_said(handed.kept)
-        elif handed.status == IDLE and not handed.is_running:
-            server.passes_to(self, handed.server_out)
-            self.kept += handed.kept
-            self.has(server, self._lender.bound_of(server))
-            self._heard_rest(tracker, handed.rest)
-        else:
-            server.passes_to(self, handed.server_out)
-            self._goes_on_with(server, tracker, handed)
-
-    def _goes_on_with(self, server: PoolServer, tracker: Lane, handed: HandedOver) -> None:
-        """In the middle of a transaction, or of an answer."""
-        tracker.borrow(server.shelf, server.base)
-        tracker.status = handed.status
-        self.lent, self.server, self.key = server, server.transport, server.key
-        self.bound = self._lender.bound_of(server)
-        if self.is_full:
-            pause(self.server)
-        try:
-            if handed.is_running:
-                tracker.catch_up(handed.said, handed.heard, left=handed.left)
-        except ProtocolViolation as why:
-            self._violated(why)
-            return
-        self._heard_rest(tracker, handed.rest)
-        if handed.kept and not self.closing:
-            self.client_said(handed.kept)
-
-    def _heard_rest(self, tracker: Lane, rest: bytes) -> None:
-        if rest:
-            self.server_said(rest)
-        elif self.lent is not None and self._renewal is None and not self.closing:
-            self._look_done(tracker)
 
     @property
     def can_move(self) -> bool:
@@ -301,7 +158,6 @@ class Pooled(Terminated):
         self._lender.verified(user, stored)
 
     def cancel_waiting(self) -> bool:
-        self.come_back()
         if self.on_cancel is not None:
             self.on_cancel()
             return True
@@ -316,7 +172,6 @@ class Pooled(Terminated):
 
     @contextlib.contextmanager
     def aimed_at(self) -> Iterator[PoolServer | None]:
-        self.come_back()
         lent = self.lent
         if lent is None:
             yield None
@@ -341,7 +196,6 @@ class Pooled(Terminated):
         if early := self.inbox.take():
             self.client_said(early)
         resume(self.client)
-        self._lender.rests(self)
 
     def client_said(self, data: bytes) -> None:
         if not self.is_lending or self.tracker is None:
@@ -489,8 +343,6 @@ class Pooled(Terminated):
         self._return(lent, tracker)
         if self.kept or self.client_ended:
             self.ask()
-        else:
-            self._lender.rests(self)
 
     def _return(self, lent: PoolServer, tracker: Tracker) -> None:
         assert isinstance(tracker, Lane)
@@ -521,13 +373,11 @@ class Pooled(Terminated):
         super().client_lost()
 
     def close(self, *, linger_s: float, flush_s: float) -> None:
-        self.come_back()
         if not self.closing:
             self._leave()
         super().close(linger_s=linger_s, flush_s=flush_s)
 
     def cut(self, message: str, hint: str, *, code: str = ADMIN_SHUTDOWN) -> None:
-        self.come_back()
         if self.server is None:
             self._leave()
             self.kept.clear()  # no server has heard of it
@@ -541,7 +391,6 @@ class Pooled(Terminated):
     def abandon(self) -> bool:
         """Part with a server that leads no more, and ask for another one, if nothing of this client
         has reached it."""
-        self.come_back()
         lent, tracker = self.lent, self.tracker
         if lent is None or tracker is None or not (tracker.is_idle and tracker.is_clean):
             return False
@@ -554,7 +403,6 @@ class Pooled(Terminated):
         return True
 
     def refuse(self, refusal: Refusal) -> None:
-        self.come_back()
         self._leave()
         super().refuse(refusal)
 
@@ -586,12 +434,11 @@ class PooledClient(TerminatedClient):
     def __init__(
         self,
         host: TerminatedHost,
-        lender: Lender,
         listener: ListenerSettings,
-        session: Pooled | None = None,
+        session: Pooled,
     ) -> None:
-        self._pooled = session or Pooled(host, lender, listener)
-        super().__init__(host, listener, self._pooled)
+        self._pooled = session
+        super().__init__(host, listener, session)
 
     def pause_writing(self) -> None:
         self._pooled.is_full = True

@@ -18,41 +18,35 @@ with a server that is opened to `opening`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, assert_never
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from pgherd.model.ids import Instant, NodeId
 from pgherd.relay.dial import HINT_REFUSED
-from pgherd.relay.engines import BUILD
 from pgherd.relay.entrance import Gate
 from pgherd.relay.greetings import Greetings
-from pgherd.relay.journal import say
-from pgherd.relay.lent import Family, Holder, PoolServer
-from pgherd.relay.messages import Engine, ListenerSettings
+from pgherd.relay.lending import Borrower, Lending
+from pgherd.relay.lent import Family, PoolServer
 from pgherd.relay.opening import NotOpened, Opener, opened
 from pgherd.relay.pausing import Pausing
 from pgherd.relay.pooltally import PoolTally
 from pgherd.relay.poolview import reported
-from pgherd.relay.riding import Counts, Look, with_riding
+from pgherd.relay.rides import Rides
 from pgherd.relay.shares import Shares
-from pgherd.relay.tally import Routed
 from pgherd.route.choose import Bound, NoBackend, Route, Snapshot, eligible, superseded
-from pgherd.route.pooling import Pool
 from pgherd.route.poolreport import PoolCounters
-from pgherd.route.poolrules import Share
-from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Seen, Step
+from pgherd.route.poolsteps import Close, Lend, Open, Refuse, Step
 from pgherd.telemetry.boottime import now_ms
 from pgherd.wire.answer import Refusal
-from pgherd.wire.lane import Moments
 from pgherd.wire.login import Authenticated
 from pgherd.wire.scram import Keys
+from pgherd.wire.shelf import Moments
 from pgherd.wire.startup import StartupMessage
 
 if TYPE_CHECKING:
-    from pgherd.relay.carrying import Carrying
-    from pgherd.relay.pooled import Pooled
+    from pgherd.relay.rider import Rider
 
 TICK_S, TICK_IDLE_S = 0.1, 1.0
 """How often time is looked at while somebody waits, and otherwise."""
@@ -63,75 +57,12 @@ SHUN_MS = 500
 _BAD_PASSWORD = "28P01"
 
 
-class Borrower(Holder, Protocol):
-    """A session that wants a server, or somebody who has to see one."""
-
-    number: int
-    listener: ListenerSettings
-    family: Family | None
-
-    @property
-    def aim(self) -> Route:
-        """Where the server is to be."""
-
-    @property
-    def avoid(self) -> Collection[NodeId]:
-        """Whose servers it does not want."""
-
-    @property
-    def rides_to(self) -> Route | None:
-        """Where its next transaction may pass elsewhere (`carrying`); None: nowhere."""
-
-    def has(self, server: PoolServer, bound: Bound) -> None:
-        """A server was lent."""
-
-    def refuse(self, refusal: Refusal) -> None:
-        """There will be none."""
-
-
 class _Waiting(msgspec.Struct):
     borrower: Borrower
     since: Instant
     counted_from: Instant
     at: Lending | None = None
     why: str = ""
-
-
-class Lending:
-    """One pool's servers. bound: where they lead · share: its room · riding: its number where they
-    ride (`carrying`), 0 = none do · fetching: who borrows servers for that · fetched: how often one
-    was · rode: what was done there, once that is over.
-    """
-
-    def __init__(
-        self, pools: Pools, family: Family, bound: Bound, pool: Pool, share: Share
-    ) -> None:
-        self._pools = pools
-        self.family = family
-        self.kind = family, bound.to_primary
-        self.bound = bound
-        self.pool = pool
-        self.share = share
-        self.servers: dict[int, PoolServer] = {}
-        self.openings: set[asyncio.Task[None]] = set()
-        self.riding = 0
-        self.fetching: dict[int, Borrower] = {}
-        self.fetched = 0
-        self.rode = Counts()
-
-    def seen(self, now: Instant) -> Seen:
-        """What people are told of it."""
-        counts, seen = self._pools.riding(self), self.pool.seen(now)
-        return with_riding(seen, counts, fetching=len(self.fetching), fetched=self.fetched)
-
-    def due(self, server: PoolServer, *, fit: bool) -> None:
-        """A server was given back and can be lent again."""
-        self._pools.run(self, self.pool.gave_back(server.number, now_ms(), fit=fit))
-
-    def gone(self, server: PoolServer) -> None:
-        """A server's socket is gone."""
-        self.servers.pop(server.number, None)
-        self._pools.run(self, self.pool.lost(server.number, now_ms()))
 
 
 class Pools:
@@ -150,70 +81,11 @@ class Pools:
         self._numbers = 0
         self._shares = Shares(lambda: gate.settings.pools, self.run)
         self.tally = PoolTally()
-        self.pausing = Pausing(self.lendings, self.run, self.all_back)
+        self.pausing = Pausing(self.lendings, self.run, lambda: self.rides.all_back())
         self._ticking: asyncio.TimerHandle | None = None
-        self._carrying: Carrying | None = None
-        self._rode = Counts()
+        self.rides = Rides(self, gate)
 
-    # Where bytes pass
-
-    def configure(self) -> None:
-        """Have plain transactions pass in the shuttle, where there is one and it is wanted."""
-        wanted = self._gate.settings.engine is not Engine.UVLOOP
-        if self._carrying is not None and not wanted:
-            self.close()
-        elif self._carrying is None and wanted:
-            self._carrying = _carrying(self, self._rode)
-
-    def close(self) -> None:
-        """Have everything pass here."""
-        carrying, self._carrying = self._carrying, None
-        if carrying is not None:
-            self._rode = carrying.total()
-            carrying.close()
-
-    @property
-    def engine(self) -> str:
-        """Where plain transactions pass."""
-        return "python" if self._carrying is None else "shuttle"
-
-    def riding(self, lending: Lending) -> Counts:
-        """What rides of a pool, and what was done there."""
-        return lending.rode if self._carrying is None else self._carrying.counts(lending)
-
-    def rests(self, session: Pooled) -> None:
-        """A session has no server, and needs none now."""
-        if self._carrying is not None:
-            self._carrying.rests(session)
-
-    def come_back(self, session: Pooled) -> None:
-        """Have a session's bytes pass here."""
-        assert self._carrying is not None
-        self._carrying.come_back(session)
-
-    def all_back(self) -> None:
-        """Have everybody's bytes pass here, for now: something changes."""
-        if self._carrying is not None:
-            self._carrying.recall_all()
-
-    def look(self, session: Pooled) -> Look:
-        """What a session does that rides."""
-        assert self._carrying is not None
-        return self._carrying.look(session)
-
-    def served_at(self, session: Pooled) -> Bound | None:
-        """Where the server is that a session has now."""
-        if self._carrying is None or not session.is_riding:
-            return session.bound
-        return self._carrying.bound_of(self._carrying.look(session))
-
-    def bound_of(self, server: PoolServer) -> Bound:
-        """Where a server is."""
-        lending = server.owner
-        assert isinstance(lending, Lending)
-        return lending.bound
-
-    def lendings_for(self, session: Pooled) -> list[Lending]:
+    def lendings_for(self, session: Rider) -> list[Lending]:
         """Where a session may have its servers from now."""
         family, listener = session.family, session.listener
         assert family is not None
@@ -226,31 +98,11 @@ class Pools:
             found = [] if isinstance(choice, NoBackend) else [choice]
         return [self._lending(family, one) for one in found]
 
-    def riding_servers(self) -> dict[int, int]:
-        """Servers that pass elsewhere, and who has each; 0 = nobody."""
-        return self._carrying.riding_servers() if self._carrying is not None else {}
-
-    def holds(self, bound: Bound) -> bool:
-        """Whether a choice may still be used."""
-        return self._gate.holds(bound)
-
-    def read(self, bound: Bound, count: int) -> None:
-        """So many cycles of `route: auto` were read there elsewhere."""
-        self._gate.tally.route(bound, Routed.READ, count)
-
-    def changed(self, database: str) -> None:
-        """What statements mean in a database, as servers call it, is another matter from now on."""
-        if self._carrying is not None:
-            self._carrying.recall_readers(database)
-
-    def counted(self) -> None:
-        """Have all counted that passed elsewhere so far."""
-        if self._carrying is not None:
-            self._carrying.count()
-
-    def totals(self) -> tuple[int, int]:
-        """Bytes from clients and from servers that did not pass here."""
-        return self._carrying.shuttle.totals() if self._carrying is not None else (0, 0)
+    def bound_of(self, server: PoolServer) -> Bound:
+        """Where a server is."""
+        lending = server.owner
+        assert isinstance(lending, Lending)
+        return lending.bound
 
     # Who may have servers
 
@@ -283,30 +135,15 @@ class Pools:
                 continue  # it wants one for others
             yield one.borrower.family, one.borrower, one.since
 
-    def wait_counts(self) -> tuple[int, ...]:
-        """Waits that ended with a server, by class."""
-        here, there = self.tally.wait_counts, self._ridden().classes
-        return tuple(mine + its for mine, its in zip(here, there or [0] * len(here), strict=True))
-
-    def waited_ms(self) -> int:
-        """For how long clients waited in all."""
-        return self.tally.waited_ms + self._ridden().waited_ms
-
-    def carried(self) -> int:
-        """How often a server was lent in the shuttle."""
-        return self._ridden().lent
-
-    def _ridden(self) -> Counts:
-        return self._carrying.total() if self._carrying is not None else self._rode
-
     def reported(self) -> PoolCounters:
         """For the agent."""
+        self.rides.counted()
         return reported(self)
 
     def configured(self) -> None:
         """The settings have changed."""
-        self.all_back()
-        self.configure()
+        self.rides.all_back()
+        self.rides.configure()
         self._shares.limit(self.lendings(), now_ms())
 
     # What sessions want
@@ -341,8 +178,8 @@ class Pools:
         lending = server.owner
         self._part(borrower, server, soon=clean and not server.cancels)
         server.is_back(settings, clean=clean)
-        if self._carrying is not None and isinstance(lending, Lending):
-            self._carrying.back(lending, borrower)
+        if isinstance(lending, Lending):
+            self.rides.back(lending, borrower)
 
     def left(self, borrower: Borrower, server: PoolServer) -> None:
         """A server's client went away in the middle."""
@@ -386,8 +223,8 @@ class Pools:
         since = waiting.since if waiting.since != now else None
         self.run(lending, lending.pool.want(borrower.number, now, since=since))
         self._shares.make_room(lending, self._lendings.values(), now)
-        if waiting.borrower.number in self._waiting and self._carrying is not None:
-            self._carrying.waits(lending)
+        if waiting.borrower.number in self._waiting:
+            self.rides.waits(lending)
 
     def _shunned_now(self, now: Instant) -> list[NodeId]:
         if not self._shunned:
@@ -481,7 +318,7 @@ class Pools:
     def expect(self, before: Snapshot | None, snapshot: Snapshot) -> None:
         """A snapshot is about to be taken: who rides comes back if that concerns all."""
         if before is None or _concern(before) != _concern(snapshot):
-            self.all_back()
+            self.rides.all_back()
 
     def follow(self, snapshot: Snapshot) -> None:
         """Take a snapshot: end the pools of reigns that are over, and look again for all others."""
@@ -494,7 +331,7 @@ class Pools:
             if _is_over(lending.bound, snapshot):
                 del self._lendings[key]
                 self._ended.add(lending)
-                self._rides_no_more(lending)
+                self.rides.over(lending)
                 self.run(lending, lending.pool.end(now))
                 self._elsewhere(lending, now)
         self._hold(now)
@@ -530,8 +367,7 @@ class Pools:
             self._shares.make_room(lending, self._lendings.values(), now)
         self._look_again(now)
         self._end_waits(now)
-        if self._carrying is not None:
-            self._carrying.tick(now)
+        self.rides.tick(now)
         self._forget(now)
         self._ticking = None
         if self._waiting:
@@ -550,17 +386,13 @@ class Pools:
     def _forget(self, now: Instant) -> None:
         """Let pools go that nobody would miss."""
         for key, lending in list(self._lendings.items()):
-            if lending.pool.is_unused and not self.riding(lending).clients:
+            if lending.pool.is_unused and not self.rides.of(lending).clients:
                 del self._lendings[key]
-                self._rides_no_more(lending)
+                self.rides.over(lending)
                 self.tally.pool_over(lending, now)
         for lending in [one for one in self._ended if one.pool.is_quiet]:
             self._ended.discard(lending)
             self.tally.pool_over(lending, now)
-
-    def _rides_no_more(self, lending: Lending) -> None:
-        if self._carrying is not None:
-            self._carrying.gone(lending)
 
     def _end_waits(self, now: Instant) -> None:
         """Tell those that wait in vain: there is no server that could be lent to them."""
@@ -592,19 +424,6 @@ class Pools:
         assert family is not None
         limit = self._gate.settings.pools.limits_of(family.user, family.database).wait_ms
         return bool(limit) and waiting.at is None and now - waiting.since >= limit
-
-
-def _carrying(pools: Pools, rode: Counts) -> Carrying | None:
-    try:
-        from pgherd.relay.carrying import Carrying
-    except ImportError as error:
-        say("pools.slow", why=f"the extension is not there ({error})", next=BUILD)
-        return None
-    try:
-        return Carrying(pools, rode)
-    except OSError as error:
-        say("pools.slow", why=f"the shuttle does not work here ({error})", next=BUILD)
-        return None
 
 
 def _concern(snapshot: Snapshot) -> tuple[object, ...]:

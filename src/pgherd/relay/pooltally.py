@@ -15,8 +15,8 @@ from pgherd.relay.tally import HOLD_BUCKETS_S
 
 if TYPE_CHECKING:
     from pgherd.model.ids import Instant
+    from pgherd.relay.lending import Lending
     from pgherd.relay.pooled import Pooled
-    from pgherd.relay.pools import Lending
 
 LENT, WAITED_MS, REFUSED = "lent", "waited_ms", "refused"
 OPENED, NOT_OPENED, CLOSED = "opened", "not_opened", "closed"

@@ -25,8 +25,8 @@ from pgherd.wire.table import Cell
 
 if TYPE_CHECKING:
     from pgherd.relay.lent import Family
-    from pgherd.relay.pooled import Pooled
     from pgherd.relay.pools import Pools
+    from pgherd.relay.rider import Rider
 
 Table = tuple[Sequence[str], list[Sequence[Cell]]]
 DEFAULTS = PoolRules()
@@ -51,21 +51,21 @@ def reported(pools: Pools) -> PoolCounters:
         done.update(counts)
     return PoolCounters(
         pools=tuple(found.values()),
-        done={**{name: done[name] for name in COUNTED}, CARRIED: pools.carried()},
-        wait_counts=pools.wait_counts(),
-        waited_ms=pools.waited_ms(),
+        done={**{name: done[name] for name in COUNTED}, CARRIED: pools.rides.total().lent},
+        wait_counts=pools.rides.waits_with(pools.tally.wait_counts),
+        waited_ms=pools.tally.waited_ms + pools.rides.total().waited_ms,
     )
 
 
 class Views:
     """What SHOW shows."""
 
-    def __init__(self, pools: Pools, sessions: Iterable[Pooled], rules: PoolRules) -> None:
+    def __init__(self, pools: Pools, sessions: Iterable[Rider], rules: PoolRules) -> None:
         self._pools = pools
         self._sessions = [one for one in sessions if one.family is not None and one.is_running]
         self._rules = rules
         self._now = now_ms()
-        self._riding = pools.riding_servers()
+        self._riding = pools.rides.servers()
 
     def of(self, view: View) -> Table:
         """Columns and rows."""
@@ -135,9 +135,9 @@ class Views:
             rows.append(("C", user, database, state, *place, *wait, one.number, link, tls, name))
         return _CLIENTS, rows
 
-    def _seen_riding(self, session: Pooled) -> tuple[int | None, Instant | None]:
+    def _seen_riding(self, session: Rider) -> tuple[int | None, Instant | None]:
         """The server that it has, and since when it waits for one."""
-        seen = self._pools.look(session)
+        seen = self._pools.rides.look(session)
         since = Instant(self._now - seen.waits_ms) if seen.state == WAITING else None
         return seen.server or None, since
 
@@ -200,7 +200,7 @@ class Views:
         names = {_names(family) for family in self._families()}
         seen = [lending.seen(self._now) for lending in lendings]
         waiting = len(list(self._pools.waits()))
-        waiting += sum(self._pools.riding(lending).waiting for lending in lendings)
+        waiting += sum(self._pools.rides.of(lending).waiting for lending in lendings)
         there = sum(one.servers_active + one.servers_idle + one.servers_resetting for one in seen)
         rows: list[Sequence[Cell]] = [
             ("databases", len({database for database, _ in names})),

@@ -67,8 +67,8 @@ from pgherd.wire.startup import (
 )
 
 if TYPE_CHECKING:
-    from pgherd.relay.pooled import Pooled
     from pgherd.relay.pools import Pools
+    from pgherd.relay.rider import Rider
     from pgherd.relay.terminated import Terminated
 
 LAST_WORD_S = 2.0
@@ -89,8 +89,7 @@ class Proxy:
         self.settings = ProxySettings(listeners=())
         self.news = asyncio.Event()
         self.attempts: dict[Attempt, Bound] = {}
-        self.totals = Totals()
-        self.tally = Tally()
+        self.totals, self.tally = Totals(), Tally()
         self.waits = Waits(self.tally.errors)
         self.snapshot: Snapshot | None = None
         self.asker, self.learnt = Asker(), Learnt()
@@ -103,8 +102,7 @@ class Proxy:
         self._pools: Pools | None = None
         self._offers_tls: bool | None = None
         self._turn = turn
-        self._silences = Silences()
-        self._tended = Tended()
+        self._silences, self._tended = Silences(), Tended()
         self._misspoken = misspoken()
         self.hold = Hold(self)
         self._door = Door(self.tally)
@@ -123,13 +121,14 @@ class Proxy:
 
         if self._pools is None:
             self._pools = Pools(self)
-            self._pools.configure()
+            self._pools.rides.configure()
+            self.engines.others.append(self._pools.rides.bytes_passed)
         return self._pools
 
     def close(self) -> None:
         """End what passes outside of the event loop."""
         if self._pools is not None:
-            self._pools.close()
+            self._pools.rides.close()
         self.engines.close()
 
     # What the agent says
@@ -393,9 +392,13 @@ class Proxy:
             except TimeoutError:
                 session.close(linger_s=0, flush_s=LINGER_S)
 
-    def pooled(self) -> Iterable[Pooled]:
+    def pooled(self) -> Iterable[Rider]:
         """Sessions of `pool: transaction`."""
         return [one for one in self._sessions if _is_pooled(one)]
+
+    def _bound_of(self, session: Session) -> Bound | None:
+        """Where its server is now."""
+        return self.pools.rides.served_at(session) if _is_pooled(session) else session.bound
 
     def bound_to(self) -> Iterable[Backend]:
         """The servers of open sessions."""
@@ -455,17 +458,13 @@ class Proxy:
     def report(self) -> ProxyCounters:
         """The counters now."""
         snapshot, tally = self.snapshot, self.tally
-        if self._pools is not None:
-            self._pools.counted()
+        pools = self._pools.reported() if self._pools is not None else None
         lag_s, tally.lag_s = tally.lag_s, 0.0
         from_clients, from_servers = self.engines.totals()
-        if self._pools is not None:
-            more = self._pools.totals()
-            from_clients, from_servers = from_clients + more[0], from_servers + more[1]
         return ProxyCounters(
             pid=os.getpid(),
             listening=self.listeners.labels(),
-            sessions=self._open_now(),
+            sessions=counting.open_now((one, self._bound_of(one)) for one in self._sessions),
             held=tally.held + self.hold.waiting(),
             moved_total=tally.moved,
             held_ms_total=int(tally.held_s * 1000),
@@ -485,24 +484,15 @@ class Proxy:
             hold_counts=tuple(tally.hold_counts),
             queries=counting.total(tally.queries, filter(_is_terminated, self._sessions)),
             routed=tally.routed_now(),
-            pools=self._pools.reported() if self._pools is not None else None,
+            pools=pools,
         )
-
-    def _open_now(self) -> dict[str, dict[str, int]]:
-        found: dict[str, Counter[str]] = {}
-        for session in self._sessions:
-            bound = self.pools.served_at(session) if _is_pooled(session) else session.bound
-            if bound is not None and not session.closing:
-                counter = found.setdefault(session.listener.label, Counter())
-                counter[bound.backend.name] += 1
-        return {label: dict(counter) for label, counter in found.items()}
 
 
 def _is_terminated(session: Session) -> TypeGuard[Terminated]:
     return session.ends_here
 
 
-def _is_pooled(session: Session) -> TypeGuard[Pooled]:
+def _is_pooled(session: Session) -> TypeGuard[Rider]:
     return session.listener.pool is Pool.TRANSACTION
 
 

@@ -10,54 +10,40 @@ The first words of a replica are kept back (`trial`): what it refuses is said on
 primary; what is lost with its connection, to another replica. So a wrong guess costs a round trip.
 Not within a transaction, whose snapshot another server does not have.
 
-A read that has to see what was written before (`route.mark`) first asks its replica how far it is,
-again and again until it is far enough or the time is up, and then goes to the primary. What a
-session wrote is marked by a question to the primary behind the commit, before its next statement.
-
 Owns one client's ways. Leaves what statements are to `learning`, and servers to `pools`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
-from pgherd.model.ids import Lsn
 from pgherd.relay.journal import say
-from pgherd.relay.learning import Learnt
 from pgherd.relay.lent import PoolServer
-from pgherd.relay.messages import ListenerSettings, ProxySettings
-from pgherd.relay.pooled import Lender, Meaning, Pooled, PooledClient
-from pgherd.relay.positions import REPLAYED, WRITTEN, PositionAsked
+from pgherd.relay.messages import ListenerSettings
+from pgherd.relay.pooled import PooledClient
+from pgherd.relay.positioned import Positioned, RoutedHost
+from pgherd.relay.positions import WRITTEN
+from pgherd.relay.rider import Meaning, RiderLender
 from pgherd.relay.riding import HandedOver
 from pgherd.relay.session import LINGER_S, PENDING_BYTES_MAX
-from pgherd.relay.tally import Routed, Tally
-from pgherd.relay.terminated import TerminatedHost
+from pgherd.relay.tally import Routed
 from pgherd.relay.transports import pause, resume
 from pgherd.relay.trial import REFUSED, Outcome, Trial
-from pgherd.route.choose import Bound, Route, Snapshot
+from pgherd.route.choose import Bound, Route
 from pgherd.route.classifier import Dialect, Seen
 from pgherd.route.lexis import Hint
-from pgherd.route.mark import Mark, ReadYourWrites
+from pgherd.route.mark import ReadYourWrites
 from pgherd.route.statement import Begins, Kind, Verdict
-from pgherd.route.steering import UNKNOWN, Decision, Explained, Steering
+from pgherd.route.steering import UNKNOWN, Decision, Explained
 from pgherd.route.wishes import MENTION
 from pgherd.wire.answer import ADMIN_SHUTDOWN, Refusal, error_response
 from pgherd.wire.cycles import Cycle, first_cycle
 from pgherd.wire.lane import Lane
 from pgherd.wire.query import TERMINATE
-from pgherd.wire.renewal import Renewal
 from pgherd.wire.startup import ProtocolViolation
 from pgherd.wire.tracker import Tracker
-
-POLL_S = 0.002
-"""Between two questions to a replica that is not far enough yet."""
-
-BEHIND_ALL = Lsn((1 << 64) - 1)
 
 TRIES_MAX = 2
 """Replicas that a statement may lose before it is for the primary."""
@@ -73,39 +59,22 @@ _CHANGES = re.compile(
 """What may change the meaning of names, in bytes that pass without being parsed."""
 
 
-class RoutedHost(TerminatedHost, Protocol):
-    """What such a session needs of its proxy besides."""
-
-    learnt: Learnt
-    settings: ProxySettings
-    snapshot: Snapshot | None
-    tally: Tally
-
-
-class RoutedSession(Pooled):
+class RoutedSession(Positioned):
     """See the module's theory of operation."""
 
     __slots__ = (
         "_changes",
-        "_decision",
         "_forced",
         "_has_written",
-        "_home",
-        "_in_vain",
         "_losses",
         "_passing",
         "_seen",
         "_trial",
-        "_until_s",
-        "steering",
     )
 
-    def __init__(self, host: RoutedHost, lender: Lender, listener: ListenerSettings) -> None:
+    def __init__(self, host: RoutedHost, lender: RiderLender, listener: ListenerSettings) -> None:
         super().__init__(host, lender, listener)
-        self._home = host
         self.aim = Route.PRIMARY
-        self.steering = Steering(host.settings.read_your_writes)
-        self._decision: Decision | None = None
         self._forced: Decision | None = None
         self._trial: Trial | None = None
         self._passing = False
@@ -113,8 +82,6 @@ class RoutedSession(Pooled):
         self._losses = 0
         self._has_written = False
         self._changes = False
-        self._until_s = 0.0
-        self._in_vain: Mark | None = None
 
     # While it rides: reads that need to see nothing in particular (`carrying`)
 
@@ -410,7 +377,7 @@ class RoutedSession(Pooled):
         is_refused = trial.sqlstate in REFUSED
         if is_refused:
             self._home.learnt.refused(self._seen, self.database)
-            self._lender.changed(self.database)
+            self._rides.changed(self.database)
         self._home.tally.route(bound, Routed.REPEATED)
         self.kept[:0] = trial.said
         why = f"{bound.backend.name} refused it ({trial.sqlstate})"
@@ -426,78 +393,13 @@ class RoutedSession(Pooled):
         self._passing, self._trial, self._losses, self.avoid = False, None, 0, ()
         super().give_back()
 
-    # How far servers are
-
-    def _wants_position(self) -> bool:
-        """Whether the replica has to be asked first; or it is given back, as it cannot be."""
-        mark, bound = self.steering.needed, self.bound
-        assert bound is not None
-        if mark is None or self._decision is None:
-            return False
-        if bound.term != mark.term or bound.backend.epoch != mark.term:
-            why = f"read-your-writes: {bound.backend.name} is not known to follow term {mark.term}"
-            self._to_primary(Kind.READ, why)
-            return True
-        wait_s = self._home.settings.read_your_writes_wait_ms / 1000
-        self._until_s = asyncio.get_running_loop().time() + wait_s
-        self._ask_position(REPLAYED, self._replayed_at)
-        return True
-
-    def _ask_position(self, statement: bytes, then: Callable[[Lsn | None], None]) -> None:
-        assert self.server is not None
-        self._renewal = PositionAsked(statement, then)
-        self.server.write(statement)
-
-    def _replayed_at(self, lsn: Lsn | None) -> None:
-        """A replica has said how far it is."""
-        mark, bound = self.steering.needed, self.bound
-        assert bound is not None
-        if mark is None or (lsn is not None and lsn >= mark.lsn):
-            self._begin()
-            return
-        loop = asyncio.get_running_loop()
-        if lsn is None or self._in_vain == mark or loop.time() >= self._until_s:
-            self._in_vain = mark
-            why = f"read-your-writes: {bound.backend.name} has not replayed {mark}"
-            self._to_primary(Kind.READ, why)
-            return
-        self._renewal = again = PositionAsked(REPLAYED, self._replayed_at)
-        loop.call_later(POLL_S, self._ask_again, again)
-
-    def _ask_again(self, question: PositionAsked) -> None:
-        if self._renewal is question and self.server is not None:
-            self.server.write(question.statement)
-
-    def _written_at(self, lsn: Lsn | None) -> None:
-        """The primary has said where what was written ends; unknown is behind everything."""
-        tracker, bound = self.tracker, self.bound
-        assert tracker is not None
-        assert bound is not None
-        self.steering.wrote(Mark(bound.term, BEHIND_ALL if lsn is None else lsn))
-        self._look_done(tracker)
-        if self.server is not None:
-            self._advance()
-
-    def _hear_renewal(self, renewal: Renewal, tracker: Tracker, data: bytes) -> None:
-        if not isinstance(renewal, PositionAsked):
-            super()._hear_renewal(renewal, tracker, data)
-            return
-        try:
-            renewal.feed(data)
-        except ProtocolViolation as why:
-            self._violated(why)
-            return
-        if renewal.is_over:
-            self._renewal = None
-            renewal.then(renewal.answer)
-
     def _look_done(self, tracker: Tracker) -> None:
         """Learn what a transaction has changed before its server is anybody else's."""
         if tracker.is_idle and not tracker.is_over and not self.closing:
             if self._changes:
                 self._changes = False
                 self._home.learnt.changed(self.database)
-                self._lender.changed(self.database)
+                self._rides.changed(self.database)
             has_written, self._has_written = self._has_written, False
             is_tracked = self.steering.mode is not ReadYourWrites.OFF
             if has_written and is_tracked and not self._is_at_replica():
@@ -538,8 +440,8 @@ class RoutedSession(Pooled):
 class RoutedClient(PooledClient):
     """The socket towards such a client."""
 
-    def __init__(self, host: RoutedHost, lender: Lender, listener: ListenerSettings) -> None:
-        super().__init__(host, lender, listener, RoutedSession(host, lender, listener))
+    def __init__(self, host: RoutedHost, lender: RiderLender, listener: ListenerSettings) -> None:
+        super().__init__(host, listener, RoutedSession(host, lender, listener))
 
 
 def _give_names_back(tracker: Lane, cycle: Cycle) -> None:

@@ -17,8 +17,8 @@ from pgherd.route.poolrules import PoolRules, Share
 from pgherd.route.poolsteps import Step
 
 if TYPE_CHECKING:
+    from pgherd.relay.lending import Lending
     from pgherd.relay.lent import Family
-    from pgherd.relay.pools import Lending
 
 Run = Callable[["Lending", Iterable[Step]], None]
 

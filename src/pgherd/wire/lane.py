@@ -34,7 +34,7 @@ from pgherd.wire.guard import failing
 from pgherd.wire.marks import recalls
 from pgherd.wire.query import HEADER_BYTES, SYNC
 from pgherd.wire.renewal import status
-from pgherd.wire.shelf import NOBODYS, PREFIX, Named, Shelf, Statement, salt_of, statement
+from pgherd.wire.shelf import NOBODYS, PREFIX, Moments, Named, Shelf, Statement, salt_of, statement
 from pgherd.wire.startup import ProtocolViolation
 from pgherd.wire.tracker import SERVER_BYTES_MAX, Tracker
 
@@ -61,19 +61,11 @@ _NOT_RECALLED = Refusal(
     "Use RETURNING, or draw and ask in one transaction; from now on this session keeps its server.",
 )
 _LIMIT_EXCEEDED = "54000"
-
 _RESETS = (b"RESET\0", b"DISCARD ALL\0")
 
 Undo = Callable[[], object]
 Instead = tuple[bytes, int]
 """What a server gets for the beginning of a message, and how many bytes of its body that are."""
-
-
-class Moments:
-    """The number that grows, one for all clients of a process."""
-
-    def __init__(self) -> None:
-        self.now = 0
 
 
 class Lane(Tracker):
@@ -169,9 +161,8 @@ class Lane(Tracker):
             self._names_bytes += len(rest)
 
     def catch_up(self, said: bytes, heard: bytes, *, left: int) -> None:
-        """A cycle is under way that began without us. said: by the client, all of which the server
-        was sent · heard: what of the answer changes a session · left: bytes of the server's message
-        that passes just now. Raises ProtocolViolation.
+        """A cycle is under way that began without us, as `riding.HandedOver` has it. Raises
+        ProtocolViolation.
         """
         self.speak(said)
         self.hear(heard)

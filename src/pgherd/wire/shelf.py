@@ -37,6 +37,13 @@ DOUBTFUL = -1
 _DIGEST_BYTES = 20
 
 
+class Moments:
+    """The number that grows, one for all clients of a process."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+
 class Statement:
     """A text with its types, as a Parse message has them after the name. number: its own."""
 
