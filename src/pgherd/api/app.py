@@ -20,6 +20,7 @@ from pgherd.api import (
     configuring,
     connecting,
     contract,
+    doctor,
     events,
     failures,
     gate,
@@ -112,7 +113,7 @@ def build_app(
         *(configuring, passwords, upkeep, upgrading, checks, joins, standbycluster),
         *(bare, patroni, patroniacts, localcluster, viewer),
         *(events, connecting, pools),
-        nodetelling,
+        *(nodetelling, doctor),
         *(tokenroutes, pkiroutes),
     )
     for room in rooms:  # the routes themselves: FastAPI would make all of them a second time

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pgherd.model.checkup import NodeFacts
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.reloaded import Reloaded
@@ -22,6 +23,10 @@ class NodePort(Protocol):
 
     async def node_vitals(self, node: NodeId) -> Vitals:
         """Its memory, and whom it reaches."""
+        ...
+
+    async def node_checkup(self, node: NodeId, quick: bool) -> NodeFacts:
+        """What a check-up of it looks at; quick: without what takes time."""
         ...
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:

@@ -103,6 +103,7 @@ def build() -> typer.Typer:
         connecting,
         connections,
         contexts,
+        doctoring,
         events,
         explaining,
         localcluster,
@@ -128,7 +129,7 @@ def build() -> typer.Typer:
     app = empty()
     app.command("start")(making.start)
     raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
-    looking = (watching, topology, events, explaining, connections, pools, progress)
+    looking = (watching, topology, events, explaining, doctoring, connections, pools, progress)
     changes = (changing, upkeep, tending, telling, membership, making)
     for room in (*looking, *changes, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from pgherd.api.serve import ApiServer, serve
 from pgherd.daemon import nodelogs, reloading, vitals
+from pgherd.daemon.checkup import CHECKUP, CLOCK, Checkup
 from pgherd.daemon.clusterreport import ClusterReport
 from pgherd.daemon.nodelogs import LOG_LEVEL, LOGS, Level, LogLevel, Logs
 from pgherd.daemon.reloading import RELOAD, Reloads
 from pgherd.daemon.vitals import VITALS, VitalsWatch
 from pgherd.model.action import Planned
+from pgherd.model.checkup import NodeFacts
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.reloaded import Reloaded
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 METRICS_PATH = "/metrics"
-KINDS = (VITALS, LOGS, LOG_LEVEL, RELOAD)
+KINDS = (VITALS, LOGS, LOG_LEVEL, RELOAD, CHECKUP, CLOCK)
 """What other nodes' daemons may ask."""
 
 
@@ -48,6 +50,7 @@ class Telling:
         self._logs, self._level, self.level = nodelogs.attach(node)
         self._reloads: Reloads = reloading.attach(node)
         self.report = ClusterReport(node)
+        self.checkup = Checkup(node)
         self._reloading: asyncio.Task[None] | None = None
         node.metrics.known = self._known
         self.answers = {
@@ -55,6 +58,8 @@ class Telling:
             LOGS: self._logs.answer,
             LOG_LEVEL: self._level.answer,
             RELOAD: self._reloads.answer,
+            CHECKUP: self.checkup.asked.answer,
+            CLOCK: self.checkup.clocks.answer,
         }
 
     def begin(self) -> list[Coroutine[Any, Any, None]]:
@@ -62,6 +67,7 @@ class Telling:
         node = self._node
         node.agent.vitals = self.vitals
         found = [LoopLag(node.metrics.loop_lagged).run(), self.vitals.run(), self.report.run()]
+        found.append(self.checkup.run())
         own = metrics_server(node.settings, node.api.app)
         return found if own is None else [*found, own.run()]
 
@@ -82,6 +88,10 @@ class Telling:
     async def node_vitals(self, node: NodeId) -> Vitals:
         """How a node itself is. Raises PeerError."""
         return await self._vitals.at(node, None)
+
+    async def node_checkup(self, node: NodeId, quick: bool) -> NodeFacts:
+        """What a check-up of a node looks at. Raises PeerError."""
+        return await self.checkup.asked.at(node, quick)
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
         """Log lines of a node. Raises PeerError, OperatorError."""

@@ -1,1 +1,1 @@
-"""How the facts of a check-up are had, on the node itself: from its kernel, files, ports, server."""
+"""How the facts of a check-up are had on the node itself: of its kernel, files, ports, server."""

@@ -7,6 +7,7 @@ by the server's files. One that fails makes the whole part unknown: half an answ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import LiteralString
 
@@ -14,6 +15,7 @@ import msgspec
 
 from pgherd.model.checkup import Database, Slot
 from pgherd.postgres.session import Session
+from pgherd.telemetry.hiding import HIDDEN, hide
 
 READ_S = 4.0
 SPLIT_CHECKPOINTER = 170_000
@@ -108,6 +110,15 @@ SELECT datname::text FROM pg_database
 """
 
 
+SECRET = re.compile(r"conninfo|command|passphrase|passw|secret|token|credential|key$|\.")
+"""Parameters, and all of extensions and applications, that may hold a secret."""
+
+
+def shown(name: str, value: str) -> str:
+    """A parameter's value as it may leave the node."""
+    return HIDDEN if value and SECRET.search(name.lower()) else hide([value])[0] if value else ""
+
+
 class _Looked(msgspec.Struct):
     is_standby: bool
     clients: dict[str, str | None] | None
@@ -142,11 +153,11 @@ async def look(session: Session, *, roles: Iterable[str]) -> Database:
         return found or "{}"
 
     told = msgspec.json.decode(await text(SETTINGS, " ".join(NEEDED.split())))
-    settings = {name: value or "" for name, value in told.items()}
+    settings = {name: shown(name, value or "") for name, value in told.items()}
     number = int(settings["server_version_num"])
     looked = msgspec.json.decode(await text(LOOK, " ".join(roles)), type=_Looked)
     active = msgspec.json.decode(await text(ACTIVITY), type=_Active)
-    settings |= {name: value or "" for name, value in (looked.clients or {}).items()}
+    settings |= {name: shown(name, value or "") for name, value in (looked.clients or {}).items()}
     newer = number >= SPLIT_CHECKPOINTER
     [timed, requested] = await session.row(CHECKPOINTS_NEWER if newer else CHECKPOINTS)
     collations = []

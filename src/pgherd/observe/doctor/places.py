@@ -57,7 +57,8 @@ def one(name: str, path: Path, table: str, *, quick: bool) -> Place:
 
 def mount_of(path: str, table: str) -> tuple[str, tuple[str, ...]]:
     """Kind and options of the mount that a path is on, of the kernel's table (proc(5))."""
-    best, found = "", ("", ())
+    best = ""
+    found: tuple[str, tuple[str, ...]] = ("", ())
     for line in table.splitlines():
         before, dash, after = line.partition(" - ")
         words, more = before.split(), after.split()

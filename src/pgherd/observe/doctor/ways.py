@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from pgherd.model.checkup import Reached, Way
 from pgherd.model.facts import Address
+from pgherd.model.ids import NodeId
 
 DEADLINE_S = 2.0
 
@@ -29,7 +30,7 @@ def channels(address: Address) -> dict[str, tuple[str, int]]:
     return {name: where for name, where in found.items() if where[1]}
 
 
-async def try_all(members: Mapping[str, Address]) -> tuple[Way, ...]:
+async def try_all(members: Mapping[NodeId, Address]) -> tuple[Way, ...]:
     """Every channel of each of these."""
     tries = [
         attempt(node, channel, host, port)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pgherd.model.checkup import HERD, Finding, HerdFacts, NodeFacts, Status
 from pgherd.model.facts import Kind
+from pgherd.model.ids import NodeId
 from pgherd.plan.doctor import (
     activity,
     daemon,
@@ -53,12 +54,18 @@ def whole(seen: HerdFacts) -> list[Finding]:
     return in_order(found)
 
 
-def unanswered(node: str, seen: HerdFacts) -> Iterator[Finding]:
+def of_member(seen: HerdFacts, name: NodeId) -> list[Finding]:
+    """One check-up of one node only."""
+    node = seen.nodes.get(name)
+    return in_order(of_node(node, seen) if node is not None else list(unanswered(name, seen)))
+
+
+def unanswered(node: NodeId, seen: HerdFacts) -> Iterator[Finding]:
     """Every check that a silent node's kind has: none of them is known to be well."""
-    member = seen.facts.members.get(node)  # type: ignore[call-overload] # names are node ids
+    member = seen.facts.members.get(node)
     for check in CHECKS:
         if check.look and (not check.needs_server or (member and member.kind is Kind.DATA)):
-            yield Finding(check.id, node, Status.UNKNOWN, seen.missing[node])  # type: ignore[index] # as above
+            yield Finding(check.id, node, Status.UNKNOWN, seen.missing[node])
 
 
 def in_order(found: list[Finding]) -> list[Finding]:

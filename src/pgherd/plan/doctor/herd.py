@@ -298,7 +298,7 @@ def stopped(h: HerdFacts) -> Verdict:
     "herd.flapping",
     WARNING,
     means="the primary moves back and forth: every time clients are cut off",
-    fix="pgherd history: the reasons; then net.latency, disk.fsync_raft and cpu.load of those nodes",
+    fix="pgherd history says why; then look at net.latency, disk.fsync_raft and cpu.load there",
 )
 def flapping(h: HerdFacts) -> Verdict:
     lately = [r for r in h.facts.history if r.promoted and h.unix_ms - r.began_at_ms < HOUR_MS]

@@ -58,7 +58,7 @@ class Patient(msgspec.Struct, frozen=True):
     @property
     def told(self) -> Told:
         """By this node's configuration."""
-        return self.part(self.node.told, "configuration")
+        return self.part(self.node.told, "told")
 
     @property
     def agent(self) -> Agent:
