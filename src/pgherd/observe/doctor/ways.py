@@ -51,8 +51,9 @@ async def attempt(node: str, channel: str, host: str, port: int) -> Way:
         return Way(node, channel, host, port, Reached.SILENT, problem=problem)
     except ConnectionRefusedError:
         return Way(node, channel, host, port, Reached.REFUSED, problem="nothing listens there")
-    except socket.gaierror as error:
-        return Way(node, channel, host, port, Reached.UNRESOLVED, problem=str(error.strerror))
+    except (socket.gaierror, UnicodeError) as error:
+        problem = str(getattr(error, "strerror", error))
+        return Way(node, channel, host, port, Reached.UNRESOLVED, problem=problem)
     except OSError as error:
         problem = error.strerror or str(error)
         return Way(node, channel, host, port, Reached.FAILED, problem=problem)

@@ -88,8 +88,7 @@ def config_file(p: Patient) -> Verdict:
     fix="pgherd reload {node}; it says what needs a restart",
 )
 def in_force(p: Patient) -> Verdict:
-    if p.told.file_problem:
-        return ill("the file cannot be taken", "pgherd config validate, on {node}")
+    need(None if p.told.file_problem else p.told, "the file would be refused")
     need(p.node.agent, "the daemon does not run")
     changed = p.told.changed
     return judged(bool(changed), f"not in force: {listed(changed)}" if changed else "in force")

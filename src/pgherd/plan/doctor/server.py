@@ -29,12 +29,9 @@ def is_on(p: Patient, name: str) -> Verdict:
     server=True,
 )
 def running(p: Patient) -> Verdict:
-    if p.herd is None:
-        return well("it answers") if p.database else ill("")
-    report = p.herd.reports.get(p.node.node)
+    report = p.herd.reports.get(p.node.node) if p.herd is not None else None
     if report is None:
-        need(p.node.database, "the node does not report")
-        return well("it answers")
+        return well(f"it answers, version {p.database.version_num}")
     state = report.server.state.value
     text = f"it is {state}{f': {report.server.problem}' if report.server.problem else ''}"
     return judged(state not in ("primary", "standby") or not report.server.healthy, text)
@@ -92,8 +89,9 @@ def checksum_failures(p: Patient) -> Verdict:
     server=True,
 )
 def wal_log_hints(p: Patient) -> Verdict:
-    both = f"{setting(p, 'wal_log_hints')}, data_checksums {setting(p, 'data_checksums')}"
-    return judged("on" not in both.split(), f"wal_log_hints is {both}")
+    hints, sums = setting(p, "wal_log_hints"), setting(p, "data_checksums")
+    is_ill = "on" not in (hints, sums)
+    return judged(is_ill, f"wal_log_hints is {hints}, data_checksums {sums}: one of them is needed")
 
 
 @TABLE.check(
