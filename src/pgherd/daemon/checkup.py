@@ -161,7 +161,7 @@ class Checkup:
                 kept = self._kept = await self._gather(quick)
                 self._kept_at = time.monotonic()
                 self._node.metrics.checked(checks.counts(checks.of_node(kept)))
-            return kept
+            return msgspec.structs.replace(kept, quick=quick)
 
     async def _gather(self, quick: bool) -> NodeFacts:
         node = self._node

@@ -88,15 +88,16 @@ def durable(folder: Path | None) -> float | None:
     """The slowest of a few small durable writes, in ms; None where none could be made."""
     if folder is None:
         return None
-    took = []
+    took, began = [], time.monotonic()
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".pgherd-doctor-") as file:
             for _ in range(WRITES):
                 file.write(b"\0" * WRITE_BYTES)
                 file.flush()
-                began = time.monotonic()
                 os.fsync(file.fileno())
-                took.append((time.monotonic() - began) * 1000)
+                now = time.monotonic()
+                took.append((now - began) * 1000)
+                began = now
     except OSError:
         return None
     return max(took)

@@ -339,7 +339,7 @@ def tokens(h: HerdFacts) -> Verdict | None:
     "herd.join_tokens",
     ADVICE,
     means="whoever has it can make a machine a member and gets the cluster's secrets",
-    fix="pgherd token list; pgherd token revoke ID",
+    fix="let it be used or end (see GET /api/v1/audit for who made it); next time: --ttl 10m",
 )
 def join_tokens(h: HerdFacts) -> Verdict:
     now = h.unix_ms // 1000
