@@ -114,6 +114,7 @@ def build() -> typer.Typer:
         pools,
         progress,
         promising,
+        reporting,
         saving,
         slots,
         standbycluster,
@@ -131,7 +132,7 @@ def build() -> typer.Typer:
     raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
     looking = (watching, topology, events, explaining, doctoring, connections, pools, progress)
     changes = (changing, upkeep, tending, telling, membership, making)
-    for room in (*looking, *changes, connecting, contexts, completion, tokens):
+    for room in (*looking, *changes, reporting, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     add_groups(

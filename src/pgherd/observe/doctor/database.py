@@ -110,7 +110,9 @@ SELECT datname::text FROM pg_database
 """
 
 
-SECRET = re.compile(r"conninfo|command|passphrase|passw(?!ord_encryption)|secret|token|credential|key$|\.")
+SECRET = re.compile(
+    r"conninfo|command|passphrase|passw(?!ord_encryption)|secret|token|credential|key$|\."
+)
 """Parameters, and all of extensions and applications, that may hold a secret."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgherd.model.checkup import Status
 from pgherd.plan.doctor.machine import setting
 from pgherd.plan.doctor.secrecy import is_local
-from pgherd.plan.doctor.table import Patient, Table, Verdict, ill, judged, listed, need, size, well
+from pgherd.plan.doctor.table import Patient, Table, Verdict, ill, judged, listed, size, well
 
 TABLE = Table()
 CRITICAL, WARNING, ADVICE = Status.CRITICAL, Status.WARNING, Status.ADVICE
