@@ -33,6 +33,7 @@ from pgherd.model.checkup import (
     LoginSeen,
     NodeFacts,
     Process,
+    Reached,
     Told,
     Way,
 )
@@ -167,6 +168,7 @@ class Checkup:
         node = self._node
         made = Gathering(node.settings, Path(node.config), quick=quick)
         made.parts["agent"] = self._agent()
+        made.parts["report"] = node.agent.heard()[node.me].report
         others = {m.node: m for m in node.agent.facts.members.values() if m.node != node.me}
         addresses = {name: member.address for name, member in others.items()}
         await made.take(
@@ -185,7 +187,7 @@ class Checkup:
             await made.take("database", database.look(node.server.reading, roles=roles))
             if not quick:
                 data = {n: m.address for n, m in others.items() if m.kind is Kind.DATA}
-                await made.take("logins", self._logins(data))
+                await made.take("logins", self._logins(data, made.parts.get("ways", ())))
         return made.facts()
 
     async def _ways(self, addresses: Mapping[NodeId, Address]) -> tuple[Way, ...]:
@@ -213,14 +215,24 @@ class Checkup:
         half_ms = (time.monotonic() - began) * 500
         return ClockSeen(other, ahead_ms=theirs - (before + half_ms), error_ms=half_ms)
 
-    async def _logins(self, data: Mapping[NodeId, Address]) -> tuple[LoginSeen, ...]:
-        """A login for replication at each, as a standby of it would."""
+    async def _logins(
+        self, data: Mapping[NodeId, Address], tried: tuple[Way, ...]
+    ) -> tuple[LoginSeen, ...]:
+        """A login for replication at each, as a standby of it would; where its port answers."""
         from pgherd.postgres.remote import ask
 
         server = self._node.server
         assert server is not None
         found = []
+        closed = {
+            one.node: f"port {one.port} {one.outcome.value}: {one.problem}"
+            for one in tried
+            if one.channel == "postgresql" and one.outcome is not Reached.OK
+        }
         for node, address in sorted(data.items()):
+            if node in closed:
+                found.append(LoginSeen(node, closed[node]))
+                continue
             source = Source((address.postgres(),), slot="", node=node)
             try:
                 async with asyncio.timeout(LOGINS_S):
@@ -253,6 +265,8 @@ class Checkup:
             engine=counters.engine if counters is not None else "",
             proxy_healthy=control.healthy() if control is not None else None,
             watchdog=next((text for text in warded if text.startswith("it has no watchdog")), ""),
+            hosts={m.node: m.address.host for m in node.agent.facts.members.values()},
+            api_tokens=len(node.agent.facts.rights.tokens),
             amnesia=node.amnesia.text() if node.amnesia is not None else "",
         )
 

@@ -242,7 +242,7 @@ class Agent(msgspec.Struct, frozen=True):
     """What only the running daemon knows. dropped: lines that were lost to a slow disk.
 
     engine: who carries the bytes of new sessions · watchdog: why it is not in use though it is
-    wanted.
+    wanted · hosts: the address of each member · api_tokens: how many the ledger keeps.
     """
 
     uptime_s: int = 0
@@ -252,10 +252,14 @@ class Agent(msgspec.Struct, frozen=True):
     proxy_healthy: bool | None = None
     watchdog: str = ""
     amnesia: str = ""
+    hosts: dict[NodeId, str] = {}
+    api_tokens: int = 0
 
 
 class NodeFacts(msgspec.Struct, frozen=True):
-    """One node, by itself. quick: what takes time was left out · agent: None: it does not run."""
+    """One node, by itself. quick: what takes time was left out · agent: None: it does not run ·
+    report: its own newest one.
+    """
 
     node: NodeId
     kind: Kind
@@ -273,6 +277,7 @@ class NodeFacts(msgspec.Struct, frozen=True):
     logins: tuple[LoginSeen, ...] | None = None
     database: Database | None = None
     agent: Agent | None = None
+    report: Observation | None = None
     problems: dict[str, str] = {}
 
 

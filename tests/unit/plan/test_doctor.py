@@ -193,7 +193,13 @@ def node_facts(name: NodeId) -> NodeFacts:
             expiring={"postgres": 900 * DAY_S},
             wal_bytes=GB,
         ),
-        agent=Agent(uptime_s=90_000, engine="pump", proxy_healthy=True),
+        agent=Agent(
+            uptime_s=90_000,
+            engine="pump",
+            proxy_healthy=True,
+            hosts={one: f"10.0.0.{one[1:]}" for one in NODES},
+        ),
+        report=report(name),
     )
 
 
@@ -347,7 +353,12 @@ def zones(*names: str) -> Change:
 
 
 def reported(name: NodeId, **changes: Any) -> Change:
-    return lambda h: replace(h, reports={**h.reports, name: replace(h.reports[name], **changes)})
+    def change(h: HerdFacts) -> HerdFacts:
+        new = replace(h.reports[name], **changes)
+        nodes = {**h.nodes, name: replace(h.nodes[name], report=new)}
+        return replace(h, reports={**h.reports, name: new}, nodes=nodes)
+
+    return change
 
 
 def server(name: NodeId, **changes: Any) -> Change:
@@ -484,9 +495,7 @@ FAULTS: dict[str, Change] = {
     "net.firewall": way("api", Reached.SILENT),
     "net.names": way("api", Reached.UNRESOLVED),
     "net.latency": way("raft", Reached.OK, took_ms=250.0),
-    "net.address": lambda h: facts(
-        members={**h.facts.members, N1: replace(member(N1), address=Address("127.0.0.1", 8300))}
-    )(h),
+    "net.address": agent(hosts={N1: "127.0.0.1", N2: "10.0.0.2", N3: "10.0.0.3"}),
     "clock.skew": each("clocks", lambda one: one.node == N2, ahead_ms=-5000.0),
     "login.replication": each("logins", lambda one: one.node == N2, problem="no pg_hba.conf entry"),
     "files.secrets": named("files", "secret", mode=0o644),
@@ -498,7 +507,7 @@ FAULTS: dict[str, Change] = {
     "certificate.expiry": named("certificates", "node", seconds_left=5.0 * DAY_S),
     "security.peers_tls": told(peers_tls=False),
     "security.api_tls": told(api_tls=False),
-    "security.api_guard": both(told(api_guarded=False), facts(rights=Rights())),
+    "security.api_guard": told(api_guarded=False),
     "security.rate_limit": told(rate_limit=0),
     "security.reads": told(protect_reads=False),
     "security.postgres_tls": parameters(ssl="off"),
@@ -606,13 +615,13 @@ def test_a_node_that_does_not_answer_has_all_its_checks_unknown() -> None:
 
 def test_a_quick_checkup_leaves_out_what_takes_time_and_says_nothing_of_it() -> None:
     quick = replace(node_facts(N1), quick=True, logins=None)
-    told_of = {one.check for one in checks.of_node(quick, WELL)}
+    told_of = {one.check for one in checks.of_node(quick)}
     assert not told_of & {"disk.fsync_raft", "disk.fsync_wal", "login.replication"}
 
 
 def test_a_witness_is_not_asked_about_a_server() -> None:
     witness = replace(node_facts(N3), kind=Kind.WITNESS, database=None, logins=None)
-    found = checks.of_node(witness, WELL)
+    found = checks.of_node(witness)
     assert {one.status for one in found} == {Status.OK}
     assert not [one for one in found if one.check.startswith("pg.")]
 

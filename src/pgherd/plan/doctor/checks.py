@@ -34,9 +34,9 @@ assert len(BY_ID) == len(CHECKS), "an id stands for one check"
 ORDER = (Status.CRITICAL, Status.WARNING, Status.ADVICE, Status.UNKNOWN, Status.OK)
 
 
-def of_node(node: NodeFacts, seen: HerdFacts | None = None) -> list[Finding]:
+def of_node(node: NodeFacts) -> list[Finding]:
     """Everything about one node."""
-    patient = Patient(node, seen)
+    patient = Patient(node)
     return [f for check in CHECKS if check.look and (f := one_of_node(check, patient))]
 
 
@@ -49,7 +49,7 @@ def whole(seen: HerdFacts) -> list[Finding]:
     """One check-up of all that is known, what is worst first."""
     found = of_herd(seen)
     for _, node in sorted(seen.nodes.items()):
-        found += of_node(node, seen)
+        found += of_node(node)
     found += [one for node in sorted(seen.missing) for one in unanswered(node, seen)]
     return in_order(found)
 
@@ -57,7 +57,7 @@ def whole(seen: HerdFacts) -> list[Finding]:
 def of_member(seen: HerdFacts, name: NodeId) -> list[Finding]:
     """One check-up of one node only."""
     node = seen.nodes.get(name)
-    return in_order(of_node(node, seen) if node is not None else list(unanswered(name, seen)))
+    return in_order(of_node(node) if node is not None else list(unanswered(name, seen)))
 
 
 def unanswered(node: NodeId, seen: HerdFacts) -> Iterator[Finding]:

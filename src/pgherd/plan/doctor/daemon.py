@@ -114,7 +114,7 @@ def watchdog(p: Patient) -> Verdict | None:
     fix="do what it says; then: pgherd explain {node}, GET /api/v1/vip",
 )
 def vip(p: Patient) -> Verdict | None:
-    report = need(p.whole_herd().reports.get(p.node.node), "the node does not report")
+    report = p.report
     bad = [f"{one.address}: {one.problem}" for one in report.vips if one.problem]
     bad += [f"{v.address} is claimed by {v.claimed_by}" for v in report.vips if v.claimed_by]
     if not report.vips:

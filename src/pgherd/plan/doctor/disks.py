@@ -64,8 +64,7 @@ def inodes(p: Patient) -> Verdict:
     server=True,
 )
 def runway(p: Patient) -> Verdict | None:
-    herd = p.whole_herd()
-    report = need(herd.reports.get(p.node.node), "the node does not report")
+    report = p.report
     if not report.disks:
         return None
     soon = [

@@ -167,8 +167,7 @@ def api_tls(p: Patient) -> Verdict | None:
     fix="pgherd token create, or api.tokens in the file of {node}; then: pgherd reload {node}",
 )
 def api_guard(p: Patient) -> Verdict:
-    kept = len(p.herd.facts.rights.tokens) if p.herd is not None else 0
-    guarded = p.told.api_guarded or kept > 0
+    guarded = p.told.api_guarded or p.agent.api_tokens > 0
     return judged(not guarded, f"the API {'asks for a token' if guarded else 'asks for nothing'}")
 
 

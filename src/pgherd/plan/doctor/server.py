@@ -29,7 +29,7 @@ def is_on(p: Patient, name: str) -> Verdict:
     server=True,
 )
 def running(p: Patient) -> Verdict:
-    report = p.herd.reports.get(p.node.node) if p.herd is not None else None
+    report = p.node.report
     if report is None:
         return well(f"it answers, version {p.database.version_num}")
     state = report.server.state.value
@@ -201,12 +201,11 @@ def reserved(p: Patient) -> Verdict:
     server=True,
 )
 def listen(p: Patient) -> Verdict | None:
-    herd = p.whole_herd()
-    own = herd.facts.members.get(p.node.node)
-    if own is None or len(herd.facts.members) < 2:
+    own = p.agent.hosts.get(p.node.node)
+    if own is None or len(p.agent.hosts) < 2:
         return None
     hosts = [one.strip() for one in setting(p, "listen_addresses").split(",") if one.strip()]
-    alone = not hosts or (all(map(is_local, hosts)) and not is_local(own.address.host))
+    alone = not hosts or (all(map(is_local, hosts)) and not is_local(own))
     return judged(alone, f"it listens on {listed(hosts) or 'nothing'}")
 
 
@@ -281,11 +280,12 @@ def xmin(p: Patient) -> Verdict | None:
     server=True,
 )
 def archive(p: Patient) -> Verdict | None:
-    if p.herd is not None and (report := p.herd.reports.get(p.node.node)) is not None:
-        if report.archive.failing:
-            return ill(f"{report.archive.failing}; {report.archive.waiting} files wait")
-        if report.archive.gap:
-            return ill(f"the archive has a gap: {report.archive.gap} was given up")
+    if p.node.report is not None:
+        seen = p.node.report.archive
+        if seen.failing:
+            return ill(f"{seen.failing}; {seen.waiting} files wait")
+        if seen.gap:
+            return ill(f"the archive has a gap: {seen.gap} was given up")
     if setting(p, "archive_mode") == "off":
         return None
     failed = p.database.archive_failed

@@ -23,6 +23,7 @@ from pgherd.model.checkup import (
     Status,
     Told,
 )
+from pgherd.model.observation import Observation
 
 T = TypeVar("T")
 
@@ -40,10 +41,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Patient(msgspec.Struct, frozen=True):
-    """Who is looked at. herd: None where only this node is known, as when its daemon is down."""
+    """Who is looked at."""
 
     node: NodeFacts
-    herd: HerdFacts | None = None
 
     @property
     def machine(self) -> Machine:
@@ -65,6 +65,11 @@ class Patient(msgspec.Struct, frozen=True):
         """What only the running daemon knows."""
         return self.part(self.node.agent, "agent")
 
+    @property
+    def report(self) -> Observation:
+        """What this node tells the others."""
+        return self.part(self.node.report, "agent")
+
     def part(self, value: T | None, name: str) -> T:
         """A part of the facts. Raises NotKnownError."""
         return need(value, self.node.problems.get(name) or f"{name} was not looked at")
@@ -81,10 +86,6 @@ class Patient(msgspec.Struct, frozen=True):
         """A process of this node; None where it does not run."""
         found = self.part(self.node.processes, "processes")
         return next((one for one in found if one.name == name), None)
-
-    def whole_herd(self) -> HerdFacts:
-        """The herd. Raises NotKnownError."""
-        return need(self.herd, "only this node was looked at")
 
 
 Look = Callable[[Patient], Verdict | None]

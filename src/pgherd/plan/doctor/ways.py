@@ -167,10 +167,10 @@ def replication(p: Patient) -> Verdict | None:
     fix="node.address: an address of this machine's network, then restart the daemon of {node}",
 )
 def address(p: Patient) -> Verdict | None:
-    members = p.whole_herd().facts.members
-    own = members.get(p.node.node)
-    if own is None or len(members) < 2:
+    hosts = p.agent.hosts
+    own = hosts.get(p.node.node)
+    if own is None or len(hosts) < 2:
         return None
-    others = [one.address.host for one in members.values() if one.node != own.node]
-    alone = is_local(own.address.host) and not all(is_local(host) for host in others)
-    return judged(alone, f"its address is {own.address.host}")
+    others = [host for node, host in hosts.items() if node != p.node.node]
+    alone = is_local(own) and not all(is_local(host) for host in others)
+    return judged(alone, f"its address is {own}")
