@@ -112,7 +112,12 @@ def test_many_faults_of_a_herd_at_once(herd: LocalHerd, undo: ExitStack) -> None
         *(("herd.paused", ""), ("herd.tokens", ""), ("herd.parameters_differ", "")),
         *(("login.replication", via), ("login.replication", other)),
         *(("herd.failover_enabled", ""), ("agent.log_level", via), ("security.rate_limit", via)),
-        *(("security.reads", via), ("config.file", other), ("herd.failover_choice", "")),
+        *(
+            ("security.reads", via),
+            ("config.file", other),
+            ("config.in_force", primary),
+            ("herd.failover_choice", ""),
+        ),
     )
     assert "not permitted to log in" in found["login.replication", via]["text"]
     assert "work_mem" in found["herd.parameters_differ", ""]["text"]
@@ -150,6 +155,7 @@ def break_much(herd: LocalHerd, undo: ExitStack, *, primary: str, via: str, othe
     }
     changed(herd, via, changes)
     changed(herd, other, {"node": {"nmae": "n9"}}, reload=False)
+    changed(herd, primary, {"log": {"level": "warning"}}, reload=False)
     alone = "SET synchronous_commit = local"
     with psycopg.connect(herd.dsn_node(primary), autocommit=True) as one:
         one.execute(alone)
@@ -198,7 +204,7 @@ def test_a_node_that_is_gone_and_one_without_its_daemon(herd: LocalHerd, undo: E
         herd,
         other,
         *(("herd.nodes_answer", ""), ("herd.voter_to_spare", ""), ("herd.members_well", "")),
-        *(("port.raft", other), ("port.api", primary), ("port.postgresql", primary)),
+        *(("port.raft", other), ("port.api", primary), ("port.proxy", primary)),
     )
     of_gone = {one["status"] for (_, node), one in found.items() if node == gone}
     assert of_gone == {"unknown"}

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgherd.model.checkup import Database, Finding, NodeFacts
+from pgherd.model.checkup import Agent, Database, Finding, NodeFacts, Told
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.observe.doctor import database
@@ -52,7 +52,15 @@ async def look(server: Any) -> Database:
 
 
 def judged(seen: Database) -> dict[str, Finding]:
-    facts = NodeFacts(node=NodeId("a"), kind=Kind.DATA, version="1", database=seen)
+    """Of a member of two, each on a machine of its own."""
+    facts = NodeFacts(
+        node=NodeId("a"),
+        kind=Kind.DATA,
+        version="1",
+        database=seen,
+        told=Told(address="10.0.0.1"),
+        agent=Agent(hosts={NodeId("a"): "10.0.0.1", NodeId("b"): "10.0.0.2"}),
+    )
     return {one.check: one for one in checks.of_node(facts)}
 
 
@@ -75,12 +83,17 @@ async def run_wrong(server: Any) -> None:
         file.write("synchronous_commit = local\ndefault_transaction_read_only = on\n")
     words = " ".join(f"-c {name}={value}" for name, value in {**fixed, **WRONG}.items())
     start = ["-w", "-o", words, "-l", f"{data}/../wrong.log", "start"]
+    await program(server, "pg_checksums", "--disable")
     await ctl(server, *start)
 
 
 async def ctl(server: Any, *words: str) -> None:
-    """pg_ctl, as the server's own user."""
-    argv = [server.binaries.program("pg_ctl"), "-D", str(server.data_dir), *words]
+    await program(server, "pg_ctl", *words)
+
+
+async def program(server: Any, name: str, *words: str) -> None:
+    """One of PostgreSQL's, as the server's own user."""
+    argv = [server.binaries.program(name), "-D", str(server.data_dir), *words]
     done = await run_tool(argv, user=server.user, timeout_s=30)
     assert done.code == 0, done.last_words()
 
@@ -100,12 +113,10 @@ def test_settings_that_lose_data_or_nights_are_red(lab, play) -> None:
                 *("pg.fsync", "pg.full_page_writes", "pg.wal_level", "pg.hot_standby"),
                 *("pg.autovacuum", "pg.synchronous_commit", "pg.read_only", "pg.slot_budget"),
                 *("pg.reserved_connections", "pg.log_lines", "pg.log_statements"),
-                *("pg.idle_timeout",),
+                *("pg.idle_timeout", "pg.checksums", "pg.wal_log_hints", "pg.listen"),
+                "security.postgres_tls",
             ),
         )
-        assert (seen.settings["ssl"], seen.settings["listen_addresses"]) == ("off", "localhost")
-        assert seen.settings["data_checksums"] in ("on", "off")
-        assert seen.settings["wal_log_hints"] == "off"
         assert seen.version_num // 10000 == lab.binaries.major
         assert seen.wal_bytes >= 16 << 20
         await ctl(server, "-m", "immediate", "stop")
@@ -163,7 +174,13 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
                     *("pg.idle_in_transaction", "pg.connections", "pg.checkpoints", "pg.xid_age"),
                     *("pg.pending_restart", "pg.files", "hba.errors", "hba.trust"),
                     *("security.weak_passwords", "security.roles_expiring", "pg.archive"),
-                    *("pg.synchronous_commit", "slots.inactive", "slots.xmin", "pg.collation"),
+                    *(
+                        "pg.synchronous_commit",
+                        "slots.inactive",
+                        "slots.xmin",
+                        "slots.lost",
+                        "pg.collation",
+                    ),
                 ),
             )
             assert seen.pending == ("max_worker_processes",)
@@ -181,6 +198,7 @@ async def make_faults(one: Any) -> None:
     await one.execute("CREATE TABLE t (i int)")
     for _ in range(12):
         await one.execute("INSERT INTO t VALUES (1)")
+    await lose_a_slot(one)
     await one.execute("SET password_encryption = 'md5'")
     await one.execute("CREATE ROLE old LOGIN PASSWORD 'x'")
     await one.execute("ALTER ROLE old SET synchronous_commit = off")
@@ -193,6 +211,24 @@ async def make_faults(one: Any) -> None:
         await one.execute("INSERT INTO t VALUES (2)")
         await one.execute("SELECT pg_switch_wal()")
         await one.execute("CHECKPOINT")
+
+
+async def lose_a_slot(one: Any) -> None:
+    """A reader that stays away while there is no room for what it has not read."""
+    await one.execute("SELECT pg_create_physical_replication_slot('gone', true)")
+    for name, value in (("max_slot_wal_keep_size", "1MB"), ("wal_keep_size", "0")):
+        await one.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+    await one.execute("SELECT pg_reload_conf()")
+    for _ in range(3):
+        await one.execute("INSERT INTO t VALUES (0)")
+        await one.execute("SELECT pg_switch_wal()")
+    lost = "SELECT wal_status = 'lost' FROM pg_replication_slots"
+    deadline = asyncio.get_running_loop().time() + 20
+    while (await (await one.execute(lost)).fetchone()) != (True,):
+        assert asyncio.get_running_loop().time() < deadline
+        await one.execute("CHECKPOINT")
+    await one.execute("ALTER SYSTEM RESET ALL")
+    await one.execute("SELECT pg_reload_conf()")
 
 
 async def break_files(server: Any, one: Any) -> None:
