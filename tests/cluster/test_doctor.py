@@ -117,6 +117,7 @@ def test_many_faults_of_a_herd_at_once(herd: LocalHerd, undo: ExitStack) -> None
             ("config.file", other),
             ("config.in_force", primary),
             ("herd.failover_choice", ""),
+            ("herd.failover_ready", ""),
         ),
     )
     assert "not permitted to log in" in found["login.replication", via]["text"]
