@@ -243,6 +243,34 @@ def test_the_metric_counts_what_was_found(herd: LocalHerd) -> None:
     herd.wait_for(agree, "the findings in the metric", deadline_s=WAIT_S)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)
+def test_a_node_looks_at_itself_without_being_asked(herd: LocalHerd) -> None:
+    """A minute after its daemon's start: nothing of it is unknown, no port is tried for it."""
+    from test_telling import metrics
+
+    name = herd.nodes[0]
+    herd.kill_agent(name)
+
+    def seen() -> dict[str, float]:
+        try:
+            return metrics(herd, name)
+        except OSError:
+            return {}
+
+    herd.wait_for(
+        lambda: (now := seen()) and "pgherd_doctor_checks{status=ok}" not in now,
+        "an agent that has not looked yet",
+        deadline_s=WAIT_S,
+    )
+    herd.wait_for(
+        lambda: seen().get("pgherd_doctor_checks{status=ok}", 0) > 40,
+        "its own check-up",
+        deadline_s=2 * WAIT_S,
+    )
+    assert seen()["pgherd_doctor_checks{status=unknown}"] <= 4
+
+
 PLANTED = "hunter2-Zz9"
 
 

@@ -148,7 +148,7 @@ class Checkup:
         await asyncio.sleep(until_next(FIRST_S))
         while True:
             try:
-                await self.facts(True)
+                self._count(await self._gather(quick=True, asked=False))
             except Exception as error:
                 log.error("checkup.failed", exc_info=error)
             await asyncio.sleep(until_next(EVERY_S))
@@ -159,12 +159,17 @@ class Checkup:
             kept = self._kept
             is_young = time.monotonic() - self._kept_at < KEPT_S
             if kept is None or not is_young or (kept.quick and not quick):
-                kept = self._kept = await self._gather(quick)
+                kept = self._kept = await self._gather(quick=quick, asked=True)
                 self._kept_at = time.monotonic()
-                self._node.metrics.checked(checks.counts(checks.of_node(kept)))
+                self._count(kept)
             return msgspec.structs.replace(kept, quick=quick)
 
-    async def _gather(self, quick: bool) -> NodeFacts:
+    def _count(self, facts: NodeFacts) -> None:
+        """For the metric."""
+        self._node.metrics.checked(checks.counts(checks.of_node(facts)))
+
+    async def _gather(self, *, quick: bool, asked: bool) -> NodeFacts:
+        """asked: by somebody; else no connection is opened that is not open anyway."""
         node = self._node
         made = Gathering(node.settings, Path(node.config), quick=quick)
         made.parts["agent"] = self._agent()
@@ -175,7 +180,7 @@ class Checkup:
             "told", asyncio.to_thread(told, node.settings, made.config, in_force=node.settings)
         )
         await made.of_disk_and_kernel()
-        await made.take("ways", self._ways(addresses))
+        await made.take("ways", self._ways(addresses) if asked else self._known_ways(addresses))
         await made.take("clocks", self._all_clocks(list(others)))
         await made.take("processes", asyncio.to_thread(self._processes))
         if node.server is not None:
@@ -200,6 +205,17 @@ class Checkup:
             else one
             for one in found
         )
+
+    async def _known_ways(self, addresses: Mapping[NodeId, Address]) -> tuple[Way, ...]:
+        """Every port that `vitals` looks at anyway, as it found it last."""
+        found = []
+        for one in self._node.telling.vitals.now().peers:
+            where = ways.channels(addresses[one.node]) if one.node in addresses else {}
+            if one.channel in where:
+                outcome = Reached.OK if one.is_up else Reached.FAILED
+                way = Way(one.node, one.channel, *where[one.channel], outcome, one.rtt_ms)
+                found.append(msgspec.structs.replace(way, problem=one.problem))
+        return tuple(found)
 
     async def _all_clocks(self, others: list[NodeId]) -> tuple[ClockSeen, ...]:
         return tuple(await asyncio.gather(*(self._clock(one) for one in others)))
