@@ -80,6 +80,9 @@ class Gathering:
             self.parts[name] = await part
         except (PgherdError, OSError, ValueError, TimeoutError) as error:
             self.problems[name] = str(error) or type(error).__name__
+        except Exception as error:
+            log.error("checkup.broken", part=name, exc_info=error)
+            self.problems[name] = f"a mistake of pgherd's own: {error!r}"
 
     async def of_disk_and_kernel(self) -> None:
         """What needs nobody else."""

@@ -606,6 +606,18 @@ def test_what_was_not_gathered_is_unknown_and_never_well() -> None:
     assert all(one.text for one in found)
 
 
+def test_facts_that_no_server_has_spoil_their_own_checks_only() -> None:
+    of_n1 = {
+        one.check: one
+        for one in checks.whole(parameters(max_connections="many")(WELL))
+        if one.node in (N1, HERD)
+    }
+    assert of_n1["pg.connections"].status is Status.UNKNOWN
+    assert "this check itself failed" in of_n1["pg.connections"].text
+    assert of_n1["herd.matched_parameters"].status is Status.UNKNOWN
+    assert of_n1["pg.fsync"].status is Status.OK
+
+
 def test_a_node_that_does_not_answer_has_all_its_checks_unknown() -> None:
     h = replace(WELL, nodes={N1: WELL.nodes[N1]}, missing={N2: "no answer", N3: "no answer"})
     of_n2 = [one for one in checks.whole(h) if one.node == N2]

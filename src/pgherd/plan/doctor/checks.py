@@ -87,6 +87,8 @@ def one_of_node(check: Check, patient: Patient) -> Finding | None:
         return finding(check, check.look(patient), node.node)
     except NotKnownError as error:
         return Finding(check.id, node.node, Status.UNKNOWN, str(error))
+    except Exception as error:
+        return Finding(check.id, node.node, Status.UNKNOWN, broken(error))
 
 
 def one_of_herd(check: Check, seen: HerdFacts) -> Finding | None:
@@ -95,6 +97,13 @@ def one_of_herd(check: Check, seen: HerdFacts) -> Finding | None:
         return finding(check, check.herd(seen), HERD)
     except NotKnownError as error:
         return Finding(check.id, HERD, Status.UNKNOWN, str(error))
+    except Exception as error:
+        return Finding(check.id, HERD, Status.UNKNOWN, broken(error))
+
+
+def broken(error: Exception) -> str:
+    """A row with a mistake, or facts as no server has them, must not hide the other rows."""
+    return f"this check itself failed: {error!r}"
 
 
 def finding(check: Check, verdict: Verdict | None, node: str) -> Finding | None:
