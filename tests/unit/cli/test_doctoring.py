@@ -4,12 +4,17 @@ is looked at without its daemon. That it finds faults is seen on real herds (tes
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
+from pgherd.cli.app import build
 from pgherd.model.checkup import Told
 from pgherd.model.ids import NodeId
+from pgherd.plan.doctor.checks import CHECKS
 
 N3 = NodeId("n3")
 
@@ -99,3 +104,29 @@ def test_without_a_daemon_this_node_alone_is_looked_at(pgherd, tmp_path: Path):
     assert (other.code, "n2 is another node" in other.err) == (2, True)
     away = pgherd("doctor", "--config", config, "--api-url", "http://127.0.0.1:1")
     assert (away.code, "this node alone" in away.err) == (1, False)
+
+
+def typed() -> list[tuple[str, str]]:
+    """Every command of ours in the table's fixes, with its check."""
+    found = []
+    for check in CHECKS:
+        for line in re.split(r"[;,()]| and ", check.fix):
+            if match := re.search(r"\bpgherd ((?:[a-z][\w-]*|--[a-z-]+)(?: [^ ]+)*)", line):
+                found.append((check.id, match[1]))
+    return found
+
+
+def test_what_the_fixes_tell_to_type_exists():
+    """Commands and their options; what follows a command are its arguments."""
+    command = typer.main.get_command(build())
+    assert len(typed()) > 60
+    for name, line in typed():
+        here: Any = command
+        words = line.split()
+        while words and hasattr(here, "commands"):
+            assert words[0] in here.commands, (name, line)
+            here = here.commands[words.pop(0)]
+        options = {option for one in here.params for option in one.opts}
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in options, (name, line)

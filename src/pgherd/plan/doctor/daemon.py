@@ -84,7 +84,7 @@ def proxy(p: Patient) -> Verdict | None:
     "proxy.engine",
     ADVICE,
     means="bytes of sessions pass through Python: more processor time, fewer sessions per node",
-    fix="install gcc and Python's headers, then pgherd anew, from its source",
+    fix="install gcc and Python's headers, then its source distribution anew",
 )
 def engine(p: Patient) -> Verdict | None:
     if not p.told.has_listeners or p.told.engine == "uvloop":

@@ -25,7 +25,7 @@ ALIKE = (
     "herd.versions",
     WARNING,
     means="new features wait for all, and a mixture of versions is for the time of an upgrade",
-    fix="upgrade pgherd on the nodes that are behind; docs/operate/upgrade.md",
+    fix="install the newer pgherd, on the nodes that are behind; docs/operate/upgrade.md",
 )
 def versions(h: HerdFacts) -> Verdict:
     found = {n: one.version for n, one in sorted(h.nodes.items())}
@@ -36,7 +36,7 @@ def versions(h: HerdFacts) -> Verdict:
     "herd.level",
     WARNING,
     means="a program is older than what the ledger's commands need; it cannot take part for long",
-    fix="upgrade pgherd on the nodes that are behind; docs/operate/upgrade.md",
+    fix="install the newer pgherd, on the nodes that are behind; docs/operate/upgrade.md",
 )
 def level(h: HerdFacts) -> Verdict:
     newest = max((m.level for m in h.facts.members.values()), default=h.facts.level)
