@@ -22,7 +22,7 @@ import typer
 
 from pgherd import __version__
 from pgherd.cli.app import Command, Common, asking
-from pgherd.cli.client import FAILED, ApiError, is_sent_elsewhere, read_settings
+from pgherd.cli.client import ApiError, is_sent_elsewhere, read_settings
 from pgherd.cli.output import Format, emit, line, say
 from pgherd.cli.redacting import Sieve
 from pgherd.cli.start import find_config
@@ -89,7 +89,10 @@ def report(
     if path.exists():
         raise OperatorError(f"{path} is there already", "name another with --out")
     sieve = Sieve(known_secrets(common))
-    contents, missing = gathered(common, sieve)
+    contents, errors = gathered(common, sieve)
+    if not {"status.json", "doctor.json"} & set(contents):
+        raise errors["status.json"]
+    missing = [f"{name}: {error.message}" for name, error in errors.items()]
     about = README.format(version=__version__, made=made, node=platform.node())
     contents["README.txt"] = about.encode()
     contents["missing.txt"] = sieve.text("".join(f"{one}\n" for one in missing)).encode()
@@ -101,20 +104,18 @@ def report(
     say(f"{len(contents)} files; look into it before you send it: tar tzf {path}")
     if missing:
         say(f"{len(missing)} parts could not be had; missing.txt says why")
-    if "status.json" not in contents and "doctor.json" not in contents:
-        raise typer.Exit(FAILED)
 
 
-def gathered(common: Common, sieve: Sieve) -> tuple[dict[str, bytes], list[str]]:
+def gathered(common: Common, sieve: Sieve) -> tuple[dict[str, bytes], dict[str, PgherdError]]:
     """Every part that could be had, and why the others could not."""
     contents: dict[str, bytes] = {}
-    missing: list[str] = []
+    errors: dict[str, PgherdError] = {}
     for name, content in parts(common, sieve):
         if isinstance(content, PgherdError):
-            missing.append(f"{name}: {content.message}")
+            errors[name] = content
         else:
             contents[name] = content
-    return contents, missing
+    return contents, errors
 
 
 def parts(common: Common, sieve: Sieve) -> Iterator[tuple[str, bytes | PgherdError]]:

@@ -201,6 +201,14 @@ def test_silent_parts_are_listed_and_spoil_nothing(herd, served, pgherd, tmp_pat
     assert "configuration.yaml" not in found, "of another machine's node this one's file is wrong"
 
 
+def test_where_nothing_can_be_had_nothing_is_written(pgherd, tmp_path) -> None:
+    """Nobody answers, and no node's configuration is at hand."""
+    out = tmp_path / "bundle.tar.gz"
+    done = pgherd("report", "--api-url", "http://127.0.0.1:1", "--out", out)
+    assert (done.code, "no daemon answers" in done.err) == (1, True)
+    assert not out.exists()
+
+
 def test_without_a_daemon_the_bundle_has_what_this_node_knows(pgherd, config, tmp_path) -> None:
     port = pgherd.free_base()
     config.write_text(config.read_text().replace("api: {", f"api: {{port: {port}, "))
