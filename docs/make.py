@@ -18,6 +18,7 @@ from pgherd.cli.reference import page as commands
 from pgherd.config.reference import others
 from pgherd.config.reference import reference as configuration
 from pgherd.model.eventkinds import page as events
+from pgherd.plan.doctor.reference import page as doctor
 from pgherd.plan.reference import page as rules
 from pgherd.raft import roles
 from pgherd.sim import drawing, mutantspage, record
@@ -88,6 +89,7 @@ PAGES = {
     "docs/reference/rules.md": rules,
     "docs/reference/cli.md": commands,
     "docs/reference/metrics.md": metrics,
+    "docs/reference/checks.md": doctor,
     "docs/reference/events.md": events,
     "docs/reference/mutants.md": lambda: mutantspage.text(ROOT / mutantspage.PAGE),
     "docs/reference/faults.md": lambda: faultspage.page(

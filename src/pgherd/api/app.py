@@ -21,6 +21,7 @@ from pgherd.api import (
     connecting,
     contract,
     dashboard,
+    doctor,
     drills,
     events,
     explaining,
@@ -123,7 +124,7 @@ def build_app(
         *(events, connecting, pools, proxies),
         *(whoami, switchoverplan, dashboard),
         *(explaining, drills),
-        nodetelling,
+        *(nodetelling, doctor),
         *(tokenroutes, pkiroutes),
     )
     for room in rooms:  # the routes themselves: FastAPI would make all of them a second time

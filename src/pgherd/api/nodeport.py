@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pgherd.model.checkup import NodeFacts
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.reloaded import Reloaded
@@ -29,6 +30,10 @@ class NodePort(Protocol):
 
     async def node_proxy(self, node: NodeId) -> ProxySeen | None:
         """What its proxy reports; None while there is none."""
+        ...
+
+    async def node_checkup(self, node: NodeId, quick: bool) -> NodeFacts:
+        """What a check-up of it looks at; quick: without what takes time."""
         ...
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:

@@ -103,6 +103,7 @@ def build() -> typer.Typer:
         connecting,
         connections,
         contexts,
+        doctoring,
         drilling,
         events,
         explaining,
@@ -114,6 +115,7 @@ def build() -> typer.Typer:
         pools,
         progress,
         promising,
+        reporting,
         saving,
         slots,
         standbycluster,
@@ -129,9 +131,9 @@ def build() -> typer.Typer:
     app = empty()
     app.command("start")(making.start)
     raft = membership.RAFT_COMMANDS | explaining.RAFT_COMMANDS
-    looking = (watching, topology, events, explaining, connections, pools, progress)
+    looking = (watching, topology, events, explaining, doctoring, connections, pools, progress)
     changes = (changing, drilling, upkeep, tending, telling, membership, making)
-    for room in (*looking, *changes, connecting, contexts, completion, tokens):
+    for room in (*looking, *changes, reporting, connecting, contexts, completion, tokens):
         for name, command in room.COMMANDS.items():
             app.command(name)(command)
     add_groups(

@@ -186,6 +186,14 @@ class Api:
             )
             return read_answer(response, accept=accept)
 
+    def text(self, path: str) -> str:
+        """An answer that is no JSON, as it came."""
+        with self._client(self._timeout_s) as client:
+            response = self._first(lambda url: client.get(url + path))
+            if response.status_code >= 400:
+                read_answer(response)
+            return response.text
+
     @contextmanager
     def stream(
         self, path: str, *, params: dict[str, Any], headers: dict[str, str]

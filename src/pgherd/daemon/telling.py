@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pgherd.api.herd import ProxySeen
 from pgherd.api.serve import ApiServer, serve
 from pgherd.daemon import nodelogs, proxytelling, reloading, vitals
+from pgherd.daemon.checkup import CHECKUP, CLOCK, Checkup
 from pgherd.daemon.clusterreport import ClusterReport
 from pgherd.daemon.nodelogs import LOG_LEVEL, LOGS, Level, LogLevel, Logs
 from pgherd.daemon.proxytelling import PROXY
 from pgherd.daemon.reloading import RELOAD, Reloads
 from pgherd.daemon.vitals import VITALS, VitalsWatch
 from pgherd.model.action import Planned
+from pgherd.model.checkup import NodeFacts
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LevelNow, LevelWish, LogAsked, LogTold
 from pgherd.model.reloaded import Reloaded
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 log = logs.get("daemon")
 
 METRICS_PATH = "/metrics"
-KINDS = (VITALS, PROXY, LOGS, LOG_LEVEL, RELOAD)
+KINDS = (VITALS, PROXY, LOGS, LOG_LEVEL, RELOAD, CHECKUP, CLOCK)
 """What other nodes' daemons may ask."""
 
 
@@ -51,6 +53,7 @@ class Telling:
         self._logs, self._level, self.level = nodelogs.attach(node)
         self._reloads: Reloads = reloading.attach(node)
         self.report = ClusterReport(node)
+        self.checkup = Checkup(node)
         self._reloading: asyncio.Task[None] | None = None
         node.metrics.known = self._known
         self.answers = {
@@ -59,6 +62,8 @@ class Telling:
             LOGS: self._logs.answer,
             LOG_LEVEL: self._level.answer,
             RELOAD: self._reloads.answer,
+            CHECKUP: self.checkup.asked.answer,
+            CLOCK: self.checkup.clocks.answer,
         }
 
     def begin(self) -> list[Coroutine[Any, Any, None]]:
@@ -66,6 +71,7 @@ class Telling:
         node = self._node
         node.agent.vitals = self.vitals
         found = [LoopLag(node.metrics.loop_lagged).run(), self.vitals.run(), self.report.run()]
+        found.append(self.checkup.run())
         own = metrics_server(node.settings, node.api.app)
         return found if own is None else [*found, own.run()]
 
@@ -90,6 +96,10 @@ class Telling:
     async def node_proxy(self, node: NodeId) -> ProxySeen | None:
         """What a node's proxy reports; None while there is none. Raises PeerError."""
         return (await self._proxy.at(node, None)).seen
+
+    async def node_checkup(self, node: NodeId, quick: bool) -> NodeFacts:
+        """What a check-up of a node looks at. Raises PeerError."""
+        return await self.checkup.asked.at(node, quick)
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
         """Log lines of a node. Raises PeerError, OperatorError."""

@@ -1,7 +1,7 @@
 """How much sessions were answered whose protocol ends here: of all that were, and that are.
 
 Owns the sums, also of who is where now. What is an answer is `wire.tracker`'s: one ReadyForQuery,
-so that a batch of an extended query counts once. Of sessions whose bytes only pass nothing is known.
+so that a batch of an extended query counts once. Sessions whose bytes only pass are not read.
 """
 
 from __future__ import annotations

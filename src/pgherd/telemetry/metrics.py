@@ -119,6 +119,11 @@ class Metrics:
         """A change of primary ended. kind: failover, switchover; result: done, abandoned."""
         self._counted["pgherd_failovers_total"].labels(kind=kind, result=result).inc()
 
+    def checked(self, counts: Mapping[str, int]) -> None:
+        """A check-up of this node ended; how many checks ended how."""
+        for status, count in counts.items():
+            self._gauges["pgherd_doctor_checks"].labels(status=status).set(count)
+
     def saw_split_brain(self) -> None:
         """A node began to contradict the ledger."""
         self._counted["pgherd_split_brains_total"].inc()

@@ -24,6 +24,7 @@ NODE_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pgherd_pool_servers": ("Server connections of pools.", ("state",)),
     "pgherd_pool_clients": ("Clients of pools that have a server or wait for one.", ("state",)),
     "pgherd_raft_members": ("Members by what they are in consensus.", ("suffrage",)),
+    "pgherd_doctor_checks": ("Checks of this node at its last check-up, by result.", ("status",)),
 }
 """name -> help, labels."""
 

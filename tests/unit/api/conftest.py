@@ -26,6 +26,7 @@ from pgherd.api.views import FRESH_MS
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.apply import apply_command
 from pgherd.model.activity import Transaction
+from pgherd.model.checkup import Agent, NodeFacts, Told
 from pgherd.model.credentials import Which
 from pgherd.model.drill import DrillState, Measured
 from pgherd.model.errors import OperatorError, PeerError, PostgresError
@@ -106,6 +107,7 @@ class FakeOwn:
         self.reloaded = Reloaded(status="reloaded")
         self.vitals = Vitals()
         self.proxies: dict[NodeId, ProxySeen] = {}
+        self.told = Told(rate_limit=100)
         self.log = LogTold((), "")
         self.level = "info"
         self.asked: list[tuple[NodeId, object]] = []
@@ -126,6 +128,18 @@ class FakeOwn:
     async def node_proxy(self, node: NodeId) -> ProxySeen | None:
         self._ask(node, None)
         return self.proxies.get(node)
+
+    async def node_checkup(self, node: NodeId, quick: bool) -> NodeFacts:
+        self._ask(node, quick)
+        return NodeFacts(
+            node=node,
+            kind=Kind.DATA,
+            version="9.9",
+            quick=quick,
+            told=self.told,
+            agent=Agent(uptime_s=90_000),
+            problems={"database": "it does not answer"},
+        )
 
     async def node_logs(self, node: NodeId, asked: LogAsked) -> LogTold:
         self._ask(node, asked)

@@ -1,0 +1,1 @@
+"""The checks of `pgherd doctor`: facts in, findings out. Pure."""
