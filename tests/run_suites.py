@@ -63,14 +63,14 @@ SUITES = (
     Suite(
         "unit",
         paths=("tests/unit",),
-        budget_seconds=270,
+        budget_seconds=310,
         floors={"passed": 3900, "api_cases": 4000, "frames": 200_000, "wire_cases": 120_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=490,
+        budget_seconds=540,
         floors={"passed": 350, "store_cuts": 65_536, "store_flips": 20_000},
         beside="loadfile",
     ),
@@ -106,7 +106,7 @@ SUITES = (
     Suite(
         "cluster",
         paths=("tests/cluster",),
-        budget_seconds=1080,
+        budget_seconds=1140,
         floors={"passed": 180, "failovers": 18},
         beside="loadgroup",
     ),
