@@ -182,6 +182,8 @@ class Carrying:
         pool = lending.pool
         if pool.is_held or pool.is_paused or pool.is_ended or pool.limits.queue:
             return False
+        if lending.encrypts:
+            return False
         return not any(lending.share.wanted.values())
 
     def _pool_of(self, lending: Lending) -> int:
@@ -363,6 +365,8 @@ class Carrying:
     def _returned(self, fetch: Fetch, server: PoolServer) -> None:
         if server.transport is not None:
             self.pools.back(fetch, server, server.settings, clean=True)
+        else:
+            self.pools.lost(fetch.lending.bound)
 
     def _wants(self, number: int) -> None:
         """Clients wait for servers there."""

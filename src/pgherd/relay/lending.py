@@ -53,7 +53,7 @@ class Borrower(Holder, Protocol):
 class Lending:
     """One pool's servers. bound: where they lead · share: its room · riding: its number where they
     ride (`carrying`), 0 = none do · fetching: who borrows servers for that · fetched: how often one
-    was · rode: what was done there, once that is over.
+    was · rode: what was done there, once that is over · encrypts: TLS is spoken with its servers.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Lending:
         self.share = share
         self.servers: dict[int, PoolServer] = {}
         self.openings: set[asyncio.Task[None]] = set()
+        self.encrypts = False
         self.riding = 0
         self.fetching: dict[int, Borrower] = {}
         self.fetched = 0

@@ -124,9 +124,15 @@ class PoolServer(Side):
         transport = self.transport
         if transport is None or transport.is_closing() or self.cancels or not self._is_fit:
             return False
-        if transport.get_extra_info("ssl_object") is not None or self._reset is not None:
+        if self.is_encrypted or self._reset is not None:
             return False
         return transport.get_write_buffer_size() == 0
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether its bytes pass in TLS."""
+        transport = self.transport
+        return transport is not None and transport.get_extra_info("ssl_object") is not None
 
     def passes_to(self, holder: Holder, said: bytes) -> None:
         """Another client has it now, as it is. said: bytes that wait to be sent to it."""

@@ -297,6 +297,7 @@ class Pools:
         if isinstance(outcome, PoolServer):
             number = self.number()
             outcome.adopted(lending, number=number)
+            lending.encrypts = outcome.is_encrypted
             lending.servers[number] = outcome
             self.greetings.opened(lending.kind, outcome.settings)
             self.run(lending, lending.pool.opened(ticket, number, now_ms()))

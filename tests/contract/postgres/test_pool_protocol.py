@@ -337,7 +337,8 @@ def test_stories_end_as_with_a_server_of_ones_own(lab, play, way, engine):
     """In the shuttle, as far as it goes, and in Python."""
 
     def carried(counters) -> bool:
-        return bool(counters.pools.done["carried"]) == is_shuttle(engine)
+        pools = counters.pools
+        return pools is not None and bool(pools.done["carried"]) == is_shuttle(engine)
 
     async def tell_all():
         server, stored = await prepared(lab)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
 import struct
 
@@ -24,6 +25,9 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann'"
 LOCKS = """SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
             WHERE usename = 'ann' AND (locktype = 'advisory' OR mode = 'RowExclusiveLock')"""
 KEPT = " WHERE pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+
+
+RIDES = importlib.util.find_spec("pgherd.relay._shuttle") is not None
 
 
 def sized(size: int, **more: int) -> PoolRules:
@@ -428,5 +432,39 @@ def test_transactions_are_spread_over_replicas_and_leave_one_in_maintenance(lab,
             await both[0].execute("COMMIT")
             assert await value(both[0], "SELECT 1") == 1
             await both[0].close()
+
+    play(story())
+
+
+def test_sessions_with_tls_on_either_side_are_served_in_python(lab, play, way, certificate):
+    """PostgreSQL 15 speaks TLS here, 18 does not."""
+
+    async def story():
+        files, own = certificate("server"), certificate("proxy")
+        has_tls = lab.binaries.major == 15
+        ssl = {"ssl": "on", "ssl_cert_file": str(files.cert), "ssl_key_file": str(files.key)}
+        server = await lab.primary("a", parameters=ssl if has_tls else {})
+        await server.set_names("")
+        async with await agent_of(lab, server) as agent:
+            await agent.execute(SETUP)
+        async with way(server, pool="transaction", tls=own.tls) as it:
+
+            def served(least: int, *, carried: bool):
+                def seen(counters) -> bool:
+                    if counters.pools is None:
+                        return False
+                    done = counters.pools.done
+                    return done["lent"] >= least and bool(done["carried"]) == carried
+
+                return seen
+
+            for sslmode, carried in (("require", False), ("disable", not has_tls and RIDES)):
+                one = await connect(it, sslmode=sslmode)
+                for number in range(30):
+                    assert await value(one, f"SELECT {number}") == number
+                await it.counted("where it was served", served(30, carried=carried))
+                counted = it.control.counters()
+                assert counted.pools.waited_ms < 2_500, "nobody waits for what cannot ride"
+                await one.close()
 
     play(story())
