@@ -2,7 +2,7 @@
 
    What Python sees of it: the type `Shuttle`, described in _shuttle.pyi. Owns arguments and news. A
    call waits for one round of the thread at most, and the thread never wants the GIL: it is kept, but
-   while the thread is joined. Leaves clients and servers to _shuttle_talk.c. Limited API of CPython
+   while the thread is joined. Leaves clients and servers to the others. Limited API of CPython
    3.11: one build serves all later versions. */
 
 #define Py_LIMITED_API 0x030b0000

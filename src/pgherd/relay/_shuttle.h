@@ -191,25 +191,36 @@ bool cycle_fits(const struct client *c, const struct server *s, const char *data
 bool cycle_rename(struct shuttle *h, const struct client *c, const char *data, uint32_t n);
 uint32_t hash_bytes(const char *data, size_t n);
 
+/* _shuttle_place.c: with the lock held */
+struct client *client_find(struct shuttle *h, uint64_t id);
+struct server *server_find(struct shuttle *h, uint64_t id);
+struct pool *pool_find(struct shuttle *h, uint32_t id);
+void queue_add(struct shuttle *h, struct client *c);
+void queue_remove(struct shuttle *h, struct client *c);
+void idle_add(struct server *s);
+void idle_remove(struct server *s);
+struct pool *pool_for(struct client *c, struct pool **wanted);
+struct server *idle_for(const struct client *c);
+void want(struct shuttle *h, struct pool *p);
+void ask(struct shuttle *h, struct client *c, const char *data, uint32_t n);
+void server_back(struct shuttle *h, struct server *s, enum why why, const char *rest, size_t n);
+void hand_over(struct shuttle *h, struct client *c, enum why why, const char *rest, size_t n);
+void client_over(struct shuttle *h, struct client *c, enum why why);
+void server_over(struct shuttle *h, struct server *s, enum why why);
+int64_t now_ms(void);
+
 /* _shuttle_talk.c: with the lock held */
 void client_ready(struct shuttle *h, struct client *c);
 void client_writable(struct shuttle *h, struct client *c);
 void client_readable(struct shuttle *h, struct client *c);
 void server_readable(struct shuttle *h, struct server *s);
 void server_writable(struct shuttle *h, struct server *s);
-void client_over(struct shuttle *h, struct client *c, enum why why);
-void server_over(struct shuttle *h, struct server *s, enum why why);
 void server_free(struct shuttle *h, struct server *s); /* it has nothing to do */
 void client_go_on(struct shuttle *h, struct client *c);
 void waits_end(struct shuttle *h);
-struct client *client_find(struct shuttle *h, uint64_t id);
-struct server *server_find(struct shuttle *h, uint64_t id);
-struct pool *pool_find(struct shuttle *h, uint32_t id);
-void idle_remove(struct server *s);
-void tell(struct shuttle *h, struct item *one);
-int64_t now_ms(void);
 
 /* _shuttle_worker.c */
+void tell(struct shuttle *h, struct item *one);
 struct shuttle *shuttle_start(void); /* NULL: errno */
 void shuttle_stop(struct shuttle *h);
 void shuttle_lock(struct shuttle *h); /* from a thread that is not the shuttle's */
