@@ -145,7 +145,7 @@ struct texts {
 struct shuttle {
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t passed; /* nobody wants the lock any more */
+    pthread_cond_t passed; /* somebody from outside has had the lock */
     atomic_int wanted;
     atomic_bool stops;
     bool runs;

@@ -26,8 +26,8 @@ void shuttle_lock(struct shuttle *h)
 
 void shuttle_unlock(struct shuttle *h)
 {
-    if (atomic_fetch_sub(&h->wanted, 1) == 1)
-        pthread_cond_signal(&h->passed);
+    atomic_fetch_sub(&h->wanted, 1);
+    pthread_cond_signal(&h->passed);
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -149,7 +149,7 @@ static void *run(void *argument)
         pthread_mutex_unlock(&h->lock);
         int count = epoll_wait(h->epoll, events, EVENTS_AT_ONCE, limit_ms);
         pthread_mutex_lock(&h->lock);
-        while (atomic_load(&h->wanted))
+        if (atomic_load(&h->wanted)) /* once: somebody may want it all the time */
             pthread_cond_wait(&h->passed, &h->lock);
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr) {
