@@ -19,7 +19,7 @@ from pgherd.chaos import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 20
-MINUTES = 10 if os.environ.get("PGHERD_FULL") else 3.3
+MINUTES = 10 if os.environ.get("PGHERD_FULL") else 2.8
 LEADING = 0.6
 """Part of the steps that usually cost the primary its place."""
 DOUBLE = 0.8
