@@ -213,7 +213,9 @@ def test_the_calls_of_its_clients_act_on_real_servers(herd: LocalHerd) -> None:
 
     def everywhere(value: str) -> None:
         """A change is acknowledged when it is decided; nodes take it in their turns."""
-        herd.wait_for(lambda: {work_mem(name) for name in herd.data} == {value}, value)
+        herd.wait_for(
+            lambda: {work_mem(name) for name in herd.data} == {value}, value, deadline_s=30
+        )
 
     none = {"postgresql": {"parameters": {"work_mem": None}}}
     assert call(herd, replica, "PATCH", "/config", none)[0] == 200
