@@ -32,6 +32,7 @@ from pgherd.wire.answer import Refusal
 from pgherd.wire.frames import LENGTH_MAX, Frame
 from pgherd.wire.guard import failing
 from pgherd.wire.marks import recalls
+from pgherd.wire.naming import name_of, renamed
 from pgherd.wire.query import HEADER_BYTES, SYNC
 from pgherd.wire.renewal import status
 from pgherd.wire.shelf import NOBODYS, PREFIX, Moments, Named, Shelf, Statement, salt_of, statement
@@ -54,6 +55,8 @@ _DEALLOCATES = re.compile(
 _DEALLOCATED = b"C\x00\x00\x00\x0fDEALLOCATE\x00"
 _GONE = PREFIX + b"gone"
 """What a DEALLOCATE inside of a batch takes away in place of a client's statement."""
+
+_TAKES_GONE = b"P" + (19 + len(_GONE)).to_bytes(4, "big") + b"\0DEALLOCATE " + _GONE + b"\0\0\0"
 
 _NOT_RECALLED = Refusal(
     "55000",
@@ -137,9 +140,7 @@ class Lane(Tracker):
     # What passes elsewhere for a while
 
     def names_elsewhere(self) -> list[tuple[bytes, bytes, int, int]]:
-        """Statements that may be run without us: what the client calls them, and servers, their
-        numbers, their moments.
-        """
+        """Statements that may run without us: the client's and servers' names, numbers, moments."""
         return [
             (name, one.statement.name, one.statement.number, one.moment)
             for name, one in self._names.items()
@@ -161,9 +162,7 @@ class Lane(Tracker):
             self._names_bytes += len(rest)
 
     def catch_up(self, said: bytes, heard: bytes, *, left: int) -> None:
-        """A cycle is under way that began without us, as `riding.HandedOver` has it. Raises
-        ProtocolViolation.
-        """
+        """A cycle began without us, as `riding.HandedOver` has it. Raises ProtocolViolation."""
         self.speak(said)
         self.hear(heard)
         self._left_server = left
@@ -219,9 +218,9 @@ class Lane(Tracker):
         """A simple query ends the statement without a name; a DEALLOCATE alone is a Close."""
         is_alone = is_whole and not self.is_busy and self.status != ord("E")
         self._drop(b"")
-        self._shelf.unnamed = 0
         name = self._deallocated_by(body.rstrip(b"\0")) if is_alone else None
         if name is None:
+            self._shelf.unnamed = 0  # else the server keeps it, and its next client must not get it
             is_first = is_alone and self.status == ord("I")
             return self._refused(ord("Q"), b"", body) if is_first else None
         self._drop(name)
@@ -249,7 +248,7 @@ class Lane(Tracker):
         return name if name in self._names else None
 
     def _parses(self, body: bytes, length: int, cycle: int) -> Instead | None:
-        name, rest = _name(body)
+        name, rest = name_of(body)
         is_whole = len(body) == length
         self._moments.now += 1
         moment, shelf = self._moments.now, self._shelf
@@ -271,7 +270,7 @@ class Lane(Tracker):
         if known is not None:  # it exists already, which the server has to say
             before = self._provide(known, cycle)
             self._await(cycle, None)
-            start, skipped = _renamed(ord("P"), b"", name, known.statement.name, length)
+            start, skipped = renamed(ord("P"), b"", name, known.statement.name, length)
             return before + start, skipped
         if is_whole:
             found = statement(rest, self._salt_now())
@@ -279,36 +278,50 @@ class Lane(Tracker):
             found = Statement(PREFIX + b"long_%d" % moment, None)
         before = self._makes_room(found.name, moment, cycle)
         self._call(name, found, moment, cycle)
-        start, skipped = _renamed(ord("P"), b"", name, found.name, length)
+        start, skipped = renamed(ord("P"), b"", name, found.name, length)
         return before + start, skipped
 
     def _parses_deallocate(self, gone: bytes, rest: bytes, cycle: int) -> Instead:
         """DEALLOCATE in a batch: it takes away a statement that is made for it."""
-        known, moment = self._names[gone], self._moments.now
+        made = self._makes_gone(gone, cycle)
+        self._call(b"", Statement(b"", rest), self._moments.now, cycle)
+        self._shelf.unnamed = self._moments.now
+        return made + _TAKES_GONE, 1 + len(rest)
+
+    def _makes_gone(self, gone: bytes, cycle: int) -> bytes:
+        known = self._names[gone]
         self._drop(gone)
         self._await(cycle, b"", partial(self._names.setdefault, gone, known))
         self._await(cycle, b"")
-        self._call(b"", Statement(b"", None), moment, cycle)
-        self._shelf.unnamed = moment
-        made = message(b"C", b"S" + _GONE + b"\0") + message(b"P", _GONE + b"\0\0\0\0")
-        text = message(b"P", b"\0DEALLOCATE " + _GONE + b"\0\0\0")
-        return made + text, 1 + len(rest)
+        return message(b"C", b"S" + _GONE + b"\0") + message(b"P", _GONE + b"\0\0\0\0")
 
     def _uses(
         self, kind: int, before: bytes, rest: bytes, length: int, cycle: int
     ) -> Instead | None:
         """Bind or Describe of a statement. before: what is said before its name."""
-        name, _ = _name(rest)
+        name, _ = name_of(rest)
         known = self._names.get(name)
         if known is None:
             if name or not self._shelf.unnamed:
                 return None
-            return _renamed(kind, before, name, NOBODYS, length)  # another client's is there
-        provided = self._provide(known, cycle)
+            return renamed(kind, before, name, NOBODYS, length)  # another client's is there
+        provided = self._takes_gone(known, cycle) if kind == ord("B") and not name else b""
+        provided = provided or self._provide(known, cycle)
         if not provided and not name:
             return None
-        start, skipped = _renamed(kind, before, name, known.statement.name, length)
+        start, skipped = renamed(kind, before, name, known.statement.name, length)
         return provided + start, skipped
+
+    def _takes_gone(self, known: Named, cycle: int) -> bytes:
+        """What to say before a DEALLOCATE runs that was prepared before what it takes away."""
+        gone = self._deallocated_by((known.statement.rest or b"").partition(b"\0")[0])
+        if gone is None:
+            return b""
+        made = self._makes_gone(gone, cycle)
+        self._moments.now += 1
+        self._shelf.unnamed = known.moment = self._moments.now
+        self._await(cycle, b"", self._shelf.doubt_unnamed)
+        return made + _TAKES_GONE
 
     def _provide(self, known: Named, cycle: int) -> bytes:
         """What to say before a message that needs this statement; nothing, if it is there."""
@@ -358,7 +371,7 @@ class Lane(Tracker):
         self._await(cycle, None)
         if body[:1] != b"S":
             return None
-        name, _ = _name(body[1:])
+        name, _ = name_of(body[1:])
         known = self._names.get(name)
         if known is None:
             return None
@@ -484,17 +497,3 @@ class Lane(Tracker):
 def message(kind: bytes, body: bytes) -> bytes:
     """One message."""
     return kind + (4 + len(body)).to_bytes(4, "big") + body
-
-
-def _name(body: bytes) -> tuple[bytes, bytes]:
-    name, zero, rest = body.partition(b"\0")
-    if not zero:
-        raise ProtocolViolation("a name without an end")
-    return name, rest
-
-
-def _renamed(kind: int, before: bytes, name: bytes, other: bytes, length: int) -> Instead:
-    """The beginning of a message with another name. before: what stands before the name."""
-    whole = 4 + length + len(other) - len(name)
-    start = bytes((kind,)) + whole.to_bytes(4, "big") + before + other + b"\0"
-    return start, len(before) + len(name) + 1

@@ -192,6 +192,16 @@ def test_clients_that_share_servers_see_what_they_would_see_alone(turns: list) -
         clients[who].say(words, servers, sizes)
 
 
+def test_nobody_runs_what_another_one_prepared_without_a_name_before_a_deallocate() -> None:
+    """Hypothesis found it: DEALLOCATE becomes a Close, which leaves the statement without a name."""
+    moments, servers = Moments(), [Server()]
+    one, other = Client(moments), Client(moments)
+    one.say(parse(b"", b"x") + parse(b"a", b"x") + query.SYNC, servers, [])
+    one.say(query.simple("DEALLOCATE a"), servers, [])
+    other.say(run(b"") + query.SYNC, servers, [])
+    one.say(run(b"") + query.SYNC, servers, [])
+
+
 class Talk:
     """One client at servers of the test's choice."""
 
