@@ -193,13 +193,22 @@ def test_clients_that_share_servers_see_what_they_would_see_alone(turns: list) -
 
 
 def test_nobody_runs_what_another_one_prepared_without_a_name_before_a_deallocate() -> None:
-    """Hypothesis found it: DEALLOCATE becomes a Close, which leaves the statement without a name."""
+    """Hypothesis found it: DEALLOCATE becomes a Close, which leaves that statement where it is."""
     moments, servers = Moments(), [Server()]
     one, other = Client(moments), Client(moments)
     one.say(parse(b"", b"x") + parse(b"a", b"x") + query.SYNC, servers, [])
     one.say(query.simple("DEALLOCATE a"), servers, [])
     other.say(run(b"") + query.SYNC, servers, [])
     one.say(run(b"") + query.SYNC, servers, [])
+
+
+def test_a_deallocate_that_was_prepared_before_takes_away_what_there_is_then() -> None:
+    """Hypothesis found this as well: with a Describe before its Bind, and again."""
+    one, servers = Client(Moments()), [Server()]
+    one.say(parse(b"", b"DEALLOCATE a") + query.SYNC, servers, [])
+    described = message(b"D", b"S\0")
+    for words in (run(b""), parse(b"a", b"x") + described + run(b""), run(b""), run(b"a")):
+        one.say(words + query.SYNC, servers, [])
 
 
 class Talk:
