@@ -7,6 +7,7 @@ Owns what is in it and what is counted since the last one. The one event that te
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pgherd.model.event import Event
@@ -29,6 +30,7 @@ class ClusterReport:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._before = (0, 0)
+        self._routed: dict[str, dict[str, int]] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,10 +77,12 @@ class ClusterReport:
         queries = sum(sum(kinds.values()) for kinds in counters.queries.values())
         since = [grown(*pair) for pair in zip((opened, queries), self._before, strict=True)]
         self._before = opened, queries
+        routed, self._routed = routes_since(counters.routed, self._routed), counters.routed
         return found | {
             "connections": str(sum(sum(each.values()) for each in counters.sessions.values())),
             "connections_opened": str(since[0]),
             "queries": str(since[1]),
+            **routed,
         }
 
     def _nodes(self) -> list[str]:
@@ -97,3 +101,15 @@ class ClusterReport:
 def grown(now: int, before: int) -> int:
     """By how much; a proxy that was started anew counts from nothing."""
     return now - before if now >= before else now
+
+
+def routes_since(
+    now: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]
+) -> dict[str, str]:
+    """Of `route: auto`: for each route how many cycles went there, and of which kind; a route that
+    never was used is not told of."""
+    found = {}
+    for route, kinds in sorted(now.items()):
+        more = {kind: grown(n, before.get(route, {}).get(kind, 0)) for kind, n in kinds.items()}
+        found[f"routed_{route}"] = " ".join(f"{kind}={n}" for kind, n in sorted(more.items()))
+    return found

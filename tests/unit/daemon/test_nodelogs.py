@@ -13,7 +13,7 @@ import structlog
 from waiting import until
 
 from pgherd.config.load import load_text
-from pgherd.daemon.clusterreport import REPORT, ClusterReport, grown
+from pgherd.daemon.clusterreport import REPORT, ClusterReport, grown, routes_since
 from pgherd.daemon.nodelogs import LogLevel, of_agent
 from pgherd.model.errors import OperatorError
 from pgherd.model.event import Event
@@ -152,6 +152,17 @@ def test_reports_push_no_decision_out_and_followers_see_each(tmp_path: Path) -> 
     assert [entry.number for entry in journal.since(3)] == [4, 5]
     journal.close()
     assert REPORT not in (tmp_path / "events.jsonl").read_text()
+
+
+def test_a_report_tells_where_queries_went_since_the_last_one() -> None:
+    before = {"primary": {"write": 5}}
+    now = {"replica": {"read": 7, "failed": 1}, "primary": {"write": 9, "doubt": 2}}
+    assert routes_since(now, before) == {
+        "routed_primary": "doubt=2 write=4",
+        "routed_replica": "failed=1 read=7",
+    }
+    assert routes_since({"primary": {"write": 1}}, before) == {"routed_primary": "write=1"}
+    assert routes_since({}, before) == {}
 
 
 def test_a_report_counts_since_the_last_one_and_may_be_switched_off() -> None:
