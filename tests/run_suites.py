@@ -63,21 +63,21 @@ SUITES = (
     Suite(
         "unit",
         paths=("tests/unit",),
-        budget_seconds=310,
+        budget_seconds=350,
         floors={"passed": 3900, "api_cases": 4000, "frames": 200_000, "wire_cases": 120_000},
         beside="loadscope",
     ),
     Suite(
         "contract",
         paths=("tests/contract",),
-        budget_seconds=540,
+        budget_seconds=560,
         floors={"passed": 350, "store_cuts": 65_536, "store_flips": 20_000},
         beside="loadfile",
     ),
     Suite(
         "sim",
         paths=("tests/sim",),
-        budget_seconds=620,
+        budget_seconds=640,
         floors={
             "passed": 130,
             "seeds": 300,
