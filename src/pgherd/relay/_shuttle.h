@@ -164,6 +164,13 @@ struct shuttle {
     uint64_t from_clients, from_servers;
 };
 
+/* A number of the protocol, which has the highest byte first. */
+static inline uint32_t number_at(const char *data)
+{
+    const uint8_t *d = (const uint8_t *)data;
+    return (uint32_t)d[0] << 24 | (uint32_t)d[1] << 16 | (uint32_t)d[2] << 8 | d[3];
+}
+
 /* _shuttle_buffer.c */
 bool buffer_put(struct buffer *b, const char *data, size_t n); /* false: no memory */
 void buffer_skip(struct buffer *b, uint32_t n);

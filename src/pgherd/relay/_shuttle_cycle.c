@@ -25,12 +25,6 @@ uint32_t hash_bytes(const char *data, size_t n)
     return h ^ h >> 15;
 }
 
-static uint32_t number_at(const char *data)
-{
-    const uint8_t *d = (const uint8_t *)data;
-    return (uint32_t)d[0] << 24 | (uint32_t)d[1] << 16 | (uint32_t)d[2] << 8 | d[3];
-}
-
 static void number_to(char *data, uint32_t n)
 {
     data[0] = (char)(n >> 24);

@@ -28,12 +28,6 @@
 
 #define KEPT_BYTES (128 * 1024)
 
-static uint32_t number_at(const char *data)
-{
-    const uint8_t *d = (const uint8_t *)data;
-    return (uint32_t)d[0] << 24 | (uint32_t)d[1] << 16 | (uint32_t)d[2] << 8 | d[3];
-}
-
 /* Sending */
 
 /* What a socket does not take now waits; false: it is broken, or there is no memory. */

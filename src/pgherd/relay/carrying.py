@@ -11,8 +11,8 @@ is first stay decided there. Servers come back when they had nothing to do for `
 clients that do not ride wait for one, and now and then for the pool to look at their age.
 
 Before anything changes for everybody (a hold, a pause, another primary, other limits) all come
-back. Sessions that read from replicas come back once a second to choose anew. Who is asked
-something while it rides comes back first, or is looked at where it is (`Seat`).
+back. Sessions that read from replicas come back when others may be read. Who is asked something
+while it rides comes back first, or is looked at where it is (`Seat`).
 
 Owns who rides. Leaves what passes to the shuttle, and what it hands over to `pooled`.
 """
@@ -24,7 +24,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pgherd.relay._shuttle import Shuttle
-from pgherd.relay.riding import WAITING, Counts, HandedOver, Look, Seat, added, with_totals
+from pgherd.relay.riding import (
+    WAITING,
+    Counts,
+    HandedOver,
+    Look,
+    Numbers,
+    Seat,
+    added,
+    with_totals,
+)
 from pgherd.relay.tally import HOLD_BUCKETS_S
 from pgherd.relay.transports import pause, resume
 from pgherd.route.choose import Bound, Route
@@ -51,7 +60,7 @@ STAYS_MAX = 64
 RIDES_WELL = 16
 """Cycles of one ride that are worth the way."""
 
-SETTINGS_MAX = 4096
+KINDS_MAX = 4096
 """So many kinds of settings, and of meanings, are told apart."""
 
 _CLASSES_MS = tuple(int(limit_s * 1000) for limit_s in HOLD_BUCKETS_S)
@@ -109,13 +118,11 @@ class Carrying:
         self.shuttle = Shuttle(_CLASSES_MS)
         self._riders: dict[int, Rider] = {}
         self._choices: dict[int, tuple[list[Lending], Meaning]] = {}
-        self._domains: dict[Meaning, int] = {}
-        self._domain_numbers = 0
+        self._domains: Numbers[Meaning] = Numbers(KINDS_MAX)
         self._tried: dict[int, int] = {}
         self._fetches: dict[int, Fetch] = {}
         self._by_pool: dict[int, Lending] = {}
-        self._settings: dict[tuple[tuple[str, str], ...], int] = {}
-        self._setting_numbers = 0
+        self._settings: Numbers[tuple[tuple[str, str], ...]] = Numbers(KINDS_MAX)
         self._last_settings: tuple[dict[str, str], int] = ({}, 0)
         self._news: deque[tuple[Any, ...]] = deque()
         self.over = over
@@ -169,14 +176,7 @@ class Carrying:
 
     def _domain_of(self, meaning: Meaning) -> int:
         """Where what is learned of a client's statements is remembered."""
-        if meaning is None:
-            return 0
-        if meaning not in self._domains:
-            if len(self._domains) >= SETTINGS_MAX:
-                self._domains.clear()
-            self._domain_numbers += 1
-            self._domains[meaning] = self._domain_numbers
-        return self._domains[meaning]
+        return 0 if meaning is None else self._domains.of(meaning)
 
     def _may_ride(self, lending: Lending) -> bool:
         pool = lending.pool
@@ -194,17 +194,9 @@ class Carrying:
 
     def _number_of(self, settings: dict[str, str]) -> int:
         """The same for settings that are alike."""
-        if settings is self._last_settings[0]:
-            return self._last_settings[1]
-        key = tuple(sorted(settings.items()))
-        number = self._settings.get(key)
-        if number is None:
-            if len(self._settings) >= SETTINGS_MAX:
-                self._settings.clear()
-            self._setting_numbers += 1
-            number = self._settings[key] = self._setting_numbers
-        self._last_settings = settings, number
-        return number
+        if settings is not self._last_settings[0]:
+            self._last_settings = settings, self._settings.of(tuple(sorted(settings.items())))
+        return self._last_settings[1]
 
     # Servers
 
@@ -376,7 +368,7 @@ class Carrying:
         counts = Counts(*self.shuttle.counts(number))
         limits = lending.pool.limits
         room = limits.size + limits.reserve - counts.servers - len(lending.fetching)
-        first = next((one for one in self._riders.values()), None)
+        first = next(iter(self._riders.values()), None)
         if first is not None:
             self.fetch(lending, min(room, max(1, counts.waiting)), first.listener)
 

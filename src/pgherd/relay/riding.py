@@ -6,11 +6,13 @@ Owns the values, in the order in which the extension gives them (_shuttle.pyi), 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from pgherd.route.poolsteps import Seen
+
+K = TypeVar("K")
 
 RESTING, ASKING, WAITING, RUNNING, OPEN = range(5)
 """States of a client; see _shuttle.h."""
@@ -84,6 +86,27 @@ class Counts(msgspec.Struct, frozen=True):
     waited_ms: int = 0
     tried: int = 0
     classes: tuple[int, ...] = ()
+
+
+class Numbers(Generic[K]):
+    """A number for each thing, from 1 on: the same for the same one. So many are remembered;
+    beyond that all are forgotten, and no number is given twice.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._found: dict[K, int] = {}
+        self._last = 0
+
+    def of(self, thing: K) -> int:
+        """Its number."""
+        number = self._found.get(thing)
+        if number is None:
+            if len(self._found) >= self._most:
+                self._found.clear()
+            self._last += 1
+            number = self._found[thing] = self._last
+        return number
 
 
 class Rider(Protocol):

@@ -10,7 +10,7 @@ import pytest
 
 from pgherd.relay.messages import Engine
 from pgherd.relay.rides import Rides
-from pgherd.relay.riding import Counts, added, with_riding, with_totals
+from pgherd.relay.riding import Counts, Numbers, added, with_riding, with_totals
 from pgherd.route.poolsteps import Seen
 
 
@@ -72,3 +72,9 @@ def test_what_was_done_is_added_and_what_is_now_is_not() -> None:
     assert added(one, two) == Counts(lent=11, waited_ms=5, tried=0, classes=(2, 3, 1))
     assert with_totals(one, two).clients == 2
     assert added(Counts(), one).classes == (1, 2)
+
+
+def test_alike_have_one_number_and_no_number_comes_again() -> None:
+    numbers = Numbers[str](2)
+    assert [numbers.of(one) for one in "aba"] == [1, 2, 1]
+    assert [numbers.of(one) for one in "ca"] == [3, 4]
