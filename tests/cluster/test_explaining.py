@@ -63,8 +63,8 @@ def told(herd: LocalHerd) -> LocalHerd:
 
 
 def test_the_loss_of_the_primary_and_then_of_the_quorum(told: LocalHerd) -> None:
-    """The node that is named takes over, in the time that is named, with every row; and with one
-    of three left nobody does, as it was told before."""
+    """A node that is named takes over (of two equals nobody knows before which will have most), in
+    the time that is named, with every row; and with one of three left nobody does, as was told."""
     herd, old = told, told.wait_primary()
     asked = next(name for name in herd.data if name != old)
     promise = what_if(herd, f"?if_lost={old}", name=asked)
@@ -73,7 +73,7 @@ def test_the_loss_of_the_primary_and_then_of_the_quorum(told: LocalHerd) -> None
     before = time.monotonic()
     herd.kill_node(old)
     new = herd.wait_primary(other_than=old, deadline_s=DEADLINE_S)
-    assert new == promise["new_primary"], promise
+    assert new in (promise["new_primary"], *promise["also_possible"]), promise
     assert promise["outage"]["expected_ms"] >= 1000, "silence alone takes longer"
     assert outage_ms(herd, before) <= promise["outage"]["at_most_ms"]
     assert rows(herd, new) == ROWS + 1

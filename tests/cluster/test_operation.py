@@ -18,9 +18,9 @@ def shown(herd: LocalHerd, name: str, parameter: str) -> str:
 def test_reload_reaches_postgresql(herd: LocalHerd) -> None:
     """SIGHUP applies a PostgreSQL parameter of the file, and a bad file changes nothing."""
     name = str(herd.primary())
+    before = herd.places[name].config.read_text()
     herd.reload_node(name, {"postgresql": {"parameters": {"work_mem": "7MB"}}})
     herd.wait_for(lambda: shown(herd, name, "work_mem") == "7MB", "new work_mem", deadline_s=10)
-    before = herd.places[name].config.read_text()
     herd.reload_node(name, {"postgresql": {"parameters": {"work_mem": "9MB"}}, "nonsense": 1})
     log = herd.places[name].log
     herd.wait_for(
@@ -28,6 +28,8 @@ def test_reload_reaches_postgresql(herd: LocalHerd) -> None:
     )
     assert shown(herd, name, "work_mem") == "7MB"
     herd.places[name].config.write_text(before)
+    herd.reload_node(name, {})
+    herd.wait_for(lambda: shown(herd, name, "work_mem") != "7MB", "old work_mem", deadline_s=10)
 
 
 def test_a_stopped_node_stops_its_server_and_hands_the_lead_on(herd: LocalHerd) -> None:

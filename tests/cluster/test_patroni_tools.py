@@ -207,30 +207,28 @@ def test_the_calls_of_its_clients_act_on_real_servers(herd: LocalHerd) -> None:
     primary = str(herd.primary())
     replica = next(name for name in herd.data if name != primary)
 
-    def work_mem(name: str) -> str:
-        [row] = herd.query(name, "SHOW work_mem")
-        return str(row[0])
-
     def everywhere(value: str) -> None:
         """A change is acknowledged when it is decided; nodes take it in their turns."""
-        herd.wait_for(
-            lambda: {work_mem(name) for name in herd.data} == {value}, value, deadline_s=30
-        )
 
-    none = {"postgresql": {"parameters": {"work_mem": None}}}
-    assert call(herd, replica, "PATCH", "/config", none)[0] == 200
-    before, pid = work_mem(replica), herd.postmaster_pid(replica)
-    body = {"postgresql": {"parameters": {"work_mem": "7MB"}}, "pause": True}
+        def shown() -> set[object]:
+            return {herd.query(name, "SHOW vacuum_cost_limit")[0][0] for name in herd.data}
+
+        herd.wait_for(lambda: shown() == {value}, value, deadline_s=30)
+
+    everywhere("200")  # PostgreSQL's own: no other test sets it
+    pid = herd.postmaster_pid(replica)
+    none = {"postgresql": {"parameters": {"vacuum_cost_limit": None}}}
+    body = {"postgresql": {"parameters": {"vacuum_cost_limit": "701"}}, "pause": True}
     try:
         status, text = call(herd, replica, "PATCH", "/config", body)
         assert status == 200, text
-        assert json.loads(text)["postgresql"]["parameters"]["work_mem"] == "7MB"
-        everywhere("7MB")
+        assert json.loads(text)["postgresql"]["parameters"]["vacuum_cost_limit"] == "701"
+        everywhere("701")
         assert check(herd, primary, "cluster_is_in_maintenance") == CRITICAL
     finally:
         status, text = call(herd, primary, "PATCH", "/config", none | {"pause": False})
     assert status == 200, text
-    everywhere(before)
+    everywhere("200")
     status, text = call(herd, replica, "POST", "/restart", {"role": "replica"})
     assert (status, text) == (200, "restarted successfully")
     assert herd.postmaster_pid(replica) != pid
