@@ -18,7 +18,7 @@ from pgherd.model.checkup import Agent, Database, Finding, NodeFacts, Told
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.observe.doctor import database
-from pgherd.plan.doctor import activity, checks
+from pgherd.plan.doctor import activity, checks, disks
 from pgherd.plan.doctor import server as server_checks
 from pgherd.postgres.tools import run_tool
 
@@ -129,6 +129,7 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
     for name in ("TRANSACTION_S", "PREPARED_S", "IDLE_S", "BLOCKED_S"):
         monkeypatch.setattr(activity, name, 0)
     monkeypatch.setattr(activity, "CHECKPOINTS_LEAST", 2)
+    monkeypatch.setattr(disks, "WAL_TIMES", 1)
     monkeypatch.setattr(activity, "XID_WARN", 10)
     monkeypatch.setattr(server_checks, "KEPT_MOST_BYTES", 1 << 20)
     monkeypatch.setattr(server_checks, "XMIN_AGE_MOST", 1)
@@ -142,6 +143,8 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
                 "wal_level": "logical",
                 "archive_mode": "on",
                 "archive_command": "false",
+                "max_wal_size": "64MB",
+                "wal_keep_size": "0",
             },
             hba=("host all all 10.9.8.0/24 trust",),
         )
@@ -156,6 +159,7 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
 
             one = await session()
             await make_faults(one)
+            await lock_rows_together(one, await session(autocommit=False))
             await break_files(server, one)
             half = await session(autocommit=False)
             await half.execute("CREATE TABLE half (i int)")
@@ -172,6 +176,7 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
                 (
                     *("pg.long_transactions", "pg.prepared_transactions", "pg.blocked"),
                     *("pg.idle_in_transaction", "pg.connections", "pg.checkpoints", "pg.xid_age"),
+                    *("pg.mxid_age", "disk.wal_size"),
                     *("pg.pending_restart", "pg.files", "hba.errors", "hba.trust"),
                     *("security.weak_passwords", "security.roles_expiring", "pg.archive"),
                     *(
@@ -207,10 +212,19 @@ async def make_faults(one: Any) -> None:
     await one.execute("SELECT pg_create_physical_replication_slot('unread', true)")
     await one.execute("SELECT pg_create_logical_replication_slot('late', 'pgoutput')")
     await one.execute("UPDATE pg_database SET datcollversion = '0.1' WHERE datname = 'postgres'")
-    for _ in range(3):
+    for _ in range(5):
         await one.execute("INSERT INTO t VALUES (2)")
         await one.execute("SELECT pg_switch_wal()")
         await one.execute("CHECKPOINT")
+
+
+async def lock_rows_together(one: Any, other: Any) -> None:
+    """Two sessions that share the lock of a row are one multixact, each time."""
+    for _ in range(12):
+        async with one.transaction():
+            await one.execute("SELECT i FROM t LIMIT 1 FOR SHARE")
+            await other.execute("SELECT i FROM t LIMIT 1 FOR SHARE")
+        await other.rollback()
 
 
 async def lose_a_slot(one: Any) -> None:
@@ -277,6 +291,43 @@ def test_a_page_that_is_not_what_was_written(lab, play) -> None:
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.1)
         red(judged(seen), ["pg.checksum_failures"])
+
+    play(story())
+
+
+@pytest.mark.full
+def test_queries_that_are_cancelled_on_a_replica(lab, play, monkeypatch) -> None:
+    """The primary vacuums what they read, and nobody lets replay wait for them."""
+    monkeypatch.setattr(activity, "CONFLICTS_MOST", 0)
+
+    async def story() -> None:
+        server = await lab.primary("a")
+        replica = await lab.replica("b", server)
+        async with await psycopg.AsyncConnection.connect(lab.dsn(replica), autocommit=True) as one:
+            await one.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+            await one.execute("SELECT pg_reload_conf()")
+        fine = judged(await look(replica))
+        assert not fine["pg.conflicts"].status.is_red
+        connect = psycopg.AsyncConnection.connect
+        options = "-c synchronous_commit=local"
+        async with (
+            await connect(lab.dsn(server), options=options, autocommit=True) as one,
+            await connect(lab.dsn(replica)) as reader,
+        ):
+            await one.execute("CREATE TABLE t AS SELECT generate_series(1, 500) AS i")
+            deadline = asyncio.get_running_loop().time() + 20
+            while not (seen := await look(replica)).conflicts:
+                assert asyncio.get_running_loop().time() < deadline
+                with contextlib.suppress(psycopg.Error):
+                    await reader.rollback()
+                    await reader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+                    await reader.execute("SELECT count(*) FROM t")
+                await one.execute("DELETE FROM t WHERE i % 2 = 0")
+                await one.execute("VACUUM t")
+                await one.execute("INSERT INTO t SELECT generate_series(1, 500)")
+                await asyncio.sleep(0.2)
+        red(judged(seen), ["pg.conflicts"])
+        await replica.stop("immediate", timeout_s=20)
 
     play(story())
 

@@ -13,12 +13,15 @@ from pgherd.api.joining import ca_key_of, hosts_of
 from pgherd.config.generate import generate
 from pgherd.config.load import load_text
 from pgherd.daemon.certificates import DAY_S, CertificateWatch
+from pgherd.daemon.checkup import certificates_of
 from pgherd.daemon.signing import SIGN, Signing
+from pgherd.model.checkup import NodeFacts
 from pgherd.model.errors import OperatorError, PeerError
 from pgherd.model.facts import Address, Facts, Kind, Member
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.pki.authority import make_ca, make_node_certificate, make_request
 from pgherd.pki.files import write_private
+from pgherd.plan.doctor import checks
 
 N1, N2, W1 = NodeId("n1"), NodeId("n2"), NodeId("w1")
 NOW = datetime.datetime.now(datetime.UTC)
@@ -84,6 +87,25 @@ def test_the_end_is_told_a_month_before(place):
     place.issue(days=1, now=NOW - datetime.timedelta(days=3))
     [over] = place.said()
     assert "has expired on" in over
+
+
+def test_a_check_up_is_red_before_the_end_and_after_it(place):
+    """Of the files as they are, read by the check-up itself."""
+
+    def red():
+        facts = NodeFacts(
+            node=N1, kind=Kind.DATA, version="1", certificates=certificates_of(place.settings)
+        )
+        found = {one.check for one in checks.of_node(facts) if one.status.is_red}
+        return found & {"certificate.expiry", "certificate.use"}
+
+    assert red() == set()
+    place.issue(days=29)
+    assert red() == {"certificate.expiry"}
+    place.issue(days=1, now=NOW - datetime.timedelta(days=3))
+    assert red() == {"certificate.use"}
+    place.issue(ca=make_ca("test"))
+    assert red() == {"certificate.use"}
 
 
 def test_what_peers_would_refuse_is_told_at_once(place):
