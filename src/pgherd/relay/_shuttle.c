@@ -1,15 +1,11 @@
 /* pgherd.relay._shuttle: carry transactions between clients and a pool's servers, without the GIL.
 
-   What Python sees of it: the type `Shuttle`, described in _shuttle.pyi. Owns arguments and news. A
-   call waits for one round of the thread at most, and the thread never wants the GIL: it is kept, but
-   while the thread is joined. Leaves clients and servers to the others. Limited API of CPython
-   3.11: one build serves all later versions. */
+   What Python sees of it: the type `Shuttle`, described in _shuttle.pyi. Owns its methods. A call
+   waits for one round of the thread at most, and the thread never wants the GIL: it is kept, but
+   while the thread is joined. Leaves values to _shuttle_values.c, clients and servers to the
+   others. Limited API of CPython 3.11: one build serves all later versions. */
 
-#define Py_LIMITED_API 0x030b0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
-#include "_shuttle.h"
+#include "_shuttle_values.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,6 +23,20 @@ static struct shuttle *opened(Shuttle *self)
     if (!self->shuttle)
         PyErr_SetString(PyExc_ValueError, "the shuttle is closed");
     return self->shuttle;
+}
+
+/* For methods whose only argument is the id of a client or a server. */
+static struct shuttle *of_one(Shuttle *self, PyObject *args, unsigned long long *id)
+{
+    struct shuttle *h = opened(self);
+    return h && PyArg_ParseTuple(args, "K", id) ? h : NULL;
+}
+
+/* For methods whose only argument is a pool's number. */
+static struct shuttle *of_pool(Shuttle *self, PyObject *args, unsigned *id)
+{
+    struct shuttle *h = opened(self);
+    return h && PyArg_ParseTuple(args, "I", id) ? h : NULL;
 }
 
 static PyObject *shuttle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -114,8 +124,8 @@ static PyObject *method_pool(Shuttle *self, PyObject *Py_UNUSED(ignored))
 static PyObject *method_drop_pool(Shuttle *self, PyObject *args)
 {
     unsigned id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "I", &id))
+    struct shuttle *h = of_pool(self, args, &id);
+    if (!h)
         return NULL;
     shuttle_lock(h);
     struct pool **at = &h->pools;
@@ -136,90 +146,6 @@ static PyObject *method_drop_pool(Shuttle *self, PyObject *args)
 
 /* Clients and servers come */
 
-static uint32_t places_for(Py_ssize_t count)
-{
-    uint32_t places = 4;
-    while (places < 2 * (uint64_t)count)
-        places *= 2;
-    return places;
-}
-
-/* names: (name, what servers call it, its number, its moment) */
-static bool read_names(struct client *c, PyObject *names)
-{
-    Py_ssize_t count = PyList_Size(names);
-    size_t bytes = 0;
-    if (!count)
-        return true;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        const char *name, *other;
-        Py_ssize_t name_len, other_len;
-        unsigned statement;
-        long long moment;
-        if (!PyArg_ParseTuple(PyList_GetItem(names, i), "y#y#IL", &name, &name_len, &other,
-                              &other_len, &statement, &moment))
-            return false;
-        bytes += (size_t)name_len + (size_t)other_len;
-    }
-    uint32_t places = places_for(count);
-    c->names = calloc(places, sizeof *c->names);
-    c->name_bytes = malloc(bytes + 1);
-    if (!c->names || !c->name_bytes) {
-        PyErr_NoMemory();
-        return false;
-    }
-    c->name_mask = places - 1;
-    char *to = c->name_bytes;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        struct named one = {0};
-        Py_ssize_t name_len, other_len;
-        const char *name, *other;
-        long long moment;
-        if (!PyArg_ParseTuple(PyList_GetItem(names, i), "y#y#IL", &name, &name_len, &other,
-                              &other_len, &one.statement, &moment))
-            return false;
-        one.moment = moment;
-        one.name = memcpy(to, name, (size_t)name_len);
-        one.name_len = (uint32_t)name_len;
-        to += name_len;
-        one.other = memcpy(to, other, (size_t)other_len);
-        one.other_len = (uint32_t)other_len;
-        to += other_len;
-        uint32_t at = hash_bytes(one.name, one.name_len);
-        while (c->names[at & c->name_mask].name)
-            at++;
-        c->names[at & c->name_mask] = one;
-    }
-    return true;
-}
-
-/* shelf: (a statement's number, its moment) */
-static bool read_shelf(struct server *s, PyObject *shelf)
-{
-    Py_ssize_t count = PyList_Size(shelf);
-    if (!count)
-        return true;
-    uint32_t places = places_for(count);
-    s->shelf = calloc(places, sizeof *s->shelf);
-    if (!s->shelf) {
-        PyErr_NoMemory();
-        return false;
-    }
-    s->shelf_mask = places - 1;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        struct shelved one;
-        long long moment;
-        if (!PyArg_ParseTuple(PyList_GetItem(shelf, i), "IL", &one.statement, &moment))
-            return false;
-        one.moment = moment;
-        uint32_t at = one.statement * 2654435761u;
-        while (s->shelf[at & s->shelf_mask].statement)
-            at++;
-        s->shelf[at & s->shelf_mask] = one;
-    }
-    return true;
-}
-
 static PyObject *unknown_pool(void)
 {
     PyErr_SetString(PyExc_ValueError, "there is no such pool");
@@ -237,18 +163,6 @@ static bool choices_are(struct shuttle *h, struct client *c, const uint32_t *ids
     c->choice_count = (unsigned)count;
     c->pool = c->choices[0];
     return true;
-}
-
-static bool read_ids(PyObject *pools, uint32_t ids[CHOICES_MAX], Py_ssize_t *count)
-{
-    *count = PyTuple_Size(pools);
-    if (*count < 1 || *count > CHOICES_MAX) {
-        PyErr_Format(PyExc_ValueError, "pools: 1 to %d", CHOICES_MAX);
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < *count; i++)
-        ids[i] = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(pools, i));
-    return !PyErr_Occurred();
 }
 
 static PyObject *method_put_client(Shuttle *self, PyObject *args)
@@ -342,8 +256,8 @@ static PyObject *method_put_server(Shuttle *self, PyObject *args)
 static PyObject *method_recall(Shuttle *self, PyObject *args)
 {
     unsigned long long id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "K", &id))
+    struct shuttle *h = of_one(self, args, &id);
+    if (!h)
         return NULL;
     shuttle_lock(h);
     struct client *c = client_find(h, id);
@@ -356,8 +270,8 @@ static PyObject *method_recall(Shuttle *self, PyObject *args)
 static PyObject *method_recall_server(Shuttle *self, PyObject *args)
 {
     unsigned long long id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "K", &id))
+    struct shuttle *h = of_one(self, args, &id);
+    if (!h)
         return NULL;
     shuttle_lock(h);
     struct server *s = server_find(h, id);
@@ -398,8 +312,8 @@ static void recall_pool(struct shuttle *h, const struct pool *p)
 static PyObject *method_recall_pool(Shuttle *self, PyObject *args)
 {
     unsigned id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "I", &id))
+    struct shuttle *h = of_pool(self, args, &id);
+    if (!h)
         return NULL;
     shuttle_lock(h);
     const struct pool *p = pool_find(h, id);
@@ -506,8 +420,8 @@ static PyObject *method_answered(Shuttle *self, PyObject *args)
 static PyObject *method_look(Shuttle *self, PyObject *args)
 {
     unsigned long long id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "K", &id))
+    struct shuttle *h = of_one(self, args, &id);
+    if (!h)
         return NULL;
     shuttle_lock(h);
     struct client *c = client_find(h, id);
@@ -529,8 +443,8 @@ static PyObject *method_look(Shuttle *self, PyObject *args)
 static PyObject *method_counts(Shuttle *self, PyObject *args)
 {
     unsigned id;
-    struct shuttle *h = opened(self);
-    if (!h || !PyArg_ParseTuple(args, "I", &id))
+    struct shuttle *h = of_pool(self, args, &id);
+    if (!h)
         return NULL;
     struct pool seen = {0};
     int64_t longest = 0;
@@ -564,38 +478,6 @@ static PyObject *method_totals(Shuttle *self, PyObject *Py_UNUSED(ignored))
     unsigned long long clients = h->from_clients, servers = h->from_servers;
     shuttle_unlock(h);
     return Py_BuildValue("KK", clients, servers);
-}
-
-static PyObject *bytes_of(const struct buffer *b)
-{
-    return PyBytes_FromStringAndSize(b->len ? b->data + b->at : "", b->len);
-}
-
-static PyObject *told(const struct item *one)
-{
-    switch (one->kind) {
-    case NEWS_WANT:
-        return Py_BuildValue("iI", NEWS_WANT, one->pool);
-    case NEWS_ASK:
-        return Py_BuildValue("iKN", NEWS_ASK, (unsigned long long)one->client,
-                             bytes_of(&one->kept));
-    case NEWS_SERVER:
-        return Py_BuildValue("iKIiINN", NEWS_SERVER, (unsigned long long)one->server, one->pool,
-                             (int)one->why, one->left, bytes_of(&one->rest),
-                             bytes_of(&one->server_out));
-    default:
-        break;
-    }
-    PyObject *unnamed = one->has_unnamed ? bytes_of(&one->unnamed) : Py_NewRef(Py_None);
-    return Py_BuildValue("iKIiKiNNNNNNNNNNIIIL", NEWS_CLIENT, (unsigned long long)one->client,
-                         one->pool, (int)one->why, (unsigned long long)one->server,
-                         (int)one->status, PyBool_FromLong(one->is_running),
-                         PyBool_FromLong(one->is_tried), unnamed,
-                         PyBool_FromLong(one->unnamed_is_other),
-                         bytes_of(&one->said), bytes_of(&one->heard), bytes_of(&one->kept),
-                         bytes_of(&one->rest), bytes_of(&one->client_out),
-                         bytes_of(&one->server_out), one->left, one->simple, one->extended,
-                         (long long)one->waited_ms);
 }
 
 static PyObject *method_news(Shuttle *self, PyObject *Py_UNUSED(ignored))

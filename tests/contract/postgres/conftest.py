@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -30,7 +32,7 @@ from pgherd.model.errors import PostgresError
 from pgherd.model.ids import Instant, NodeId, Term
 from pgherd.model.promises import Promises
 from pgherd.postgres import binaries as finding
-from pgherd.postgres import clone, conf, identity, processes, slots
+from pgherd.postgres import clone, conf, datadir, identity, processes, slots
 from pgherd.postgres.binaries import Binaries
 from pgherd.postgres.cancelling import Seen, cancel_unless_waiting
 from pgherd.postgres.meanings import read_meanings
@@ -76,12 +78,43 @@ if only := os.environ.get("PGHERD_POSTGRES_BIN"):  # set by ./dev majors: one ma
     PLACES = {"15": lambda: only, "18": lambda: only}
 
 
+class Templates:
+    """What initdb makes is the same each time but for its identity, and takes it a second: the
+    first, second ... cluster of every lab is a copy of the first, second ... that was ever made."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    async def fill(self, number: int, side: Path, *asked: object) -> str:
+        """In place of `datadir._run_initdb`, with its arguments: "" when it worked."""
+        _, binaries, _, superuser = asked
+        kept = self.base / f"{binaries.number}-{superuser}-{number}"  # type: ignore[attr-defined] # Binaries
+        if not kept.exists():
+            failed = await RUN_INITDB(side, *asked)
+            if not failed:
+                await asyncio.to_thread(copy_all, side, kept)
+            return failed
+        await asyncio.to_thread(copy_all, kept, side)
+        return ""
+
+
+RUN_INITDB = datadir._run_initdb
+
+
+def copy_all(source: Path, target: Path) -> None:
+    """With owners and rights."""
+    target.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{source}/.", str(target)], check=True)
+
+
 class Lab:
     """Servers of one test, and the words to say what happens to them."""
 
-    def __init__(self, installed: Binaries, base: Path) -> None:
+    def __init__(self, installed: Binaries, base: Path, templates: Templates) -> None:
         self.binaries = installed
         self.base = base
+        self.templates = templates
+        self.founded = 0
         self.user = identity.resolve()
         self.servers: list[PostgresServer] = []
 
@@ -113,7 +146,10 @@ class Lab:
     async def primary(self, name: str, **wishes: object) -> PostgresServer:
         """A primary of term 1 with roles, under closed names."""
         server = self.server(name, **wishes)
-        await server.initdb(f"{name}00001")
+        self.founded += 1
+        fill = functools.partial(self.templates.fill, self.founded)
+        with mock.patch.object(datadir, "_run_initdb", fill):
+            await server.initdb(f"{name}00001")
         await server.start()
         await server.promote()
         await server.write_epoch(Term(1), NodeId(name))
@@ -432,8 +468,18 @@ async def until(
         await asyncio.sleep(0.01)
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Templates]:
+    """Of this process; gone at its end."""
+    base = tmp_path_factory.mktemp("initdb")
+    try:
+        yield Templates(base)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
 @pytest.fixture(params=["18"] if only else ["15", "18"])
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, templates: Templates) -> Iterator[Lab]:
     """An empty lab for one major version of PostgreSQL."""
     place = PLACES[request.param]()
     if place is None:
@@ -441,7 +487,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     base = Path(tempfile.mkdtemp(prefix="pgherd-lab-"))
     base.chmod(0o755)
     installed = finding.find(place, user=identity.resolve(), cache_dir=base / "programs")
-    made = Lab(installed, base)
+    made = Lab(installed, base, templates)
     try:
         yield made
     finally:
