@@ -8,6 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "_module.h"
 #include "_pump.h"
 
 #include <errno.h>
@@ -330,26 +331,4 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-static int module_exec(PyObject *module)
-{
-    PyObject *type = PyType_FromSpec(&spec);
-    if (!type)
-        return -1;
-    int result = PyModule_AddObjectRef(module, "Pump", type);
-    Py_DECREF(type);
-    return result;
-}
-
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, module_exec},
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "pgherd.relay._pump",
-    .m_size = 0,
-    .m_slots = module_slots,
-};
-
-PyMODINIT_FUNC PyInit__pump(void) { return PyModuleDef_Init(&definition); }
+MODULE_OF(_pump, Pump, spec)

@@ -5,9 +5,9 @@
 
 #define _GNU_SOURCE
 #include "_pump.h"
+#include "_thread.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -94,17 +94,7 @@ static void discard(struct worker *w)
 
 static int start_thread(struct worker *w)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int error = pthread_attr_init(&attributes);
-    if (error)
-        return error;
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    sigfillset(&all); /* signals are Python's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&w->thread, &attributes, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+    int error = thread_start(&w->thread, run, w, STACK_BYTES);
     w->runs = error == 0;
     return error;
 }

@@ -7,6 +7,8 @@
 
 #include "_shuttle_values.h"
 
+#include "_module.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -543,26 +545,4 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-static int module_exec(PyObject *module)
-{
-    PyObject *type = PyType_FromSpec(&spec);
-    if (!type)
-        return -1;
-    int result = PyModule_AddObjectRef(module, "Shuttle", type);
-    Py_DECREF(type);
-    return result;
-}
-
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, module_exec},
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "pgherd.relay._shuttle",
-    .m_size = 0,
-    .m_slots = module_slots,
-};
-
-PyMODINIT_FUNC PyInit__shuttle(void) { return PyModuleDef_Init(&definition); }
+MODULE_OF(_shuttle, Shuttle, spec)

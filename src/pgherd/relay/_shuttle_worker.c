@@ -6,9 +6,9 @@
 
 #define _GNU_SOURCE
 #include "_shuttle.h"
+#include "_thread.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -203,17 +203,7 @@ static void discard(struct shuttle *h)
 
 static int start_thread(struct shuttle *h)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    int error = pthread_attr_init(&attributes);
-    if (error)
-        return error;
-    pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    sigfillset(&all); /* signals are Python's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    error = pthread_create(&h->thread, &attributes, run, h);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+    int error = thread_start(&h->thread, run, h, STACK_BYTES);
     h->runs = error == 0;
     return error;
 }
