@@ -21,7 +21,6 @@ from pathlib import Path
 import pytest
 from faraway import FarAway
 from filesystems import LoopDisk
-from tending import done
 
 from pgherd.model.checkup import Finding, NodeFacts
 from pgherd.model.facts import Kind
@@ -217,7 +216,7 @@ def test_a_clock_two_hours_ahead(herd: LocalHerd, other_clock: Path, tmp_path: P
         folder.chmod(folder.stat().st_mode | 0o055)
     clock = tmp_path / "clock"
     with with_clock(herd, odd, other_clock, clock):
-        done(herd, f"/nodes/{other}/maintenance", {"enabled": True})
+        set_maintenance(herd, other, enabled=True)
         try:
             clock.write_text(f"{2 * HOUR_S} free")
             until_red(
@@ -229,7 +228,12 @@ def test_a_clock_two_hours_ahead(herd: LocalHerd, other_clock: Path, tmp_path: P
             assert herd.primary() == primary
         finally:
             clock.write_text("0")
-            done(herd, f"/nodes/{other}/maintenance", {"enabled": False})
+            set_maintenance(herd, other, enabled=False)
+
+
+def set_maintenance(herd: LocalHerd, name: str, *, enabled: bool) -> None:
+    path = f"/nodes/{name}/maintenance"
+    herd.ask(path, method="POST", body={"enabled": enabled}, timeout_s=15.0)
 
 
 @pytest.mark.full

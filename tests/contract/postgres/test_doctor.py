@@ -310,22 +310,20 @@ def test_queries_that_are_cancelled_on_a_replica(lab, play, monkeypatch) -> None
         assert not fine["pg.conflicts"].status.is_red
         connect = psycopg.AsyncConnection.connect
         options = "-c synchronous_commit=local"
-        async with (
-            await connect(lab.dsn(server), options=options, autocommit=True) as one,
-            await connect(lab.dsn(replica)) as reader,
-        ):
+        async with await connect(lab.dsn(server), options=options, autocommit=True) as one:
             await one.execute("CREATE TABLE t AS SELECT generate_series(1, 500) AS i")
             deadline = asyncio.get_running_loop().time() + 20
             while not (seen := await look(replica)).conflicts:
                 assert asyncio.get_running_loop().time() < deadline
+                reader = await connect(lab.dsn(replica))
+                await reader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                 with contextlib.suppress(psycopg.Error):
-                    await reader.rollback()
-                    await reader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                     await reader.execute("SELECT count(*) FROM t")
                 await one.execute("DELETE FROM t WHERE i % 2 = 0")
                 await one.execute("VACUUM t")
                 await one.execute("INSERT INTO t SELECT generate_series(1, 500)")
                 await asyncio.sleep(0.2)
+                await reader.close()
         red(judged(seen), ["pg.conflicts"])
         await replica.stop("immediate", timeout_s=20)
 
