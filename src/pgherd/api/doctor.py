@@ -42,8 +42,13 @@ async def doctor(
     only = find(seen.facts, node).node if node is not None else None
     asked = [only] if only is not None else [m.node for m in views.members(seen.facts)]
     found, missing = await gather(services, asked, quick=quick)
-    known = await asyncio.to_thread(herd_facts, services.seen(), found, missing)
-    told = checks.of_member(known, only) if only is not None else checks.whole(known)
+    now = services.seen()
+
+    def judged() -> list[Finding]:
+        known = herd_facts(now, found, missing)
+        return checks.of_member(known, only) if only is not None else checks.whole(known)
+
+    told = await services.aside.answer(judged)
     return doctorschema.Checkup(
         asked=seen.me,
         quick=quick,

@@ -347,7 +347,11 @@ class FakeHerd:
 
     def silence(self, node: NodeId) -> None:
         """Nothing has been heard of a node for a minute."""
-        self.heard[node] = replace(self.heard[node], at=Instant(self.clock_ms - 60_000))
+        self.age(node, 60_000)
+
+    def age(self, node: NodeId, ms: int) -> None:
+        """The newest report of a node is so old."""
+        self.heard[node] = replace(self.heard[node], at=Instant(self.clock_ms - ms))
 
     def seal(self, node: NodeId, *, elector: NodeId) -> None:
         """A standby has promised the present term, and stands still where it is."""
