@@ -19,7 +19,7 @@ from pgherd.api.nodetelling import meant, silent
 from pgherd.api.reads import NodeName, find
 from pgherd.api.views import Seen
 from pgherd.model.checkup import Finding, HerdFacts, NodeFacts
-from pgherd.model.errors import PeerError
+from pgherd.model.errors import PeerError, PgherdError
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.plan.doctor import checks
@@ -93,7 +93,7 @@ async def gather(
     async def one(node: NodeId) -> NodeFacts | str:
         try:
             return await services.herd.own.node_checkup(node, quick)
-        except PeerError as error:
+        except PgherdError as error:
             return error.message
 
     answers = dict(zip(nodes, await asyncio.gather(*map(one, nodes)), strict=True))
