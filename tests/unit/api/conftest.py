@@ -183,6 +183,7 @@ class FakeHerd:
         self.asked_remote: tuple[NodeId, Remote] | None = None
         self.drill_problem: OperatorError | None = None
         self.drilled: list[cmd.BeginDrill] = []
+        self.drill_obstacle: Callable[[], str] = str
         self.drills_take_ms: int | None = None
         self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
@@ -291,8 +292,9 @@ class FakeHerd:
             raise self.drill_problem
         return "proxy"
 
-    def begin_drill(self, begun: cmd.BeginDrill) -> None:
+    def begin_drill(self, begun: cmd.BeginDrill, obstacle: Callable[[], str]) -> None:
         self.drilled.append(begun)
+        self.drill_obstacle = obstacle
         if self.drills_take_ms is not None:
             self.end_drill(self.drills_take_ms)
 
