@@ -343,6 +343,9 @@ def without_quorum(scene: Scene) -> Rehearsal:
     s, facts = situation(scene), scene.facts
     left, all_of = len(voters_left(scene.known, scene.gone)), len(scene.raft_voters)
     why = f"no quorum would be left ({left} of {all_of} votes)"
+    if not has_quorum(scene.known, frozenset()):
+        now = len(voters_left(scene.known, frozenset()))
+        why = f"{now} of {all_of} votes are heard here now, and what others know is not known"
     if not writes_go_on(scene, s):
         return ended(scene, (), why=f"{why}: nobody can be elected", quorum=False)
     assert facts.leader is not None, "writes go on at somebody"

@@ -25,7 +25,7 @@ _FORMS = (
     ),
     (re.compile(rf"(?is)\b(password|passwd|pgpassword)(\s*:\s*|\s+){_VALUE}"), rf"\1\2{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"(://[^/\s:@]*:)[^\s'\"<>]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(://[^/\s:@]*:)[^\s'\"<>]{1,512}@"), rf"\1{HIDDEN}@"),
     (re.compile(r"SCRAM-SHA-256\$[\w:$+/=]+"), f"SCRAM-SHA-256${HIDDEN}"),
     (re.compile(r"\bmd5[0-9a-f]{32}\b"), f"md5{HIDDEN}"),
     (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*KEY-----|\Z)"), HIDDEN),

@@ -11,7 +11,7 @@ from pgherd.api.guard import ApiToken, Role
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.drills import LASTS_MS_MAX
 from pgherd.ledger.levels import LEVEL
-from pgherd.model.drill import DrillKind
+from pgherd.model.drill import DrillKind, DrillState
 from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Mode, Tags
 from pgherd.model.ids import NodeId
@@ -152,6 +152,10 @@ def test_one_that_was_worse_warns(herd, client):
     herd.end_drill(450, missing=3)
     warnings = client.get("/api/v1/cluster/status").json()["warnings"]
     assert any("3 acknowledged rows are missing" in one for one in warnings)
+    assert client.post("/api/v1/drill").status_code == 202
+    herd.must(cmd.EndDrill(herd.drilled[-1].id, DrillState.FAILED, "the switchover was refused"))
+    warnings = client.get("/api/v1/cluster/status").json()["warnings"]
+    assert any("3 acknowledged rows are missing" in one for one in warnings), "it measured nothing"
 
 
 def test_one_whose_node_died_has_failed(herd, client):
