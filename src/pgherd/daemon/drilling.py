@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,7 @@ from pgherd.ledger.drills import may_lose, not_at_rest
 from pgherd.model.drill import Drill, DrillKind, DrillState, Measured
 from pgherd.model.errors import OperatorError, PgherdError, PostgresError
 from pgherd.model.facts import Facts, Kind, Phase
+from pgherd.model.ids import Term
 from pgherd.telemetry import logs
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ LIMIT_S = 120.0
 POLL_S = 0.05
 SUBMIT_S = 10.0
 KILL_S = 5.0
+TEXT_LETTERS_MAX = 600
+"""Of what the ledger keeps for each; PostgreSQL has a sentence for every host that it tried."""
 
 log = logs.get("drill")
 
@@ -110,7 +114,7 @@ class Drilling:
 
         async with Probe(self._conninfo(drill.via), drill.id) as probe:
             await before(probe)
-            if why := obstacle():
+            if why := obstacle() or outdated(self._node.agent.facts, drill.term):
                 raise OperatorError(f"nothing was changed: {why}")
             changing = asyncio.create_task(self._change(drill), name="drill-change")
             try:
@@ -185,7 +189,8 @@ class Drilling:
     ) -> None:
         leader = self._node.agent.facts.leader
         new = leader.node if leader is not None and state is DrillState.DONE else None
-        command = EndDrill(drill.id, state, text, new_primary=new, measured=found)
+        told = shorten(text, TEXT_LETTERS_MAX, placeholder=" ...")
+        command = EndDrill(drill.id, state, told, new_primary=new, measured=found)
         try:
             await self._node.port.submit(command, timeout_s=SUBMIT_S)
         except PgherdError as error:
@@ -263,7 +268,14 @@ def cannot_kill(facts: Facts, drill: Drill | None) -> str:
     """Why a primary is not killed for a drill; "" when it is."""
     if drill is None or drill.kind is not DrillKind.KILL or drill.state is not DrillState.RUNNING:
         return "the ledger knows of no such drill"
-    if facts.term != drill.term or facts.phase is not Phase.STABLE:
-        return f"the drill was for epoch {drill.term}, it is {facts.term}, {facts.phase.value}"
-    why = not_at_rest(facts) or may_lose(facts, drill.kind)
-    return why.reason if why is not None else ""
+    if why := outdated(facts, drill.term):
+        return why
+    refused = not_at_rest(facts) or may_lose(facts, drill.kind)
+    return refused.reason if refused is not None else ""
+
+
+def outdated(facts: Facts, term: Term) -> str:
+    """That the primary which a drill was for does not lead any more; "" while it does."""
+    if facts.term == term and facts.phase is Phase.STABLE:
+        return ""
+    return f"the drill was for epoch {term}, it is {facts.term}, {facts.phase.value}"

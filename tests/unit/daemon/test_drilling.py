@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from msgspec.structs import replace
 
-from pgherd.daemon.drilling import cannot_kill, is_over, not_switched
+from pgherd.daemon.drilling import Drilling, cannot_kill, is_over, not_switched
 from pgherd.ledger.apply import apply_command
 from pgherd.ledger.commands import BeginDrill, Pause, SetMaintenance
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.drill import Drill, DrillKind
+from pgherd.model.errors import OperatorError
 from pgherd.model.facts import Address, Facts, Kind, Member, Mode, Phase
 from pgherd.model.ids import MemberKey, NodeId, RaftId, Term
 
@@ -76,3 +82,44 @@ def test_a_primary_is_killed_in_its_term_and_at_rest() -> None:
     wish = SetMaintenance(node=N2, enabled=True, requested_by="ann", reason="fans")
     resting, _ = apply_command(facts, wish, at_ms=NOW_MS)
     assert cannot_kill(resting, drill) == "in maintenance: n2"
+
+
+class FakeProbe:
+    """Writes that are acknowledged at once."""
+
+    newest = None
+
+    async def __aenter__(self) -> FakeProbe:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    async def until_acknowledged(self, more: int) -> None:
+        pass
+
+    async def strike(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("why", ["paused by ann", ""])
+def test_nothing_is_struck_when_something_came_in_the_way(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause, by the API's word; or another term, with another primary, by the ledger's."""
+    facts, begin = drilled(DrillKind.SWITCHOVER)
+    if not why:
+        facts = replace(facts, term=Term(5))
+    node: Any = SimpleNamespace(agent=SimpleNamespace(facts=facts))
+    drilling = Drilling(node)
+    struck: list[BeginDrill] = []
+
+    async def strike(drill: BeginDrill) -> None:
+        struck.append(drill)
+
+    monkeypatch.setattr("pgherd.postgres.drilling.Probe", lambda *_: FakeProbe())
+    monkeypatch.setattr(drilling, "_conninfo", lambda via: "")
+    monkeypatch.setattr(drilling, "_strike", strike)
+    with pytest.raises(OperatorError, match=f"nothing was changed: {why or 'the drill was for'}"):
+        asyncio.run(drilling._measure(begin, lambda: why))
+    assert not struck
