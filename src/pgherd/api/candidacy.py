@@ -120,12 +120,8 @@ def own_reason(s: Situation, member: Member) -> str:
     report = fresh(s, member.node)
     if report is None:
         return f"{member.node} does not report"
-    if member.tags.nofailover:
-        return f"{member.node} is tagged nofailover"
-    if member.tags.delay_ms:
-        return f"{member.node} is a delayed replica ({member.tags.delay_ms // 1000} s)"
-    if member.leaving:
-        return f"{member.node} is to leave the cluster"
+    if why := handover.unwanted(member):
+        return why
     if why := ineligible(s, member.node):
         return f"{member.node} must not lead: {why}"
     if is_full(s, member.node):

@@ -19,8 +19,6 @@ from pgherd.plan.look import leader_report, streaming
 from pgherd.plan.rehearsal import Rehearsal
 from pgherd.plan.standbycluster import no_primary
 
-SENTENCES = {rule.number: rule.sentence for rule in herd.RULES}
-
 
 def if_lost(seen: Seen, lost: Sequence[Member]) -> WhatIf:
     """What would follow if these members were gone for good, all at once."""
@@ -71,7 +69,7 @@ def told(
         steps=[
             PlayedStep(
                 rule=one.rule,
-                sentence=SENTENCES[one.rule],
+                sentence=herd.SENTENCES[one.rule],
                 reason=one.reason,
                 after_ms=one.waited_ms,
             )
