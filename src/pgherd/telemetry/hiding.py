@@ -13,9 +13,9 @@ HIDDEN = "(hidden)"
 KNOWN_LETTERS_MIN = 6
 """A shorter secret would hide ordinary words."""
 
-QUOTED = r"E?'(?:[^'\\]|\\.|'')*'|E?'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\""
-"""As SQL and libpq have it: a quote within is doubled, or has a backslash before it."""
-TO_THE_BLANK = r"(?:\\.|[^\s'\"\\])+"
+QUOTED = r"E?'(?:[^'\\]|\\+[^\\]|'')*'|E?'(?:[^']|'')*'|\"(?:[^\"\\]|\\+[^\\])*\""
+"""As SQL and libpq have it: a quote within is doubled or has backslashes before it (JSON)."""
+TO_THE_BLANK = r"(?:\\+[^\\\s]|[^\s'\"\\])+"
 """A value without quotes, as libpq reads it: commas and brackets are of it."""
 _VALUE = rf"(?:{QUOTED}|\$(\w*)\$.*?\$\3\$|[^\s'\",;)&]+)"
 _FORMS = (

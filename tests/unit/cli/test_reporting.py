@@ -129,6 +129,8 @@ def test_a_known_secret_is_found_in_other_writing(secret: str, way: Callable[[st
     "line",
     [
         r"connection: host=db password='it\'s the tail that leaks' dbname=x",
+        json.dumps({"msg": r"host=db password='it\'s the tail that leaks' dbname=x"}),
+        json.dumps({"msg": r"host=db password=it\'sthe_tail_that_leaks dbname=x"}),
         r"connection: host=db password=ab,c;d)e&the_tail_that_leaks dbname=x",
         "postgresql://app:pa@ss/the_tail_that_leaks@db:5432/app",
         "redis://:the_tail_that_leaks@cache:6379/0",
