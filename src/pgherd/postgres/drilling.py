@@ -154,7 +154,7 @@ class Probe:
             async with asyncio.timeout(LINE_S):
                 line = await self._process.stdout.readline()
         except TimeoutError as error:
-            raise PostgresError(f"no probe write came to an end in {LINE_S:g} s") from error
+            raise PostgresError(f"the program that writes said nothing for {LINE_S:g} s") from error
         if not line:
             raise PostgresError("the program that writes for a drill has ended")
         said = msgspec.json.decode(line, type=Said)

@@ -154,13 +154,13 @@ def main() -> None:
     stop, strike = threading.Event(), threading.Event()
     threading.Thread(target=listen, args=(stop, strike), daemon=True).start()
     writer = Writer(order["conninfo"], order["drill"])
-    try:
-        writer.make()
-    except (psycopg.Error, Published) as error:
-        tell({"problem": words(error)})
-        return
     tally = Tally(time.monotonic())
     with telling(tally):
+        try:
+            writer.make()
+        except (psycopg.Error, Published) as error:
+            tell({"problem": words(error)})
+            return
         load(writer, tally, stop, strike)
         found = verified(writer, tally.acknowledged)
     tell({**tally.told(time.monotonic()), **found, "final": True})
