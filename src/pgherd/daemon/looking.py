@@ -31,14 +31,22 @@ class Looking:
             raise TimeoutError(f"an earlier look has not come back for {seconds:.0f} s")
         found: Future[T] = Future()
         self._out, self._since = found, time.monotonic()  # type: ignore[assignment] # asked whether done
+        waiting = asyncio.wrap_future(found)
+        waiting.add_done_callback(heard)
         threading.Thread(target=into, args=(found, look), name="look", daemon=True).start()
         try:
             async with asyncio.timeout(limit_s):
-                return await asyncio.shield(asyncio.wrap_future(found))
+                return await asyncio.shield(waiting)
         except TimeoutError as error:
             if found.done():
                 raise  # the look's own
             raise TimeoutError(f"no answer of a disk in {limit_s:.0f} s") from error
+
+
+def heard(late: asyncio.Future[T]) -> None:
+    """What a look comes to after nobody waits for it any more is no news."""
+    if not late.cancelled():
+        late.exception()
 
 
 def into(found: Future[T], look: Callable[[], T]) -> None:
