@@ -232,10 +232,13 @@ def orphans(known: Known, gone: frozenset[NodeId]) -> tuple[MemberKey, ...]:
 
 
 def elector(known: Known, gone: frozenset[NodeId]) -> NodeId:
-    """Who decides: the leader of consensus, or a voter that is left, not the primary if it can."""
-    if known.raft_leader is not None and known.raft_leader not in gone:
-        return known.raft_leader
+    """Who decides: the leader of consensus, or a voter that is left, not the primary if it can.
+
+    A leader that nobody hears any more is one that has been forgotten in a moment.
+    """
     left = voters_left(known, gone)
+    if known.raft_leader is not None and known.raft_leader in left:
+        return known.raft_leader
     return min(left, key=lambda node: (known.facts.is_leader(node), node), default=NodeId(""))
 
 

@@ -213,6 +213,16 @@ def test_without_a_quorum_nobody_is_elected(lost: tuple[NodeId, ...]) -> None:
     assert f"no quorum would be left ({3 - len(lost)} of 3 votes)" in played.why
 
 
+def test_a_leader_of_consensus_that_died_a_moment_ago_decides_nothing() -> None:
+    """Its report is old, and it is not alive for being remembered as leader."""
+    quiet = quiet_reports()
+    seen = known(facts(), late(quiet[N2]), raft_leader=N2)
+    played = rehearsal.if_switched(seen, N2)
+    assert played.primary == N1
+    assert "n2 does not report" in played.why
+    assert rehearsal.elector(seen, frozenset()) == N3
+
+
 def test_a_node_that_is_cut_off_says_so() -> None:
     """What it does not hear may be well: that is no prediction for the others."""
     quiet = quiet_reports()
