@@ -3,7 +3,6 @@ when whoever started it is gone."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +14,18 @@ import pytest
 pytestmark = [pytest.mark.cluster, pytest.mark.full]
 
 ENOUGH_S = 30.0
+
+
+def primary(lab: Any, play: Any, *, opened: bool) -> str:
+    """Where a client of a new primary connects, which is under closed names or open."""
+
+    async def story() -> None:
+        server = await lab.primary("a")
+        if opened:
+            await server.set_names("")
+
+    play(story())
+    return str(lab.dsn(lab.servers[0]))
 
 
 def begun(conninfo: str) -> subprocess.Popen[str]:
@@ -37,14 +48,9 @@ def said(probe: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-async def test_an_orphan_takes_its_table_away(lab: Any) -> None:
+def test_an_orphan_takes_its_table_away(lab: Any, play: Any) -> None:
     """Both its pipes break at once, as when its agent is killed."""
-    server = await lab.primary("a")
-    await server.set_names("")
-    await asyncio.to_thread(orphaned, lab.dsn(server))
-
-
-def orphaned(dsn: str) -> None:
+    dsn = primary(lab, play, opened=True)
     probe = begun(dsn)
     while said(probe)["acknowledged"] < 3:
         pass
@@ -58,14 +64,9 @@ def orphaned(dsn: str) -> None:
         assert client.execute("SELECT to_regclass('pgherd.drill')::text").fetchone() == (None,)
 
 
-async def test_a_commit_that_waits_is_an_outage_and_no_silence(lab: Any) -> None:
+def test_a_commit_that_waits_is_an_outage_and_no_silence(lab: Any, play: Any) -> None:
     """Under closed names nothing is acknowledged: it says so, again and again."""
-    server = await lab.primary("a")
-    await asyncio.to_thread(waits, lab.dsn(server))
-
-
-def waits(dsn: str) -> None:
-    probe = begun(dsn)
+    probe = begun(primary(lab, play, opened=False))
     try:
         assert [said(probe)["acknowledged"] for _ in range(5)] == [0] * 5
     finally:
@@ -73,13 +74,9 @@ def waits(dsn: str) -> None:
         probe.wait()
 
 
-async def test_subscribers_to_all_tables_are_spared(lab: Any) -> None:
-    server = await lab.primary("a")
-    await server.set_names("")
-    await asyncio.to_thread(spared, lab.dsn(server))
-
-
-def spared(dsn: str) -> None:
+def test_subscribers_to_all_tables_are_spared(lab: Any, play: Any) -> None:
+    """It ends with the reason, and has made nothing."""
+    dsn = primary(lab, play, opened=True)
     with psycopg.connect(dsn, autocommit=True) as client:
         client.execute("CREATE PUBLICATION everything FOR ALL TABLES")
         probe = begun(dsn)
