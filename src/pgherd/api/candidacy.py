@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import msgspec
+
 from pgherd.api import advice, views
 from pgherd.api.explainschema import Candidacy
 from pgherd.api.views import Seen
@@ -17,8 +19,9 @@ from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 from pgherd.plan import handover, rehearsal
 from pgherd.plan.look import fresh, ineligible, is_full, leader_report, least_room
-from pgherd.plan.rehearsal import Known
+from pgherd.plan.rehearsal import Known, Rehearsal
 from pgherd.plan.rule import Situation
+from pgherd.plan.standbycluster import no_primary
 
 
 def known(seen: Seen) -> Known:
@@ -49,8 +52,10 @@ def candidacy(seen: Seen, member: Member) -> Candidacy:
 
 
 def situation(seen: Seen) -> Situation:
-    """What this node knows, as the deciders look at it."""
-    return advice.look(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
+    """What this node knows, as the deciders look at it: by the settings in force."""
+    detect_ms = seen.policy.detect_ms
+    s = advice.look(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=detect_ms)
+    return msgspec.structs.replace(s, policy=seen.policy)
 
 
 def not_by_switchover(seen: Seen, member: Member) -> str:
@@ -58,12 +63,23 @@ def not_by_switchover(seen: Seen, member: Member) -> str:
     if why := why_no_switchover(seen, member.node):
         return why
     played = rehearsal.if_switched(known(seen), member.node)
-    return "" if played.primary == member.node else played.why
+    if played.primary == member.node and played.switches:
+        return ""
+    return why_not_planned(played)
+
+
+def why_not_planned(played: Rehearsal) -> str:
+    """Why what was rehearsed is no switchover: what would be decided in its place."""
+    if played.primary is None or played.switches or not played.steps:
+        return played.why
+    return f"{played.steps[0].reason}: {played.primary} leads after an election"
 
 
 def why_no_switchover(seen: Seen, node: NodeId | None) -> str:
     """What is in the way of a switchover, to a member if one is named; "" where nothing is seen."""
     facts = seen.facts
+    if why := no_primary(facts):
+        return why
     member = facts.members.get(node) if node is not None else None
     if member is not None and not holds_data(member):
         return f"{node} holds no data"
@@ -88,6 +104,8 @@ def not_by_election(seen: Seen, member: Member) -> str:
     Were it the only one that may lead: who is full or leaves comes after others, and can all the
     same. Of the primary itself: whether it could go on after an election.
     """
+    if why := no_primary(seen.facts):
+        return why
     own, leader = own_reason(situation(seen), member), seen.facts.leader
     if leader is None or leader.node == member.node:
         return own
@@ -102,12 +120,8 @@ def own_reason(s: Situation, member: Member) -> str:
     report = fresh(s, member.node)
     if report is None:
         return f"{member.node} does not report"
-    if member.tags.nofailover:
-        return f"{member.node} is tagged nofailover"
-    if member.tags.delay_ms:
-        return f"{member.node} is a delayed replica ({member.tags.delay_ms // 1000} s)"
-    if member.leaving:
-        return f"{member.node} is to leave the cluster"
+    if why := handover.unwanted(member):
+        return why
     if why := ineligible(s, member.node):
         return f"{member.node} must not lead: {why}"
     if is_full(s, member.node):

@@ -28,14 +28,15 @@ def on_trial(facts: Facts) -> list[str]:
 
 def drilled(facts: Facts) -> list[str]:
     """That the newest drill of a kind was worse than those before, or that acknowledged rows were
-    missing after it."""
+    missing after it. One that measured nothing says nothing against it.
+    """
     found = []
     for kind in DrillKind:
         ended = [d for d in facts.drills if d.kind is kind and d.state is not DrillState.RUNNING]
-        last = ended[-1] if ended else None
-        if last is None:
+        last = next((one for one in reversed(ended) if one.measured is not None), None)
+        if last is None or last.measured is None:
             continue
-        if last.measured is not None and last.measured.missing:
+        if last.measured.missing:
             found.append(f"{last.what}: {last.text}; see: pgherd drill --history")
         elif last.regression:
             found.append(f"{last.what}: {last.regression}")

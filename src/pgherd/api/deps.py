@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Query, Request
 
+from pgherd.api.aside import Aside
 from pgherd.api.failures import Problem
 from pgherd.api.guard import (
     CHANGES_PER_MINUTE,
@@ -64,6 +65,7 @@ class Services:
         self.unix_s = unix_s
         self.joins = Limiter(most=JOINS_PER_MINUTE, window_s=60.0, clock=clock)
         self.changes = Limiter(most=CHANGES_PER_MINUTE, window_s=60.0, clock=clock)
+        self.aside = Aside()
         self.streams = 0
         """How many follow the events."""
 

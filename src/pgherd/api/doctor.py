@@ -19,7 +19,7 @@ from pgherd.api.nodetelling import meant, silent
 from pgherd.api.reads import NodeName, find
 from pgherd.api.views import Seen
 from pgherd.model.checkup import Finding, HerdFacts, NodeFacts
-from pgherd.model.errors import PeerError
+from pgherd.model.errors import PeerError, PgherdError
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.plan.doctor import checks
@@ -42,8 +42,13 @@ async def doctor(
     only = find(seen.facts, node).node if node is not None else None
     asked = [only] if only is not None else [m.node for m in views.members(seen.facts)]
     found, missing = await gather(services, asked, quick=quick)
-    known = await asyncio.to_thread(herd_facts, services.seen(), found, missing)
-    told = checks.of_member(known, only) if only is not None else checks.whole(known)
+    now = services.seen()
+
+    def judged() -> list[Finding]:
+        known = herd_facts(now, found, missing)
+        return checks.of_member(known, only) if only is not None else checks.whole(known)
+
+    told = await services.aside.answer(judged)
     return doctorschema.Checkup(
         asked=seen.me,
         quick=quick,
@@ -88,7 +93,7 @@ async def gather(
     async def one(node: NodeId) -> NodeFacts | str:
         try:
             return await services.herd.own.node_checkup(node, quick)
-        except PeerError as error:
+        except PgherdError as error:
             return error.message
 
     answers = dict(zip(nodes, await asyncio.gather(*map(one, nodes)), strict=True))

@@ -17,9 +17,10 @@ from pgherd.api.failures import Problem, refused
 from pgherd.api.times import iso
 from pgherd.api.views import Seen
 from pgherd.ledger.commands import BeginDrill
-from pgherd.ledger.drills import LASTS_MS_MAX, cannot_begin, is_running
+from pgherd.ledger.drills import LASTS_MS_MAX, cannot_begin, is_running, may_lose, not_at_rest
 from pgherd.model.drill import Drill, DrillKind, DrillState
 from pgherd.model.facts import Facts
+from pgherd.model.synctuning import forgets
 from pgherd.plan import rehearsal
 
 router = APIRouter()
@@ -40,8 +41,10 @@ async def drill(
     why = cannot_begin(facts, kind, seen.unix_ms)
     if why is not None:
         raise refused(why)
-    if obstacle := nobody_takes_over(seen, kind):
-        raise Problem(412, "no_candidate", obstacle, hint="see who could: pgherd explain")
+    if text := nobody_takes_over(seen, kind):
+        raise Problem(412, "no_candidate", text, hint="see who could: pgherd explain")
+    if text := forgetful(facts, kind):
+        raise Problem(412, "may_lose", text, hint="pgherd sync set --synchronous-commit on")
     begin = BeginDrill(
         id=new_id(),
         kind=kind,
@@ -51,7 +54,7 @@ async def drill(
         requested_by=str(caller),
     )
     await submit(services, begin)
-    services.herd.begin_drill(begin)
+    services.herd.begin_drill(begin, lambda: obstacle(services.seen(), kind))
     made = found(services.herd.facts(), begin.id)
     return shown(made, seen.unix_ms)
 
@@ -67,6 +70,23 @@ def confirm(facts: Facts, kind: DrillKind, said: str | None) -> None:
         f'add {{"confirm": "{facts.cluster}"}}, or: pgherd drill --kill --confirm {facts.cluster}'
     )
     raise Problem(412, "not_confirmed", text, hint=hint)
+
+
+def obstacle(seen: Seen, kind: DrillKind) -> str:
+    """The same questions at the time of the stroke: seconds have gone by since they were asked."""
+    facts = seen.facts
+    why = not_at_rest(facts) or may_lose(facts, kind)
+    if why is not None:
+        return why.reason
+    return nobody_takes_over(seen, kind) or forgetful(facts, kind)
+
+
+def forgetful(facts: Facts, kind: DrillKind) -> str:
+    """That clients are told of success before another node has what they wrote."""
+    commit = facts.tuning.commit
+    if kind is DrillKind.SWITCHOVER or not forgets(commit):
+        return ""
+    return f"synchronous_commit = {commit} may lose commits when the primary is killed"
 
 
 def nobody_takes_over(seen: Seen, kind: DrillKind) -> str:

@@ -1,13 +1,11 @@
 """Routes that say why: the primary, its last change, who could take over, and what if.
 
 Owns how the parts come together. Each part's meaning is `candidacy`'s, `lastchange`'s, `whatif`'s.
-Rehearsals are played in a thread: of a large herd on a busy machine they take tenths of a second,
-which the agent's loop does not have. They see values that nobody changes.
+Rehearsals are played aside (`aside`), as they can take tenths of a second.
 """
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Annotated
 
@@ -43,7 +41,7 @@ async def explain(
 ) -> Explanation:
     """Why the primary is the primary, how that came, who could take over, and what if."""
     asked = partial(what_if, seen, if_lost or [], planned=if_switchover, to=to)
-    candidates, played = await asyncio.to_thread(lambda: (able(seen), asked()))
+    candidates, played = await services.aside.answer(lambda: (able(seen), asked()))
     member, herd = services.herd.explain()
     facts = seen.facts
     reign, leader = facts.reign(), primary_of(seen)
@@ -86,12 +84,12 @@ def what_if(seen: Seen, lost: list[str], *, planned: bool, to: str | None) -> Wh
 
 @router.get("/api/v1/explain/{node_id}")
 async def explain_node(
-    node_id: NodeName, seen: ConsistentDep, if_lost: Lost = None
+    node_id: NodeName, services: ServicesDep, seen: ConsistentDep, if_lost: Lost = None
 ) -> NodeExplanation:
     """Why a node can or cannot be made the primary now; and what if others were lost."""
     member = find(seen.facts, node_id)
     asked = partial(what_if, seen, if_lost or [], planned=False, to=None)
-    own, played = await asyncio.to_thread(lambda: (candidacy.candidacy(seen, member), asked()))
+    own, played = await services.aside.answer(lambda: (candidacy.candidacy(seen, member), asked()))
     return NodeExplanation(
         **own.model_dump(),
         role=views.role_of(seen.facts, member),

@@ -6,6 +6,7 @@ public form of all this to `schema`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -295,8 +296,9 @@ class Herd(Protocol):
         """Where probe writes of a drill go, `proxy` or `servers`. Raises OperatorError."""
         ...
 
-    def begin_drill(self, begun: BeginDrill) -> None:
-        """Measure the drill that the ledger has taken; its end is told to the ledger."""
+    def begin_drill(self, begun: BeginDrill, obstacle: Callable[[], str]) -> None:
+        """Measure the drill that the ledger has taken; its end is told to the ledger. obstacle:
+        what has come in its way by the time of the stroke, "" for nothing."""
         ...
 
     async def join(self, request: JoinRequest) -> JoinAnswer:

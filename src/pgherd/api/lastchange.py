@@ -15,8 +15,6 @@ from pgherd.model.facts import Facts, Note, Reign
 from pgherd.model.ids import format_lsn
 from pgherd.plan import herd
 
-SENTENCES = {rule.number: rule.sentence for rule in herd.RULES}
-
 OF_A_TERM = frozenset(
     {
         "term.begun",
@@ -55,7 +53,7 @@ def changed(facts: Facts, old: Reign, new: Reign) -> LastChange:
         epoch=new.term,
         lsn=format_lsn(new.start.lsn),
         rule=new.rule,
-        sentence=SENTENCES.get(new.rule, ""),
+        sentence=herd.SENTENCES.get(new.rule, ""),
         reason=new.reason,
         duration_ms=max(0, new.established_at_ms - began) if began else None,
         lost_bytes=new.lost_bytes,
@@ -65,7 +63,7 @@ def changed(facts: Facts, old: Reign, new: Reign) -> LastChange:
                 after_ms=one.at_ms - start,
                 kind=one.kind,
                 rule=one.rule,
-                sentence=SENTENCES.get(one.rule, ""),
+                sentence=herd.SENTENCES.get(one.rule, ""),
                 text=one.text,
             )
             for one in found

@@ -5,22 +5,16 @@ What is looked at is `plan.readiness`'s, which looks again when something schedu
 
 from __future__ import annotations
 
-from pgherd.api import advice
 from pgherd.api import upkeepschema as schema
+from pgherd.api.candidacy import situation
 from pgherd.api.views import Seen
 from pgherd.model.activity import Transaction
 from pgherd.model.ids import NodeId
 from pgherd.plan import readiness
 from pgherd.plan.readiness import Check
-from pgherd.plan.rule import Situation
 
 LONG_S = 60
 """A transaction that has been open for so long is not about to end."""
-
-
-def situation(seen: Seen) -> Situation:
-    """What this node knows, as the deciders look at it."""
-    return advice.look(seen.facts, seen.reports, me=seen.me, now=seen.now, fresh_ms=seen.fresh_ms)
 
 
 def shown(checks: list[Check], order: list[NodeId]) -> schema.Checks:

@@ -19,15 +19,13 @@ from pgherd.plan.look import leader_report, streaming
 from pgherd.plan.rehearsal import Rehearsal
 from pgherd.plan.standbycluster import no_primary
 
-SENTENCES = {rule.number: rule.sentence for rule in herd.RULES}
-
 
 def if_lost(seen: Seen, lost: Sequence[Member]) -> WhatIf:
     """What would follow if these members were gone for good, all at once."""
     known, names = candidacy.known(seen), sorted({one.node for one in lost})
     played = rehearsal.if_lost(known, names)
     others: tuple[NodeId, ...] = ()
-    if played.primary is not None and played.facts.term != seen.facts.term:
+    if played.primary is not None and not played.continues(seen.facts):
         others = rehearsal.rivals(known, names, played.primary)
     why = why_lost(seen, played, names, others)
     return told(seen, played, why, lost=names, others=others)
@@ -37,14 +35,14 @@ def if_switched(seen: Seen, to: Member | None) -> WhatIf:
     """What would follow if a switchover were asked for now: who takes over, and the stall."""
     played = rehearsal.if_switched(candidacy.known(seen), to.node if to is not None else None)
     done = played.primary is not None and not seen.facts.is_leader(played.primary)
-    if done:
+    if done and played.switches:
         held = any(step.rule == 610 for step in played.steps)
         how = "clients are held meanwhile" if held else "clients are not held meanwhile"
         why = f"{played.primary} would take over, {how}"
     else:
         name = to.node if to is not None else None
-        why = candidacy.why_no_switchover(seen, name) or played.why
-    return told(seen, played, why, planned=True)
+        why = candidacy.why_no_switchover(seen, name) or candidacy.why_not_planned(played)
+    return told(seen, played, why, planned=played.switches)
 
 
 def told(
@@ -71,7 +69,7 @@ def told(
         steps=[
             PlayedStep(
                 rule=one.rule,
-                sentence=SENTENCES[one.rule],
+                sentence=herd.SENTENCES[one.rule],
                 reason=one.reason,
                 after_ms=one.waited_ms,
             )
@@ -84,7 +82,7 @@ def writes(before: Facts, played: Rehearsal, *, planned: bool) -> Writes:
     """What becomes of commits."""
     if played.primary is None:
         return "wait"
-    if played.facts.term != before.term:
+    if not played.continues(before):
         return "go on after a switchover" if planned else "go on after an election"
     return "go on after a wait" if played.waited_ms else "go on"
 
@@ -95,13 +93,13 @@ def why_lost(
     """Who would be elected, or why nobody; of a replica, whether commits find their copies."""
     facts, primary = seen.facts, played.primary
     if why := no_primary(facts):
-        return why
+        return f"{why}; {played.steps[-1].reason}" if played.steps else why
     if primary is None:
         unfit = candidacy.unfit(seen, lost) if facts.leader and facts.leader.node in lost else ""
         return f"{played.why}; {unfit}" if unfit and played.has_quorum else played.why
     if not played.has_quorum:
         return played.why
-    if played.facts.term == facts.term:
+    if played.continues(facts):
         return why_it_stays(seen, played, lost)
     when = " once its lease is over" if facts.mode is Mode.ASYNC else ""
     rivals = f", or {' or '.join(others)} if it has received more by then" if others else ""

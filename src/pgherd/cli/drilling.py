@@ -17,7 +17,7 @@ from pgherd.cli.output import Format, emit, line, say, table
 from pgherd.model.errors import OperatorError, PgherdError
 
 POLL_S = 0.3
-FOLLOW_S = 150.0
+FOLLOW_S = 165.0
 """More than the daemon's own limit."""
 
 COLUMNS = ("began", "kind", "state", "from", "to", "via", "outage", "failed", "missing", "asked by")

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import sys
 import tarfile
 import time
@@ -64,6 +65,10 @@ OF_EACH = {
 }
 """The same of every node, in a directory of its name; checkup.json has PostgreSQL's settings."""
 
+PASSFILE_FIELD = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")
+PASSFILE_FIELDS = 5
+"""host:port:database:user:password, in which a backslash stands before a colon or itself."""
+
 README = """A support bundle of pgherd {version}, made {made} on {node}.
 
 Secrets were taken out: passwords, tokens, keys, connection strings, commands and the environment.
@@ -94,7 +99,7 @@ def report(
         raise errors["status.json"]
     missing = [f"{name}: {error.message}" for name, error in errors.items()]
     about = README.format(version=__version__, made=made, node=platform.node())
-    contents["README.txt"] = about.encode()
+    contents["README.txt"] = sieve.by_value(about).encode()
     contents["missing.txt"] = sieve.text("".join(f"{one}\n" for one in missing)).encode()
     write(path, contents, sieve)
     if common.output is not Format.TABLE:
@@ -233,14 +238,18 @@ def known_secrets(common: Common) -> Iterator[str]:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The words of a file with secrets: of a passfile the last of each line; of a key all lines."""
+    """The words of a file with secrets: all lines; of a passfile the fifth field of each too."""
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError):
         return
     for one in text.splitlines():
-        if not one.startswith("-----"):
-            yield one.rpartition(":")[2]
+        if one.startswith("-----"):
+            continue
+        yield one
+        fields = PASSFILE_FIELD.findall(one)
+        if len(fields) == PASSFILE_FIELDS:
+            yield re.sub(r"\\(.)", r"\1", fields[-1])
 
 
 def write(path: Path, contents: dict[str, bytes], sieve: Sieve) -> None:
@@ -256,7 +265,10 @@ def write(path: Path, contents: dict[str, bytes], sieve: Sieve) -> None:
                 entry = tarfile.TarInfo(f"{folder}/{name}")
                 entry.size, entry.mode, entry.mtime = len(content), 0o600, int(time.time())
                 bundle.addfile(entry, io.BytesIO(content))
+    except FileExistsError as error:
+        raise OperatorError(f"{path} is there already", "name another with --out") from error
     except OSError as error:
+        path.unlink(missing_ok=True)
         raise OperatorError(
             f"cannot write {path}: {error.strerror}", "name another place with --out"
         ) from error

@@ -1,9 +1,10 @@
 """A check-up of this node: its facts gathered, for whoever asks any node, and without a daemon too.
 
-Owns the order of gathering, and that there is one check-up at a time: who asks while one runs, or
-within KEPT_S of its end, gets the same facts. A part that fails says why and spoils no other. With
-a daemon the node looks at itself every EVERY_S, briefly, for its metric. The facts are
-`observe.doctor`'s, their meaning `plan.doctor`'s.
+Owns the order of gathering, that it ends whatever hangs, and that there is one check-up at a time:
+who asks while one runs, or soon after its end, gets the same facts, so that no more than a third of
+the time goes to them. A part that fails says why and spoils no other. With a daemon the node looks
+at itself every EVERY_S, briefly, for its metric. The facts are `observe.doctor`'s, their meaning
+`plan.doctor`'s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +26,14 @@ from pgherd.config.reload import diff
 from pgherd.config.settings import Settings
 from pgherd.daemon import certificates
 from pgherd.daemon.asking import Question
+from pgherd.daemon.looking import Looking
 from pgherd.daemon.memberfile import read_member
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.checkup import (
     Agent,
     CertificateSeen,
     ClockSeen,
+    Database,
     LoginSeen,
     NodeFacts,
     Process,
@@ -58,7 +62,14 @@ CLOCK_S = 2.0
 KEPT_S = 3.0
 EVERY_S = 600.0
 FIRST_S = 60.0
-LOGINS_S = 15.0
+LOOKS_S = 8.0
+LOOK_LEAST_S = 0.5
+DATABASE_S = 8.0
+STATEMENT_MS = 2_000
+LOGINS_S = 8.0
+LOGINS_AT_ONCE = 4
+"""Each is a program of its own."""
+assert CLOCK_S + max(LOOKS_S, DATABASE_S) + LOGINS_S < ASK_S, "nobody asks in vain"
 NOT_RUNNING = "the daemon of this node does not run"
 
 Checkups = Question[bool, NodeFacts]
@@ -68,8 +79,9 @@ Clocks = Question[None, float]
 class Gathering:
     """Facts of one node, part by part."""
 
-    def __init__(self, settings: Settings, config: Path, *, quick: bool) -> None:
+    def __init__(self, settings: Settings, config: Path, looking: Looking, *, quick: bool) -> None:
         self.settings, self.config = settings, config
+        self._looking, self._until = looking, time.monotonic() + LOOKS_S
         self.parts: dict[str, Any] = {}
         self.problems: dict[str, str] = {}
         self.quick = quick
@@ -79,18 +91,36 @@ class Gathering:
         try:
             self.parts[name] = await part
         except (PgherdError, OSError, ValueError, TimeoutError) as error:
-            self.problems[name] = str(error) or type(error).__name__
+            self.problems[name] = str(error) or f"no answer in time ({type(error).__name__})"
         except Exception as error:
             log.error("checkup.broken", part=name, exc_info=error)
             self.problems[name] = f"a mistake of pgherd's own: {error!r}"
 
+    async def look(self, name: str, look: Callable[[], Any]) -> None:
+        """One part that a disk may keep, within what is left of the time for all of them."""
+        left_s = max(LOOK_LEAST_S, self._until - time.monotonic())
+        await self.take(name, self._looking.at(look, limit_s=left_s))
+
     async def of_disk_and_kernel(self) -> None:
         """What needs nobody else."""
         settings, quick = self.settings, self.quick
-        await self.take("machine", asyncio.to_thread(machine.look))
-        await self.take("places", asyncio.to_thread(places.look, places_of(settings), quick=quick))
-        await self.take("files", asyncio.to_thread(files.look, settings, self.config))
-        await self.take("certificates", asyncio.to_thread(certificates_of, settings))
+        await self.look("machine", machine.look)
+        await self.look("certificates", partial(certificates_of, settings))
+        await self.look("files", partial(files.look, settings, self.config))
+        await self.look("places", partial(places.look, places_of(settings), quick=quick))
+
+    async def of_database(self, login: Login, roles: tuple[str, ...]) -> None:
+        """What its own server says, if it does: in a session that nobody else waits for."""
+
+        async def asked() -> Database:
+            session = Session(login, statement_timeout_ms=STATEMENT_MS)
+            try:
+                async with asyncio.timeout(DATABASE_S):
+                    return await database.look(session, roles=roles)
+            finally:
+                await session.close()
+
+        await self.take("database", asked())
 
     def facts(self) -> NodeFacts:
         """All that was had."""
@@ -107,8 +137,9 @@ class Gathering:
 
 async def without_daemon(settings: Settings, config: Path, *, quick: bool) -> NodeFacts:
     """What can be known of a node whose daemon does not run; only from its own machine."""
-    made = Gathering(settings, config, quick=quick)
+    made = Gathering(settings, config, Looking(), quick=quick)
     made.parts["told"] = told(settings, config, in_force=None)
+    await made.look("processes", partial(server_process, settings))
     await made.of_disk_and_kernel()
     member = read_member(
         settings.raft.data_dir, cluster=settings.cluster.name, node=NodeId(settings.node.name)
@@ -119,11 +150,8 @@ async def without_daemon(settings: Settings, config: Path, *, quick: bool) -> No
         else {}
     )
     await made.take("ways", ways.try_all(others))
-    await made.take("processes", asyncio.to_thread(server_process, settings))
     if settings.kind is Kind.DATA:
-        session = Session(login_of(settings), statement_timeout_ms=2_000)
-        await made.take("database", database.look(session, roles=roles_of(settings)))
-        await session.close()
+        await made.of_database(login_of(settings), roles_of(settings))
     for part in ("agent", "clocks", "logins"):
         made.problems[part] = NOT_RUNNING
     return made.facts()
@@ -136,8 +164,10 @@ class Checkup:
         self._node = node
         self._began = time.monotonic()
         self._turn = asyncio.Lock()
+        self._looking = Looking()
+        self._logging_in = asyncio.Semaphore(LOGINS_AT_ONCE)
         self._kept: NodeFacts | None = None
-        self._kept_at = -KEPT_S
+        self._kept_until = 0.0
         ask = node.peers.request
         self.clocks = Clocks(
             CLOCK, type(None), float, me=node.me, here=wall_ms, ask=ask, timeout_s=CLOCK_S
@@ -151,7 +181,8 @@ class Checkup:
         await asyncio.sleep(until_next(FIRST_S))
         while True:
             try:
-                self._count(await self._gather(quick=True, asked=False))
+                async with self._turn:
+                    self._count(await self._gather(quick=True, asked=False))
             except Exception as error:
                 log.error("checkup.failed", exc_info=error)
             await asyncio.sleep(until_next(EVERY_S))
@@ -159,11 +190,11 @@ class Checkup:
     async def facts(self, quick: bool) -> NodeFacts:
         """This node's; those of just now serve again."""
         async with self._turn:
-            kept = self._kept
-            is_young = time.monotonic() - self._kept_at < KEPT_S
-            if kept is None or not is_young or (kept.quick and not quick):
+            kept, began = self._kept, time.monotonic()
+            if kept is None or began >= self._kept_until or (kept.quick and not quick):
                 kept = self._kept = await self._gather(quick=quick, asked=True)
-                self._kept_at = time.monotonic()
+                ended = time.monotonic()
+                self._kept_until = ended + max(KEPT_S, 2 * (ended - began))
                 self._count(kept)
             return msgspec.structs.replace(kept, quick=quick)
 
@@ -174,29 +205,35 @@ class Checkup:
     async def _gather(self, *, quick: bool, asked: bool) -> NodeFacts:
         """asked: by somebody; else no connection is opened that is not open anyway."""
         node = self._node
-        made = Gathering(node.settings, Path(node.config), quick=quick)
-        made.parts["agent"] = self._agent()
-        made.parts["report"] = node.agent.heard()[node.me].report
+        made = Gathering(node.settings, Path(node.config), self._looking, quick=quick)
+        await made.take("agent", self._agent())
+        own = node.agent.heard().get(node.me)
+        made.parts["report"] = own.report if own is not None else None
         others = {m.node: m for m in node.agent.facts.members.values() if m.node != node.me}
         addresses = {name: member.address for name, member in others.items()}
-        await made.take(
-            "told", asyncio.to_thread(told, node.settings, made.config, in_force=node.settings)
-        )
-        await made.of_disk_and_kernel()
-        await made.take("ways", self._ways(addresses) if asked else self._known_ways(addresses))
         await made.take("clocks", self._all_clocks(list(others)))
-        await made.take("processes", asyncio.to_thread(self._processes))
-        if node.server is not None:
-            roles = (
-                node.server.settings.superuser,
-                node.server.settings.replication_role,
-                node.server.settings.rewind_role,
-            )
-            await made.take("database", database.look(node.server.reading, roles=roles))
-            if not quick:
-                data = {n: m.address for n, m in others.items() if m.kind is Kind.DATA}
-                await made.take("logins", self._logins(data, made.parts.get("ways", ())))
+        await asyncio.gather(
+            self._of_files(made),
+            made.take("ways", self._ways(addresses) if asked else self._known_ways(addresses)),
+            self._of_server(made),
+        )
+        if node.server is not None and not quick:
+            data = {n: m.address for n, m in others.items() if m.kind is Kind.DATA}
+            await made.take("logins", self._logins(data, made.parts.get("ways", ())))
         return made.facts()
+
+    async def _of_files(self, made: Gathering) -> None:
+        settings = self._node.settings
+        await made.look("told", partial(told, settings, made.config, in_force=settings))
+        await made.look("processes", self._processes)
+        await made.of_disk_and_kernel()
+
+    async def _of_server(self, made: Gathering) -> None:
+        server = self._node.server
+        if server is not None:
+            own = server.settings
+            roles = (own.superuser, own.replication_role, own.rewind_role)
+            await made.of_database(server.login, roles)
 
     async def _ways(self, addresses: Mapping[NodeId, Address]) -> tuple[Way, ...]:
         """Every port, and how long the peer channel really takes."""
@@ -238,28 +275,29 @@ class Checkup:
         self, data: Mapping[NodeId, Address], tried: tuple[Way, ...]
     ) -> tuple[LoginSeen, ...]:
         """A login for replication at each, as a standby of it would; where its port answers."""
-        from pgherd.postgres.remote import ask
-
-        server = self._node.server
-        assert server is not None
-        found = []
         closed = {
             one.node: f"port {one.port} {one.outcome.value}: {one.problem}"
             for one in tried
             if one.channel == "postgresql" and one.outcome is not Reached.OK
         }
-        for node, address in sorted(data.items()):
-            if node in closed:
-                found.append(LoginSeen(node, closed[node]))
-                continue
-            source = Source((address.postgres(),), slot="", node=node)
-            try:
-                async with asyncio.timeout(LOGINS_S):
-                    [seen] = await ask(server, source)
-                found.append(LoginSeen(node, seen.problem))
-            except (PgherdError, TimeoutError) as error:
-                found.append(LoginSeen(node, str(error) or f"no answer in {LOGINS_S:g} s"))
-        return tuple(found)
+
+        async def one(node: NodeId, address: Address) -> LoginSeen:
+            return LoginSeen(node, closed.get(node) or await self._login(node, address))
+
+        return tuple(await asyncio.gather(*(one(*pair) for pair in sorted(data.items()))))
+
+    async def _login(self, node: NodeId, address: Address) -> str:
+        """What is in the way of one login; "" where nothing is."""
+        from pgherd.postgres.remote import ask
+
+        server = self._node.server
+        assert server is not None, "logins are tried by who has one"
+        try:
+            async with asyncio.timeout(LOGINS_S), self._logging_in:
+                [seen] = await ask(server, Source((address.postgres(),), slot="", node=node))
+        except (PgherdError, TimeoutError) as error:
+            return str(error) or f"no answer in {LOGINS_S:g} s"
+        return seen.problem
 
     def _processes(self) -> tuple[Process, ...]:
         """The agent, the proxy, the postmaster, as far as they run."""
@@ -271,7 +309,7 @@ class Checkup:
             found.append(machine.of_process("proxy", counters.pid))
         return (*found, *server_process(node.settings))
 
-    def _agent(self) -> Agent:
+    async def _agent(self) -> Agent:
         node = self._node
         control = node.control
         counters = control.counters() if control is not None else None

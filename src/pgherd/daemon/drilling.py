@@ -2,40 +2,49 @@
 
 Theory of operation. The API has put the drill into the ledger, which lets one run at a time. This
 node writes small rows as any client would (`postgres.drilling`), waits until they are acknowledged,
-strikes, and goes on until the herd is stable and writes are acknowledged again; then the ledger is
-told what was found. The stroke is an operator's switchover like any other, or it is a request to
-the primary's own agent, which kills its postmaster only for a drill that the ledger knows and only
-in its term. Where this node dies the drill is given up by the next one.
+asks once more whether anything has come in the way, strikes, and goes on until the herd is stable
+and writes are acknowledged again; then the ledger is told what was found. The stroke is an
+operator's switchover like any other, or it is a request to the primary's own agent, which kills its
+postmaster only for a drill that the ledger knows, in its term, and while the herd is at rest. Where
+this node dies the drill is given up by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from pgherd.ledger.commands import BeginDrill, EndDrill, Refused, RequestSwitchover
+from pgherd.ledger.drills import may_lose, not_at_rest
 from pgherd.model.drill import Drill, DrillKind, DrillState, Measured
 from pgherd.model.errors import OperatorError, PgherdError, PostgresError
 from pgherd.model.facts import Facts, Kind, Phase
+from pgherd.model.ids import Term
 from pgherd.telemetry import logs
 
 if TYPE_CHECKING:
     from pgherd.daemon.build import Node
-    from pgherd.postgres.drilling import Hosts
+    from pgherd.postgres.drilling import Hosts, Probe
 
 DRILL_KILL = "drill-kill"
 BEFORE = 10
 """So many acknowledged writes before the stroke: the way works, and the last one is known."""
 AFTER = 20
 """So many after the change, for what breaks a second time."""
+BEFORE_S = 20.0
+"""Longer nobody waits for them: what stands still before the stroke is no drill."""
 CHANGE_S = 60.0
 LIMIT_S = 120.0
 POLL_S = 0.05
 SUBMIT_S = 10.0
 KILL_S = 5.0
+TEXT_LETTERS_MAX = 600
+"""Of what the ledger keeps for each; PostgreSQL has a sentence for every host that it tried."""
 
 log = logs.get("drill")
 
@@ -59,9 +68,9 @@ class Drilling:
             )
         return "proxy" if self._proxies(node.agent.facts) else "servers"
 
-    def begin(self, drill: BeginDrill) -> None:
-        """Carry out what the ledger has taken."""
-        self._task = asyncio.create_task(self._run(drill), name="drill")
+    def begin(self, drill: BeginDrill, obstacle: Callable[[], str]) -> None:
+        """Carry out what the ledger has taken. obstacle: what is in the way of the stroke."""
+        self._task = asyncio.create_task(self._run(drill, obstacle), name="drill")
 
     async def end(self) -> None:
         """Before consensus stops."""
@@ -76,15 +85,15 @@ class Drilling:
 
     # --- one drill -------------------------------------------------------------------------------
 
-    async def _run(self, drill: BeginDrill) -> None:
+    async def _run(self, drill: BeginDrill, obstacle: Callable[[], str]) -> None:
         state, text, found = DrillState.FAILED, "", None
         try:
             async with asyncio.timeout(LIMIT_S):
-                found, text = await self._measure(drill)
-                state = DrillState.DONE
+                found, text, problem = await self._measure(drill, obstacle)
                 if found.missing:
-                    state = DrillState.FAILED
-                    text = f"{found.missing} acknowledged rows are missing; {text}"
+                    problem = f"{found.missing} acknowledged rows are missing"
+                state = DrillState.FAILED if problem else DrillState.DONE
+                text = f"{problem}; {text}" if problem else text
         except TimeoutError:
             text = f"writes did not come back in {LIMIT_S:g} s"
         except PgherdError as error:
@@ -94,13 +103,19 @@ class Drilling:
             text = f"{type(error).__name__}: {error}"
         await self._tell(drill, state, text, found)
 
-    async def _measure(self, drill: BeginDrill) -> tuple[Measured, str]:
-        """The figures, and in words what came of it. Raises PgherdError, TimeoutError."""
+    async def _measure(
+        self, drill: BeginDrill, obstacle: Callable[[], str]
+    ) -> tuple[Measured, str, str]:
+        """The figures, in words what came of it, and what is wrong with it, "" for nothing.
+
+        Raises PgherdError, TimeoutError.
+        """
         from pgherd.postgres.drilling import Probe
 
         async with Probe(self._conninfo(drill.via), drill.id) as probe:
-            await probe.until_acknowledged(BEFORE)
-            await probe.strike()
+            await before(probe)
+            if why := obstacle() or outdated(self._node.agent.facts, drill.term):
+                raise OperatorError(f"nothing was changed: {why}")
             changing = asyncio.create_task(self._change(drill), name="drill-change")
             try:
                 while not changing.done():
@@ -109,7 +124,9 @@ class Drilling:
             finally:
                 changing.cancel()
             await probe.until_acknowledged(AFTER)
-            return await probe.end(), text
+            found, problem = await probe.end()
+            left = await probe.left()
+        return found, f"{text}; {left}" if left else text, problem
 
     async def _change(self, drill: BeginDrill) -> str:
         """Strike, and wait for the next stable term; what came of it. Raises PgherdError."""
@@ -127,6 +144,8 @@ class Drilling:
             ends = [one.text for one in facts.notes if one.kind == "switchover.ended"]
             raise OperatorError(ends[-1] if ends else "the switchover was given up")
         assert facts.leader is not None, "a stable term has a leader"
+        if why := not_switched(facts, drill):
+            raise OperatorError(why)
         return f"{facts.leader.node} leads epoch {facts.term}: {facts.reason}"
 
     async def _until_over(self, drill: BeginDrill) -> None:
@@ -170,7 +189,8 @@ class Drilling:
     ) -> None:
         leader = self._node.agent.facts.leader
         new = leader.node if leader is not None and state is DrillState.DONE else None
-        command = EndDrill(drill.id, state, text, new_primary=new, measured=found)
+        told = shorten(text, TEXT_LETTERS_MAX, placeholder=" ...")
+        command = EndDrill(drill.id, state, told, new_primary=new, measured=found)
         try:
             await self._node.port.submit(command, timeout_s=SUBMIT_S)
         except PgherdError as error:
@@ -217,10 +237,45 @@ def is_over(facts: Facts, drill: BeginDrill) -> bool:
     return facts.term > drill.term or undone
 
 
+def not_switched(facts: Facts, drill: BeginDrill) -> str:
+    """Why the change that came is not the one to be measured; "" where it is.
+
+    A switchover that was undone begins a term too, with the old primary in it. After a kill that
+    one may lead again: then this is what was measured.
+    """
+    begun = next((one for one in facts.drills if one.id == drill.id), None)
+    if begun is None or drill.kind is DrillKind.KILL or not facts.is_leader(begun.primary):
+        return ""
+    return f"{begun.primary} is the primary still: {facts.reason}"
+
+
+async def before(probe: Probe) -> None:
+    """Until writes are known to be acknowledged, and gaps count. Raises PostgresError."""
+    try:
+        async with asyncio.timeout(BEFORE_S):
+            await probe.until_acknowledged(BEFORE)
+            await probe.strike()
+    except TimeoutError as error:
+        said = probe.newest
+        text = (
+            f"nothing was changed: {said.acknowledged} of {BEFORE} probe writes were acknowledged"
+        )
+        why = f": {said.error}" if said.error else ""
+        raise PostgresError(f"{text} in {BEFORE_S:g} s{why}") from error
+
+
 def cannot_kill(facts: Facts, drill: Drill | None) -> str:
     """Why a primary is not killed for a drill; "" when it is."""
     if drill is None or drill.kind is not DrillKind.KILL or drill.state is not DrillState.RUNNING:
         return "the ledger knows of no such drill"
-    if facts.term != drill.term or facts.phase is not Phase.STABLE:
-        return f"the drill was for epoch {drill.term}, it is {facts.term}, {facts.phase.value}"
-    return ""
+    if why := outdated(facts, drill.term):
+        return why
+    refused = not_at_rest(facts) or may_lose(facts, drill.kind)
+    return refused.reason if refused is not None else ""
+
+
+def outdated(facts: Facts, term: Term) -> str:
+    """That the primary which a drill was for does not lead any more; "" while it does."""
+    if facts.term == term and facts.phase is Phase.STABLE:
+        return ""
+    return f"the drill was for epoch {term}, it is {facts.term}, {facts.phase.value}"

@@ -348,8 +348,8 @@ class Port(Herd):
     def drill_via(self) -> str:
         return self._drilling.via()
 
-    def begin_drill(self, begun: BeginDrill) -> None:
-        self._drilling.begin(begun)
+    def begin_drill(self, begun: BeginDrill, obstacle: Callable[[], str]) -> None:
+        self._drilling.begin(begun, obstacle)
 
     async def join(self, request: JoinRequest) -> JoinAnswer:
         if self._joiner is None:

@@ -49,6 +49,16 @@ def begin(facts: Facts, c: cmd.BeginDrill, at_ms: int) -> Result:
 
 def cannot_begin(facts: Facts, kind: DrillKind, at_ms: int) -> cmd.Refused | None:
     """Why no drill can begin; None when one can, as far as the facts say."""
+    if why := not_at_rest(facts):
+        return why
+    running = next((one for one in facts.drills if is_running(one, at_ms)), None)
+    if running is not None:
+        return cmd.Refused("busy", f"{running.what} is under way on {running.node}")
+    return may_lose(facts, kind)
+
+
+def not_at_rest(facts: Facts) -> cmd.Refused | None:
+    """Why nobody drills with this cluster: asked before a drill, and at its stroke."""
     if facts.follows is not None:
         return cmd.Refused("standby_cluster", "a standby cluster has no primary to drill with")
     if facts.phase is not Phase.STABLE:
@@ -63,9 +73,11 @@ def cannot_begin(facts: Facts, kind: DrillKind, at_ms: int) -> cmd.Refused | Non
     begun = [work for work in facts.upkeep.open_works() if not work.not_before_ms or work.step]
     if begun:
         return cmd.Refused("busy", f"{begun[0].what} is under way")
-    running = next((one for one in facts.drills if is_running(one, at_ms)), None)
-    if running is not None:
-        return cmd.Refused("busy", f"{running.what} is under way on {running.node}")
+    return None
+
+
+def may_lose(facts: Facts, kind: DrillKind) -> cmd.Refused | None:
+    """That a drill may cost commits."""
     if kind is DrillKind.KILL and facts.mode is Mode.ASYNC:
         text = "mode async may lose commits when the primary is killed: drill a switchover"
         return cmd.Refused("may_lose", text)

@@ -105,12 +105,15 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class FileSeen(msgspec.Struct, frozen=True):
-    """A file or directory that others should not read. mode: its permission bits."""
+    """A file or directory that others should not read. mode: its permission bits · is_roots: it
+    belongs to root, and not to who runs the node.
+    """
 
     name: str
     path: str
     mode: int | None = None
     problem: str = ""
+    is_roots: bool = False
 
 
 class CertificateSeen(msgspec.Struct, frozen=True):

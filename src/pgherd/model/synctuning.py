@@ -14,6 +14,8 @@ COMMITS = ("off", "local", "remote_write", "on", "remote_apply")
 """PostgreSQL's values of synchronous_commit, the weakest first."""
 FULL = ("on", "remote_apply")
 """Those under which an acknowledged commit is on the disks of the sync set."""
+ALONE = ("off", "local")
+"""Those under which nobody but the primary needs to have it."""
 LAG_BYTES_LEAST = 1 << 20
 """A voter that streams is always a little behind."""
 
@@ -32,3 +34,8 @@ class SyncTuning(msgspec.Struct, frozen=True):
 def weakens(commit: str) -> bool:
     """Whether a commit may be acknowledged before the sync set has it on disk."""
     return bool(commit) and commit not in FULL
+
+
+def forgets(commit: str) -> bool:
+    """Whether the loss of the primary alone may lose what was acknowledged."""
+    return commit in ALONE

@@ -51,7 +51,7 @@ def forecast(
     lost, loss = losses(before, played, policy)
     if played.primary is None:
         return Forecast(None, None, 0, lost, loss)
-    if played.facts.term == before.term:
+    if played.continues(before):
         waits = played.waited_ms
         slack = 2 * election_ms + WHOLE_MS + 2 * REPORT_MS + LOOP_MS if waits else 0
         return Forecast(waits, waits + slack, 0, lost, loss)
@@ -85,13 +85,19 @@ def durations(facts: Facts, kind: int) -> list[int]:
 def losses(before: Facts, played: Rehearsal, policy: Policy) -> tuple[int, str]:
     """What may be lost of what clients were told, in bytes and in words."""
     if played.lost_bytes is not None:
-        return max(0, played.lost_bytes), (
-            f"mode async: {max(0, played.lost_bytes)} bytes are known that the new primary lacks, "
+        lost = max(0, played.lost_bytes)
+        if before.mode is not Mode.ASYNC:
+            return lost, (
+                f"synchronous_commit = {before.tuning.commit} acknowledges what the primary alone "
+                f"has: {lost} bytes are known that the new one lacks, and what comes until then"
+            )
+        return lost, (
+            f"mode async: {lost} bytes are known that the new primary lacks, "
             f"failover.max_lag allows {policy.max_lag_bytes}, and nobody knows what the old one "
             "writes until its lease is over"
         )
     if played.primary is None:
         return 0, "nothing that was acknowledged is given up: writes wait instead"
-    if before.mode is Mode.ASYNC and played.facts.term == before.term:
+    if before.mode is Mode.ASYNC and played.continues(before):
         return 0, "the primary stays: nothing is lost"
     return 0, "no acknowledged commit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import NEEDS
-from pgherd.model.facts import Handover, Phase
+from pgherd.model.facts import Handover, Member, Phase
 from pgherd.model.ids import MemberKey, NodeId
 from pgherd.model.observation import Observation, Server
 from pgherd.plan.look import fresh, ineligible, is_full, leader_report, least_room, streaming
@@ -30,12 +30,8 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
         return f"{key.node} does not report"
     if key == s.facts.leader:
         return ""  # it is restarted in place
-    if member.tags.nofailover:
-        return f"{key.node} is tagged nofailover"
-    if member.tags.delay_ms:
-        return f"{key.node} is a delayed replica ({member.tags.delay_ms // 1000} s)"
-    if member.leaving:
-        return f"{key.node} is to leave the cluster"
+    if why := unwanted(member):
+        return why
     if is_full(s, key.node):
         return f"{key.node} has {least_room(s)}"
     if why := ineligible(s, key.node):
@@ -48,6 +44,15 @@ def unfit(s: Situation, leader: Observation, key: MemberKey) -> str:
     if behind > s.policy.admission_lag_bytes:
         return f"{key.node} is {behind} bytes behind"
     return ""
+
+
+def unwanted(member: Member) -> str:
+    """Why its operator wants a member not to lead; "" where nothing says so."""
+    if member.tags.nofailover:
+        return f"{member.node} is tagged nofailover"
+    if member.tags.delay_ms:
+        return f"{member.node} is a delayed replica ({member.tags.delay_ms // 1000} s)"
+    return f"{member.node} is to leave the cluster" if member.leaving else ""
 
 
 def unseen(key: MemberKey) -> str:

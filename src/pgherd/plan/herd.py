@@ -68,6 +68,8 @@ QUIET: tuple[HerdRule, ...] = (
     *forgetting.HERD_RULES,
 )
 RULES: tuple[HerdRule, ...] = (*URGENT, *QUIET)
+SENTENCES = {rule.number: rule.sentence for rule in RULES}
+"""For people, by the rule's number."""
 
 
 def decide(

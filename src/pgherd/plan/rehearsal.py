@@ -24,6 +24,7 @@ from pgherd.model.ids import Instant, Lsn, MemberKey, NodeId, RaftId
 from pgherd.model.lease import expiry_ms
 from pgherd.model.observation import Heard, HerdView, Server
 from pgherd.model.policy import Policy
+from pgherd.model.synctuning import forgets
 from pgherd.plan import herd, obeying, upstreams
 from pgherd.plan.election import streamers
 from pgherd.plan.forward import PREFERRED_WITHIN_MS
@@ -34,6 +35,9 @@ from pgherd.plan.rule import Decision, Membership, Situation
 TURNS_MAX = 60
 TERMS_MAX = 3
 """A change that needs more terms than this does not come to an end."""
+
+SWITCHES = 603
+"""The rule that begins the term of a planned switchover (`handover`)."""
 
 LONG_MS = 60_000
 """For so long the elector is taken to lead consensus: a node that nobody heard by now is silent."""
@@ -81,6 +85,16 @@ class Rehearsal(msgspec.Struct, frozen=True):
     facts: Facts
     lost_bytes: int | None = None
 
+    def continues(self, before: Facts) -> bool:
+        """Whether the primary of before goes on, with no election behind it or in between."""
+        stays = self.primary is not None and before.phase is Phase.STABLE
+        return stays and self.facts.term == before.term
+
+    @property
+    def switches(self) -> bool:
+        """Whether a planned switchover was begun in it, and not only a failover."""
+        return any(step.rule == SWITCHES for step in self.steps)
+
 
 class Scene(msgspec.Struct, frozen=True):
     """The herd at one instant of a rehearsal. feeds: who streams from an elected winner · orphans:
@@ -127,7 +141,7 @@ def if_switched(known: Known, candidate: NodeId | None) -> Rehearsal:
     order = cmd.RequestSwitchover(id="rehearsal", candidate=candidate, requested_by="a rehearsal")
     facts, outcome = apply_command(scene.facts, order, at_ms=known.unix_ms)
     if isinstance(outcome, cmd.Refused):
-        stays = facts.leader if writes_go_on(scene, situation(scene)) else None
+        stays = facts.leader if acknowledged(scene, situation(scene)) else None
         return ended(scene, (), primary=stays, why=outcome.reason)
     return play(obey(replace(scene, facts=facts)))
 
@@ -218,10 +232,13 @@ def orphans(known: Known, gone: frozenset[NodeId]) -> tuple[MemberKey, ...]:
 
 
 def elector(known: Known, gone: frozenset[NodeId]) -> NodeId:
-    """Who decides: the leader of consensus, or a voter that is left, not the primary if it can."""
-    if known.raft_leader is not None and known.raft_leader not in gone:
-        return known.raft_leader
+    """Who decides: the leader of consensus, or a voter that is left, not the primary if it can.
+
+    A leader that nobody hears any more is one that has been forgotten in a moment.
+    """
     left = voters_left(known, gone)
+    if known.raft_leader is not None and known.raft_leader in left:
+        return known.raft_leader
     return min(left, key=lambda node: (known.facts.is_leader(node), node), default=NodeId(""))
 
 
@@ -314,8 +331,13 @@ def leads_on(scene: Scene, s: Situation) -> bool:
 
 def writes_go_on(scene: Scene, s: Situation) -> bool:
     """Whether the primary acknowledges, and nobody is asked to take over from it."""
+    return s.facts.switchover is None and acknowledged(scene, s)
+
+
+def acknowledged(scene: Scene, s: Situation) -> bool:
+    """Whether commits are acknowledged at this instant."""
     report = leader_report(s) if leads_on(scene, s) else None
-    stable = s.facts.phase is Phase.STABLE and s.facts.switchover is None
+    stable = s.facts.phase is Phase.STABLE
     return stable and report is not None and acknowledges(s.facts, report)
 
 
@@ -324,6 +346,9 @@ def without_quorum(scene: Scene) -> Rehearsal:
     s, facts = situation(scene), scene.facts
     left, all_of = len(voters_left(scene.known, scene.gone)), len(scene.raft_voters)
     why = f"no quorum would be left ({left} of {all_of} votes)"
+    if not has_quorum(scene.known, frozenset()):
+        now = len(voters_left(scene.known, frozenset()))
+        why = f"{now} of {all_of} votes are heard here now, and what others know is not known"
     if not writes_go_on(scene, s):
         return ended(scene, (), why=f"{why}: nobody can be elected", quorum=False)
     assert facts.leader is not None, "writes go on at somebody"
@@ -445,9 +470,13 @@ def ended(
 def lost_bytes(scene: Scene) -> int | None:
     """What the old primary is known to have written and the new one lacks, where it may be lost."""
     reign, before = scene.facts.reign(), scene.known.facts
-    if reign is None or reign.term == before.term or reign.lost_bytes is None:
+    if reign is None or reign == before.reign() or before.leader in (None, reign.leader):
         return None
-    old = before.leader
-    last = scene.reports.get(old.node) if old is not None else None
+    given_up = reign.lost_bytes
+    if given_up is None and forgets(before.tuning.commit) and reign.rule != SWITCHES:
+        given_up = 0
+    if given_up is None:
+        return None
+    last = scene.reports.get(before.leader.node)
     end = known_end(before, last.report if last is not None else None)
-    return max(reign.lost_bytes, end - reign.start.lsn)
+    return max(given_up, end - reign.start.lsn)

@@ -17,8 +17,13 @@ from pgherd.postgres.conninfo import write
 from pgherd.postgres.tools import clean_environment
 
 LINE_S = 15.0
-"""It tells five times a second; longer than any of its own waits nobody listens in vain."""
+"""It tells five times a second, whatever its writes wait for."""
 END_S = 20.0
+"""Longer than it tries to count its rows, or to take its table away."""
+CANCELLED_S = 1.0
+"""The agent ends: then the table may stay."""
+
+LEFT = "the table pgherd.drill may be left; the next drill drops it"
 
 Hosts = tuple[tuple[str, int], ...]
 
@@ -33,6 +38,7 @@ class Said(msgspec.Struct, frozen=True):
     missing: int = 0
     final: bool = False
     struck: bool = False
+    left: str = ""
     error: str = ""
     problem: str = ""
 
@@ -85,12 +91,23 @@ class Probe:
         await self._say(self._order)
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """It takes its table away where it is let, and ends."""
         process = self._process
         assert process is not None, "it was begun"
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        assert process.stdin is not None, "it has a pipe"
+        process.stdin.close()
+        is_hasty = kind is not None and issubclass(kind, asyncio.CancelledError)
+        try:
+            async with asyncio.timeout(CANCELLED_S if is_hasty else END_S):
+                await self._until_silent()
+                await process.wait()
+        except TimeoutError:
+            pass  # what it wrote last hangs, and will be released without it
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
     async def until_acknowledged(self, more: int) -> None:
         """Wait for so many more acknowledged writes. Raises PostgresError."""
@@ -104,18 +121,30 @@ class Probe:
         while not (await self.hear()).struck:
             pass
 
-    async def end(self) -> Measured:
-        """Stop it, and take what it found. Raises PostgresError."""
+    async def end(self) -> tuple[Measured, str]:
+        """Stop it, and take what it found; why its rows are not counted. Raises PostgresError."""
         await self._say(b"stop")
-        async with asyncio.timeout(END_S):
-            while not (said := await self.hear()).final:
-                pass
-        return Measured(
+        try:
+            async with asyncio.timeout(END_S):
+                while not (said := await self.hear()).final:
+                    pass
+        except TimeoutError as error:
+            raise PostgresError(f"its rows were not counted in {END_S:g} s") from error
+        found = Measured(
             outage_ms=said.gap_ms,
             acknowledged=said.acknowledged,
             failed=said.failed,
             missing=said.missing,
         )
+        return found, said.problem
+
+    async def left(self) -> str:
+        """Whether its table is left, in words; "" where it is gone. Raises PostgresError."""
+        try:
+            async with asyncio.timeout(END_S):
+                return (await self.hear()).left
+        except (TimeoutError, PostgresError):
+            return LEFT
 
     async def hear(self) -> Said:
         """Its next line. Raises PostgresError."""
@@ -125,15 +154,22 @@ class Probe:
             async with asyncio.timeout(LINE_S):
                 line = await self._process.stdout.readline()
         except TimeoutError as error:
-            raise PostgresError(f"no probe write came to an end in {LINE_S:g} s") from error
+            raise PostgresError(f"the program that writes said nothing for {LINE_S:g} s") from error
         if not line:
             raise PostgresError("the program that writes for a drill has ended")
         said = msgspec.json.decode(line, type=Said)
-        if said.problem:
+        if said.problem and not said.final:
             raise PostgresError(f"the probe writes do not work: {said.problem}")
         if not said.struck:
             self.newest = said
         return said
+
+    async def _until_silent(self) -> None:
+        """Read what nobody needs any more, so that it is not kept by a full pipe."""
+        assert self._process is not None, "it was begun"
+        assert self._process.stdout is not None, "it has a pipe"
+        while await self._process.stdout.readline():
+            pass
 
     async def _say(self, word: bytes) -> None:
         assert self._process is not None, "it was begun"

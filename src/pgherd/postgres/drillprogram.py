@@ -3,8 +3,8 @@
 A program of its own, so that no agent keeps libpq loaded, and so that what stops the agent's loop
 stops no measurement. The first line of its input is an `Order` as JSON, so that the password is in
 no argument; then come words: `strike` (from here on gaps count) and `stop`. Its output is one JSON
-object a line: how it stands, five times a second, and at last what it found. Where its input ends
-it ends too.
+object a line: how it stands, five times a second whatever a write waits for, then what it found,
+and at last whether its table is left. Where its input ends it ends too, and its table with it.
 
 A row is `(drill, n)` in `pgherd.drill`, which it makes and takes away again. A row is acknowledged
 when its own commit was; what was told of an error, or of nothing, may be there or not.
@@ -12,10 +12,12 @@ when its own commit was; what was told of an error, or of nothing, may be there 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -24,6 +26,7 @@ EVERY_S = 0.05
 """Between two writes: the finest that an outage is measured."""
 TELL_S = 0.2
 VERIFY_S = 15.0
+CLEAR_S = 10.0
 CONNECT_S = 2
 """The least that libpq takes."""
 MANNERS = (
@@ -35,7 +38,14 @@ CREATE SCHEMA IF NOT EXISTS pgherd;
 CREATE TABLE IF NOT EXISTS pgherd.drill (
   drill text, n bigint, PRIMARY KEY (drill, n))
 """
+TELLING = threading.Lock()
 GONE = "DROP TABLE IF EXISTS pgherd.drill"
+PUBLISHED = "SELECT pubname FROM pg_publication WHERE puballtables ORDER BY pubname LIMIT 1"
+"""Who follows such a one would be told of a table that it does not have, and stop there."""
+
+
+class Published(Exception):
+    """A table of ours would be sent to others."""
 
 
 class Tally:
@@ -92,8 +102,13 @@ class Writer:
         return self._connection
 
     def make(self) -> None:
-        """The table, without that of a drill that ended in the middle. Raises psycopg.Error."""
+        """The table, without that of a drill that ended in the middle. Raises psycopg.Error, and
+        Published where subscribers could not take it.
+        """
         one = self.connect()
+        found = one.execute(PUBLISHED).fetchone()
+        if found is not None:
+            raise Published(f"publication {found[0]} is FOR ALL TABLES: its subscribers would stop")
         one.execute(GONE)
         one.execute(TABLE)
 
@@ -108,16 +123,23 @@ class Writer:
             raise
 
     def rows(self) -> set[int]:
-        """What is there; then the table goes. Raises psycopg.Error."""
+        """What is there. Raises psycopg.Error."""
         try:
-            one = self.connect()
-            found = one.execute("SELECT n FROM pgherd.drill WHERE drill = %s", (self._drill,))
-            rows = {int(n) for (n,) in found.fetchall()}
-            one.execute(GONE)
+            found = self.connect().execute(
+                "SELECT n FROM pgherd.drill WHERE drill = %s", (self._drill,)
+            )
+            return {int(n) for (n,) in found.fetchall()}
         except psycopg.Error:
             self.drop()
             raise
-        return rows
+
+    def clear(self) -> None:
+        """The table goes. Raises psycopg.Error."""
+        try:
+            self.connect().execute(GONE)
+        except psycopg.Error:
+            self.drop()
+            raise
 
     def drop(self) -> None:
         """The next use connects anew."""
@@ -132,13 +154,35 @@ def main() -> None:
     stop, strike = threading.Event(), threading.Event()
     threading.Thread(target=listen, args=(stop, strike), daemon=True).start()
     writer = Writer(order["conninfo"], order["drill"])
+    tally = Tally(time.monotonic())
+    with telling(tally):
+        try:
+            writer.make()
+        except (psycopg.Error, Published) as error:
+            tell({"problem": words(error)})
+            return
+        load(writer, tally, stop, strike)
+        found = verified(writer, tally.acknowledged)
+    tell({**tally.told(time.monotonic()), **found, "final": True})
+    tell({"left": cleared(writer)})
+
+
+@contextlib.contextmanager
+def telling(tally: Tally) -> Iterator[None]:
+    """Meanwhile how it stands is told, also while a write waits."""
+    over = threading.Event()
+
+    def often() -> None:
+        while not over.wait(TELL_S):
+            tell(tally.told(time.monotonic()))
+
+    teller = threading.Thread(target=often, daemon=True)
+    teller.start()
     try:
-        writer.make()
-    except psycopg.Error as error:
-        tell({"problem": words(error)})
-        return
-    tally = load(writer, stop, strike)
-    tell({**tally.told(time.monotonic()), **verified(writer, tally.acknowledged), "final": True})
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def listen(stop: threading.Event, strike: threading.Event) -> None:
@@ -151,10 +195,9 @@ def listen(stop: threading.Event, strike: threading.Event) -> None:
     stop.set()
 
 
-def load(writer: Writer, stop: threading.Event, strike: threading.Event) -> Tally:
+def load(writer: Writer, tally: Tally, stop: threading.Event, strike: threading.Event) -> None:
     """Write until told to stop."""
-    tally = Tally(time.monotonic())
-    number, told_at, struck = 0, 0.0, False
+    number, struck = 0, False
     while not stop.is_set():
         number += 1
         try:
@@ -166,32 +209,50 @@ def load(writer: Writer, stop: threading.Event, strike: threading.Event) -> Tall
             struck = True
             tally.strike()
             tell({"struck": True})
-        now = time.monotonic()
-        if now - told_at >= TELL_S:
-            told_at = now
-            tell(tally.told(now))
         time.sleep(EVERY_S)
-    return tally
 
 
 def verified(writer: Writer, acknowledged: set[int]) -> dict[str, Any]:
     """How many rows that were acknowledged are not there."""
-    until, problem = time.monotonic() + VERIFY_S, ""
+    rows: set[int] = set()
+
+    def count() -> None:
+        rows.update(writer.rows())
+
+    if problem := tried(count, VERIFY_S):
+        return {"missing": 0, "problem": f"the rows could not be counted: {problem}"}
+    return {"missing": len(acknowledged - rows)}
+
+
+def cleared(writer: Writer) -> str:
+    """That the table is left, and why; "" where it is gone."""
+    problem = tried(writer.clear, CLEAR_S)
+    return f"the table pgherd.drill is left: {problem}" if problem else ""
+
+
+def tried(what: Callable[[], None], limit_s: float) -> str:
+    """Again until it works; what is in the way where it does not."""
+    until, problem = time.monotonic() + limit_s, "not tried"
     while time.monotonic() < until:
         try:
-            return {"missing": len(acknowledged - writer.rows())}
+            what()
         except psycopg.Error as error:
             problem = words(error)
             time.sleep(EVERY_S)
-    return {"missing": 0, "problem": f"the rows could not be counted: {problem}"}
+        else:
+            return ""
+    return problem
 
 
-def words(error: psycopg.Error) -> str:
+def words(error: Exception) -> str:
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 def tell(what: dict[str, Any]) -> None:
-    print(json.dumps(what), flush=True)
+    """One line, whichever thread tells it; nothing where nobody listens any more."""
+    with TELLING, contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps(what) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -13,11 +13,19 @@ HIDDEN = "(hidden)"
 KNOWN_LETTERS_MIN = 6
 """A shorter secret would hide ordinary words."""
 
-_VALUE = r"(?:E?'(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"|\$(\w*)\$.*?\$\1\$|[^\s'\",;)&]+)"
+QUOTED = r"E?'(?:[^'\\]|\\+[^\\]|'')*'|E?'(?:[^']|'')*'|\"(?:[^\"\\]|\\+[^\\])*\""
+"""As SQL and libpq have it: a quote within is doubled or has backslashes before it (JSON)."""
+TO_THE_BLANK = r"(?:\\+[^\\\s]|[^\s'\"\\])+"
+"""A value without quotes, as libpq reads it: commas and brackets are of it."""
+_VALUE = rf"(?:{QUOTED}|\$(\w*)\$.*?\$\3\$|[^\s'\",;)&]+)"
 _FORMS = (
-    (re.compile(rf"(?is)\b(password|passwd|pgpassword)(\s*[=:]\s*|\s+){_VALUE}"), rf"\1\2{HIDDEN}"),
+    (
+        re.compile(rf"(?is)\b(password|passwd|pgpassword)(\s*=\s*)(?:{QUOTED}|{TO_THE_BLANK})"),
+        rf"\1\2{HIDDEN}",
+    ),
+    (re.compile(rf"(?is)\b(password|passwd|pgpassword)(\s*:\s*|\s+){_VALUE}"), rf"\1\2{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"(://[^/\s:@]+:)[^@\s]+@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(://[^/\s:@]*:)[^\s'\"<>]{1,512}@"), rf"\1{HIDDEN}@"),
     (re.compile(r"SCRAM-SHA-256\$[\w:$+/=]+"), f"SCRAM-SHA-256${HIDDEN}"),
     (re.compile(r"\bmd5[0-9a-f]{32}\b"), f"md5{HIDDEN}"),
     (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*KEY-----|\Z)"), HIDDEN),

@@ -183,6 +183,7 @@ class FakeHerd:
         self.asked_remote: tuple[NodeId, Remote] | None = None
         self.drill_problem: OperatorError | None = None
         self.drilled: list[cmd.BeginDrill] = []
+        self.drill_obstacle: Callable[[], str] = str
         self.drills_take_ms: int | None = None
         self.transactions: dict[NodeId, tuple[Transaction, ...]] = {N1: (), N2: (), N3: ()}
 
@@ -291,8 +292,9 @@ class FakeHerd:
             raise self.drill_problem
         return "proxy"
 
-    def begin_drill(self, begun: cmd.BeginDrill) -> None:
+    def begin_drill(self, begun: cmd.BeginDrill, obstacle: Callable[[], str]) -> None:
         self.drilled.append(begun)
+        self.drill_obstacle = obstacle
         if self.drills_take_ms is not None:
             self.end_drill(self.drills_take_ms)
 
@@ -347,7 +349,11 @@ class FakeHerd:
 
     def silence(self, node: NodeId) -> None:
         """Nothing has been heard of a node for a minute."""
-        self.heard[node] = replace(self.heard[node], at=Instant(self.clock_ms - 60_000))
+        self.age(node, 60_000)
+
+    def age(self, node: NodeId, ms: int) -> None:
+        """The newest report of a node is so old."""
+        self.heard[node] = replace(self.heard[node], at=Instant(self.clock_ms - ms))
 
     def seal(self, node: NodeId, *, elector: NodeId) -> None:
         """A standby has promised the present term, and stands still where it is."""

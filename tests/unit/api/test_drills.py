@@ -11,9 +11,9 @@ from pgherd.api.guard import ApiToken, Role
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.drills import LASTS_MS_MAX
 from pgherd.ledger.levels import LEVEL
-from pgherd.model.drill import DrillKind
+from pgherd.model.drill import DrillKind, DrillState
 from pgherd.model.errors import OperatorError
-from pgherd.model.facts import Tags
+from pgherd.model.facts import Mode, Tags
 from pgherd.model.ids import NodeId
 from pgherd.model.observation import Server
 
@@ -94,6 +94,34 @@ def test_what_is_not_whole_is_not_drilled(herd, client, body):
     assert not herd.current.drills
 
 
+def test_what_comes_in_the_way_before_the_stroke_stops_it(herd, client):
+    """A pause, maintenance, mode async, a lost standby: seconds after the drill was taken."""
+    assert client.post("/api/v1/drill", json=KILL).status_code == 202
+    assert herd.drill_obstacle() == ""
+    whole = herd.current
+    herd.must(cmd.Pause("p1", "ann", "night"))
+    assert "paused by ann (night)" in herd.drill_obstacle()
+    herd.current = replace(whole, mode=Mode.ASYNC)
+    assert "mode async" in herd.drill_obstacle()
+    herd.current = whole
+    herd.must(cmd.SetMaintenance(node=N3, enabled=True, requested_by="ann", reason="fans"))
+    assert herd.drill_obstacle() == "in maintenance: n3"
+    herd.current = whole
+    for node in (N2, N3):
+        herd.report_server(node, state=Server.STOPPED)
+    assert "n2 runs no standby (stopped)" in herd.drill_obstacle()
+
+
+@pytest.mark.parametrize("commit", ["off", "local"])
+def test_commits_that_wait_for_nobody_are_not_killed_away(herd, client, commit):
+    """As in mode async; a switchover loses none."""
+    herd.current = replace(herd.current, tuning=replace(herd.current.tuning, commit=commit))
+    found = refused(client, KILL)
+    assert found["code"] == "may_lose"
+    assert f"synchronous_commit = {commit}" in found["message"]
+    assert client.post("/api/v1/drill").status_code == 202
+
+
 def test_only_operators_drill(herd, make_client):
     """Viewers see what was measured, and the drill names who asked for it."""
     tokens = (token("v", Role.VIEWER), token("o", Role.OPERATOR))
@@ -124,6 +152,10 @@ def test_one_that_was_worse_warns(herd, client):
     herd.end_drill(450, missing=3)
     warnings = client.get("/api/v1/cluster/status").json()["warnings"]
     assert any("3 acknowledged rows are missing" in one for one in warnings)
+    assert client.post("/api/v1/drill").status_code == 202
+    herd.must(cmd.EndDrill(herd.drilled[-1].id, DrillState.FAILED, "the switchover was refused"))
+    warnings = client.get("/api/v1/cluster/status").json()["warnings"]
+    assert any("3 acknowledged rows are missing" in one for one in warnings), "it measured nothing"
 
 
 def test_one_whose_node_died_has_failed(herd, client):

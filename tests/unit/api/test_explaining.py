@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from pgherd.api.aside import WAITING_MAX
 from pgherd.ledger import commands as cmd
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.facts import Kind, Mode, Tags
 from pgherd.model.ids import NodeId, RaftId
 from pgherd.model.observation import Server
 from pgherd.model.policy import Policy
+from pgherd.model.standbycluster import Remote
 
 N1, N2, N3 = NodeId("n1"), NodeId("n2"), NodeId("n3")
 
@@ -127,6 +129,45 @@ def test_why_a_member_would_not_be_elected(herd, client, change, why):
     assert why in found["why_not_elected"]
 
 
+def test_a_standby_cluster_elects_nobody_and_switches_over_to_nobody(herd, client):
+    """It has no primary; what becomes of its standby leader is said all the same."""
+    herd.must(cmd.DemoteCluster(herd.current.term, Remote((("far", 5432),)), "ann"))
+    for row in explain(client)["candidates"]:
+        assert (row["can_switch_over"], row["can_be_elected"]) == (False, False)
+        assert "this is a standby cluster" in row["why_not_switchover"]
+        assert "this is a standby cluster" in row["why_not_elected"]
+    found = explain(client, "?if_lost=n1")["what_if"]
+    assert (found["writes"], found["new_primary"]) == ("wait", None)
+    assert "this is a standby cluster" in found["why"]
+    assert "n1 is silent for n2 and n3" in found["why"]
+
+
+@pytest.mark.parametrize("state", [Server.STOPPED, Server.HUNG])
+def test_a_failover_in_its_place_is_no_switchover(herd, client, state):
+    """A primary that is dead cannot hand over, whoever leads after the election that follows."""
+    herd.report_server(N1, state=state, was_primary=True)
+    row = explain(client, "/n2")
+    assert (row["can_switch_over"], row["can_be_elected"]) == (False, True)
+    assert "n2 leads after an election" in row["why_not_switchover"]
+    found = explain(client, "?if_switchover=1")["what_if"]
+    assert (found["writes"], found["new_primary"]) == ("go on after an election", "n2")
+    assert "would take over" not in found["why"]
+
+
+def test_the_settings_in_force_say_who_is_heard_and_who_is_full(herd, make_client):
+    """And not the defaults: a report of two seconds is young where detection takes four."""
+    herd.age(N2, 2000)
+    patient = make_client(herd, policy=lambda: Policy(detect_ms=4000))
+    assert explain(patient, "/n2")["can_switch_over"]
+    herd.age(N1, 2000)
+    assert explain(patient, "?if_lost=n3")["what_if"]["writes"] == "go on"
+    herd.age(N2, 0)
+    report = replace(herd.heard[N2].report, disk_free_bytes=1 << 30)
+    herd.heard[N2] = replace(herd.heard[N2], report=report)
+    spacious = make_client(herd, policy=lambda: Policy(min_free_disk_bytes=2 << 30))
+    assert explain(spacious, "/n2")["why_not_switchover"] == "n2 has less than 2048 MB free on disk"
+
+
 def test_who_leaves_is_elected_for_want_of_others(herd, client):
     """The rules keep it then; a switchover to it they refuse."""
     change_member(herd, N2, leaving=True)
@@ -152,6 +193,49 @@ def test_the_answer_to_if_lost(herd, client):
     found = explain(client, "?if_lost=n3")["what_if"]
     assert (found["writes"], found["outage"]["at_most_ms"]) == ("go on", 0)
     assert found["why"] == "n1 leads, and 1 of 1 copies needed would stream"
+
+
+def test_in_the_middle_of_an_election(herd, client):
+    """Who wins it is elected, and does not "go on"; the time for the acts is still to come."""
+    herd.must(cmd.Begin(expected=herd.current.term, elector=N2, rule=201, reason="n1 is stopped"))
+    herd.report_server(N1, state=Server.STOPPED)
+    found = explain(client, "?if_lost=n1")["what_if"]
+    assert (found["writes"], found["new_primary"]) == ("go on after an election", "n2")
+    assert found["why"].startswith("n2 would be elected")
+    assert found["outage"]["expected_ms"] >= 600
+    assert found["outage"]["at_most_ms"] > found["outage"]["expected_ms"]
+
+
+def test_a_switchover_that_is_under_way_stops_no_writes_by_being_asked_for(herd, client):
+    """A second one is refused, and commits go on as before."""
+    herd.must(cmd.RequestSwitchover(id="x", candidate=N2, requested_by="ann"))
+    found = explain(client, "?if_switchover=1&to=n3")["what_if"]
+    assert (found["writes"], found["new_primary"]) == ("go on", "n1")
+    assert found["why"] == "a switchover is under way"
+    assert found["outage"]["expected_ms"] == 0
+
+
+@pytest.mark.parametrize("commit", ["off", "local"])
+def test_commits_that_wait_for_nobody_may_be_lost(herd, client, commit):
+    """With the primary, in every mode; not in a switchover, nor with a replica."""
+    tuning = replace(herd.current.tuning, commit=commit)
+    herd.current = replace(herd.current, tuning=tuning)
+    loss = explain(client, "?if_lost=n1")["what_if"]["loss"]
+    assert loss["text"].startswith(f"synchronous_commit = {commit} acknowledges what the primary")
+    for query in ("?if_lost=n3", "?if_switchover=1"):
+        assert explain(client, query)["what_if"]["loss"]["text"] == "no acknowledged commit"
+
+
+def test_questions_wait_for_each_other_and_not_too_many(herd, make_client):
+    """One at a time, on a thread of their own; who comes too late is told when to come again."""
+    client = make_client(herd)
+    aside = client.app.state.services.aside
+    aside._waiting = WAITING_MAX
+    answer = client.get("/api/v1/explain")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert answer.headers["retry-after"]
+    aside._waiting = 0
+    assert client.get("/api/v1/explain").status_code == 200
 
 
 def test_several_are_lost_at_once(herd, client):

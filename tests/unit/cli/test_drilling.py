@@ -58,7 +58,7 @@ def test_a_worse_one_and_a_failed_one(herd, served, pgherd):
     assert worse.code == 0
     assert "! worse than before: writes stood still for 3000 ms" in worse.out
     herd.drills_take_ms = None
-    herd.begin_drill = lambda begun: (
+    herd.begin_drill = lambda begun, _: (
         herd.drilled.append(begun),
         herd.end_drill(700, missing=2),
     )

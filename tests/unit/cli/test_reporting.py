@@ -6,15 +6,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from pgherd.cli.redacting import Sieve
-from pgherd.cli.reporting import PARTS, write
-from pgherd.model.errors import BugError
+from pgherd.cli.reporting import PARTS, README, lines_of, write
+from pgherd.model.errors import BugError, OperatorError
 from pgherd.model.ids import NodeId
 from pgherd.model.nodelog import LogTold
 
@@ -97,6 +99,105 @@ def test_a_secret_that_is_known_is_found_wherever_it_stands(secret: str) -> None
     for way in ways:
         assert sieve.leaks(f"lines {way} more".encode())
         assert not sieve.leaks(sieve.text(f"lines {way} more").encode())
+
+
+@pytest.mark.parametrize("secret", ["pa'ss w\\rd/1,2)&x", "ünter+den=Linden", 'it\'s "so"'])
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda word: word.replace("\\", "\\\\").replace("'", "\\'"),
+        lambda word: json.dumps({"text": word.replace("\\", "\\\\").replace("'", "\\'")}),
+        lambda word: re.sub("%..", lambda found: found[0].lower(), quote(word)),
+        lambda word: quote_plus(word),
+        lambda word: "".join(one if one.isalnum() else f"\\u{ord(one):04X}" for one in word),
+        lambda word: base64.b64encode(f"app:{word}".encode()).decode(),
+        lambda word: base64.b64encode(f"ab:{word}:c".encode()).decode(),
+        lambda word: base64.urlsafe_b64encode(f"a:{word}\n".encode()).decode(),
+    ],
+)
+def test_a_known_secret_is_found_in_other_writing(secret: str, way: Callable[[str], str]) -> None:
+    """As libpq, URLs, JSON within JSON and headers have it; and then it is gone."""
+    sieve, text = Sieve([secret]), f"before {way(secret)} after"
+    assert sieve.leaks(text.encode())
+    shown = sieve.by_value(text)
+    assert not sieve.leaks(shown.encode())
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"connection: host=db password='it\'s the tail that leaks' dbname=x",
+        json.dumps({"msg": r"host=db password='it\'s the tail that leaks' dbname=x"}),
+        json.dumps({"msg": r"host=db password=it\'sthe_tail_that_leaks dbname=x"}),
+        r"connection: host=db password=ab,c;d)e&the_tail_that_leaks dbname=x",
+        "postgresql://app:pa@ss/the_tail_that_leaks@db:5432/app",
+        "redis://:the_tail_that_leaks@cache:6379/0",
+        r'{"msg": "password=\"the_tail_that_leaks\""}',
+    ],
+)
+def test_no_tail_of_a_secret_is_left(line: str) -> None:
+    """Where a form ends is where the secret does: as libpq and URLs read it."""
+    shown = Sieve(()).text(line)
+    assert "tail" not in shown, shown
+    assert "leaks" not in shown, shown
+
+
+def test_programs_are_taken_out_however_they_are_written() -> None:
+    """With what they are given; how a crash is answered is no program."""
+    value = {
+        "hooks": {
+            "on_role_change": f"/usr/local/bin/told -k {WORD}",
+            "pre_promote": ["/bin/ask", WORD],
+            "on_start": {"command": ["/bin/x", WORD], "deadline": "3s"},
+        },
+        "failover": {"fence": f"/sbin/fence {WORD}", "on_postgres_crash": "auto"},
+    }
+    shown = Sieve(()).value(value)
+    assert WORD not in json.dumps(shown)
+    assert shown["failover"]["on_postgres_crash"] == "auto"
+    assert shown["hooks"]["on_start"]["deadline"] == "3s"
+
+
+def test_a_common_word_as_a_password_stops_no_bundle(tmp_path: Path) -> None:
+    """It is in our own text, or as a number among figures: hidden there too, and written."""
+    sieve = Sieve(["passwords", "16777216", "hidden"])
+    shown = sieve.value({"max_lag_bytes": 16777216, "is_on": True, "n": 12})
+    assert shown == {"max_lag_bytes": "(hidden)", "is_on": True, "n": 12}
+    text = json.dumps(shown) + sieve.by_value(README)
+    write(tmp_path / "b.tar.gz", {"x.json": text.encode()}, sieve)
+    assert (tmp_path / "b.tar.gz").exists()
+
+
+def test_passwords_in_a_passfile_are_known_as_they_are(tmp_path: Path) -> None:
+    """It escapes colons and backslashes."""
+    file = tmp_path / "passfile"
+    file.write_text(
+        "# ours\n*:5432:*:pgherd_replication:wo\\:rd\\\\1\n10.0.0.1:1:x:y:second-word\n"
+    )
+    words = set(lines_of(file))
+    assert {"second-word"} <= words
+    assert "wo:rd\\1" in words
+
+
+def test_a_bundle_that_could_not_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: the next try has the name again."""
+    path = tmp_path / "b.tar.gz"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(OperatorError, match="No space left"):
+        write(path, {"x.txt": b"x"}, Sieve(()))
+    assert not path.exists()
+    path.write_bytes(b"somebody else's")
+    with pytest.raises(OperatorError, match="is there already"):
+        write(path, {"x.txt": b"x"}, Sieve(()))
+    assert path.read_bytes() == b"somebody else's"
 
 
 def test_what_helps_stays() -> None:

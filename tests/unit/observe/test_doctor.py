@@ -265,6 +265,19 @@ def test_files_with_secrets_that_others_can_read(tmp_path: Path) -> None:
     assert judged(files=files.look(read, config))["files.secrets"].status.is_red
 
 
+def test_what_is_roots_may_be_read_by_our_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As packages and PostgreSQL itself have it for keys; written to or by all: no."""
+    read, config = settings(tmp_path, '"a literal password"')
+    if os.geteuid() != 0:
+        pytest.skip("files of root's need root")
+    monkeypatch.setattr(os, "geteuid", lambda: 26)
+    for mode, is_red in ((0o640, False), (0o660, True), (0o644, True)):
+        config.chmod(mode)
+        assert judged(files=files.look(read, config))["files.secrets"].status.is_red is is_red
+
+
 def test_a_configuration_without_passwords_may_be_read_by_all(tmp_path: Path) -> None:
     read, config = settings(tmp_path, "null")
     config.chmod(0o644)

@@ -6,12 +6,14 @@ what real machines and servers show is seen in tests/unit/observe, contract and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from pgherd.config.parameters import OWNED
 from pgherd.ledger.levels import LEVEL
 from pgherd.model.archive import ArchiveSeen
 from pgherd.model.checkup import (
@@ -21,6 +23,7 @@ from pgherd.model.checkup import (
     ClockSeen,
     Database,
     FileSeen,
+    Finding,
     HerdFacts,
     LoginSeen,
     Machine,
@@ -54,6 +57,7 @@ from pgherd.model.promises import Promises
 from pgherd.model.remedy import Repairs
 from pgherd.model.rights import KeptToken, Rights, Role
 from pgherd.model.slots import SlotKind, SlotSeen
+from pgherd.model.synctuning import SyncTuning
 from pgherd.model.upkeep import Care, Pause, Stopped, Upkeep
 from pgherd.model.vip import Follow, VipSeen
 from pgherd.model.vitals import Memory
@@ -629,6 +633,82 @@ def test_a_quick_checkup_leaves_out_what_takes_time_and_says_nothing_of_it() -> 
     quick = replace(node_facts(N1), quick=True, logins=None)
     told_of = {one.check for one in checks.of_node(quick)}
     assert not told_of & {"disk.fsync_raft", "disk.fsync_wal", "login.replication"}
+
+
+def finding(h: HerdFacts, name: str, node: str = HERD) -> Finding:
+    return next(one for one in checks.whole(h) if (one.check, one.node) == (name, node))
+
+
+def test_replicas_that_are_late_or_unfit_by_will_make_no_alarm() -> None:
+    """A delayed one beside two that can take over: both checks speak of what is missing else."""
+    n4 = NodeId("n4")
+    late = replace(member(n4), tags=Tags(zone="zone-4", delay_ms=4 * 3_600_000))
+    h = replace(
+        facts(members={**WELL.facts.members, n4: late})(WELL),
+        lag_bytes={**WELL.lag_bytes, n4: 90 * GB},
+        unfit={**WELL.unfit, n4: "n4 is a delayed replica (14400 s)"},
+    )
+    assert finding(h, "herd.lag").status is Status.OK
+    assert finding(h, "herd.failover_choice").status is Status.OK
+    assert "n4 is a delayed replica" in finding(h, "herd.failover_choice").text
+    less = replace(h, unfit={**h.unfit, N3: "n3 is tagged nofailover"})
+    assert finding(less, "herd.failover_choice").status is Status.WARNING
+
+
+def test_a_lag_that_is_not_known_is_not_well() -> None:
+    h = herd(lag_bytes={N2: 0, N3: None})(WELL)
+    assert finding(h, "herd.lag").status is Status.UNKNOWN
+    assert "n3" in finding(h, "herd.lag").text
+    behind = herd(lag_bytes={N2: GB, N3: None})(WELL)
+    assert finding(behind, "herd.lag").status is Status.WARNING
+
+
+def test_settings_that_nobody_told_are_not_well() -> None:
+    nodes = {name: replace(one, told=None) for name, one in WELL.nodes.items()}
+    assert finding(herd(nodes=nodes)(WELL), "herd.failover_enabled").status is Status.UNKNOWN
+
+
+def test_a_directory_that_could_not_be_looked_at_is_not_well() -> None:
+    """Though the others are; what is red stays red."""
+    shut = named("places", "data", problem="Permission denied")
+    names = ("disk.room", "disk.inodes", "disk.read_only", "disk.volatile", "disk.far")
+    for name in names:
+        found = finding(shut(WELL), name, N1)
+        assert found.status is Status.UNKNOWN
+        assert "Permission denied" in found.text
+    both_ill = both(shut, named("places", "wal", free_bytes=1))(WELL)
+    assert finding(both_ill, "disk.room", N1).status is Status.CRITICAL
+
+
+def test_a_machine_that_is_off_is_no_firewall() -> None:
+    """It answers at no port; one port that is silent beside others that answer is dropped."""
+    ways = tuple(
+        replace(one, outcome=Reached.SILENT, took_ms=-1.0) if one.node == N2 else one
+        for one in WELL.nodes[N1].ways or ()
+    )
+    off = herd(nodes={**WELL.nodes, N1: replace(WELL.nodes[N1], ways=ways)})(WELL)
+    found = finding(off, "net.firewall", N1)
+    assert found.text == "n2 answers at no port: it is off, cut off, or cut out"
+    assert found.fix.startswith("see whether its machine runs")
+    one_port = finding(way("api", Reached.SILENT)(WELL), "net.firewall", N1)
+    assert "no answer from n2 port 8300" in one_port.text
+    assert one_port.fix.startswith("nft list ruleset")
+
+
+@pytest.mark.parametrize("commit", ["off", "local"])
+def test_readiness_promises_nothing_that_a_commit_does_not(commit: str) -> None:
+    h = facts(tuning=SyncTuning(commit=commit))(WELL)
+    text = finding(h, "herd.failover_ready").text
+    assert f"with synchronous_commit = {commit} the newest commits would be lost" in text
+    assert "no acknowledged commit" not in text
+
+
+def test_no_fix_sets_what_belongs_to_pgherd() -> None:
+    """`pgherd config set` refuses it."""
+    for check in CHECKS:
+        for words in re.findall(r"pgherd config set ([^;,(]+)", check.fix):
+            for name in re.findall(r"(\w+)=", words):
+                assert name not in OWNED, check.id
 
 
 def test_a_witness_is_not_asked_about_a_server() -> None:

@@ -213,6 +213,24 @@ def test_without_a_quorum_nobody_is_elected(lost: tuple[NodeId, ...]) -> None:
     assert f"no quorum would be left ({3 - len(lost)} of 3 votes)" in played.why
 
 
+def test_a_leader_of_consensus_that_died_a_moment_ago_decides_nothing() -> None:
+    """Its report is old, and it is not alive for being remembered as leader."""
+    quiet = quiet_reports()
+    seen = known(facts(), late(quiet[N2]), raft_leader=N2)
+    played = rehearsal.if_switched(seen, N2)
+    assert played.primary == N1
+    assert "n2 does not report" in played.why
+    assert rehearsal.elector(seen, frozenset()) == N3
+
+
+def test_a_node_that_is_cut_off_says_so() -> None:
+    """What it does not hear may be well: that is no prediction for the others."""
+    quiet = quiet_reports()
+    played = rehearsal.if_lost(known(facts(), late(quiet[N1]), late(quiet[N3])), [N1])
+    assert (played.primary, played.has_quorum) == (None, False)
+    assert "1 of 3 votes are heard here now, and what others know is not known" in played.why
+
+
 def test_without_a_quorum_a_primary_with_its_copies_goes_on() -> None:
     """n3 is silent already: with n4 and n5 gone as well, n1 still has n2."""
     five = {

@@ -73,8 +73,9 @@ def within(value: Any) -> Iterator[Secret]:
 def seen(name: str, path: Path) -> FileSeen:
     """Mode of a file, and whether we could read it."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        found = path.stat()
     except OSError as error:
         return FileSeen(name, str(path), problem=error.strerror or str(error))
-    readable = os.access(path, os.R_OK)
-    return FileSeen(name, str(path), mode, problem="" if readable else "is not readable for us")
+    mode, is_roots = stat.S_IMODE(found.st_mode), found.st_uid == 0 != os.geteuid()
+    problem = "" if os.access(path, os.R_OK) else "is not readable for us"
+    return FileSeen(name, str(path), mode, problem=problem, is_roots=is_roots)

@@ -37,7 +37,7 @@ def room(p: Patient) -> Verdict:
         said.append(f"{one.name}: {size(free)} of {size(whole)} free")
         if free * 100 < whole * ROOM_PERCENT or free < floor:
             tight.append(said[-1])
-    return ill("; ".join(tight)) if tight else well("; ".join(said))
+    return ill("; ".join(tight)) if tight else fine(p, "; ".join(said))
 
 
 @TABLE.check(
@@ -53,7 +53,7 @@ def inodes(p: Patient) -> Verdict:
         for one in seen(p)
         if one.inodes and (one.inodes_free or 0) * 100 < one.inodes * INODES_PERCENT
     ]
-    return ill("; ".join(few)) if few else well("there are file numbers left")
+    return ill("; ".join(few)) if few else fine(p, "there are file numbers left")
 
 
 @TABLE.check(
@@ -83,7 +83,7 @@ def runway(p: Patient) -> Verdict | None:
 )
 def read_only(p: Patient) -> Verdict:
     found = [one.name for one in seen(p) if "ro" in one.options]
-    return judged(bool(found), f"mounted read-only: {listed(found)}" if found else "writable")
+    return ill(f"mounted read-only: {listed(found)}") if found else fine(p, "writable")
 
 
 @TABLE.check(
@@ -99,7 +99,7 @@ def mount_options(p: Patient) -> Verdict:
         for option in one.options
         if option in UNSAFE
     ]
-    return ill("; ".join(found)) if found else well("nothing keeps fsync from being one")
+    return ill("; ".join(found)) if found else fine(p, "nothing keeps fsync from being one")
 
 
 @TABLE.check(
@@ -110,7 +110,7 @@ def mount_options(p: Patient) -> Verdict:
 )
 def volatile(p: Patient) -> Verdict:
     found = [f"{one.name} is on {one.kind}" for one in seen(p) if one.kind in VOLATILE]
-    return ill("; ".join(found)) if found else well("nothing is kept in memory only")
+    return ill("; ".join(found)) if found else fine(p, "nothing is kept in memory only")
 
 
 @TABLE.check(
@@ -121,7 +121,7 @@ def volatile(p: Patient) -> Verdict:
 )
 def far(p: Patient) -> Verdict:
     found = [f"{one.name} is on {one.kind}" for one in seen(p) if one.kind in FAR]
-    return ill("; ".join(found)) if found else well("data, WAL and consensus are on local disks")
+    return ill("; ".join(found)) if found else fine(p, "data, WAL and consensus are on local disks")
 
 
 @TABLE.check(
@@ -182,6 +182,13 @@ def wal_size(p: Patient) -> Verdict:
     held = p.database.wal_bytes
     text = f"pg_wal has {size(held)}, with max_wal_size and wal_keep_size {size(most_mb << 20)}"
     return judged(held > WAL_TIMES * (most_mb << 20), text)
+
+
+def fine(p: Patient, text: str) -> Verdict:
+    """Well, if every directory could be looked at: of one that could not, nothing is known."""
+    bad = [f"{one.path}: {one.problem}" for one in p.part(p.node.places, "places") if one.problem]
+    need(None if bad else p, "; ".join(bad))
+    return well(text)
 
 
 def seen(p: Patient) -> list[Place]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pgherd.model.checkup import HerdFacts, Status
 from pgherd.model.facts import Kind, Mode
 from pgherd.model.ids import NodeId
-from pgherd.plan.doctor.table import Table, Verdict, ill, judged, listed, size, well
+from pgherd.model.synctuning import forgets
+from pgherd.plan.doctor.table import Table, Verdict, ill, judged, listed, need, size, well
 
 TABLE = Table()
 CRITICAL, WARNING, ADVICE = Status.CRITICAL, Status.WARNING, Status.ADVICE
@@ -169,11 +170,18 @@ def synchronous(h: HerdFacts) -> Verdict | None:
     fix="pgherd explain NODE; look at its disk and processor, and at long queries there",
 )
 def lag(h: HerdFacts) -> Verdict | None:
-    behind = {n: lag for n, lag in h.lag_bytes.items() if lag is not None}
+    """A delayed replica is behind by its operator's will."""
+    members = h.facts.members
+    asked = {n: b for n, b in h.lag_bytes.items() if n in members and not members[n].tags.delay_ms}
+    behind = {n: lag for n, lag in asked.items() if lag is not None}
     late = [f"{n} is {size(b)} behind" for n, b in behind.items() if b > h.max_lag_bytes]
-    if not behind:
+    if not asked:
         return None
-    return ill("; ".join(late)) if late else well(f"at most {size(max(behind.values()))} behind")
+    if late:
+        return ill("; ".join(late))
+    unknown = sorted(asked.keys() - behind.keys())
+    need(None if unknown else behind, f"not known of {listed(unknown)}")
+    return well(f"at most {size(max(behind.values()))} behind")
 
 
 @TABLE.herd(
@@ -225,6 +233,8 @@ def prediction(h: HerdFacts) -> str:
         behind = max((b for b in h.lag_bytes.values() if b is not None), default=0)
         most = size(told.max_lag_bytes) if told is not None else "failover.max_lag"
         return f"{wait}; up to {size(behind)} would be lost now, never more than {most} knowingly"
+    if forgets(commit := h.facts.tuning.commit):
+        return f"{wait}; with synchronous_commit = {commit} the newest commits would be lost"
     return f"{wait}; no acknowledged commit would be lost"
 
 
@@ -240,7 +250,7 @@ def choice(h: HerdFacts) -> Verdict | None:
         return None
     why = "; ".join(f"{n}: {w}" for n, w in sorted(h.unfit.items()) if w)
     text = f"{listed(able) or 'nobody'} could take over{f' ({why})' if why else ''}"
-    return judged(bool(why), text)
+    return judged(bool(why) and len(able) < 2, text)
 
 
 @TABLE.herd(
@@ -250,6 +260,7 @@ def choice(h: HerdFacts) -> Verdict | None:
     fix="failover.enabled: true in the files of all nodes, then: pgherd reload",
 )
 def enabled(h: HerdFacts) -> Verdict:
+    need([n for n, one in h.nodes.items() if one.told] or None, "no node told its settings")
     off = sorted(n for n, one in h.nodes.items() if one.told and not one.told.failover_enabled)
     return judged(bool(off), f"failover.enabled is false on {listed(off)}" if off else "it is on")
 

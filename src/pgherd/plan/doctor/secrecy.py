@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgherd.model.checkup import Status
+from pgherd.model.checkup import FileSeen, Status
 from pgherd.plan.doctor.machine import setting
 from pgherd.plan.doctor.table import Patient, Table, Verdict, ill, judged, listed, need, well
 
@@ -14,15 +14,18 @@ CERTIFICATE_WARN_S = 30 * DAY_S
 CERTIFICATE_LATE_S = 3 * DAY_S
 ROLE_WARN_S = 14 * DAY_S
 OTHERS = 0o077
+OTHERS_OF_ROOTS = 0o027
+"""As PostgreSQL has it for keys: what is root's may be read by a group, which is ours then."""
 GROUP_READS = 0o027
 """PostgreSQL lets the group read a data directory (initdb -g), and no more."""
-LOOPBACK = ("127.", "::1", "localhost")
+LOOPBACK = "127."
+LOCAL = ("::1", "localhost")
 
 
 @TABLE.check(
     "files.secrets",
     CRITICAL,
-    means="every user of this machine can read a password or a private key",
+    means="other users of this machine can read a password or a private key",
     fix="chmod 600 the files that are named; then change what was readable (pgherd passwords"
     " rotate, pgherd pki renew)",
 )
@@ -31,7 +34,7 @@ def secrets(p: Patient) -> Verdict | None:
     kept = [one for one in found if one.name == "secret"]
     if not kept:
         return None
-    wide = [f"{one.path} has mode {one.mode:04o}" for one in kept if one.mode and one.mode & OTHERS]
+    wide = [f"{one.path} has mode {one.mode:04o}" for one in kept if is_wide(one)]
     if wide:
         return ill("; ".join(wide))
     unread = [f"{one.path}: {one.problem}" for one in kept if one.problem]
@@ -261,6 +264,11 @@ def hba_errors(p: Patient) -> Verdict:
     return judged(bool(found), listed(found) if found else "all rules are understood")
 
 
+def is_wide(file: FileSeen) -> bool:
+    """Whether users who should not can read or change a file with a secret."""
+    return bool((file.mode or 0) & (OTHERS_OF_ROOTS if file.is_roots else OTHERS))
+
+
 def is_local(host: str) -> bool:
     """Whether only this machine reaches that address."""
-    return host.startswith(LOOPBACK)
+    return host.startswith(LOOPBACK) or host in LOCAL

@@ -12,6 +12,8 @@ CRITICAL, WARNING, ADVICE = Status.CRITICAL, Status.WARNING, Status.ADVICE
 
 KEPT_MOST_BYTES = 5 << 30
 XMIN_AGE_MOST = 20_000_000
+STARTED = "pgherd restart {node}; whatever its files say, it then has the right value"
+"""Of parameters that belong to pgherd: only a server that somebody else started can differ."""
 HALF_SECURE = ("off", "local")
 
 
@@ -41,7 +43,7 @@ def running(p: Patient) -> Verdict:
     "pg.fsync",
     CRITICAL,
     means="a crash of the machine destroys the database",
-    fix="pgherd config set fsync=on",
+    fix=STARTED,
     server=True,
 )
 def fsync(p: Patient) -> Verdict:
@@ -52,7 +54,7 @@ def fsync(p: Patient) -> Verdict:
     "pg.full_page_writes",
     CRITICAL,
     means="a crash of the machine leaves pages half written, and nothing to mend them with",
-    fix="pgherd config set full_page_writes=on",
+    fix=STARTED,
     server=True,
 )
 def full_page_writes(p: Patient) -> Verdict:
@@ -85,7 +87,7 @@ def checksum_failures(p: Patient) -> Verdict:
     "pg.wal_log_hints",
     WARNING,
     means="an old primary cannot be rewound after a failover, and is copied whole",
-    fix="pgherd config set wal_log_hints=on; pgherd restart --pending",
+    fix=STARTED,
     server=True,
 )
 def wal_log_hints(p: Patient) -> Verdict:
@@ -98,7 +100,7 @@ def wal_log_hints(p: Patient) -> Verdict:
     "pg.wal_level",
     CRITICAL,
     means="no standby can follow this server",
-    fix="pgherd config set wal_level=replica; pgherd restart --pending",
+    fix=STARTED,
     server=True,
 )
 def wal_level(p: Patient) -> Verdict:
@@ -110,7 +112,7 @@ def wal_level(p: Patient) -> Verdict:
     "pg.hot_standby",
     WARNING,
     means="as a replica this server takes no session, not even the agent's",
-    fix="pgherd config set hot_standby=on; pgherd restart --pending",
+    fix=STARTED,
     server=True,
 )
 def hot_standby(p: Patient) -> Verdict:
@@ -197,7 +199,7 @@ def reserved(p: Patient) -> Verdict:
     "pg.listen",
     CRITICAL,
     means="no other node reaches this server: nobody can stream from it after a failover",
-    fix="remove listen_addresses from postgresql.parameters; see node.address, then restart",
+    fix="see node.address in the file of {node}; then: pgherd restart {node}",
     server=True,
 )
 def listen(p: Patient) -> Verdict | None:

@@ -13,6 +13,9 @@ from pgherd.plan.doctor.table import Patient, Table, Verdict, ill, judged, liste
 TABLE = Table()
 CRITICAL, WARNING, ADVICE = Status.CRITICAL, Status.WARNING, Status.ADVICE
 
+GONE = (
+    "see whether its machine runs and has its network; then as for single ports: nft list ruleset"
+)
 SKEW_MOST_MS = 1000.0
 CLOCK_TRUST_MS = 500.0
 
@@ -78,11 +81,19 @@ def proxy(p: Patient) -> Verdict | None:
     fix="nft list ruleset, and the network's own rules: accept, or reject with a reset",
 )
 def firewall(p: Patient) -> Verdict | None:
+    """Where nothing at all comes back, the machine itself may be gone: that comes first."""
     ways = p.part(p.node.ways, "ways")
-    silent = [f"{one.node} port {one.port}" for one in ways if one.outcome is Reached.SILENT]
+    silent = [one for one in ways if one.outcome is Reached.SILENT]
     if not ways:
         return None
-    return ill(f"no answer from {listed(silent)}") if silent else well("every port answers somehow")
+    if not silent:
+        return well("every port answers somehow")
+    heard = {one.node for one in ways if one.outcome in (Reached.OK, Reached.REFUSED)}
+    dumb = sorted({one.node for one in silent} - heard)
+    ports = [f"{one.node} port {one.port}" for one in silent if one.node in heard]
+    said = [f"no answer from {listed(ports)}"] if ports else []
+    said += [f"{node} answers at no port: it is off, cut off, or cut out" for node in dumb]
+    return ill("; ".join(said), "" if ports else GONE)
 
 
 @TABLE.check(
