@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from checkups import until_red
 from prometheus_client.parser import text_string_to_metric_families
 from tending import done
 
@@ -250,6 +251,7 @@ def test_a_node_whose_log_nobody_reads_works_on(stable: Any) -> None:
             herd.wait_for(lambda: is_back(herd, before), "it is back", deadline_s=WAIT_S)
             herd.wait_stable(WAIT_S)
             assert herd.query("n1", "SELECT count(*) FROM kept") == [(1,)]
+            until_red(herd, "n1", ("agent.dropped", "n1"))
         finally:
             os.unlink(log)
             os.close(pipe)
