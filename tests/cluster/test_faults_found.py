@@ -51,9 +51,10 @@ def part_of_server(herd: LocalHerd, name: str, part: str) -> int:
 def test_faults_that_hurt_nobody_yet(herd: LocalHerd) -> None:
     """All at once: first nobody said which zones there are, then they are badly chosen."""
     primary, via, other = two_others(herd)
-    until_red(herd, via, ("herd.same_zone_unknown", ""))
     with ExitStack() as undo:
         undo.callback(written_back(herd))
+        changed(herd, other, {"node": {"zone": ""}})
+        until_red(herd, via, ("herd.same_zone_unknown", ""))
         for name, zone in ((primary, "a"), (via, "a"), (other, "b")):
             changed(herd, name, {"node": {"zone": zone}})
         undo.callback(set_alone, herd, other, "RESET max_slot_wal_keep_size")
