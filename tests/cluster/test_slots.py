@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from checkups import until_red
 from test_byhand import events, fetched
 
 from conftest import FLAVOURS
@@ -167,7 +166,6 @@ def test_a_logical_slot_and_a_switchover(decoding: LocalHerd) -> None:
     """From 17 on it is there with what was not read; before, everybody is told before and after."""
     herd, first = decoding, decoding.wait_primary()
     other = next(name for name in herd.nodes if name != first)
-    until_red(herd, first, ("herd.even_voters", ""))
     wanted = {"name": "changes", "type": "logical", "database": "postgres"}
     wanted |= {"plugin": "test_decoding"}
     made = herd.ask(SLOTS, method="POST", body=wanted, timeout_s=SOON_S)

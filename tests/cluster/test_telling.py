@@ -209,8 +209,8 @@ def syslog(tmp_path: Path) -> Iterator[socket.socket]:
 def test_lines_and_metrics_go_where_the_file_says(
     stable: Any, tmp_path: Path, syslog: socket.socket
 ) -> None:
-    """JSON into a file that is renamed when it is full, and to syslog, until that ends; metrics on a
-    port of their own, and nothing else there."""
+    """JSON into a file that is renamed when it is full, and to syslog, until nobody is there;
+    metrics on a port of their own, and nothing else there."""
     port, file = claim_base(), tmp_path / "agent.log"
     log = {"level": "debug", "format": "json", "file": str(file), "file_size": "64kB"}
     log |= {"file_keep": 1, "syslog": syslog.getsockname(), "report_interval": "100ms"}
