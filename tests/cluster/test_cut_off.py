@@ -131,7 +131,8 @@ def test_nobody_knows_when_all_are_cut_off(wired: Wired) -> None:
 
 @pytest.mark.full
 def test_a_node_that_tells_others_the_address_of_its_own_machine(wired: Wired) -> None:
-    """They do not reach it there; whoever is asked says so, though nobody can ask it."""
+    """They do not reach it there, and nobody can ask it. Whoever is asked says so; so does it,
+    though it hears nothing of what the ledger says of it since."""
     herd, wrong = wired, "n3"
     primary = herd.wait_primary()
     if primary == wrong:
@@ -144,7 +145,7 @@ def test_a_node_that_tells_others_the_address_of_its_own_machine(wired: Wired) -
     address = {"node": {"address": {"advertise": "127.0.0.1"}}}
     layout.write_settings(place, layout.merge(right, address))
     herd.start_node(wrong)
-    for name in ("n1", "n2"):
+    for name in NODES:
         until_red(herd, name, ("net.address", ""))
     herd.terminate_node(wrong, within_s=60)
     layout.write_settings(place, right)

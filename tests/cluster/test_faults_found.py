@@ -49,32 +49,31 @@ def part_of_server(herd: LocalHerd, name: str, part: str) -> int:
 
 
 def test_faults_that_hurt_nobody_yet(herd: LocalHerd) -> None:
-    """All at once: first nobody said which zones there are, then they are badly chosen."""
+    """All at once: while nobody has said which zones there are, and then they are badly chosen."""
     primary, via, other = two_others(herd)
     with ExitStack() as undo:
         undo.callback(written_back(herd))
+        stand_still(other, herd.part_pid(other, "proxy"), undo)
         changed(herd, other, {"node": {"zone": ""}})
-        until_red(herd, via, ("herd.same_zone_unknown", ""))
-        for name, zone in ((primary, "a"), (via, "a"), (other, "b")):
-            changed(herd, name, {"node": {"zone": zone}})
         undo.callback(set_alone, herd, other, "RESET max_slot_wal_keep_size")
         set_alone(herd, other, "SET max_slot_wal_keep_size = -1")
         undo.callback(herd.query, via, "SELECT pg_wal_replay_resume()")
         herd.query(via, "SELECT pg_wal_replay_pause()")
         much = f"repeat('x', {LAG_MB << 20})"
         herd.query(primary, f"SELECT pg_logical_emit_message(true, 'test', {much})")
-        stand_still(other, herd.part_pid(other, "proxy"), undo)
         found = until_red(
             herd,
             via,
-            *(("herd.voters_zone", ""), ("herd.copies_zone", ""), ("herd.slots_budget", "")),
-            *(("herd.followers", ""), ("herd.lag", ""), ("proxy.healthy", other)),
-            ("pg.slot_budget", other),
+            *(("herd.same_zone_unknown", ""), ("herd.followers", ""), ("herd.lag", "")),
+            *(("herd.slots_budget", ""), ("pg.slot_budget", other), ("proxy.healthy", other)),
         )
-        assert found["herd.same_zone_unknown", ""]["status"] == "ok"
         assert f"{via} is " in found["herd.lag", ""]["text"]
         assert f"{via}: replay is paused" in found["herd.followers", ""]["text"]
         assert f"on {other}" in found["herd.slots_budget", ""]["text"]
+        for name, zone in ((primary, "a"), (via, "a"), (other, "b")):
+            changed(herd, name, {"node": {"zone": zone}})
+        found = until_red(herd, via, ("herd.voters_zone", ""), ("herd.copies_zone", ""))
+        assert found["herd.same_zone_unknown", ""]["status"] == "ok"
 
 
 def test_a_primary_that_moves_again_and_again(herd: LocalHerd) -> None:

@@ -336,10 +336,13 @@ def facts(**changes: Any) -> Change:
 
 
 def lives_at(host: str) -> Change:
-    """What n1 tells of its address."""
+    """What n1 has told the others of its address."""
     mine = member(N1)
-    told_one = replace(mine, address=replace(mine.address, host=host))
-    return facts(members={**WELL.facts.members, N1: told_one})
+    moved = replace(mine, address=replace(mine.address, host=host))
+    return both(
+        facts(members={**WELL.facts.members, N1: moved}),
+        lambda h: replace(h, nodes={n: one for n, one in h.nodes.items() if n != N1}),
+    )
 
 
 def version(number: int, **more: Any) -> ConfigVersion:
@@ -702,3 +705,8 @@ def test_a_version_that_failed_is_told_until_there_is_another() -> None:
     ):
         h = both(facts(config=versions), remembers)(WELL)
         assert status("herd.config_failed", h) is expected, versions
+
+
+def test_an_address_that_only_its_own_node_knows_of_yet() -> None:
+    """Which may never hear that the ledger has it too."""
+    assert status("net.address", told(address="127.0.0.1")(WELL)) is Status.CRITICAL

@@ -168,8 +168,11 @@ def replication(p: Patient) -> Verdict | None:
     " daemon",
 )
 def address(h: HerdFacts) -> Verdict | None:
-    """By the ledger: who is not reached cannot be asked, and may not hear what it told."""
+    """By the ledger, for who is not reached cannot be asked, and by each node's own file, for such
+    a one hears nothing of what the ledger says of it."""
     hosts = {m.node: m.address.host for _, m in sorted(h.facts.members.items())}
+    own = {n: one.told.address for n, one in h.nodes.items() if one.told is not None}
+    hosts |= {node: host for node, host in own.items() if node in hosts and host}
     alone = [f"{node}: {host}" for node, host in hosts.items() if is_local(host)]
     if len(hosts) < 2:
         return None
