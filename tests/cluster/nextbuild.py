@@ -2,7 +2,8 @@
 
 The copy knows one level of the ledger more. A command `Praise` came with it, which its herd decider
 gives once as soon as the ledger's level allows it. It gets a Python environment of its own, which
-takes everything else from the present one.
+takes everything else from the present one. It is built where there is no compiler: without the
+extensions in C.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ CHANGES: dict[str, tuple[tuple[str, str], ...]] = {
 def make_next_build(directory: Path) -> str:
     """Write it below a directory; the path of its Python."""
     source = directory / "source"
-    ignored = shutil.ignore_patterns("__pycache__")
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
     shutil.copytree(Path(pgherd.__file__).parent, source / "pgherd", ignore=ignored)
     for name, changes in CHANGES.items():
         path = source / "pgherd" / name

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from checkups import until_red
 from test_forward import tag
 
 from pgherd.proof import processes
@@ -227,6 +228,7 @@ def replace_data(herd: LocalHerd, person: Person, victim: str) -> None:
     herd.restart_node(victim)
     for name in herd.nodes:
         must_flag(herd, name, "belongs to system identifier")
+    until_red(herd, herd.wait_primary(), ("herd.split_brain", ""))
     assert not (person.data / "postmaster.pid").exists()
     shutil.rmtree(person.data)
     herd.wait_stable(90)

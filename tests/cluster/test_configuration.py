@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from checkups import until_red
 
 from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
@@ -190,6 +191,7 @@ def test_a_version_that_keeps_a_server_down_is_taken_back(herd: LocalHerd) -> No
     marked = next(one for one in herd.ask("/config/history")["versions"] if one["version"] == bad)
     assert marked["failed_on"] == name
     assert "no_such_library" in marked["failed"]
+    until_red(herd, primary, ("herd.config_failed", ""))
     for one in herd.nodes:
         until_pending(herd, one)
         assert shown(herd, one, "shared_preload_libraries") == ""

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from checkups import QUICK, checkup, red, until_red
 from segment import Segment, require
 from wired import Wired
 
+from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
 
 NODES = ("n1", "n2", "n3")
@@ -125,3 +127,28 @@ def test_nobody_knows_when_all_are_cut_off(wired: Wired) -> None:
         mend()
     herd.wait_stable(90)
     assert not herd.ask("/cluster/status")["paused"]
+
+
+@pytest.mark.full
+def test_a_node_that_tells_others_the_address_of_its_own_machine(wired: Wired) -> None:
+    """They do not reach it there, and nobody can ask it. Whoever is asked says so; so does it,
+    though it hears nothing of what the ledger says of it since."""
+    herd, wrong = wired, "n3"
+    primary = herd.wait_primary()
+    if primary == wrong:
+        herd.switchover("n1")
+        herd.wait_stable(90)
+    assert ("net.address", "") not in red(checkup(herd, via="n1", query=QUICK))
+    place = herd.places[wrong]
+    right = layout.read_settings(place)
+    herd.terminate_node(wrong, within_s=60)
+    address = {"node": {"address": {"advertise": "127.0.0.1"}}}
+    layout.write_settings(place, layout.merge(right, address))
+    herd.start_node(wrong)
+    for name in NODES:
+        until_red(herd, name, ("net.address", ""))
+    herd.terminate_node(wrong, within_s=60)
+    layout.write_settings(place, right)
+    herd.start_node(wrong)
+    herd.wait_stable(90)
+    assert ("net.address", "") not in red(checkup(herd, via="n1", query=QUICK))

@@ -3,6 +3,7 @@ asked; without a daemon too. Many faults at once, so that one herd is enough."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tarfile
 from collections.abc import Iterator
@@ -12,56 +13,21 @@ from typing import Any
 
 import psycopg
 import pytest
+from checkups import DOCTOR_S, WAIT_S, changed, checkup, until_red, written_back
 from filesystems import LoopDisk, mount_tmpfs, run
 from tending import done, typed
 
 from pgherd.model.checkup import Finding, NodeFacts
 from pgherd.model.facts import Kind
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.observation import Observation, ServerSeen
+from pgherd.model.promises import Promises
+from pgherd.observe import disk as growing
+from pgherd.observe.disk import FreeSpace
 from pgherd.observe.doctor import places
 from pgherd.plan.doctor import checks
-from pgherd.proof import layout
 from pgherd.proof.herd import LocalHerd
-
-WAIT_S = 60.0
-DOCTOR_S = 60.0
-Found = dict[tuple[str, str], dict[str, str]]
-
-
-def checkup(herd: LocalHerd, *, via: str, query: str = "") -> Found:
-    """Everything found, by check and node."""
-    told = herd.ask(f"/doctor{query}", name=via, timeout_s=DOCTOR_S)
-    return {(one["check"], one["node"]): one for one in told["findings"]}
-
-
-def red(found: Found) -> set[tuple[str, str]]:
-    return {key for key, one in found.items() if one["status"] not in ("ok", "unknown")}
-
-
-def until_red(herd: LocalHerd, via: str, *wanted: tuple[str, str], query: str = "") -> Found:
-    """The check-up in which all of these are red."""
-    last: Found = {}
-
-    def all_red() -> bool:
-        nonlocal last
-        last = checkup(herd, via=via, query=query)
-        return set(wanted) <= red(last)
-
-    what = f"red: {wanted}"
-    try:
-        herd.wait_for(all_red, what, deadline_s=WAIT_S)
-    except Exception as error:
-        lacking = [f"{key}: {last.get(key)}" for key in wanted if key not in red(last)]
-        raise AssertionError("; ".join(lacking)) from error
-    return last
-
-
-def changed(herd: LocalHerd, name: str, changes: dict[str, Any], *, reload: bool = True) -> None:
-    """A node's file has something new, and the node knows it, or does not."""
-    place = herd.places[name]
-    layout.write_settings(place, layout.merge(layout.read_settings(place), changes))
-    if reload:
-        herd.ask(f"/nodes/{name}/config/reload", name=name, method="POST", body={})
+from pgherd.telemetry.boottime import now_ms
 
 
 @pytest.fixture
@@ -123,6 +89,7 @@ def test_many_faults_of_a_herd_at_once(herd: LocalHerd, undo: ExitStack) -> None
             ("herd.failover_choice", ""),
             ("herd.failover_ready", ""),
         ),
+        query="",
     )
     assert "not permitted to log in" in found["login.replication", via]["text"]
     assert "work_mem" in found["herd.parameters_differ", ""]["text"]
@@ -144,14 +111,7 @@ def break_much(herd: LocalHerd, undo: ExitStack, *, primary: str, via: str, othe
     def post(path: str, body: dict[str, Any]) -> Any:
         return herd.ask(path, name=via, method="POST", body=body, timeout_s=15.0)
 
-    before = {name: herd.places[name].config.read_text() for name in herd.nodes}
-
-    def mended() -> None:
-        for name, text in before.items():
-            herd.places[name].config.write_text(text)
-            herd.ask(f"/nodes/{name}/config/reload", name=name, method="POST", body={})
-
-    undo.callback(mended)
+    undo.callback(written_back(herd))
     changes = {
         "failover": {"enabled": False},
         "log": {"level": "debug"},
@@ -200,6 +160,7 @@ def test_a_node_that_is_gone_and_one_without_its_daemon(herd: LocalHerd, undo: E
         *(("herd.stopped", ""), ("pg.running", gone), ("port.postgresql", other)),
         *(("port.postgresql", primary), ("herd.members_well", ""), ("login.replication", other)),
         *(("herd.failover_choice", ""),),
+        query="",
     )
     done(herd, f"/nodes/{gone}/start")
     herd.wait_stable(WAIT_S)
@@ -210,6 +171,7 @@ def test_a_node_that_is_gone_and_one_without_its_daemon(herd: LocalHerd, undo: E
         other,
         *(("herd.nodes_answer", ""), ("herd.voter_to_spare", ""), ("herd.members_well", "")),
         *(("port.raft", other), ("port.api", primary), ("port.proxy", primary)),
+        query="",
     )
     of_gone = {one["status"] for (_, node), one in found.items() if node == gone}
     assert of_gone == {"unknown"}
@@ -314,15 +276,28 @@ def test_a_support_bundle_of_a_real_herd_has_no_secret(herd: LocalHerd, tmp_path
 # --- real disks, without a herd ------------------------------------------------------------------
 
 
-def judged(asked: dict[str, Path], *, quick: bool = True) -> dict[str, Finding]:
-    facts = NodeFacts(
-        node=NodeId("n1"), kind=Kind.DATA, version="1", places=places.look(asked, quick=quick)
+def judged(
+    asked: dict[str, Path], *, quick: bool = True, room: FreeSpace | None = None
+) -> dict[str, Finding]:
+    """room: what the node's report says of its disks."""
+    report = Observation(
+        node=NodeId("n1"),
+        raft_id=RaftId(1),
+        sequence=1,
+        server=ServerSeen(),
+        promises=Promises(),
+        disks=room.disks if room is not None else (),
     )
+    seen = places.look(asked, quick=quick)
+    facts = NodeFacts(node=NodeId("n1"), kind=Kind.DATA, version="1", places=seen, report=report)
     return {one.check: one for one in checks.of_node(facts)}
 
 
-def test_a_disk_in_memory_that_is_full_and_read_only(tmp_path: Path) -> None:
-    """One small file system: volatile, without file numbers, without room, at last read-only."""
+def test_a_disk_in_memory_that_is_full_and_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One small file system: volatile, without file numbers, filling (a minute later by the
+    agent's clock), without room, at last read-only."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
@@ -337,7 +312,13 @@ def test_a_disk_in_memory_that_is_full_and_read_only(tmp_path: Path) -> None:
         for number in range(39):
             (disk / f"f{number}").touch()
         assert judged(asked)["disk.inodes"].status.is_red
+        room, began = FreeSpace(disk), now_ms()
+        asyncio.run(room.look())
+        assert not judged(asked, room=room)["disk.runway"].status.is_red
         (disk / "f0").write_bytes(b"\0" * (7700 << 10))
+        monkeypatch.setattr(growing, "now_ms", lambda: began + growing.SPAN_LEAST_MS + 5000)
+        asyncio.run(room.look())
+        assert judged(asked, room=room)["disk.runway"].status.is_red
         assert judged(asked)["disk.room"].status.is_red
         run("mount", "-o", "remount,ro", str(disk))
         assert judged(asked)["disk.read_only"].status.is_red

@@ -187,6 +187,8 @@ def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) 
     machines.pgherd("switchover", "--yes", "--config", machines.config["n1"])
     status = machines.wait_operational("n1", 2)
     assert status["primary_node_id"] == "n2"
+    machines.pgherd("add-node", "--name", "n9", "--config", machines.config["n1"])
+    until_told(machines, "n2", "herd.even_voters", "herd.join_tokens")
     machines.kill("n2")
     silent = "n2 is silent: nobody is made primary by itself"
     machines.wait_for(
@@ -210,6 +212,19 @@ def test_two_nodes_say_what_they_lack_until_a_witness_joins(machines: Machines) 
     left = "n1" if primary == "n2" else "n2"
     machines.kill(primary)
     machines.wait_for(left, lambda status: status["primary_node_id"] == left)
+
+
+def until_told(machines: Machines, name: str, *checks: str) -> None:
+    """Until `pgherd doctor` on a node has these checks red."""
+    until = time.monotonic() + DEADLINE_S
+    words = ("doctor", "--quick", "--output", "json", "--config", machines.config[name])
+    while True:
+        told = json.loads(machines.pgherd(*words, code=None).stdout)
+        red = {one["check"] for one in told["findings"] if one["status"] not in ("ok", "unknown")}
+        if red >= set(checks):
+            return
+        assert time.monotonic() < until, told
+        time.sleep(0.3)
 
 
 @pytest.mark.parametrize("stable", ["wheel-18"], indirect=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from checkups import until_red
 
 from pgherd.proof.herd import LocalHerd
 from pgherd.proof.history import check
@@ -23,8 +24,10 @@ PATH = "/replication/sync"
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[LocalHerd]:
-    """Two data members and a witness, with the shortest lease; one PostgreSQL will do."""
-    overrides = {"failover": {"lease_ttl": f"{TTL_S:g}s"}}
+    """Two data members and a witness, with the shortest lease, and a watchdog that nobody built in;
+    one PostgreSQL will do."""
+    failover = {"lease_ttl": f"{TTL_S:g}s", "watchdog": "automatic"}
+    overrides = {"failover": {**failover, "watchdog_device": "/dev/no-watchdog"}}
     herd = LocalHerd(3, witnesses=1, overrides=overrides)
     try:
         herd.start()
@@ -132,6 +135,7 @@ def test_a_lease_runs_out(own: LocalHerd) -> None:
         herd.wait_for(
             lambda: herd.status()["synchronous"]["num_sync"] == 0, "no voter", deadline_s=30
         )
+        until_red(herd, primary, ("herd.synchronous", ""), ("watchdog.lacking", primary))
         waits_alone(herd, writers, primary, witness)
         herd.ask(PATH, method="POST", body={"replication": "async"}, timeout_s=70.0)
         wait_lease(herd, primary)
@@ -195,6 +199,7 @@ def test_a_lost_store_is_no_lease(own: LocalHerd) -> None:
             assert "knows of no lease" in said(herd, primary, since)
             assert "lease.lost" not in said(herd, primary, since)
             assert herd.postmaster_pid(primary) == postmaster, "closing failed"
+            until_red(herd, primary, ("agent.amnesia", primary), ("agent.young", primary))
         herd.start_node(standby)
         herd.wait_for(lambda: acknowledges(writers), "writes", deadline_s=40)
         herd.wait_stable(60)

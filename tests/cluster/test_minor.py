@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkups import until_red
 from minorbuild import Installation
-from tending import ended, typed
+from tending import done, ended, typed
 
 from pgherd.proof import layout
 from pgherd.proof.client import NoAnswer
@@ -77,6 +78,7 @@ def test_a_newer_minor_version_is_rolled_out(stable: Any, open_dir: Path) -> Non
             deadline_s=30,
         )
         assert f"({old} -> {new})" in "".join(herd.status()["warnings"])
+        until_red(herd, first, ("herd.postgres_outdated", ""))
         plan = pgherd(herd, "upgrade", "minor", "--dry-run")
         assert plan.splitlines()[0].endswith(f", then {first}"), plan
         assert {name: herd.postmaster_pid(name) for name in herd.nodes} == pids
@@ -124,6 +126,7 @@ def must_tell_what_lacks(herd: LocalHerd, first: str, installed: Installation) -
     words = f"n2: it has not the extension amcheck, which databases of {third} use"
     herd.wait_for(lambda: words in mismatches(herd), words, deadline_s=40)
     assert words in "".join(herd.status()["warnings"])
+    until_red(herd, first, ("herd.libraries", ""))
 
     load = {"postgresql": {"parameters": {"shared_preload_libraries": "auto_explain"}}}
     herd.ask("/config?wait=20", method="PATCH", body=load, timeout_s=30)
@@ -147,7 +150,8 @@ def must_tell_what_lacks(herd: LocalHerd, first: str, installed: Installation) -
 def test_a_server_that_stays_away_ends_the_upgrade(stable: Any, open_dir: Path) -> None:
     """The others keep what they have, the primary leads on, and the reason is told.
 
-    Before that an extension and a library, which the primary has, are taken away where n2 runs.
+    Before that an extension and a library, which the primary has, are taken away where n2 runs, and
+    it runs a newer minor version than the others for a while.
     """
     broken = Installation(stable.postgres_bin, open_dir / "one" / "programs")
     whole = Installation(stable.postgres_bin, open_dir / "two" / "programs")
@@ -164,7 +168,12 @@ def test_a_server_that_stays_away_ends_the_upgrade(stable: Any, open_dir: Path) 
             lead(herd, "n1")
         first = herd.wait_primary()
         must_tell_what_lacks(herd, first, broken)
+        broken.install_next()
+        done(herd, "/nodes/n2/restart")
+        until_red(herd, first, ("herd.postgres_versions", ""))
+        herd.wait_stable(60)
         pids = {name: herd.postmaster_pid(name) for name in herd.nodes}
+        whole.install_next()
         whole.install_next()
         new = broken.install_next()
         broken.break_server()

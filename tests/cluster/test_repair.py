@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from checkups import until_red
 
 from pgherd.proof.client import NoAnswer
 from pgherd.proof.herd import LocalHerd
@@ -78,6 +79,8 @@ def test_quorum_lost_and_regained(herd: LocalHerd, start_writers: StartWriters) 
         return herd.status().get("has_quorum") is False
 
     herd.wait_for(says_so, "word of the lost quorum", deadline_s=10)
+    [left] = set(herd.nodes) - {first, second}
+    until_red(herd, left, ("herd.quorum", ""), ("herd.primary", ""))
     herd.restart_node(first)
     wait_writes(herd, writers, deadline_s=60)
     herd.restart_node(second)

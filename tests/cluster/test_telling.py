@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from checkups import until_red
 from prometheus_client.parser import text_string_to_metric_families
 from tending import done
 
@@ -208,8 +209,8 @@ def syslog(tmp_path: Path) -> Iterator[socket.socket]:
 def test_lines_and_metrics_go_where_the_file_says(
     stable: Any, tmp_path: Path, syslog: socket.socket
 ) -> None:
-    """JSON into a file that is renamed when it is full, and to syslog; metrics on a port of their
-    own, and nothing else there."""
+    """JSON into a file that is renamed when it is full, and to syslog, until nobody is there;
+    metrics on a port of their own, and nothing else there."""
     port, file = claim_base(), tmp_path / "agent.log"
     log = {"level": "debug", "format": "json", "file": str(file), "file_size": "64kB"}
     log |= {"file_keep": 1, "syslog": syslog.getsockname(), "report_interval": "100ms"}
@@ -227,6 +228,8 @@ def test_lines_and_metrics_go_where_the_file_says(
         assert all(one["node"] == "n1" and one["event"] for one in lines)
         assert file.stat().st_size <= 64 << 10
         assert syslog.recv(9000).startswith(b"<3")
+        syslog.close()
+        until_red(herd, "n1", ("agent.dropped", "n1"))
 
 
 @pytest.mark.full

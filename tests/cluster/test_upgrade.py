@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkups import until_red
 from nextbuild import NEXT_LEVEL, NEXT_VERSION, PRAISE, make_next_build
 
 from pgherd.ledger.levels import LEVEL
@@ -77,6 +78,8 @@ def test_two_builds_are_one_cluster(stable: Any, tmp_path: Path) -> None:
             )
             herd.install(witness, newer)
             herd.install(replica, newer)
+            mixed = (("herd.versions", ""), ("herd.level", ""), ("proxy.engine", replica))
+            until_red(herd, replica, *mixed)
             herd.switchover(replica)
             herd.wait_for(lambda: herd.primary() == replica, "the newer one leads", deadline_s=40)
             herd.wait_stable(60)

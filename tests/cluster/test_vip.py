@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from checkups import until_red
 from segment import SUBNET, SUBNET6, Segment, require, until
 from wired import Wired
 
@@ -169,6 +170,7 @@ def test_every_address_leads_to_what_it_follows(whole: OnEthernet) -> None:
     [warning] = warnings_of(whole, PRIMARY)
     assert warning.startswith(f"{POOR}: it cannot have the address {PRIMARY}: pgherd lacks CAP_NET")
     assert "systemctl edit pgherd" in warning
+    until_red(whole, first, ("vip.problem", POOR))
     assert [vip["vip_owner"] for vip in whole.status()["vips"]][:1] == [first]
     assert whole.measured(first)[f'vip_owned{{address="{PRIMARY}"}}'] == 1
     assert whole.measured(second)[f'vip_owned{{address="{PRIMARY}"}}'] == 0
@@ -216,6 +218,7 @@ def test_addresses_follow_when_a_node_dies(whole: OnEthernet) -> None:
     assert whole.segment.neighbour(PRIMARY) == whole.segment.link(second)
     words = f"nobody has the address {REPLICA} (follows the replica)"
     until(lambda: words in whole.status()["problems"], "word of it", within_s=20)
+    until_red(whole, second, ("herd.vip_owner", ""))
     until(lambda: whole.settled(PROXY, on=second), "the proxy's follows", within_s=40)
     whole.restart_node(first)
     until(lambda: whole.settled(REPLICA, on=first), "the new replica takes it", within_s=60)

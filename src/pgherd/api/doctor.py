@@ -39,8 +39,8 @@ async def doctor(
     quick: Annotated[bool, Query(description="Without what takes time.")] = False,
 ) -> doctorschema.Checkup:
     """The checks of `pgherd doctor`: of one node, or of all and of the herd."""
-    only = find(seen.facts, node).node if node is not None else None
-    asked = [only] if only is not None else [m.node for m in views.members(seen.facts)]
+    only = None if node is None else seen.me if node == seen.me else find(seen.facts, node).node
+    asked = [only] if only is not None else sorted({seen.me, *seen.facts.members})
     found, missing = await gather(services, asked, quick=quick)
     now = services.seen()
 
@@ -118,7 +118,6 @@ def herd_facts(seen: Seen, nodes: dict[NodeId, NodeFacts], missing: dict[NodeId,
         has_quorum=views.has_quorum(seen),
         can_write=views.can_write(seen),
         primary=primary,
-        raft_leader=seen.raft.leader,
         voters=tuple(NodeId(name) for name in views.raft_voters(seen)),
         states={m.node: views.state_of(seen, m) for m in views.members(facts)},
         unwell=tuple(m.node for m in views.members(facts) if not views.is_healthy(seen, m)),

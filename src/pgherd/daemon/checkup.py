@@ -350,7 +350,6 @@ def told(settings: Settings, config: Path, *, in_force: Settings | None) -> Told
     ttl = failover.lease_ttl_ms
     return Told(
         address=settings.node.address.advertised("raft"),
-        peers_tls=settings.raft.tls is not None,
         api_host=settings.api_bind(),
         api_tls=settings.api.tls is not None,
         api_guarded=bool(settings.api.tokens or settings.api.clients),

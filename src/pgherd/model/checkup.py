@@ -219,7 +219,6 @@ class Told(msgspec.Struct, frozen=True):
     """
 
     address: str = ""
-    peers_tls: bool = False
     api_host: str = ""
     api_tls: bool = False
     api_guarded: bool = False
@@ -301,7 +300,6 @@ class HerdFacts(msgspec.Struct, frozen=True):
     has_quorum: bool
     can_write: bool
     primary: NodeId | None
-    raft_leader: NodeId | None
     voters: tuple[NodeId, ...]
     states: dict[NodeId, str]
     unwell: tuple[NodeId, ...]

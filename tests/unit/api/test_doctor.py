@@ -9,6 +9,7 @@ import pytest
 
 from pgherd.api.guard import ApiToken, Role
 from pgherd.model.checkup import Told
+from pgherd.model.facts import Facts
 from pgherd.model.ids import NodeId
 from pgherd.plan.doctor.checks import BY_ID
 
@@ -61,6 +62,17 @@ def test_one_node_only_and_briefly(herd, client):
     assert {one["node"] for one in found["findings"]} == {"n2"}
     assert found["quick"]
     assert client.get(PATH, params={"node": "n9"}).status_code == 404
+
+
+def test_a_node_that_knows_no_members_looks_at_itself(herd, client):
+    """One that has lost its store has no ledger, and that is what has to be told."""
+    herd.current = Facts(cluster="main")
+    found = client.get(PATH).json()
+    assert herd.own.asked == [("n1", False)]
+    assert of(found, "agent.running", "n1")["status"] == "ok"
+    herd.own.asked.clear()
+    assert client.get(PATH, params={"node": "n1"}).status_code == 200
+    assert herd.own.asked == [("n1", False)]
 
 
 def test_the_facts_themselves_are_an_operators(herd, client):

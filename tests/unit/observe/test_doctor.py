@@ -106,11 +106,14 @@ def test_whom_the_kernel_kills_first_is_read() -> None:
     assert judged(processes=(found,))["limits.oom_score"].status.is_red
 
 
-def test_a_daemon_that_systemd_did_not_start(tmp_path: Path) -> None:
+def test_a_daemon_that_systemd_did_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where systemd runs, which a directory of its says (sd_booted(3))."""
-    process = Process("agent", 1)
+    process = machine.of_process("agent", os.getpid())
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
     here = machine.look(systemd=tmp_path)
-    without = machine.with_starter(process, {"PATH": "/bin"})
+    without = machine.with_starter(process, dict(os.environ))
     started = machine.with_starter(process, {"INVOCATION_ID": "f00"})
     assert judged(machine=here, processes=(without,))["systemd.unit"].status.is_red
     assert not judged(machine=here, processes=(started,))["systemd.unit"].status.is_red

@@ -51,7 +51,7 @@ from pgherd.model.facts import (
 )
 from pgherd.model.ids import Lsn, MemberKey, NodeId, Position, RaftId, Term
 from pgherd.model.observation import Disk, Observation, Server, ServerSeen
-from pgherd.model.pgconfig import ConfigFailed
+from pgherd.model.pgconfig import ConfigFailed, ConfigVersion
 from pgherd.model.programs import Programs
 from pgherd.model.promises import Promises
 from pgherd.model.remedy import Repairs
@@ -138,7 +138,6 @@ def node_facts(name: NodeId) -> NodeFacts:
         level=LEVEL,
         told=Told(
             address=f"10.0.0.{name[1:]}",
-            peers_tls=True,
             api_host="10.0.0.1",
             api_tls=True,
             api_guarded=True,
@@ -263,7 +262,6 @@ WELL = HerdFacts(
     has_quorum=True,
     can_write=True,
     primary=N1,
-    raft_leader=N2,
     voters=NODES,
     states={N1: "running", N2: "streaming", N3: "streaming"},
     unwell=(),
@@ -341,6 +339,20 @@ def facts(**changes: Any) -> Change:
     return lambda h: replace(h, facts=replace(h.facts, **changes))
 
 
+def lives_at(host: str) -> Change:
+    """What n1 has told the others of its address."""
+    mine = member(N1)
+    moved = replace(mine, address=replace(mine.address, host=host))
+    return both(
+        facts(members={**WELL.facts.members, N1: moved}),
+        lambda h: replace(h, nodes={n: one for n, one in h.nodes.items() if n != N1}),
+    )
+
+
+def version(number: int, **more: Any) -> ConfigVersion:
+    return ConfigVersion(version=number, at_ms=0, author="me", reason="", **more)
+
+
 def upkeep(**changes: Any) -> Change:
     return facts(upkeep=Upkeep(**changes))
 
@@ -402,10 +414,8 @@ FAULTS: dict[str, Change] = {
     "herd.members_well": herd(unwell=(N3,)),
     "herd.voter_to_spare": silent(N3),
     "herd.even_voters": herd(voters=(N1, N2)),
-    "herd.voters_zone": zones("a", "a", "b"),
-    "herd.copies_zone": both(
-        zones("a", "a", "b"), facts(sync=SyncState(voters=(key(N2),), k=1)), zones("a", "a", "b")
-    ),
+    "herd.voters_zone": zones("a", "b", "b"),
+    "herd.copies_zone": zones("a", "a", "b"),
     "herd.same_zone_unknown": zones("a", "b", ""),
     "herd.synchronous": herd(degraded=True),
     "herd.lag": herd(lag_bytes={N2: GB, N3: 0}),
@@ -417,7 +427,6 @@ FAULTS: dict[str, Change] = {
     "herd.maintenance": upkeep(maintenance={N2: Care("me", "", NOW_MS - 7_200_000)}),
     "herd.stopped": upkeep(stopped={N2: Stopped("me", NOW_MS)}),
     "herd.flapping": facts(history=tuple(reign(minutes) for minutes in (50, 30, 10))),
-    "herd.raft_leader": herd(raft_leader=N1),
     "herd.tokens": facts(
         rights=Rights((KeptToken("t", "ci", Role.VIEWER, "0" * 64, "me", 0, NOW_MS + 1),))
     ),
@@ -447,7 +456,9 @@ FAULTS: dict[str, Change] = {
         },
     ),
     "herd.parameters_differ": parameters(work_mem="65536"),
-    "herd.config_failed": server(N2, config_failed=ConfigFailed(3, "too much memory", 2)),
+    "herd.config_failed": both(
+        facts(config=(version(3),)), server(N2, config_failed=ConfigFailed(3, "too much", 2))
+    ),
     "agent.running": of_node(lambda n: replace(n, agent=None)),
     "agent.young": agent(uptime_s=30),
     "agent.amnesia": agent(amnesia="it lost its store"),
@@ -499,7 +510,7 @@ FAULTS: dict[str, Change] = {
     "net.firewall": way("api", Reached.SILENT),
     "net.names": way("api", Reached.UNRESOLVED),
     "net.latency": way("raft", Reached.OK, took_ms=250.0),
-    "net.address": agent(hosts={N1: "127.0.0.1", N2: "10.0.0.2", N3: "10.0.0.3"}),
+    "net.address": lives_at("127.0.0.1"),
     "clock.skew": each("clocks", lambda one: one.node == N2, ahead_ms=-5000.0),
     "login.replication": each("logins", lambda one: one.node == N2, problem="no pg_hba.conf entry"),
     "files.secrets": named("files", "secret", mode=0o644),
@@ -509,7 +520,6 @@ FAULTS: dict[str, Change] = {
     "config.in_force": told(changed=("log.level",)),
     "certificate.use": named("certificates", "node", seconds_left=-5.0),
     "certificate.expiry": named("certificates", "node", seconds_left=5.0 * DAY_S),
-    "security.peers_tls": told(peers_tls=False),
     "security.api_tls": told(api_tls=False),
     "security.api_guard": told(api_guarded=False),
     "security.rate_limit": told(rate_limit=0),
@@ -557,7 +567,7 @@ FAULTS: dict[str, Change] = {
 
 BESIDE: dict[str, set[str]] = {
     "herd.copies_zone": {"herd.voters_zone"},
-    "herd.even_voters": {"herd.voter_to_spare"},
+    "herd.even_voters": {"herd.voter_to_spare", "herd.voters_zone"},
     "net.firewall": {"port.api"},
     "net.names": {"port.api"},
     "pg.wal_log_hints": {"pg.checksums", "herd.parameters_differ"},
@@ -733,3 +743,50 @@ def test_readiness_predicts_outage_and_loss(mode: Mode, behind: int, said: str) 
     ready = next(one for one in checks.whole(h) if one.check == "herd.failover_ready")
     assert ready.status is Status.OK
     assert said in ready.text
+
+
+def status(check: str, h: HerdFacts) -> Status:
+    return next(one.status for one in checks.of_herd(h) if one.check == check)
+
+
+@pytest.mark.parametrize(
+    ("where", "k", "voters_zone", "copies_zone"),
+    [
+        ("abc", 1, Status.OK, Status.OK),
+        ("aab", 1, Status.WARNING, Status.WARNING),
+        ("aab", 2, Status.WARNING, Status.OK),
+        ("abb", 1, Status.WARNING, Status.OK),
+    ],
+)
+def test_which_zone_may_be_lost(
+    where: str, k: int, voters_zone: Status, copies_zone: Status
+) -> None:
+    """n1 leads; a commit waits for any k of n2 and n3, so it may be on the nearest alone."""
+    sync = replace(WELL.facts.sync, k=k)
+    h = both(facts(sync=sync), zones(*where))(WELL)
+    assert status("herd.voters_zone", h) is voters_zone
+    assert status("herd.copies_zone", h) is copies_zone
+
+
+def test_half_of_the_voters_in_each_of_two_zones_is_one_too_few() -> None:
+    """Whichever zone is lost, what is left is no majority."""
+    h = replace(zones("a", "b", "b")(WELL), voters=(N1, N2))
+    assert status("herd.voters_zone", h) is Status.WARNING
+
+
+def test_a_version_that_failed_is_told_until_there_is_another() -> None:
+    """Also once it was taken back; not for what a running server remembers of long ago."""
+    failed = version(3, failed_on=N2, failed="too much memory")
+    remembers = server(N2, config_failed=ConfigFailed(3, "too much memory", 2))
+    for versions, expected in (
+        ((failed, version(4)), Status.WARNING),
+        ((failed, version(4), version(5)), Status.OK),
+        ((version(3, failed="nobody confirmed it"), version(4)), Status.OK),
+    ):
+        h = both(facts(config=versions), remembers)(WELL)
+        assert status("herd.config_failed", h) is expected, versions
+
+
+def test_an_address_that_only_its_own_node_knows_of_yet() -> None:
+    """Which may never hear that the ledger has it too."""
+    assert status("net.address", told(address="127.0.0.1")(WELL)) is Status.CRITICAL

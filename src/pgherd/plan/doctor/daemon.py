@@ -48,8 +48,10 @@ def amnesia(p: Patient) -> Verdict:
 @TABLE.check(
     "agent.dropped",
     WARNING,
-    means="the disk of logs or journal is too slow or full: what happened cannot be read later",
-    fix="make room where log.file and raft.data_dir are; log.level: info",
+    means="what happened cannot be read later: the disk of logs or journal is too slow or full, or"
+    " log.syslog or log.journal takes no more",
+    fix="make room where log.file and raft.data_dir are, or start what takes the lines; log.level:"
+    " info",
 )
 def dropped(p: Patient) -> Verdict:
     found = p.agent.dropped

@@ -114,25 +114,25 @@ def voters_zone(h: HerdFacts) -> Verdict | None:
         return None
     most = max(set(zones), key=zones.count)
     text = f"{zones.count(most)} of {len(zones)} voters are in zone {most}"
-    return judged(zones.count(most) > len(zones) // 2, text)
+    return judged(len(zones) - zones.count(most) < len(zones) // 2 + 1, text)
 
 
 @TABLE.herd(
     "herd.copies_zone",
     WARNING,
-    means="the loss of one zone loses every copy of the newest commits",
-    fix="add a data member in another zone, or remove tags.nosync there",
+    means="the loss of one zone may lose every copy of the newest commits",
+    fix="add data members in other zones, or tags.nosync on those in the primary's",
 )
 def copies_zone(h: HerdFacts) -> Verdict | None:
-    leader = [h.primary] if h.primary is not None else []
-    holders = [*leader, *(key.node for key in h.facts.sync.voters)]
-    zones = {h.facts.members[n].tags.zone for n in holders if n in h.facts.members}
-    all_zones = {m.tags.zone for m in h.facts.members.values() if m.kind is Kind.DATA}
-    if len(all_zones) < 2 or "" in all_zones:
+    """A commit waits for any k of the voters: also for those of the primary's own zone alone."""
+    members, sync = h.facts.members, h.facts.sync
+    all_zones = {m.tags.zone for m in members.values() if m.kind is Kind.DATA}
+    if len(all_zones) < 2 or "" in all_zones or h.primary not in members:
         return None
-    return judged(
-        len(zones) < 2, f"commits are on {listed(sorted(holders))}, zones {sorted(zones)}"
-    )
+    home = members[h.primary].tags.zone
+    near = [k.node for k in sync.voters if k.node in members and members[k.node].tags.zone == home]
+    text = f"{h.primary} and {listed(near) or 'no other copy'} are in zone {home}"
+    return judged(len(near) >= sync.k, f"{text}; a commit waits for {sync.k} of all copies")
 
 
 @TABLE.herd(
@@ -314,18 +314,6 @@ def stopped(h: HerdFacts) -> Verdict:
 def flapping(h: HerdFacts) -> Verdict:
     lately = [r for r in h.facts.history if r.promoted and h.unix_ms - r.began_at_ms < HOUR_MS]
     return judged(len(lately) >= FLAPS, f"{len(lately)} changes of primary in the last hour")
-
-
-@TABLE.herd(
-    "herd.raft_leader",
-    ADVICE,
-    means="the loss of that one node costs two elections, one after the other",
-    fix="pgherd raft transfer --to NODE, one that is not the primary",
-)
-def raft_leader(h: HerdFacts) -> Verdict | None:
-    if h.raft_leader is None or len(h.voters) < 3:
-        return None
-    return judged(h.raft_leader == h.primary, f"{h.raft_leader} leads consensus")
 
 
 @TABLE.herd(

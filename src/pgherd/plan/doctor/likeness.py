@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pgherd.ledger.pgconfig import find, newest
 from pgherd.model.checkup import HerdFacts, Status
 from pgherd.model.ids import NodeId
 from pgherd.model.pgconfig import MATCHED
@@ -130,14 +131,23 @@ def parameters(h: HerdFacts) -> Verdict | None:
 
 @TABLE.herd(
     "herd.config_failed",
-    CRITICAL,
-    means="a server did not come up with the cluster's parameters and runs with older ones",
-    fix="pgherd config history; pgherd config rollback, or set what it names",
+    WARNING,
+    means="parameters that somebody wanted are not in force: a server did not come up with them",
+    fix="pgherd config history says why; then set what is right, or: pgherd config rollback N, to"
+    " have what is in force now as your own",
 )
 def config_failed(h: HerdFacts) -> Verdict:
-    bad = sorted(n for n, r in h.reports.items() if r.server.config_failed is not None)
-    text = f"the parameters failed on {listed(bad)}" if bad else "all parameters are taken"
-    return judged(bool(bad), text)
+    """Told until somebody asks for another version; what a server remembers longer is past."""
+    now = newest(h.facts).version
+    bad = [
+        f"{node}: version {now}, {failed.why}"
+        for node, r in sorted(h.reports.items())
+        if (failed := r.server.config_failed) is not None and failed.version == now
+    ]
+    before = find(h.facts, now - 1)
+    if before is not None and before.failed_on is not None:
+        bad.append(f"{before.failed_on}: version {before.version} (taken back), {before.failed}")
+    return ill("; ".join(bad)) if bad else well("all parameters are taken")
 
 
 def told_each(values: Mapping[NodeId, str]) -> str:

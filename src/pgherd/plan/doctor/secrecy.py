@@ -140,18 +140,6 @@ def certificate_expiry(p: Patient) -> Verdict | None:
 
 
 @TABLE.check(
-    "security.peers_tls",
-    CRITICAL,
-    means="whoever reaches the port of consensus can speak as a member, and read all that passes",
-    fix="set raft.tls on all nodes (pgherd init and join do); see docs/operate/security.md",
-)
-def peers_tls(p: Patient) -> Verdict | None:
-    if is_local(p.told.address):
-        return None
-    return judged(not p.told.peers_tls, f"raft.tls is {'set' if p.told.peers_tls else 'not set'}")
-
-
-@TABLE.check(
     "security.api_tls",
     WARNING,
     means="tokens of the API pass the network in clear",

@@ -5,7 +5,7 @@ A refusal says that nothing listens; silence says that something between the mac
 
 from __future__ import annotations
 
-from pgherd.model.checkup import Reached, Status, Way
+from pgherd.model.checkup import HerdFacts, Reached, Status, Way
 from pgherd.model.vitals import RTT_MS_MAX
 from pgherd.plan.doctor.secrecy import is_local
 from pgherd.plan.doctor.table import Patient, Table, Verdict, ill, judged, listed, need, well
@@ -171,17 +171,26 @@ def replication(p: Patient) -> Verdict | None:
     return ill("; ".join(bad)) if bad else well(text)
 
 
-@TABLE.check(
+@TABLE.herd(
     "net.address",
     CRITICAL,
     means="other machines that are told this address reach themselves",
-    fix="node.address: an address of this machine's network, then restart the daemon of {node}",
+    fix="node.address: an address of its machine's network, in that node's file; then restart its"
+    " daemon",
 )
-def address(p: Patient) -> Verdict | None:
-    hosts = p.agent.hosts
-    own = hosts.get(p.node.node)
-    if own is None or len(hosts) < 2:
+def address(h: HerdFacts) -> Verdict | None:
+    """By the ledger, for who is not reached cannot be asked, and by each node's own file, for such
+    a one hears nothing of what the ledger says of it."""
+    hosts = {m.node: m.address.host for _, m in sorted(h.facts.members.items())}
+    own = {n: one.told.address for n, one in h.nodes.items() if one.told is not None}
+    hosts |= {node: host for node, host in own.items() if node in hosts and host}
+    alone = [f"{node}: {host}" for node, host in hosts.items() if is_local(host)]
+    if len(hosts) < 2:
         return None
-    others = [host for node, host in hosts.items() if node != p.node.node]
-    alone = is_local(own) and not all(is_local(host) for host in others)
-    return judged(alone, f"its address is {own}")
+    is_ill = 0 < len(alone) < len(hosts)
+    text = (
+        "addresses are of one network"
+        if not is_ill
+        else f"of its own machine only: {listed(alone)}"
+    )
+    return judged(is_ill, text)
