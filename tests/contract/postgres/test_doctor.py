@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
-from pgherd.model.checkup import Agent, Database, Finding, NodeFacts, Told
+from pgherd.model.checkup import Agent, Database, Finding, Machine, NodeFacts, Process, Told
 from pgherd.model.facts import Kind
 from pgherd.model.ids import NodeId
 from pgherd.observe.doctor import database
 from pgherd.plan.doctor import activity, checks, disks
+from pgherd.plan.doctor import machine as machine_checks
 from pgherd.plan.doctor import server as server_checks
+from pgherd.postgres.datadir import running_pid
 from pgherd.postgres.tools import run_tool
 
 pytestmark = pytest.mark.cluster
@@ -326,6 +334,74 @@ def test_queries_that_are_cancelled_on_a_replica(lab, play, monkeypatch) -> None
                 await reader.close()
         red(judged(seen), ["pg.conflicts"])
         await replica.stop("immediate", timeout_s=20)
+
+    play(story())
+
+
+SMALL_MACHINE = {
+    "/proc/meminfo": "MemTotal: 100000 kB\nMemAvailable: 50000 kB\n",
+    "/proc/sys/vm/nr_hugepages": "0\n",
+    "/proc/sys/kernel/core_pattern": "core\n",
+}
+TELL_MACHINE = """
+import sys, msgspec
+from pgherd.observe.doctor import machine
+facts = machine.look(), machine.of_process("postgresql", int(sys.argv[1]))
+sys.stdout.buffer.write(msgspec.json.encode(facts))
+"""
+
+
+def seen_where(files: dict[str, str], folder: Path, pid: int) -> tuple[Machine, Process]:
+    """What is told of a machine whose kernel says other things: its files are covered, for one
+    process in a mount namespace of its own."""
+    covers = []
+    for number, (path, text) in enumerate(files.items()):
+        (folder / str(number)).write_text(text)
+        covers.append(f"mount --bind {folder / str(number)} {path} || exit 77")
+    look = f'exec {sys.executable} -c "$LOOK" {pid}'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", "; ".join([*covers, look])],
+        env={**os.environ, "LOOK": TELL_MACHINE},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    if done.returncode == 77 or b"unshare failed" in done.stderr:
+        pytest.skip("nothing can be mounted here")
+    return msgspec.json.decode(done.stdout, type=tuple[Machine, Process])
+
+
+@contextlib.contextmanager
+def cores_allowed() -> Iterator[None]:
+    """What starts meanwhile may leave cores."""
+    before, most = resource.getrlimit(resource.RLIMIT_CORE)
+    if most == 0:
+        pytest.skip("nobody may leave a core here")
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (before, most))
+
+
+def test_a_server_that_is_too_large_for_its_machine(lab, play, monkeypatch, tmp_path) -> None:
+    """Most of the memory is its buffers, no huge page is kept for them, a crash leaves cores."""
+    monkeypatch.setattr(machine_checks, "HUGE_FROM_BYTES", 32 << 20)
+
+    async def story() -> None:
+        with cores_allowed():
+            server = await lab.primary("a", parameters={"shared_buffers": "64MB"})
+        machine, process = seen_where(SMALL_MACHINE, tmp_path, running_pid(server.data_dir))
+        facts = NodeFacts(
+            node=NodeId("a"),
+            kind=Kind.DATA,
+            version="1",
+            database=await look(server),
+            machine=machine,
+            processes=(process,),
+        )
+        found = {one.check: one for one in checks.of_node(facts)}
+        red(found, ["memory.shared_buffers", "memory.huge_pages", "limits.core"])
 
     play(story())
 
