@@ -106,12 +106,13 @@ class Record:
                 for name in names
             )
             cells = (
-                f"{spread([one['pss_mb'] for one in mine], '{:.0f}')} MB ({parts})",
+                f"{spread([one['pss_mb'] for one in mine], '{:.0f}')} MB",
+                parts or "not split",
                 f"{spread([one['rss_mb'] for one in mine], '{:.0f}')} MB",
                 f"{spread([one['cpu_percent'] for one in mine], '{:.2f}')} %",
             )
             rows.append((system, str(len(mine)), *cells))
-        return table(("system", "nodes seen", "PSS", "RSS", "of a core"), rows)
+        return table(("system", "nodes seen", "PSS", "by program", "RSS", "of a core"), rows)
 
     def _turn_lines(self) -> list[str]:
         """Throughput, and its ratio to the direct connection of the same round."""
