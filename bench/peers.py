@@ -365,8 +365,8 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=7, help="rounds of ways and latency")
     parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS))
     parser.add_argument("--clients", type=int, default=8, help="of each turn")
-    parser.add_argument("--selects", type=int, default=8000, help="transactions of a turn")
-    parser.add_argument("--updates", type=int, default=1600, help="transactions of a turn")
+    parser.add_argument("--selects", type=int, default=24_000, help="transactions of a turn")
+    parser.add_argument("--updates", type=int, default=2400, help="transactions of a turn")
     parser.add_argument("--rate-of-selects", type=int, default=2000, help="a second, for latency")
     parser.add_argument("--rate-of-updates", type=int, default=200, help="a second, for latency")
     parser.add_argument(

@@ -43,8 +43,8 @@ class Record:
             self._file.write_text("{" + ",\n".join(lines) + "}\n")
 
     def systems(self, kind: str) -> list[str]:
-        """Those that were measured, in the order of their first time."""
-        return list(dict.fromkeys(str(one["system"]) for one in self.found[kind]))
+        """Those that were measured, in a fixed order."""
+        return sorted({str(one["system"]) for one in self.found[kind]}, key=_place)
 
     def lines(self) -> list[str]:
         """Everything as text for people."""
@@ -140,7 +140,9 @@ class Record:
         for one in self.found[kind]:
             groups[one["load"], one["way"]].append(one)
         rows = []
-        for (load, way), mine in groups.items():
+        for (load, way), mine in sorted(
+            groups.items(), key=lambda one: (one[0][0], _place(one[0][1]))
+        ):
             base = {one["round"]: values(one) for one in groups[load, mine[0]["direct"]]}
             cells = []
             for number in range(len(heads)):
@@ -150,6 +152,11 @@ class Record:
             rows.append((load, way, str(len(mine)), *cells))
         columns = [word for head in heads for word in (head, "of direct")]
         return table(("load", "way in", "rounds", *columns), rows)
+
+
+def _place(name: str) -> tuple[bool, bool, str]:
+    """Ours first, and of each the direct connection first."""
+    return not name.startswith("pgherd"), "direct" not in name, name
 
 
 def seconds(values: list[float]) -> str:
