@@ -41,7 +41,7 @@ WHOLE = {
     "Alerts": "docs/operate/alerts",
 }
 """caption -> a directory, all of it."""
-REST = "docs/glossary ARCHITECTURE CONTRIBUTING SECURITY CHANGELOG README"
+REST = "bench/peers docs/glossary ARCHITECTURE CONTRIBUTING SECURITY CHANGELOG README"
 
 
 def toctree(caption: str, entries: list[str]) -> str:
