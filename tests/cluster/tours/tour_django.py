@@ -2,9 +2,8 @@
 
 Every way goes twice, with parameters bound by the client (Django's default) and by the server. As
 Django's documentation has it for pools by transaction, server-side cursors are off there: somebody
-who has read half of a query must keep no server, though the pool has only one. And
-sessions begin there with the time zone that Django wants: it would set it by set_config(), which
-keeps a server.
+who has read half of a query must keep no server, though the pool has only one.
+Nor may the time zone, which Django sets by set_config() in each of its connections.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ WAYS = json.loads(sys.argv[1])
 
 
 def database(way: dict[str, Any], *, by_server: bool, password: str = "") -> dict[str, Any]:
-    zone = {"options": "-c TimeZone=UTC"} if way.get("shares") else {}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": "postgres",
@@ -36,7 +34,6 @@ def database(way: dict[str, Any], *, by_server: bool, password: str = "") -> dic
             "connect_timeout": 60,
             "sslmode": "require" if way["tls"] else "disable",
             "server_side_binding": by_server,
-            **zone,
         },
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
