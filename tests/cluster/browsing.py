@@ -231,6 +231,25 @@ class Person:
         )
         return told
 
+    def settle(self) -> None:
+        """Wait until the drawings have the width that there is for them."""
+        self.until(
+            """(() => {
+              const drawing = document.querySelector(".drawing");
+              const room = document.querySelector(".columns > .left")?.clientWidth;
+              return !drawing || Number(drawing.getAttribute("width")) === Math.max(300, room);
+            })()"""
+        )
+
+    def assert_fit_everywhere(self, picture: str) -> None:
+        """As `assert_fit`, on a desk and on a phone, in light and dark."""
+        for place, size in (("wide", WIDE), ("phone", PHONE)):
+            for theme in ("light", "dark"):
+                self.page.set_viewport_size(size)
+                self.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+                self.settle()
+                self.assert_fit(f"{picture}-{place}-{theme}")
+
     def assert_fit(self, picture: str) -> None:
         """Nothing that people could not read, reach or name; a picture is kept."""
         PICTURES.mkdir(parents=True, exist_ok=True)

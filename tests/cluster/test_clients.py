@@ -2,8 +2,9 @@
 
 Each goes one tour (`tours/`), as far as it can: logins right and wrong, big results, thousands of
 parameters, errors, cursors, cancels, COPY, pipelines, large objects, LISTEN; with `pool: none` and
-`pool: session`, with TLS and without, on the primary's port and the replica's. What it prints is
-compared line by line with what it prints of a direct connection.
+`pool: session`, with TLS and without, on the primary's port and the replica's; some also through a
+`pool: transaction` of one server. What it prints is compared line by line with what it prints of a
+direct connection.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ DEBIAN = Path("/usr/lib/postgresql/15/bin")
 JDBC = Path("/usr/share/java/postgresql.jar")
 NODE_PG = "pg@8.23.1"
 """From npm's registry, by name, into .venv/clients."""
+DJANGO = "Django==5.2.19"
+"""From pip's, the same."""
+PGX = Path("/usr/share/gocode/src/github.com/jackc/pgx/v4")
+"""Debian's golang-github-jackc-pgx-v4-dev, which needs no module proxy."""
 
 PASSWORD = "right"
 LIMIT_S = 220
 PORTS = {"none": 5, "session": 6, "none-replica": 7, "session-replica": 8}
 """Beyond those that a node has anyway."""
+SHARED = 9
+"""The same, of the pool by transaction."""
 
 Way = dict[str, Any]
 
@@ -58,9 +65,11 @@ def open_ways(herd: LocalHerd, name: str) -> None:
         }
         for label, more in PORTS.items()
     ]
+    listeners.append({"port": place.ports.base + SHARED, "route": "primary", "pool": "transaction"})
     tls = {"cert": str(place.directory / "node.crt"), "key": str(place.directory / "node.key")}
     ssl = {"ssl": "on", "ssl_cert_file": str(files["cert"]), "ssl_key_file": str(files["key"])}
     proxy = {"listeners": listeners, "tls": tls, "connect_timeout": "30s"}
+    proxy["pools"] = {"size": 1, "reserve": 0}
     changes = {"proxy": proxy, "postgresql": {"parameters": ssl}}
     layout.write_settings(place, layout.merge(settings, changes))
 
@@ -95,6 +104,17 @@ def ways() -> Iterator[list[Way]]:
             for tls in (False, True)
             if tls is False or not label.endswith("replica")
         ]
+
+
+def with_shared(ways: list[Way]) -> list[Way]:
+    """These, and those of the pool by transaction."""
+    of_session = [way for way in ways if way["name"] in ("session", "session tls")]
+    more = SHARED - PORTS["session"]
+    shared = [
+        {**way, "port": way["port"] + more, "name": f"shared {way['name']}", "shares": True}
+        for way in of_session
+    ]
+    return [*ways, *shared]
 
 
 def run(argv: list[str], **more: str) -> str:
@@ -132,6 +152,38 @@ def test_python_drivers(ways: list[Way], driver: str, least: int) -> None:
     pytest.importorskip(driver)
     argv = [sys.executable, str(TOURS / f"tour_{driver}.py"), json.dumps(ways)]
     compared(run(argv), ways, least=least)
+
+
+@pytest.mark.full
+def test_django(ways: list[Way]) -> None:
+    """The ORM with connections that stay, bound by client and by server; through the pool by
+    transaction with the setting that Django's documentation has for it."""
+    folder = ROOT / ".venv" / "clients" / "django"
+    if not (folder / "django").exists():
+        install = [sys.executable, "-m", "pip", "-q", "install", "--target", str(folder), DJANGO]
+        if subprocess.run(install, capture_output=True, timeout=LIMIT_S).returncode != 0:
+            pytest.skip(f"pip cannot install {DJANGO}")
+    several = with_shared(ways)
+    argv = [sys.executable, str(TOURS / "tour_django.py"), json.dumps(several)]
+    compared(run(argv, PYTHONPATH=str(folder)), several, least=21)
+
+
+@pytest.mark.full
+def test_pgx(ways: list[Way], tmp_path: Path) -> None:
+    """Go's driver, as Debian has it; also through the pool by transaction."""
+    go = shutil.which("go")
+    if go is None or not PGX.exists():
+        pytest.skip("needs Debian's golang-go and golang-github-jackc-pgx-v4-dev")
+    offline = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOPROXY": "off"}
+    program = tmp_path / "tour"
+    built = {**offline, "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-p=1"}
+    run([go, "build", "-o", str(program), str(TOURS / "tour.go")], **built)
+    several = with_shared(ways)
+    printed = run([str(program), json.dumps(several)])
+    listened = [line for line in printed.splitlines() if "\tlisten\t" in line]
+    assert len(listened) == len([way for way in ways if way["writes"]])
+    others = "\n".join(line for line in printed.splitlines() if line not in listened)
+    compared(others, several, least=11)
 
 
 def test_node_pg(ways: list[Way]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ HIDDEN = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
+SLEPT = "(now => { Date.now = () => now() + 8 * 3600e3; })(Date.now)"
+"""As after a night with the lid closed: the clock has gone on, what counts ticks has not."""
 SOON_S = 30.0
 Look = Callable[..., Person]
 
@@ -69,8 +72,10 @@ def test_a_switchover_by_clicks(herd: LocalHerd, look: Look) -> None:
     confirm.wait_for()
     person.assert_fit("switchover-plan")
     assert herd.primary() == old, "a plan changes nothing"
-    confirm.click()
+    confirm.dblclick()
     person.sees(f"{new} leads epoch", within="#dialog .done")
+    asked = [url for url in person.asked if "/cluster/switchover?" in url]
+    assert len(asked) == 1, "two clicks are one wish"
     herd.wait_for(lambda: herd.primary() == new, f"{new} as primary", deadline_s=SOON_S)
     assert herd.query(new, "SELECT pg_is_in_recovery()") == [(False,)]
     person.page.keyboard.press("Escape")
@@ -123,8 +128,13 @@ def test_the_keyboard_alone_on_a_phone_in_the_dark(herd: LocalHerd, look: Look) 
     herd.ask("/cluster/pause", method="POST", body={"reason": "again"})
     person.sees("again", within=".attention")
     person.button("End the pause…").focus()
-    person.page.keyboard.press("Enter")
+    person.page.keyboard.down("Enter")
     person.sees("Paused by", within="#dialog")
+    assert person.focused() == "End the pause"
+    person.page.keyboard.down("Enter")  # still held: the keyboard repeats it
+    person.page.keyboard.up("Enter")
+    person.page.keyboard.press("Tab")
+    assert not [url for url in person.asked if url.endswith("/cluster/resume")]
     person.tab_to("End the pause")
     person.page.keyboard.press("Enter")
     person.sees("The pause is over", within="#dialog .done")
@@ -137,6 +147,9 @@ def test_who_may_only_look_is_offered_nothing_else(herd: LocalHerd, look: Look) 
     The address is the one that `pgherd demo` prints.
     """
     printed = "\n".join(ways_in(herd))
+    *_, variables, status = printed.split("terminal:")[1].strip().splitlines()
+    typed = ["sh", "-c", f"{variables}\n{status}"]
+    assert "quorum" in subprocess.run(typed, capture_output=True, text=True, check=True).stdout
     made = herd.ask("/tokens", method="POST", body={"role": "viewer", "name": "eve"})
     try:
         person = look(herd.nodes[0], token=None)
@@ -205,11 +218,18 @@ def test_old_data_says_so(herd: LocalHerd, look: Look) -> None:
     with psycopg.connect(herd.dsn_proxies()[herd.data.index(other)]):
         person.until("/[1-9]\\d* session/.test(document.querySelector('.proxies')?.textContent)")
     assert person.has_button("Switch over…")
+    person.button("Pause automation…").click()
+    assert person.has_button("Pause")
     herd.pause_node(at)
     try:
+        person.sees("This node does not answer", within="#dialog")
+        assert not person.has_button("Pause"), "it would be done whenever the node wakes"
+        person.button("Close").click()
         person.sees(f"Stale: {at} has not answered", within="#banner")
         person.sees("Last seen: writable", within=".verdict")
         assert not person.has_button("Switch over…")
+        person.page.evaluate(SLEPT)
+        person.sees("has not answered for 8 h", within="#banner")
         [there] = [
             one for one in person.page.locator("#banner a").all() if one.inner_text() == other
         ]

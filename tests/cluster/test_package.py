@@ -7,6 +7,7 @@ does what the unit's lines say about processes.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +104,12 @@ def rights(root: TestRoot, program: str) -> set[str]:
     return set(root.run("sh", "-c", script, "sh", program).split())
 
 
+def scores(root: TestRoot) -> set[str]:
+    """What the kernel thinks of PostgreSQL's processes when it is short of memory."""
+    script = "for pid in $(pgrep postgres); do cat /proc/$pid/oom_score_adj; done"
+    return set(root.run("sh", "-c", script).split())
+
+
 def sums(root: TestRoot) -> str:
     """What lies in the data's directory: names, owners, rights and content."""
     script = (
@@ -184,6 +191,66 @@ def test_a_node_from_the_package(machine: TestRoot) -> None:
     assert not {path for path in left if "pgherd" in path}, left
 
 
+def steps_of(path: Path, word: str) -> list[str]:
+    """What a container file says of one thing, each on one line."""
+    joined = path.read_text().replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.startswith(f"{word} ")]
+    return [line.removeprefix(f"{word} ") for line in lines]
+
+
+def offer(machine: TestRoot, names: tuple[str, ...], scratch: Path) -> None:
+    """Have apt find these packages, and nothing else, in the root."""
+    command = ["apt-get", "download", *names]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"apt-get cannot download: {done.stderr}")
+    machine.run("mkdir", "/tmp/offered")
+    for path in scratch.glob("*.deb"):
+        machine.put(path, f"/tmp/offered/{path.name}")
+    index = "cd /tmp/offered && dpkg-scanpackages --multiversion . > Packages"
+    machine.run("sh", "-c", index)
+    machine.run("sh", "-c", "rm -rf /etc/apt/sources.list.d/* /etc/apt/sources.list")
+    source = "echo 'deb [trusted=yes] file:/tmp/offered ./' > /etc/apt/sources.list"
+    machine.run("sh", "-c", source)
+
+
+def test_the_steps_of_the_container_file(machine: TestRoot, package: Path, tmp_path: Path) -> None:
+    """They install where no PostgreSQL was; then its user, directory and command make a primary."""
+    if shutil.which("dpkg-scanpackages") is None:
+        pytest.skip("needs dpkg-dev")
+    file = ROOT / "packaging" / "Containerfile"
+    script = (
+        "dpkg-query -W -f '${Package}\\n' 'postgresql*' pgbouncer pgbackrest 2>/dev/null || true"
+    )
+    there = [one for one in machine.run("sh", "-c", script).split() if one]
+    machine.run("rm", "-rf", "/etc/postgresql", "/var/lib/postgresql", "/var/log/postgresql")
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+    machine.run(*quiet, "dpkg", "--purge", "--force-depends", *there)
+    machine.run("rm", "-rf", "/etc/postgresql-common", "/usr/lib/postgresql")
+    needed = ("postgresql", "postgresql-15", "postgresql-common")
+    offer(machine, (*needed, "postgresql-client-15", "postgresql-client-common"), tmp_path)
+
+    machine.run("sh", "-c", f"rm /tmp/pgherd.deb; mkdir -p {CONFIG}")
+    machine.put(package, f"/tmp/{package.name}")
+    [install] = steps_of(file, "RUN")
+    machine.run("sh", "-c", install)
+    assert machine.try_run("sh", "-c", "ls /etc/postgresql/*/main").returncode != 0
+    assert machine.try_run("sh", "-c", "ls /tmp/*.deb").returncode != 0
+    [user], [variable] = steps_of(file, "USER"), steps_of(file, "ENV")
+    command = json.loads(steps_of(file, "CMD")[0])
+    machine.run("env", variable, "pgherd", *INIT, user=user)
+    node = subprocess.Popen(machine.command("env", variable, *command, user=user))
+    try:
+        wait_for(lambda: leads(machine), "n1 leads")
+        main = machine.run("pgrep", "-o", "-u", user).strip()
+        machine.run("kill", "-TERM", main)
+        assert node.wait(DEADLINE_S) == 0
+    finally:
+        node.kill()
+        node.wait()
+    assert machine.try_run("pgrep", "-u", "postgres").stdout == ""
+
+
 def test_systemd_runs_it(booted: TestRoot) -> None:
     """The whole unit, hardening and all: JIT works, /usr is closed, a kill is survived."""
     booted.run("dpkg", "-i", "/tmp/pgherd.deb")
@@ -195,8 +262,11 @@ def test_systemd_runs_it(booted: TestRoot) -> None:
     booted.run(*psql, "CREATE TABLE kept AS SELECT 42 AS answer", user="postgres")
     compiled = "SET jit_above_cost = 0; SELECT sum(n) FROM generate_series(1, 1000) n"
     assert booted.run(*psql, compiled, user="postgres").split()[-1] == "500500"
+    assert booted.run("systemctl", "show", "-P", "OOMPolicy", "pgherd").strip() == "continue"
     main = booted.run("systemctl", "show", "-P", "MainPID", "pgherd").strip()
     status = booted.run("cat", f"/proc/{main}/status")
+    if booted.run("cat", f"/proc/{main}/oom_score_adj").strip() == "-900":  # CAP_SYS_RESOURCE here
+        assert scores(booted) == {"-900", "0"}, "the postmaster is spared, what it forks is not"
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     for path, closed in (("/usr", True), ("/etc", True), (CONFIG, False), (DATA, False)):

@@ -84,8 +84,18 @@ def ways_in(herd: LocalHerd) -> Iterator[str]:
     yield f"  {herd.psql_line(herd.psql())}"
     yield "look at it in a browser:"
     yield f"  {url}/ui/    # sign in with {token}"
-    yield "and ask:"
-    yield f"  pgherd status    # PGHERD_API_URL={url} PGHERD_TOKEN={token}\n"
+    yield "and ask, or change it, in another terminal:"
+    yield f"  export PGHERD_API_URL={url} PGHERD_TOKEN={token}"
+    yield f"  {own_program()} status\n"
+
+
+def own_program() -> str:
+    """`pgherd` as somebody in this directory can type it: a checkout's is not on the PATH."""
+    beside = Path(sys.executable).with_name("pgherd")
+    if not beside.exists():
+        return "pgherd"
+    here = Path.cwd()
+    return str(beside.relative_to(here) if beside.is_relative_to(here) else beside)
 
 
 def _scenario(herd: LocalHerd) -> int:

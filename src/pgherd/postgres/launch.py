@@ -19,6 +19,7 @@ from pgherd.postgres.settings import ON_COMMAND_LINE
 from pgherd.postgres.tools import as_user, clean_environment
 
 SOCKET_PATH_BYTES_MAX = 107
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 def socket_path(socket_dir: Path, port: int) -> str:
@@ -55,7 +56,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=clean_environment(),
+            env=environment(read_text(OOM_SCORE)),
             cwd=data_dir,
             start_new_session=True,
             **as_user(user),
@@ -64,6 +65,17 @@ def spawn(
         raise PostgresError(f"cannot start {argv[0]}: {error}") from error
     finally:
         os.close(log)
+
+
+def environment(oom_score: str) -> dict[str, str]:
+    """The postmaster's environment. oom_score: our own oom_score_adj, as the kernel tells it.
+
+    Where the kernel is to spare us it spares the postmaster too, and not what it forks: a session
+    that takes all memory should be what it kills, and not whatever else runs here (PostgreSQL
+    documentation, "Linux Memory Overcommit").
+    """
+    spared = {"PG_OOM_ADJUST_FILE": str(OOM_SCORE)} if oom_score.strip().startswith("-") else {}
+    return {**clean_environment(), **spared}
 
 
 def _open_log(log_file: Path, user: PostgresUser | None) -> int:

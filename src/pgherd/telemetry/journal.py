@@ -55,6 +55,8 @@ class Journal:
         """The newest index of the ledger that was recorded."""
         self._entries: deque[Entry] = deque(maxlen=kept_max)
         self._number = 0
+        self._forgotten = 0
+        """The number of the newest entry that memory had no room for any more."""
         self._encoder = msgspec.json.Encoder()
         self._writer: LineWriter | None = None
         self._followers: set[asyncio.Event] = set()
@@ -91,6 +93,8 @@ class Journal:
         if not event.id:
             event = msgspec.structs.replace(event, id=f"{event.node}-{self.run}-{self._number}")
         entry = Entry(self._number, event, self.index)
+        if len(self._entries) == self._entries.maxlen:
+            self._forgotten = self._entries[0].number
         self._entries.append(entry)
         for follower in self._followers:
             follower.set()
@@ -99,17 +103,14 @@ class Journal:
     def replace(self, event: Event) -> int:
         """Keep an event in the place of the last one of its kind, in memory only.
 
-        For what is told again and again: it must not push decisions out, nor fill the file.
+        For what is told again and again: it must not push decisions out, nor fill the file. The
+        number of the last one is left out from then on.
         """
         self._entries = deque(
             (entry for entry in self._entries if entry.event.kind != event.kind),
             maxlen=self._entries.maxlen,
         )
-        self._number += 1
-        self._entries.append(Entry(self._number, event))
-        for follower in self._followers:
-            follower.set()
-        return self._number
+        return self._keep(event).number
 
     def since(self, number: int = 0, *, limit: int = EVENTS_KEPT_MAX) -> tuple[Entry, ...]:
         """The newest `limit` entries after a number, oldest first."""
@@ -122,12 +123,11 @@ class Journal:
 
     def following(self, number: int, *, limit: int) -> tuple[Entry, ...]:
         """The oldest `limit` entries after a number that are still kept."""
-        skipped = max(0, number - (self._number - len(self._entries)))
-        return tuple(self._entries[at] for at in range(skipped, len(self._entries)))[:limit]
+        return self.since(number)[:limit]
 
     def missed(self, number: int) -> int:
-        """How many events after a number are not kept any more."""
-        return max(0, self._number - len(self._entries) - number)
+        """How many events after a number are not kept any more, those that were replaced too."""
+        return max(0, self._forgotten - number)
 
     def place(self, entry: Entry) -> str:
         """Where a follower goes on after an entry."""

@@ -3,7 +3,8 @@
 Owns the words. A word that may stand for a column as well (`temp`, `hold`) counts only where SQL
 would read it so; a comment could part what belongs together, so with one in the statement every
 such word counts. `set_config()` with both values seen and `true` behind them ends with the
-transaction.
+transaction; of a parameter that every server reports the server tells the value, and it goes along
+as with SET (Django sets its time zone so).
 
 Pure; takes statements in small letters.
 """
@@ -27,6 +28,11 @@ _ARGUMENT = rb"\s*(?:'(?:[^'\\]|'')*'|\$\d+)(?:::\w+)?\s*"
 _LOCAL_CONFIG = re.compile(
     rb"\bset_config\s*\(" + _ARGUMENT + rb"," + _ARGUMENT + rb",\s*(?:true|'t'|'true')\s*\)"
 )
+_REPORTED_CONFIG = re.compile(
+    rb"\bset_config\s*\(\s*'(?:timezone|datestyle|intervalstyle|application_name)'\s*,"
+    + _ARGUMENT
+    + rb",\s*(?:false|'f'|'false')\s*\)"
+)
 _DRAWN = re.compile(rb"\b(?:currval|lastval)\s*\(")
 
 
@@ -39,7 +45,7 @@ def kept_by(text: bytes) -> str | None:
     ):  # fmt: skip
         return None
     if b"set_config" in text:
-        text = _LOCAL_CONFIG.sub(b"set_local()", text)
+        text = _REPORTED_CONFIG.sub(b"set_told()", _LOCAL_CONFIG.sub(b"set_local()", text))
     may_hide = b"/*" in text or b"--" in text
     for mark in _ANY.finditer(text):
         word = mark[1]

@@ -157,3 +157,41 @@ def test_a_restart_recalls_the_newest_and_keeps_their_ids(tmp_path: Path) -> Non
     assert first.missed(0) == first.newest - 2000
     assert [entry.number for entry in first.following(2990, limit=3)] == [2991, 2992, 2993]
     assert first.number_after("1.ffffffff.1") == -1
+
+
+def test_what_is_told_again_and_again_neither_repeats_nor_loses_what_is_beside_it() -> None:
+    """A report in its own place leaves a number out; a follower gets each of the others once."""
+    journal = Journal(kept_max=100)
+    for at in range(10):
+        journal.record(event(at))
+        for _ in range(7):
+            journal.replace(replace(event(at), kind="cluster.report"))
+    reports = [one for one in journal.since() if one.event.kind == "cluster.report"]
+    told = [one for one in journal.since() if one.event.kind != "cluster.report"]
+    assert (len(reports), len(told)) == (1, 10)
+    assert reports[0].event.id
+    assert journal.missed(told[0].number) == 0, "nothing was forgotten"
+    found, seen = journal.following(told[4].number, limit=2), []
+    while found:
+        seen += [one.event.text for one in found if one.event.kind != "cluster.report"]
+        found = journal.following(found[-1].number, limit=2)
+    assert seen == [f"event {at}" for at in range(5, 10)]
+
+
+def test_a_report_hides_nothing_from_who_comes_from_another_node() -> None:
+    """By the index of the ledger, whatever is told beside it without one."""
+    journal = Journal()
+    for at in range(5):
+        journal.record(replace(event(at), index=10 + at))
+    journal.replace(replace(event(9), kind="cluster.report"))
+    after = journal.number_after("12.another.77")
+    texts = [one.event.text for one in journal.following(after, limit=10)]
+    assert texts[:2] == ["event 3", "event 4"]
+
+
+def test_what_memory_had_no_room_for_is_counted() -> None:
+    journal = Journal(kept_max=3)
+    for at in range(5):
+        journal.record(event(at))
+    assert [journal.missed(number) for number in (0, 1, 2, 3)] == [2, 1, 0, 0]
+    assert [one.number for one in journal.following(0, limit=9)] == [3, 4, 5]

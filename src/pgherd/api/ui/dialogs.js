@@ -2,11 +2,12 @@
 //
 // Theory of operation. A dialog is an object with `title`, `body()` and `actions()`; it is drawn
 // anew when something changes, in place, so that focus and what was typed stay. The element is the
-// browser's own <dialog>: it keeps focus inside, closes with Escape and gives focus back.
+// browser's own <dialog>: it keeps focus inside, closes with Escape and gives focus back. While
+// what is known is stale nothing is carried out: a node that wakes would do it much later.
 
 import { Refused, Unanswered } from "./api.js";
 import { button, h, mark, show } from "./dom.js";
-import { said } from "./watch.js";
+import { freshness, said } from "./watch.js";
 
 const element = document.getElementById("dialog");
 let now = null;
@@ -33,7 +34,8 @@ export function current() {
 export function draw() {
   if (now === null) return;
   const one = now;
-  const last = one.done || one.busy ? [] : one.actions?.() || [];
+  const stale = freshness() === "stale" && !one.done && !one.busy;
+  const last = one.done || one.busy || stale ? [] : one.actions?.() || [];
   show(
     element,
     h(
@@ -46,6 +48,7 @@ export function draw() {
         { class: "outcome", role: "status", "aria-live": "polite" },
         one.busy && h("p", { class: "busy" }, one.busy),
         one.done && h("p", { class: "done" }, mark("ok"), one.done),
+        stale && h("p", { class: "busy" }, "This node does not answer, so nothing is asked of it."),
       ),
       one.trouble &&
         h("p", { class: "trouble", role: "alert" }, mark("bad"), h("span", {}, one.trouble)),

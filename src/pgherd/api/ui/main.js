@@ -42,6 +42,7 @@ function draw() {
   page.classList.toggle("stale", stale);
   show(page, content());
   document.title = title(stale);
+  if (known.refused) dialogs.close();
   if (dialogs.current()) dialogs.draw();
   say_changes(stale);
   greet();
@@ -152,16 +153,18 @@ function act(element) {
   redraw();
 }
 
+/** The second click of a double one was meant for what stood there before, and so is a held key. */
 document.addEventListener("click", (event) => {
   const element = event.target.closest("[data-act]");
-  if (element) act(element);
+  if (element && event.detail < 2) act(element);
 });
 
 document.addEventListener("keydown", (event) => {
   const element = event.target.closest?.("[data-act]");
-  if (!element || element.nodeName === "BUTTON" || !["Enter", " "].includes(event.key)) return;
+  if (!element || !["Enter", " "].includes(event.key)) return;
+  if (element.nodeName === "BUTTON" && !event.repeat) return;
   event.preventDefault();
-  act(element);
+  if (!event.repeat) act(element);
 });
 
 document.addEventListener("change", (event) => {

@@ -1,7 +1,7 @@
 // The tables and lists beside the drawings: nodes, proxies and pools, work in hand, events.
 
 import { button, h, mark } from "./dom.js";
-import { age, count, duration, how, lag, pending, role, time } from "./words.js";
+import { age, count, duration, how, is_heard, lag, pending, role, time } from "./words.js";
 import { freshness, known, may, said } from "./watch.js";
 
 export function nodes() {
@@ -56,7 +56,7 @@ function row(node, names) {
     node.timeline || "–",
     node.postgresql_version || "–",
     known.status.raft_leader === node.name ? "leads Raft" : node.is_voter ? "votes" : "no vote",
-    age(node.uptime_seconds * 1000),
+    is_heard(node) ? age(node.uptime_seconds * 1000) : "–",
   ];
   return h(
     "tr",

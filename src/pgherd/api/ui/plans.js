@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import * as dialogs from "./dialogs.js";
 import { button, h, mark } from "./dom.js";
 import { address, token_field } from "./frame.js";
-import { age, bytes, duration, how, lag, pending, role, time } from "./words.js";
+import { age, bytes, duration, how, is_heard, lag, pending, role, time } from "./words.js";
 import { enter, freshness, known, look, may, said, since_ms } from "./watch.js";
 
 const FOR = [
@@ -34,7 +34,9 @@ export function switchover(wanted = "") {
           ]
         : [],
     carry_out: () =>
-      dialogs.run(`Switching over to ${plan.found.new_primary}…`, () => switch_over(plan)),
+      is_of_now(plan)
+        ? dialogs.run(`Switching over to ${plan.found.new_primary}…`, () => switch_over(plan))
+        : dialogs.run("", () => ask_anew(plan), { quiet: true }),
     changed: (name, value) => {
       if (name !== "candidate") return;
       plan.candidate = value;
@@ -50,11 +52,24 @@ async function ask_plan(plan, first) {
   if (first) setTimeout(() => document.querySelector("#dialog [data-first]")?.focus());
 }
 
+/** Whether the primary is still the one that the plan is about. */
+function is_of_now(plan) {
+  return plan.found.epoch >= known.status.epoch;
+}
+
+async function ask_anew(plan) {
+  plan.candidate = "";
+  await ask_plan(plan);
+  plan.note = `The primary has changed meanwhile: this is the plan for epoch ${plan.found.epoch}.`;
+}
+
 function switchover_body(plan) {
   const { found } = plan;
   const took =
     found.last_took_ms === null ? "" : `The last one took ${duration(found.last_took_ms)}.`;
   return [
+    plan.note &&
+      h("p", { class: "trouble", role: "alert" }, mark("warn"), h("span", {}, plan.note)),
     h(
       "fieldset",
       { class: "candidates" },
@@ -320,7 +335,7 @@ function node_body(node, explained) {
       ),
     ],
     ["Versions", `PostgreSQL ${node.postgresql_version || "–"}, pgherd ${node.version || "–"}`],
-    ["Agent", `up for ${age(node.uptime_seconds * 1000)}, heard ${heard(node)} ago`],
+    ["Agent", is_heard(node) ? `up for ${up(node)}, ${heard(node)}` : heard(node)],
     pending(node).length && ["Waits for a restart", pending(node).join(", ")],
     node.maintenance && [
       "Maintenance",
@@ -350,8 +365,12 @@ function node_body(node, explained) {
   ];
 }
 
+function up(node) {
+  return age(node.uptime_seconds * 1000);
+}
+
 function heard(node) {
-  return age(since_ms(node.last_seen) || 0);
+  return node.last_seen ? `heard ${age(since_ms(node.last_seen))} ago` : "never heard";
 }
 
 function why(reason) {

@@ -89,8 +89,8 @@ function drawing(reigns, width) {
   reigns.forEach((reign, at) => {
     const until = reigns[at + 1] ? begun(reigns[at + 1]) : now;
     if (until < from) return;
-    parts.push(bar(reign, { scale, until, y: y(reign.primary), from }));
-    if (at > 0) parts.push(gap(reign, scale, height - AXIS));
+    if (reign.established) parts.push(bar(reign, { scale, until, y: y(reign.primary), from }));
+    if (at > 0) parts.push(gap(reign, { scale, until, height: height - AXIS }));
   });
   const last = reigns[reigns.length - 1];
   return s(
@@ -132,8 +132,10 @@ function bar(reign, { scale, until, y, from }) {
   );
 }
 
-function gap(reign, scale, height) {
-  const [x1, x2] = [scale(begun(reign)), scale(Date.parse(reign.established_at || reign.began_at))];
+/** When nobody led: one who was never established did not. */
+function gap(reign, { scale, until, height }) {
+  const end = reign.established ? Date.parse(reign.established_at || reign.began_at) : until;
+  const [x1, x2] = [scale(begun(reign)), scale(end)];
   return s("rect", {
     class: `gap ${reign.kind}`,
     x: x1,

@@ -87,8 +87,15 @@ function columns() {
   };
   const found = [[], [], [], []];
   for (const node of data) found[depth(node)].push(node);
+  found.slice(2).forEach((level, at) => beside_their_upstream(level, found[at + 1]));
   const witnesses = known.nodes.filter((one) => one.role === "witness");
   return { levels: found.filter((one, at) => at < 2 || one.length), witnesses };
+}
+
+/** In the order of those that they stream from, so that lines do not cross. */
+function beside_their_upstream(level, before) {
+  const place = (node) => before.findIndex((one) => one.name === node.upstream);
+  level.sort((one, two) => place(one) - place(two));
 }
 
 // --- wide ----------------------------------------------------------------------------------------
@@ -337,7 +344,7 @@ function box(node, at) {
     s(
       "text",
       { x: at.x + 16, y: at.y + 44, class: "line" },
-      fit(`${state}${third ? `, ${third}` : ""}`, inner, 6.9),
+      fit(`${state}${third ? `, ${third}` : ""}`, inner, 6.7),
     ),
     s("text", { x: at.x + 16, y: at.y + 63, class: "soft" }, fit(marks(node), inner, 6.5)),
   );

@@ -5,7 +5,7 @@
 
 import { button, h, mark } from "./dom.js";
 import { elsewhere } from "./frame.js";
-import { age, bytes, count, duration, list } from "./words.js";
+import { age, bytes, count, duration, has_lag, is_heard, list } from "./words.js";
 import { freshness, known, may, node_now, said, since_ms } from "./watch.js";
 
 const DOING = {
@@ -18,7 +18,8 @@ const DOING = {
 
 export function verdict() {
   const status = known.status;
-  const how = { operational: "ok", degraded: "warn", down: "bad" }[status.status];
+  const by_status = { operational: "ok", degraded: "warn", down: "bad" }[status.status];
+  const how = status.split_brain ? "bad" : by_status;
   return h(
     "section",
     { class: `verdict ${how}`, "data-key": "verdict", "aria-labelledby": "verdict-title" },
@@ -57,6 +58,7 @@ function led(status) {
   if (is_cut_off(status)) return cut_off(status);
   const doing = DOING[status.failover_state];
   if (status.follows) return standby(status);
+  if (status.split_brain) return two_minds(status);
   if (!status.primary_node_id)
     return said(doing || `nobody leads: epoch ${status.epoch} is ${status.phase}`);
   const since = since_ms(status.last_topology_change);
@@ -77,10 +79,19 @@ function cut_off(status) {
   return [`${here} hears no Raft leader; the others may go on without it. ${heard}`, elsewhere()];
 }
 
+function two_minds(status) {
+  const led = status.primary_node_id
+    ? [h("strong", {}, status.primary_node_id), ` leads epoch ${status.epoch} by the ledger; `]
+    : [];
+  return [led, "a server contradicts the ledger, and nobody is led to it"];
+}
+
 function standby(status) {
   const { hosts, standby_leader: leader, is_streaming: streams, reason } = status.follows;
-  const how = streams ? "streams from" : `does not stream (${reason}) from`;
-  return `${leader || "Nobody"} ${how} ${list(hosts, "or")}; it takes no writes of its own`;
+  const how = streams || !leader ? "streams" : "does not stream";
+  const why = leader ? "" : ` (${reason})`;
+  const from = `${leader || "nobody"} ${how} from ${list(hosts, "or")}${why}`;
+  return `${said(from)}; the cluster takes no writes of its own`;
 }
 
 function actions(status) {
@@ -116,31 +127,41 @@ function safety(status) {
   if (mode === "async")
     return fact("safety", "warn", "Safety", "1 copy", "async: a failover may lose the newest");
   const value = count(copies + 1, "copy", "copies");
+  if (is_cut_off(status)) return fact("safety", "idle", "Safety", value, `${mode}, as last heard`);
   if (degraded) {
     const less = `${mode}: ${wanted + 1} are wanted`;
     return fact("safety", copies ? "warn" : "bad", "Safety", value, less);
   }
+  if (!copies) return fact("safety", "warn", "Safety", value, `${mode}: no replica to wait for`);
   const whom = voters.length > copies ? `any ${copies} of ${list(voters)}` : list(voters);
   return fact("safety", "ok", "Safety", value, `${mode}: a commit waits for ${whom}`);
 }
 
+/** One that is late on purpose says nothing about the others. */
 function behind() {
-  const replicas = known.nodes.filter((one) => one.role === "replica" && one.lag_bytes !== null);
-  if (!replicas.length) return fact("lag", "idle", "Lag", "–", "no replica is heard");
+  const all = known.nodes.filter((one) => one.role === "replica" && !one.tags.delay_ms);
+  const leads = known.nodes.find((one) => ["primary", "standby_leader"].includes(one.role));
+  if (leads && !is_heard(leads))
+    return fact("lag", "warn", "Lag", "–", `behind what? ${leads.name} is not heard`);
+  const { follows } = known.status;
+  if (follows && !follows.is_streaming)
+    return fact("lag", "warn", "Lag", "–", "behind what? the remote is not heard");
+  const replicas = all.filter(has_lag);
+  const dark = all.filter((one) => !replicas.includes(one)).map((one) => one.name);
+  if (!all.length) return fact("lag", "idle", "Lag", "–", "there is no replica");
+  if (!replicas.length) return fact("lag", "warn", "Lag", "–", `not known of ${list(dark)}`);
   const worst = replicas.reduce((one, two) => (two.lag_bytes > one.lag_bytes ? two : one));
-  const how = worst.lag_bytes > 16 << 20 || worst.lag_ms > 10000 ? "warn" : "ok";
-  const note = worst.lag_bytes
-    ? `${worst.name}, the furthest`
-    : `${count(replicas.length, "replica")}`;
+  const far = worst.lag_bytes > 16 << 20 || worst.lag_ms > 10000;
+  const how = far || dark.length ? "warn" : "ok";
+  const whose = worst.lag_bytes ? `${worst.name}, the furthest` : count(replicas.length, "replica");
+  const note = dark.length ? `${whose}; not known of ${list(dark)}` : whose;
   const late = worst.lag_ms ? `, ${duration(worst.lag_ms)}` : "";
   return fact("lag", how, "Lag", `${bytes(worst.lag_bytes)}${late}`, note);
 }
 
 function quorum(status) {
   const all = status.raft_voters;
-  const heard = known.nodes.filter(
-    (one) => all.includes(one.name) && !["unreachable", "unknown"].includes(one.state),
-  );
+  const heard = known.nodes.filter((one) => all.includes(one.name) && is_heard(one));
   const spare = heard.length - (Math.floor(all.length / 2) + 1);
   const value = `${heard.length} of ${all.length}`;
   if (!status.has_quorum)
@@ -173,9 +194,12 @@ function automation(status) {
 
 function addresses(status) {
   if (status.vips.length) {
-    const [first] = status.vips;
-    const value = first.vip_owner || "nobody";
-    return fact("way", first.vip_owner ? "ok" : "bad", "Address", value, `has ${first.address}`);
+    const bad = status.vips.find((one) => !one.vip_owner);
+    const { address, owners } = bad || status.vips[0];
+    const more = status.vips.length > 1 ? `, one of ${status.vips.length} addresses` : "";
+    const has = owners.length > 1 ? "have" : "has";
+    const value = list(owners) || "nobody";
+    return fact("way", bad ? "bad" : "ok", "Address", value, `${has} ${address}${more}`);
   }
   const found = known.proxies?.proxies;
   if (!found) return fact("way", "idle", "Clients", "–", "not known yet");
@@ -183,14 +207,17 @@ function addresses(status) {
   const sessions = found.reduce((sum, one) => sum + (one.active_connections || 0), 0);
   const held = found.reduce((sum, one) => sum + (one.held || 0), 0);
   const away = found.filter((one) => !one.proxy_healthy).map((one) => one.node);
-  if (held) return fact("way", "warn", "Clients", `${held} held`, `${sessions} sessions in all`);
+  const in_all = `${count(sessions, "session")} in all`;
+  if (held) return fact("way", "warn", "Clients", `${held} held`, in_all);
   const note = away.length ? `proxy of ${list(away)} is away` : "none is held";
   return fact("way", away.length ? "warn" : "ok", "Clients", count(sessions, "session"), note);
 }
 
 /** What is wrong, and what will not survive the next loss: in the node's own sentences. */
 export function attention() {
-  const { problems, warnings } = known.status;
+  const { warnings } = known.status;
+  const worst = (text) => text.startsWith("split brain");
+  const problems = [...known.status.problems].sort((one, two) => worst(two) - worst(one));
   if (!problems.length && !warnings.length) return null;
   const row = (how, text) =>
     h("li", { class: how, "data-key": text }, mark(how), h("span", {}, said(text)));

@@ -3,8 +3,10 @@
 // Theory of operation. Every POLL_MS the node is asked; an answer counts from when it was asked
 // for. `freshness` says what the page may claim: live; late, where an answer is overdue; stale,
 // where what is shown may not be so any more. A hidden page asks for nothing and hangs up, and is
-// stale until it has asked again. Events come by a stream of their own, which goes on from the last
-// one that came; each asks for a new look at once, for something has changed.
+// stale until it has asked again. Time counts by two clocks: one of them stands still while the
+// machine sleeps. Who is refused has nothing left on the page. Events come by a stream of their
+// own, which goes on from the last one that came; each asks for a new look at once, for something
+// has changed.
 
 import * as api from "./api.js";
 import { sentence } from "./words.js";
@@ -17,17 +19,19 @@ const AGAIN_MS = 2000;
 const EVENTS_MAX = 300;
 const HASTE_MS = 150;
 
-export const known = {
+const nothing = () => ({
   me: null,
   status: null,
   nodes: [],
-  sync: null,
   proxies: null,
   history: null,
   actions: [],
   events: [],
-  places: [],
   asked_at: null,
+});
+
+export const known = {
+  ...nothing(),
   trouble: "",
   refused: null,
   stream: "connecting",
@@ -61,15 +65,22 @@ function seen_or_not() {
   return look({ whole: true });
 }
 
-export function freshness(now = performance.now()) {
+export function freshness() {
   if (known.asked_at === null) return known.trouble ? "unreached" : "connecting";
-  const ago = now - known.asked_at;
+  const ago = silent_ms();
   if (ago > STALE_MS) return "stale";
   return ago > LATE_MS || known.trouble ? "late" : "live";
 }
 
+/** How old what is known is: by the clock that says more. */
 export function silent_ms() {
-  return known.asked_at === null ? 0 : performance.now() - known.asked_at;
+  if (known.asked_at === null) return 0;
+  const { ticks, wall } = clocks();
+  return Math.max(ticks - known.asked_at.ticks, wall - known.asked_at.wall);
+}
+
+function clocks() {
+  return { ticks: performance.now(), wall: Date.now() };
 }
 
 /** The node's clock now: durations are told by it. What is stale grows no older on the page. */
@@ -97,7 +108,7 @@ export function may(role) {
 export async function look({ whole = false } = {}) {
   if (polling || !running || (known.refused && !whole)) return;
   polling = true;
-  const asked_at = performance.now();
+  const asked_at = clocks();
   rounds += 1;
   const slow = whole || rounds % SLOW_EVERY === 0 || known.history === null;
   try {
@@ -105,14 +116,13 @@ export async function look({ whole = false } = {}) {
       known.me = await api.get("api/v1/whoami");
       wake();
     }
-    const [status, nodes, sync, actions] = await Promise.all([
+    const [status, nodes, actions] = await Promise.all([
       api.get("api/v1/cluster/status"),
       api.get("api/v1/nodes"),
-      api.get("api/v1/replication/sync"),
       api.get("api/v1/actions"),
     ]);
     const moved = known.status?.epoch !== status.epoch || known.status?.phase !== status.phase;
-    Object.assign(known, { status, sync, nodes: nodes.nodes, actions: actions.actions });
+    Object.assign(known, { status, nodes: nodes.nodes, actions: actions.actions });
     known.shift_ms = Date.parse(status.timestamp) - Date.now();
     known.asked_at = asked_at;
     known.trouble = "";
@@ -127,14 +137,20 @@ export async function look({ whole = false } = {}) {
   }
 }
 
+const SLOW = {
+  me: "api/v1/whoami", // an address that moves leads to another node one day, a token ends
+  proxies: "api/v1/proxies",
+  history: "api/v1/history?limit=500",
+};
+
 /** What costs more, or changes seldom; each may fail without the others. */
 async function look_slowly() {
-  const parts = { proxies: "api/v1/proxies", history: "api/v1/history?limit=500" };
-  const found = Object.entries(parts).map(async ([name, path]) => {
+  const found = Object.entries(SLOW).map(async ([name, path]) => {
     try {
       known[name] = await api.get(path);
     } catch (error) {
       if (error instanceof api.Refused && error.status === 401) throw error;
+      if (name === "proxies") known.proxies = null; // counts of sessions have no age to be told by
     }
   });
   await Promise.all(found);
@@ -142,9 +158,8 @@ async function look_slowly() {
 
 function failed(error) {
   if (error instanceof api.Refused && (error.status === 401 || error.status === 403)) {
+    forget();
     known.refused = error;
-    known.me = null;
-    known.asked_at = null;
     return;
   }
   known.trouble = error.message;
@@ -157,8 +172,9 @@ async function listen() {
         if (place === null) await catch_up();
         await api.follow(place, told, (hang_up) => {
           hang = hang_up;
+          if (document.hidden) return hang();
           known.stream = "live";
-          changed();
+          return changed();
         });
       } catch (error) {
         if (error instanceof api.Refused && error.status === 422) place = null;
@@ -204,8 +220,13 @@ export async function enter(value) {
 
 export function leave() {
   api.remember("");
-  const nothing = { me: null, status: null, nodes: [], sync: null, proxies: null, history: null };
-  Object.assign(known, nothing, { actions: [], events: [], asked_at: null });
-  place = null;
+  forget();
   look({ whole: true });
+}
+
+/** What one may see, another may not; and what comes next begins anew. */
+function forget() {
+  hang();
+  Object.assign(known, nothing());
+  place = null;
 }

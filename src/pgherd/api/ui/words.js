@@ -98,8 +98,18 @@ export function how(node) {
   return node.problem || pending(node).length ? "warn" : "ok";
 }
 
+/** Whether what is known of a node is what it says now. */
+export function is_heard(node) {
+  return !["unreachable", "unknown"].includes(node.state);
+}
+
+/** Whether its lag says how far it is now: not of one that is away, nor on a history of its own. */
+export function has_lag(node) {
+  return node.lag_bytes !== null && is_heard(node) && !BAD.includes(node.state);
+}
+
 export function lag(node) {
-  if (node.lag_bytes === null) return "–";
+  if (!has_lag(node)) return "–";
   const late = node.lag_ms > 1000 ? `, ${duration(node.lag_ms)}` : "";
   return `${bytes(node.lag_bytes)}${late}`;
 }

@@ -286,7 +286,7 @@ def oom_score(p: Patient) -> Verdict | None:
     "systemd.unit",
     WARNING,
     means="nothing starts this node again after a restart of its machine",
-    fix="install examples/pgherd.service, then: systemctl enable --now pgherd",
+    fix="install the unit (docs/operate/install.md), then: systemctl enable --now pgherd",
 )
 def unit(p: Patient) -> Verdict | None:
     if not need(p.machine.has_systemd, "it is not known what starts services here"):
