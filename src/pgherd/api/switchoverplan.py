@@ -6,8 +6,6 @@ deciders would take of those who fit is their own preference (`plan.handover`).
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 
 from pgherd.api import candidacy, distance, schema, views
@@ -63,8 +61,8 @@ async def switchover_plan(
     if facts.follows is not None:
         text = "a standby cluster has no primary of its own to hand over from"
         raise Problem(412, "standby_cluster", text, hint="see docs/operate/standby-cluster.md")
-    # Apart from the loop: each member's switchover is rehearsed.
-    return await asyncio.to_thread(plan, services.seen(), candidate_of(facts, body))
+    seen, wanted = services.seen(), candidate_of(facts, body)
+    return await services.aside.answer(lambda: plan(seen, wanted))
 
 
 def plan(seen: Seen, wanted: NodeId | None) -> SwitchoverPlan:
