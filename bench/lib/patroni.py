@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class PatroniHerd(LocalHerd):
         super().start()
         for place in self.places.values():
             self.wait_for(
-                lambda place=place: self._etcd_answers(place),  # type: ignore[misc] # binds it
+                partial(self._etcd_answers, place),
                 f"etcd on {place.name}",
                 deadline_s=ETCD_DEADLINE_S,
             )

@@ -3,7 +3,6 @@ asked; without a daemon too. Many faults at once, so that one herd is enough."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tarfile
 from collections.abc import Iterator
@@ -14,20 +13,9 @@ from typing import Any
 import psycopg
 import pytest
 from checkups import DOCTOR_S, WAIT_S, changed, checkup, until_red, written_back
-from filesystems import LoopDisk, mount_tmpfs, run
 from tending import done, typed
 
-from pgherd.model.checkup import Finding, NodeFacts
-from pgherd.model.facts import Kind
-from pgherd.model.ids import NodeId, RaftId
-from pgherd.model.observation import Observation, ServerSeen
-from pgherd.model.promises import Promises
-from pgherd.observe import disk as growing
-from pgherd.observe.disk import FreeSpace
-from pgherd.observe.doctor import places
-from pgherd.plan.doctor import checks
 from pgherd.proof.herd import LocalHerd
-from pgherd.telemetry.boottime import now_ms
 
 
 @pytest.fixture
@@ -271,73 +259,3 @@ def test_a_support_bundle_of_a_real_herd_has_no_secret(herd: LocalHerd, tmp_path
     assert len(words) > 4
     left = [word for word in words if word.encode() in content]
     assert not left
-
-
-# --- real disks, without a herd ------------------------------------------------------------------
-
-
-def judged(
-    asked: dict[str, Path], *, quick: bool = True, room: FreeSpace | None = None
-) -> dict[str, Finding]:
-    """room: what the node's report says of its disks."""
-    report = Observation(
-        node=NodeId("n1"),
-        raft_id=RaftId(1),
-        sequence=1,
-        server=ServerSeen(),
-        promises=Promises(),
-        disks=room.disks if room is not None else (),
-    )
-    seen = places.look(asked, quick=quick)
-    facts = NodeFacts(node=NodeId("n1"), kind=Kind.DATA, version="1", places=seen, report=report)
-    return {one.check: one for one in checks.of_node(facts)}
-
-
-def test_a_disk_in_memory_that_is_full_and_read_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One small file system: volatile, without file numbers, filling (a minute later by the
-    agent's clock), without room, at last read-only."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        mount_tmpfs(disk, 8)
-    except Exception:
-        pytest.skip("nothing can be mounted here")
-    try:
-        run("mount", "-o", "remount,nr_inodes=40", str(disk))
-        asked = {"raft": disk}
-        assert judged(asked)["disk.volatile"].status.is_red
-        assert not judged(asked)["disk.room"].status.is_red
-        for number in range(39):
-            (disk / f"f{number}").touch()
-        assert judged(asked)["disk.inodes"].status.is_red
-        room, began = FreeSpace(disk), now_ms()
-        asyncio.run(room.look())
-        assert not judged(asked, room=room)["disk.runway"].status.is_red
-        (disk / "f0").write_bytes(b"\0" * (7700 << 10))
-        monkeypatch.setattr(growing, "now_ms", lambda: began + growing.SPAN_LEAST_MS + 5000)
-        asyncio.run(room.look())
-        assert judged(asked, room=room)["disk.runway"].status.is_red
-        assert judged(asked)["disk.room"].status.is_red
-        run("mount", "-o", "remount,ro", str(disk))
-        assert judged(asked)["disk.read_only"].status.is_red
-    finally:
-        run("umount", "-l", str(disk))
-
-
-def test_a_disk_that_is_slow_or_flushes_nothing(tmp_path: Path) -> None:
-    """Frozen for a while as a hung controller is; then mounted without barriers."""
-    try:
-        disk = LoopDisk(tmp_path / "loop", size_mb=32)
-    except Exception:
-        pytest.skip("nothing can be mounted here")
-    try:
-        asked = {"raft": disk.path}
-        disk.freeze(at_most_s=1)
-        slow = judged(asked, quick=False)["disk.fsync_raft"]
-        assert slow.status.is_red, slow
-        run("mount", "-o", "remount,nobarrier", str(disk.path))
-        assert judged(asked)["disk.mount_options"].status.is_red
-    finally:
-        disk.close()

@@ -6,6 +6,7 @@ say what a bad one says, and the command line looks there as it would anywhere.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,40 +20,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkups import red, until_red
 from faraway import FarAway
-from filesystems import LoopDisk
+from filesystems import LoopDisk, mount_tmpfs, run
 
 from pgherd.model.checkup import Finding, NodeFacts
 from pgherd.model.facts import Kind
-from pgherd.model.ids import NodeId
+from pgherd.model.ids import NodeId, RaftId
+from pgherd.model.observation import Observation, ServerSeen
+from pgherd.model.promises import Promises
+from pgherd.observe import disk as growing
+from pgherd.observe.disk import FreeSpace
 from pgherd.observe.doctor import machine, places
 from pgherd.plan.doctor import checks
+from pgherd.proof.covering import could_not, covered
 from pgherd.proof.herd import LocalHerd
+from pgherd.telemetry.boottime import now_ms
 
 WAIT_S = 90.0
-DOCTOR_S = 60.0
 HOUR_S = 3600
 HERE = Path(__file__).parent
-
-
-def red(findings: list[dict[str, str]]) -> set[tuple[str, str]]:
-    return {(f["check"], f["node"]) for f in findings if f["status"] not in ("ok", "unknown")}
-
-
-def until_red(herd: LocalHerd, via: str, *wanted: tuple[str, str]) -> None:
-    """Until a check-up by one node has all of these red."""
-    found: list[dict[str, str]] = []
-
-    def all_red() -> bool:
-        nonlocal found
-        found = herd.ask("/doctor", name=via, timeout_s=DOCTOR_S)["findings"]
-        return set(wanted) <= red(found)
-
-    try:
-        herd.wait_for(all_red, f"red: {wanted}", deadline_s=WAIT_S)
-    except Exception as error:
-        lacking = [f for f in found if (f["check"], f["node"]) in set(wanted) - red(found)]
-        raise AssertionError(f"not red: {lacking}") from error
 
 
 # --- the kernel ----------------------------------------------------------------------------------
@@ -97,39 +84,92 @@ def other_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_kernel_that_is_set_badly_is_red_all_over(tmp_path: Path, other_clock: Path) -> None:
     """By the command itself, on a machine of which every word is bad."""
-    covers = [
-        f"mount --bind {tmp_path / str(number)} {path} || exit 77"
-        for number, path in enumerate(BAD_KERNEL)
-    ]
-    for number, text in enumerate(BAD_KERNEL.values()):
-        (tmp_path / str(number)).write_text(text)
     config, clock = tmp_path / "pgherd.yaml", tmp_path / "clock"
     config.write_text(SETTINGS.format(folder=tmp_path))
     config.chmod(0o600)
     clock.write_text("0 free")
-    asked = f"exec {sys.executable} -m pgherd.cli.main doctor --quick --output json -c {config}"
+    asked = f"{sys.executable} -m pgherd.cli.main doctor --quick --output json -c {config}"
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", "; ".join([*covers, asked])],
+        covered(BAD_KERNEL, tmp_path, asked),
         env={**os.environ, "LD_PRELOAD": str(other_clock), "PGHERD_TEST_CLOCK": str(clock)},
         capture_output=True,
-        text=True,
         check=False,
         timeout=60,
     )
-    if done.returncode == 77 or "unshare failed" in done.stderr:
+    if could_not(done):
         pytest.skip("nothing can be mounted here")
-    found = json.loads(done.stdout)["findings"]
+    found = {(one["check"], one["node"]): one for one in json.loads(done.stdout)["findings"]}
     assert {(check, "n1") for check in OF_KERNEL} <= red(found), (found, done.stderr)
 
 
 # --- disks ---------------------------------------------------------------------------------------
 
 
-def judged(asked: dict[str, Path], *, quick: bool = True) -> dict[str, Finding]:
-    facts = NodeFacts(
-        node=NodeId("n1"), kind=Kind.DATA, version="1", places=places.look(asked, quick=quick)
+def judged(
+    asked: dict[str, Path], *, quick: bool = True, room: FreeSpace | None = None
+) -> dict[str, Finding]:
+    """room: what the node's report says of its disks."""
+    report = Observation(
+        node=NodeId("n1"),
+        raft_id=RaftId(1),
+        sequence=1,
+        server=ServerSeen(),
+        promises=Promises(),
+        disks=room.disks if room is not None else (),
     )
+    seen = places.look(asked, quick=quick)
+    facts = NodeFacts(node=NodeId("n1"), kind=Kind.DATA, version="1", places=seen, report=report)
     return {one.check: one for one in checks.of_node(facts)}
+
+
+def test_a_disk_in_memory_that_is_full_and_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One small file system: volatile, without file numbers, filling (a minute later by the
+    agent's clock), without room, at last read-only."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        mount_tmpfs(disk, 8)
+    except Exception:
+        pytest.skip("nothing can be mounted here")
+    try:
+        run("mount", "-o", "remount,nr_inodes=40", str(disk))
+        asked = {"raft": disk}
+        assert judged(asked)["disk.volatile"].status.is_red
+        assert not judged(asked)["disk.room"].status.is_red
+        for number in range(39):
+            (disk / f"f{number}").touch()
+        assert judged(asked)["disk.inodes"].status.is_red
+        room, began = FreeSpace(disk), now_ms()
+        asyncio.run(room.look())
+        assert not judged(asked, room=room)["disk.runway"].status.is_red
+        (disk / "f0").write_bytes(b"\0" * (7700 << 10))
+        monkeypatch.setattr(growing, "now_ms", lambda: began + growing.SPAN_LEAST_MS + 5000)
+        asyncio.run(room.look())
+        assert judged(asked, room=room)["disk.runway"].status.is_red
+        assert judged(asked)["disk.room"].status.is_red
+        run("mount", "-o", "remount,ro", str(disk))
+        assert judged(asked)["disk.read_only"].status.is_red
+    finally:
+        run("umount", "-l", str(disk))
+
+
+def test_a_disk_that_is_slow_or_flushes_nothing(tmp_path: Path) -> None:
+    """Frozen for a while as a hung controller is; then mounted without barriers."""
+    try:
+        disk = LoopDisk(tmp_path / "loop", size_mb=32)
+    except Exception:
+        pytest.skip("nothing can be mounted here")
+    try:
+        asked = {"raft": disk.path}
+        disk.freeze(at_most_s=1)
+        slow = judged(asked, quick=False)["disk.fsync_raft"]
+        assert slow.status.is_red, slow
+        run("mount", "-o", "remount,nobarrier", str(disk.path))
+        assert judged(asked)["disk.mount_options"].status.is_red
+    finally:
+        disk.close()
 
 
 def test_a_directory_on_another_machine(tmp_path: Path) -> None:
@@ -224,6 +264,8 @@ def test_a_clock_two_hours_ahead(herd: LocalHerd, other_clock: Path, tmp_path: P
                 odd,
                 *(("clock.skew", odd), ("clock.skew", other), ("clock.skew", primary)),
                 *(("clock.synchronised", odd), ("herd.maintenance", "")),
+                query="",
+                deadline_s=WAIT_S,
             )
             assert herd.primary() == primary
         finally:
@@ -243,10 +285,10 @@ def test_a_late_machine_and_a_killed_process(herd: LocalHerd) -> None:
     primary = str(herd.primary())
     late, other = (name for name in herd.nodes if name != primary)
     with often_stopped(herd, late):
-        until_red(herd, other, ("net.latency", other))
+        until_red(herd, other, ("net.latency", other), query="", deadline_s=WAIT_S)
     herd.wait_stable(WAIT_S)
     kill_for_want_of_memory()
-    until_red(herd, other, ("memory.oom_kills", other))
+    until_red(herd, other, ("memory.oom_kills", other), query="", deadline_s=WAIT_S)
 
 
 def kill_for_want_of_memory() -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class Looking:
     """The looks of one node."""
 
     def __init__(self) -> None:
-        self._out: Future[object] | None = None
+        self._out: Future[Any] | None = None
         self._since = 0.0
 
     async def at(self, look: Callable[[], T], *, limit_s: float) -> T:
@@ -30,7 +30,7 @@ class Looking:
             seconds = time.monotonic() - self._since
             raise TimeoutError(f"an earlier look has not come back for {seconds:.0f} s")
         found: Future[T] = Future()
-        self._out, self._since = found, time.monotonic()  # type: ignore[assignment] # asked whether done
+        self._out, self._since = found, time.monotonic()
         waiting = asyncio.wrap_future(found)
         waiting.add_done_callback(heard)
         threading.Thread(target=into, args=(found, look), name="look", daemon=True).start()

@@ -29,6 +29,7 @@ from pgherd.plan.doctor import machine as machine_checks
 from pgherd.plan.doctor import server as server_checks
 from pgherd.postgres.datadir import running_pid
 from pgherd.postgres.tools import run_tool
+from pgherd.proof.covering import could_not, covered
 
 pytestmark = pytest.mark.cluster
 
@@ -132,6 +133,15 @@ def test_settings_that_lose_data_or_nights_are_red(lab, play) -> None:
     play(story())
 
 
+OF_PEOPLE_AND_TIME = (
+    *("pg.long_transactions", "pg.prepared_transactions", "pg.blocked", "pg.archive"),
+    *("pg.idle_in_transaction", "pg.connections", "pg.checkpoints", "pg.xid_age", "pg.mxid_age"),
+    *("pg.pending_restart", "pg.files", "hba.errors", "hba.trust", "security.weak_passwords"),
+    *("security.roles_expiring", "pg.synchronous_commit", "pg.collation", "disk.wal_size"),
+    *("slots.inactive", "slots.xmin", "slots.lost"),
+)
+
+
 def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
     """Limits of time and number are lowered so that the test need not wait for nights."""
     for name in ("TRANSACTION_S", "PREPARED_S", "IDLE_S", "BLOCKED_S"):
@@ -179,23 +189,7 @@ def test_what_people_and_time_do_is_red(lab, play, monkeypatch) -> None:
             for _ in range(3):
                 await session()
             seen = await until_red(server)
-            red(
-                judged(seen),
-                (
-                    *("pg.long_transactions", "pg.prepared_transactions", "pg.blocked"),
-                    *("pg.idle_in_transaction", "pg.connections", "pg.checkpoints", "pg.xid_age"),
-                    *("pg.mxid_age", "disk.wal_size"),
-                    *("pg.pending_restart", "pg.files", "hba.errors", "hba.trust"),
-                    *("security.weak_passwords", "security.roles_expiring", "pg.archive"),
-                    *(
-                        "pg.synchronous_commit",
-                        "slots.inactive",
-                        "slots.xmin",
-                        "slots.lost",
-                        "pg.collation",
-                    ),
-                ),
-            )
+            red(judged(seen), OF_PEOPLE_AND_TIME)
             assert seen.pending == ("max_worker_processes",)
             assert seen.weak_roles == ("old",)
             assert set(seen.expiring) == {"pgherd_replication"}
@@ -352,21 +346,15 @@ sys.stdout.buffer.write(msgspec.json.encode(facts))
 
 
 def seen_where(files: dict[str, str], folder: Path, pid: int) -> tuple[Machine, Process]:
-    """What is told of a machine whose kernel says other things: its files are covered, for one
-    process in a mount namespace of its own."""
-    covers = []
-    for number, (path, text) in enumerate(files.items()):
-        (folder / str(number)).write_text(text)
-        covers.append(f"mount --bind {folder / str(number)} {path} || exit 77")
-    look = f'exec {sys.executable} -c "$LOOK" {pid}'
+    """What is told of a machine whose kernel says other things."""
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", "; ".join([*covers, look])],
+        covered(files, folder, f'{sys.executable} -c "$LOOK" {pid}'),
         env={**os.environ, "LOOK": TELL_MACHINE},
         capture_output=True,
         check=False,
         timeout=60,
     )
-    if done.returncode == 77 or b"unshare failed" in done.stderr:
+    if could_not(done):
         pytest.skip("nothing can be mounted here")
     return msgspec.json.decode(done.stdout, type=tuple[Machine, Process])
 
